@@ -1,0 +1,42 @@
+"""Files that are whole or absent: write to a temporary name in the same folder, then rename."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends without an exception.
+
+    With `folder`, the temporary path is an empty folder and `path` must not exist yet or be an empty folder.
+    On an exception (Ctrl-C too) the temporary is removed and `path` stays as it was.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "numbers.txt"
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("1 2 3")
+    >>> target.read_text(), len(list(target.parent.iterdir()))
+    ('1 2 3', 1)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        target = temporary if folder else temporary / path.name
+        yield target
+        if folder:
+            temporary.chmod(0o755)
+        os.replace(target, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Write `text` (UTF-8) to `path` in one step; return the path."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
