@@ -1,0 +1,102 @@
+"""The combined data set (paper, Sec. 3.3), and whether training on it leaves the test sets unseen."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from reid_core.datasets.table import DATASET, DISTRACTOR, LABEL, PERSON, SUBSET, TRAIN, validate
+
+LEAKED = ("report", "leave_out", "refuse")
+
+
+def combine(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    scored: Iterable[pd.DataFrame] = (),
+    leaked: str = "report",
+) -> pd.DataFrame:
+    """The training rows of several image tables with one label a person.
+
+    Person numbers collide across data sets while people do not, so labels are 0-based and contiguous over the
+    sorted (data set, person) pairs. The two forms of CUHK03 are one data set.
+
+    Parameters
+    ----------
+    tables : name to image table; the names only serve messages.
+    scored : the image tables that the model will be tested on.
+    leaked : what to do with training people who are test people of `scored` (:func:`leaked_people`):
+        "report" (warn), "leave_out" or "refuse" (raise). With CUHK03 labeled in training and both forms scored
+        that is person 1202, a training person of the one and a test person of the other.
+
+    Returns
+    -------
+    DataFrame
+        Image table of the training rows, in the order given, with an int64 column `label`.
+
+    Raises
+    ------
+    ValueError : no table, a table without training rows, leaked people with leaked="refuse".
+    """
+    if leaked not in LEAKED:
+        raise ValueError(f"leaked is {leaked!r}; it is one of {', '.join(LEAKED)}.")
+    if not tables:
+        raise ValueError("There is no image table to combine.")
+    parts = []
+    for name, table in tables.items():
+        part = table[table[SUBSET] == TRAIN]
+        if part.empty:
+            raise ValueError(f"{name} has no training rows to combine.")
+        parts.append(part.drop(columns=LABEL, errors="ignore"))
+    together = validate(pd.concat(parts))
+    people = leaked_people(together, scored)
+    if len(people):
+        together = _settle(together, people, leaked)
+    return _labelled(together)
+
+
+def _settle(train: pd.DataFrame, people: pd.DataFrame, leaked: str) -> pd.DataFrame:
+    named = ", ".join(f"{row.dataset} {row.person_id}" for row in people.head(5).itertuples())
+    message = f"{len(people)} training people are test people of a set to be scored: {named}"
+    if leaked == "refuse":
+        raise ValueError(f"{message}. Leave them out of training with leaked='leave_out'.")
+    if leaked == "report":
+        warnings.warn(f"{message}. They train nevertheless (leaked='report').", stacklevel=3)
+        return train
+    return leave_out(train, people)
+
+
+def leaked_people(train: pd.DataFrame, scored: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Training people who are also query or gallery people of a scored table.
+
+    Returns
+    -------
+    DataFrame
+        One row a person: `dataset`, `person_id`, `training_images`, `test_images` (over all scored tables).
+        Empty when training is safe.
+    """
+    keys = [DATASET, PERSON]
+    training = train[train[SUBSET] == TRAIN].groupby(keys).size().rename("training_images")
+    tests = [table[(table[SUBSET] != TRAIN) & (table[PERSON] > DISTRACTOR)][keys] for table in scored]
+    if not tests:
+        return training.iloc[:0].reset_index().assign(test_images=np.zeros(0, np.int64))
+    testing = pd.concat(tests).groupby(keys).size().rename("test_images")
+    return pd.concat([training, testing], axis=1, join="inner").reset_index()
+
+
+def leave_out(train: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table whose (data set, person) is not among `people`; a label column is made anew."""
+    keys = [DATASET, PERSON]
+    kept = ~pd.MultiIndex.from_frame(train[keys]).isin(pd.MultiIndex.from_frame(people[keys]))
+    rest = train[kept].reset_index(drop=True)
+    return _labelled(rest) if LABEL in train.columns else rest
+
+
+def label_map(table: pd.DataFrame) -> pd.DataFrame:
+    """`label`, `dataset`, `person_id` of a combined table, one row a label, sorted by it."""
+    return table[[LABEL, DATASET, PERSON]].drop_duplicates().sort_values(LABEL, ignore_index=True)
+
+
+def _labelled(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(**{LABEL: table.groupby([DATASET, PERSON], sort=True).ngroup().astype(np.int64)})

@@ -1,0 +1,188 @@
+"""CUHK03 (Li et al., CVPR 2014): 1,467 people, two views each, hand-labeled and detected boxes.
+
+It is at hand as the original `cuhk-03.mat` or as CUHK03-NP folders; both give the same people, cameras and subsets.
+The split is CUHK03-NP, "the new protocol" of Zhong et al., CVPR 2017 (767 people train, 700 test), which
+:func:`new_protocol` regenerates from the images alone.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid_core.datasets import cuhk03_mat, layout
+from reid_core.datasets.market1501 import FOLDERS, folder_table
+from reid_core.datasets.table import GALLERY, QUERY, SUBSETS, TRAIN, build, validate
+
+NAME = "cuhk03"
+TITLE = "CUHK03"
+BOXES = ("labeled", "detected")
+CAMERAS = 2
+PUBLISHED_PEOPLE = 1467
+# boxes: subset: (people, images) of CUHK03-NP as published
+PUBLISHED = {
+    "labeled": {TRAIN: (767, 7368), QUERY: (700, 1400), GALLERY: (700, 5328)},
+    "detected": {TRAIN: (767, 7365), QUERY: (700, 1400), GALLERY: (700, 5332)},
+}
+# first 16 hex digits of SHA-256 of the sorted 0-based image indices of each subset, little-endian int32
+SPLIT_DIGESTS = {
+    "labeled": {TRAIN: "c4e6ab297c1123c0", QUERY: "46a3656635937126", GALLERY: "44c6255357845ede"},
+    "detected": {TRAIN: "d91063ee37a17993", QUERY: "4a55d4fa45c4b869", GALLERY: "776db3f801b17cb0"},
+}
+
+_TEST_PEOPLE = 700
+_NAMED = re.compile(r"(\d)_(\d{3,})_([12])_(\d{2})\.png$")
+
+
+def load(
+    root: str | Path,
+    *,
+    boxes: str = "labeled",
+    form: str | None = None,
+    testset: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The image table of CUHK03.
+
+    Camera is the view (1 or 2) within a camera pair, as in the released toolchain of Zhong et al.; people are
+    numbered from 1 in the file's order, pair after pair.
+
+    Parameters
+    ----------
+    root : the data folder, holding `cuhk03_release/cuhk-03.mat` or `cuhk03-np/`.
+    boxes : "labeled" (drawn by hand) or "detected" (by a pedestrian detector).
+    form : "mat", "np", or None for the .mat where both are there.
+    testset : int, optional
+        0-19: instead of CUHK03-NP, one of the file's 20 classic test sets of 100 people; everybody else trains,
+        test images of view 1 are queries and those of view 2 the gallery. Needs the .mat. The classic evaluation
+        draws one gallery image a person at random and averages over draws; drawing is left to the caller.
+    progress : show the progress of the one-time extraction of the .mat's images.
+
+    Raises
+    ------
+    FileNotFoundError : neither form is there, or a folder of it is missing or empty.
+    ValueError : wrong option, unreadable or other .mat, unparsable file name, or a full-size official .mat whose
+        split is not the published one.
+    """
+    if boxes not in BOXES:
+        raise ValueError(f"boxes is {boxes!r}; CUHK03 has 'labeled' and 'detected'.")
+    form = form or find_form(root)
+    if form == "np":
+        if testset is not None:
+            raise ValueError(
+                f"The classic test sets are in cuhk-03.mat only; place it at {layout.CUHK03_MAT}."
+            )
+        return _load_np(root, boxes)
+    if form != "mat":
+        raise ValueError(f"form is {form!r}; CUHK03 comes as 'mat' or 'np'.")
+    release = cuhk03_mat.open_release(Path(root).absolute() / layout.CUHK03_MAT, boxes, progress=progress)
+    names = [_NAMED.match(name) for name in release.names]
+    pair, number, view = (np.array([int(match[group]) for match in names]) for group in (1, 2, 3))
+    first = np.concatenate([[0], np.cumsum(release.people)])
+    person = first[pair - 1] + number
+    if testset is None:
+        subset = new_protocol(person, view)
+        _check_split(subset, release.people, boxes, root)
+    else:
+        subset = _classic(pair, number, view, release.testsets, testset)
+    paths = [f"{release.folder}/{name}" for name in release.names]
+    order = np.argsort(pd.Categorical(subset, categories=SUBSETS).codes, kind="stable")
+    return validate(
+        build(NAME, subset, person, view, paths).iloc[order],
+        every_query_matched=True,
+    )
+
+
+def find_form(root: str | Path) -> str:
+    """Which form of CUHK03 the data folder holds: "mat" or "np"; the .mat where both are there."""
+    root = Path(root).absolute()
+    if (root / layout.CUHK03_MAT).is_file():
+        return "mat"
+    if (root / layout.CUHK03_NP_FOLDER).is_dir():
+        return "np"
+    raise layout.missing(root, TITLE, f"{layout.CUHK03_MAT} (or {layout.CUHK03_NP_FOLDER}/)")
+
+
+def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.ndarray:
+    """The subset of every image under CUHK03-NP, equal to the released split when given all images in file order.
+
+    The people, in an order drawn by MATLAB's default generator (MT19937 seeded with 5489, a permutation being the
+    ranks of uniform numbers), are taken for the test set until it is full; a person needs two images in both
+    views. In each view of a taken person one image, drawn the same way, is a query and the rest gallery.
+
+    Parameters
+    ----------
+    person_id, camera_id : (N,) integers; the camera is 1 or 2.
+    test_people : int, optional
+        By default 700 of 1,467 people, and the same share (rounded) of any other number.
+
+    Returns
+    -------
+    (N,) array of str: train, query or gallery.
+
+    Examples
+    --------
+    >>> new_protocol([1, 1, 1, 1, 2, 2], [1, 1, 2, 2, 1, 2], test_people=1).tolist()
+    ['query', 'gallery', 'gallery', 'query', 'train', 'train']
+    """
+    person_id, camera_id = np.asarray(person_id), np.asarray(camera_id)
+    generator = np.random.RandomState(5489)
+
+    def permuted(values: np.ndarray) -> np.ndarray:
+        return values[np.argsort(generator.rand(len(values)), kind="stable")]
+
+    people = np.unique(person_id)
+    if test_people is None:
+        test_people = round(len(people) * _TEST_PEOPLE / PUBLISHED_PEOPLE)
+    by_person = np.argsort(person_id, kind="stable")
+    images = np.split(by_person, np.flatnonzero(np.diff(person_id[by_person])) + 1)
+    subset = np.full(len(person_id), TRAIN, dtype=f"U{len(GALLERY)}")
+    taken = 0
+    for position in permuted(np.arange(len(people))):
+        if taken == test_people:
+            break
+        views = [images[position][camera_id[images[position]] == view] for view in (1, 2)]
+        if min(map(len, views)) < 2:
+            continue
+        taken += 1
+        for view in map(permuted, views):
+            subset[view[0]], subset[view[1:]] = QUERY, GALLERY
+    return subset
+
+
+def split_digests(subset: np.ndarray) -> dict[str, str]:
+    """Per subset the first 16 hex digits of SHA-256 of its 0-based image indices (little-endian int32)."""
+    indices = {name: np.flatnonzero(subset == name).astype("<i4") for name in SUBSETS}
+    return {name: hashlib.sha256(index.tobytes()).hexdigest()[:16] for name, index in indices.items()}
+
+
+def _check_split(subset: np.ndarray, people: list[int], boxes: str, root: str | Path) -> None:
+    if sum(people) != PUBLISHED_PEOPLE or layout.data_source(root) != "official":
+        return
+    found = split_digests(subset)
+    if found != SPLIT_DIGESTS[boxes]:
+        raise ValueError(
+            f"{Path(root) / layout.CUHK03_MAT} does not give the published CUHK03-NP split of the {boxes} images: "
+            f"the digests of its image indices are {found}, published are {SPLIT_DIGESTS[boxes]}. "
+            "The file is not the released one; obtain it again."
+        )
+
+
+def _classic(pair, number, view, testsets: list[list[list[int]]], testset: int) -> np.ndarray:
+    if not 0 <= testset < len(testsets):
+        raise ValueError(f"testset is {testset}; the file holds {len(testsets)}, numbered from 0.")
+    chosen = {tuple(person) for person in testsets[testset]}
+    test = np.array([person in chosen for person in zip(pair.tolist(), number.tolist(), strict=True)])
+    return np.where(test, np.where(view == 1, QUERY, GALLERY), TRAIN)
+
+
+def _load_np(root: str | Path, boxes: str) -> pd.DataFrame:
+    base = Path(root).absolute() / layout.CUHK03_NP_FOLDER / boxes
+    if not base.is_dir():
+        raise layout.missing(root, f"{TITLE} ({boxes})", f"{layout.CUHK03_NP_FOLDER}/{boxes}")
+    return validate(
+        pd.concat([folder_table(NAME, subset, base / folder) for subset, folder in FOLDERS.items()]),
+        every_query_matched=True,
+    )

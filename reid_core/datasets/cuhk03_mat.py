@@ -1,0 +1,190 @@
+"""The original CUHK03 file, `cuhk-03.mat` (MATLAB v7.3, that is HDF5), and its images extracted once.
+
+`labeled` and `detected` are cells of 5 camera pairs; a pair is a cell of M people x 10 images, 1-5 from one view
+and 6-10 from the other, empty where there is none.  `testsets` is a cell of 20 tables of 100 (pair, person).
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from reid_core import atomic
+from reid_core.datasets.table import cache_root
+
+_MANIFEST = "release.json"
+_VIEWS, _IMAGES_PER_VIEW = 2, 5
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the extracted file holds for one kind of boxes.
+
+    `folder` holds the images `names` (sorted, which is the file's order), named pair_person_view_image.png;
+    `people` is the number of people in each camera pair; `testsets` the classic test sets of (pair, person).
+    """
+
+    folder: Path
+    names: list[str]
+    people: list[int]
+    testsets: list[list[list[int]]]
+
+
+def open_release(mat: Path, boxes: str, *, progress: bool = True) -> Release:
+    """The extracted images of a .mat; the first call extracts them to the cache, which a change of the file renews.
+
+    Raises
+    ------
+    ValueError : the file is truncated, of another kind, or holds a cell that is no image.
+    OSError : the cache cannot be written; the message names it.
+    """
+    folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
+    if not (folder / _MANIFEST).is_file():
+        with _locked(folder.parent / f"{boxes}.lock"):
+            if not (folder / _MANIFEST).is_file():
+                _extract(mat, boxes, folder, progress)
+    manifest = json.loads((folder / _MANIFEST).read_text())
+    return Release(folder, manifest["names"], manifest["people"], manifest["testsets"])
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's content; remembered in the cache by path, size and time of change."""
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:32]
+    memory = cache_root() / "digests" / key
+    with contextlib.suppress(OSError):
+        return memory.read_text().strip()
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(OSError):
+        atomic.write_text(memory, digest)
+    return digest
+
+
+@contextlib.contextmanager
+def open_mat(path: Path):
+    """The HDF5 file, checked to be a cuhk-03.mat."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        with open(path, "rb") as head:
+            version5 = head.read(20).startswith(b"MATLAB 5.0")
+        if version5:
+            reason = (
+                "it is a MATLAB v5 file, as the split files cuhk03_new_protocol_config_*.mat are; "
+                "the images are in cuhk-03.mat"
+            )
+        elif "truncated" in str(error):
+            reason = f"it is truncated ({path.stat().st_size:,} bytes are here); copy or download it again"
+        else:
+            reason = "it is not a MATLAB v7.3 (HDF5) file; it may be damaged or something else"
+        raise ValueError(f"{path} cannot be read as CUHK03: {reason}.") from error
+    with file:
+        if absent := {"labeled", "detected", "testsets"} - set(file):
+            raise ValueError(
+                f"{path} is not the CUHK03 release: it lacks {', '.join(sorted(absent))} and holds "
+                f"{', '.join(sorted(set(file) - {'#refs#'})) or 'nothing'}. The file wanted is cuhk-03.mat."
+            )
+        yield file
+
+
+def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
+    """Write every image as PNG, and the manifest last, into a temporary folder that is then renamed."""
+    _sweep(folder)
+    with (
+        open_mat(mat) as file,
+        _explaining(folder, mat),
+        atomic.replacing(folder, folder=True) as target,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        pairs = [file[reference] for reference in file[boxes][()].ravel()]
+        for number, pair in enumerate(pairs, 1):
+            if pair.ndim != 2 or pair.shape[0] != _VIEWS * _IMAGES_PER_VIEW or pair.dtype != h5py.ref_dtype:
+                raise ValueError(
+                    f"{mat}: camera pair {number} of {boxes} is not a cell of M x 10 images (HDF5 shape {pair.shape})."
+                )
+        people = [pair.shape[1] for pair in pairs]
+        names, writing = [], []
+        with tqdm(
+            total=sum(people), desc=f"CUHK03 {boxes}: extracting", unit="person", disable=not progress
+        ) as bar:
+            for number, pair in enumerate(pairs, 1):
+                for person, cells in enumerate(pair[()].T, 1):
+                    for image, cell in enumerate(cells):
+                        name = f"{number}_{person:03d}_{image // _IMAGES_PER_VIEW + 1}_{image + 1:02d}.png"
+                        if (pixels := _pixels(file[cell], mat, boxes, name)) is not None:
+                            names.append(name)
+                            writing.append(pool.submit(_write_png, pixels, target / name))
+                    while len(writing) > 256:
+                        writing.pop(0).result()
+                    bar.update()
+        for written in writing:
+            written.result()
+        testsets = [file[reference][()].T.astype(int).tolist() for reference in file["testsets"][()].ravel()]
+        manifest = {
+            "source": mat.name,
+            "boxes": boxes,
+            "people": people,
+            "names": names,
+            "testsets": testsets,
+        }
+        (target / _MANIFEST).write_text(json.dumps(manifest))
+
+
+def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray | None:
+    """(height, width, 3) uint8 of a cell, None for an empty one; MATLAB stores the axes in reverse."""
+    if cell.ndim < 3 or 0 in cell.shape:
+        return None
+    if cell.ndim != 3 or cell.shape[0] != 3 or cell.dtype != np.uint8:
+        raise ValueError(
+            f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, height)."
+        )
+    try:
+        return cell[()].transpose(2, 1, 0)
+    except OSError as error:
+        raise ValueError(
+            f"{mat}: image {name} of {boxes} cannot be read; the file is damaged: {error}."
+        ) from error
+
+
+def _write_png(pixels: np.ndarray, path: Path) -> None:
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
+
+
+@contextlib.contextmanager
+def _explaining(folder: Path, mat: Path):
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"The images of {mat} cannot be extracted to {folder}: {error.strerror or error}. Both kinds of boxes need "
+            "about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path):
+    """One process at a time: the others wait, then find the work done."""
+    with _explaining(path.parent, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed extraction left (the lock is ours, so nobody is writing)."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)

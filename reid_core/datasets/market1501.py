@@ -1,0 +1,69 @@
+"""Market-1501 (Zheng et al., ICCV 2015): 1,501 people, 6 cameras, images cut by a pedestrian detector."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from reid_core.datasets import layout
+from reid_core.datasets.table import DISTRACTOR, GALLERY, QUERY, TRAIN, build, validate
+
+NAME = "market1501"
+TITLE = "Market-1501"
+FOLDERS = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
+DISTRACTOR_FOLDER = "images"
+# subset: (people, images) as published; people do not count junk and distractors
+PUBLISHED = {TRAIN: (751, 12936), QUERY: (750, 3368), GALLERY: (750, 19732)}
+PUBLISHED_PEOPLE = 1501
+PUBLISHED_DISTRACTORS = 500_000
+CAMERAS = 6
+
+_NAMED = re.compile(r"(-?\d+)_c(\d+).*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
+_FORM = "PPPP_cC...jpg (person, camera), e.g. 0002_c1s1_000451_03.jpg"
+_EXTRA = re.compile(r"(?:.*?_c(\d+))?.*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
+
+
+def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
+    """The image table of `<root>/Market-1501-v15.09.15`.
+
+    Junk (person -1) and distractors (person 0) are gallery rows, as in the official evaluation.
+
+    Parameters
+    ----------
+    root : the data folder.
+    distractors : bool
+        Add the 500,000 further images of Market-1501+500k (`images/`) to the gallery, all as distractors.
+
+    Raises
+    ------
+    FileNotFoundError : the data set or one of its folders is missing or empty.
+    ValueError : a file name that does not parse, or rows that :func:`reid_core.datasets.table.validate` refuses.
+    """
+    base = Path(root).absolute() / layout.MARKET1501_FOLDER
+    if not base.is_dir():
+        raise layout.missing(root, TITLE, layout.MARKET1501_FOLDER)
+    parts = [folder_table(NAME, subset, base / folder) for subset, folder in FOLDERS.items()]
+    if distractors:
+        extra = layout.image_files(base / DISTRACTOR_FOLDER, _EXTRA, "*.jpg (the 500k distractors)")
+        parts.append(
+            build(
+                NAME,
+                GALLERY,
+                DISTRACTOR,
+                [int(match[1] or 0) for _, match in extra],
+                [f"{base}/{DISTRACTOR_FOLDER}/{name}" for name, _ in extra],
+            )
+        )
+    return validate(pd.concat(parts), every_query_matched=True)
+
+
+def folder_table(dataset: str, subset: str, folder: Path) -> pd.DataFrame:
+    """Rows of one folder whose file names begin `PPPP_cC`, the form of Market-1501 and of CUHK03-NP."""
+    files = layout.image_files(folder, _NAMED, _FORM)
+    return build(
+        dataset,
+        subset,
+        [int(match[1]) for _, match in files],
+        [int(match[2]) for _, match in files],
+        [f"{folder}/{name}" for name, _ in files],
+    )

@@ -1,0 +1,228 @@
+"""The image table: one row an image, the only form in which data moves through the kit.
+
+Columns: `dataset`, `subset` (train, query or gallery), `person_id`, `camera_id` and `image_path` (absolute);
+after :func:`reid_core.datasets.combine` also `label`.  Person -1 is junk and person 0 a distractor, as in the
+Market-1501 toolchain; both occur in the gallery only.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid_core import atomic
+
+DATASET, SUBSET, PERSON, CAMERA, PATH, LABEL = (
+    "dataset",
+    "subset",
+    "person_id",
+    "camera_id",
+    "image_path",
+    "label",
+)
+COLUMNS = (DATASET, SUBSET, PERSON, CAMERA, PATH)
+TRAIN, QUERY, GALLERY = "train", "query", "gallery"
+SUBSETS = (TRAIN, QUERY, GALLERY)
+JUNK, DISTRACTOR = -1, 0
+
+_CACHE_PREFIX = "{cache}"
+
+
+def cache_root() -> Path:
+    """The folder of derived files: $REID_CORE_CACHE, else `cache/` of the repository, else ~/.cache/reid-core."""
+    if moved := os.environ.get("REID_CORE_CACHE"):
+        return Path(moved).expanduser().absolute()
+    repository = Path(__file__).resolve().parents[2]
+    if (repository / "pyproject.toml").is_file():
+        return repository / "cache"
+    return Path.home() / ".cache" / "reid-core"
+
+
+def build(dataset: str, subset, person_id, camera_id, image_path) -> pd.DataFrame:
+    """An image table from columns of equal length; scalars are repeated.  Not validated."""
+    return pd.DataFrame(
+        {DATASET: dataset, SUBSET: subset, PERSON: person_id, CAMERA: camera_id, PATH: image_path},
+        index=range(len(image_path)),
+    )
+
+
+def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.DataFrame:
+    """Check an image table and return it with int64 ids and a fresh index.
+
+    Parameters
+    ----------
+    table : DataFrame with the columns of :data:`COLUMNS`; further columns are kept.
+    every_query_matched : bool
+        Refuse a query whose person has no gallery image in another camera (such a query scores zero whatever
+        the method).  Only looked at where a data set has both queries and a gallery.
+
+    Returns
+    -------
+    DataFrame
+        The same rows in the same order, `person_id` and `camera_id` as int64.
+
+    Raises
+    ------
+    TypeError
+        If it is no DataFrame.
+    ValueError
+        For a missing column, an empty table, an id that is no integer, an unknown subset, a relative path, junk
+        or distractors outside the gallery, an image listed twice, or an image in training and in the test set.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"An image table is a pandas DataFrame, not {type(table).__name__}.")
+    if missing := [column for column in COLUMNS if column not in table.columns]:
+        raise ValueError(
+            f"The image table lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}. "
+            f"It needs {', '.join(COLUMNS)}."
+        )
+    if table.empty:
+        raise ValueError("The image table has no rows.")
+    table = table.reset_index(drop=True)
+    for column in (PERSON, CAMERA):
+        table[column] = _integers(table, column)
+    _check_rows(table)
+    _check_duplicates(table)
+    if every_query_matched:
+        _check_matches(table)
+    return table
+
+
+def _integers(table: pd.DataFrame, column: str) -> pd.Series:
+    values = table[column]
+    if pd.api.types.is_integer_dtype(values) and not values.isna().any():
+        return values.astype(np.int64)
+    numbers = pd.to_numeric(values, errors="coerce")
+    bad = numbers.isna() | (numbers % 1 != 0) | values.map(lambda value: isinstance(value, bool))
+    if bad.any():
+        first = table[bad].iloc[0]
+        raise ValueError(
+            f"{column} must be an integer, but it is {first[column]!r} for {first[PATH]} "
+            f"({_count(bad.sum(), 'such row')}). Number people and cameras by integers."
+        )
+    return numbers.astype(np.int64)
+
+
+def _check_rows(table: pd.DataFrame) -> None:
+    def refuse(bad: pd.Series, message: str) -> None:
+        if bad.any():
+            first = table[bad].iloc[0]
+            shown = {column: first[column] for column in COLUMNS}
+            raise ValueError(f"{message.format(**shown)} ({_count(bad.sum(), 'such row')}).")
+
+    refuse(
+        ~table[SUBSET].isin(SUBSETS),
+        "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery",
+    )
+    refuse(table[DATASET].isna() | (table[DATASET] == ""), "The data set of {image_path} has no name")
+    texts = table[PATH].map(lambda path: isinstance(path, str))
+    refuse(~texts, "image_path must be text, but it is {image_path!r} for person {person_id}")
+    absolute = table[PATH].str.startswith(os.sep) if os.sep == "/" else table[PATH].map(os.path.isabs)
+    refuse(~absolute, "image_path {image_path!r} is relative; an image table in memory holds absolute paths")
+    refuse(
+        table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative"
+    )
+    refuse(table[CAMERA] < 0, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
+    refuse(
+        (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY),
+        "Person {person_id} of {image_path} is in {subset}: 0 (distractor) and -1 (junk) occur in the gallery only. "
+        "Number people from 1",
+    )
+
+
+def _check_duplicates(table: pd.DataFrame) -> None:
+    twice = table.duplicated([SUBSET, PATH], keep=False)
+    if twice.any():
+        first = table[twice].iloc[0]
+        raise ValueError(
+            f"{first[PATH]} is listed more than once in {first[SUBSET]} "
+            f"({_count(twice.sum(), 'row')} are duplicates). List each image once."
+        )
+    if not table[PATH].is_unique:
+        both = set(table.loc[table[SUBSET] == TRAIN, PATH]) & set(table.loc[table[SUBSET] != TRAIN, PATH])
+        if both:
+            raise ValueError(
+                f"{min(both)} is a training image and a query or gallery image as well "
+                f"({_count(len(both), 'such image')}). Keep training and test images apart."
+            )
+
+
+def unmatched_queries(table: pd.DataFrame) -> pd.DataFrame:
+    """The query rows whose person has no gallery image in another camera of the same data set."""
+    ids = [DATASET, PERSON, CAMERA]
+    cameras = table.loc[table[SUBSET] == GALLERY, ids].drop_duplicates()
+    query = table[table[SUBSET] == QUERY]
+    pairs = (
+        query[ids].reset_index(names="row").merge(cameras, on=[DATASET, PERSON], suffixes=("", "_gallery"))
+    )
+    matched = pairs.loc[pairs[CAMERA] != pairs[f"{CAMERA}_gallery"], "row"]
+    return query[~query.index.isin(matched)]
+
+
+def _check_matches(table: pd.DataFrame) -> None:
+    scored = set(table.loc[table[SUBSET] == GALLERY, DATASET])
+    unmatched = unmatched_queries(table[table[DATASET].isin(scored)])
+    if len(unmatched):
+        first = unmatched.iloc[0]
+        raise ValueError(
+            f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that person "
+            f"in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only score zero. "
+            "Add such a gallery image, or remove the query."
+        )
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def portable_paths(paths: pd.Series, root: str | Path) -> pd.Series:
+    """Absolute paths made portable: relative to the data root, or to the cache as `{cache}/...`.
+
+    A path under neither (own data kept elsewhere) stays absolute.
+    """
+    text = paths.astype(str)
+    for base, prefix in ((os.path.abspath(root), ""), (str(cache_root()), _CACHE_PREFIX + "/")):
+        start = base.rstrip("/") + "/"
+        text = text.where(~text.str.startswith(start), prefix + text.str.slice(len(start)))
+    return text
+
+
+def absolute_paths(paths: pd.Series, root: str | Path) -> pd.Series:
+    """The inverse of :func:`portable_paths` for this data root and this cache."""
+    root, cache = os.path.abspath(root), str(cache_root())
+
+    def absolute(path: str) -> str:
+        if path.startswith(_CACHE_PREFIX):
+            return cache + path.removeprefix(_CACHE_PREFIX)
+        return os.path.join(root, path)
+
+    return paths.astype(str).map(absolute)
+
+
+def save(table: pd.DataFrame, path: str | Path, root: str | Path) -> Path:
+    """Write the table as CSV with portable paths, atomically.  Returns the path."""
+    saved = table.assign(**{PATH: portable_paths(table[PATH], root)})
+    return atomic.write_text(path, saved.to_csv(index=False, lineterminator="\n"))
+
+
+def load(path: str | Path, root: str | Path) -> pd.DataFrame:
+    """Read what :func:`save` wrote; image paths become absolute under `root` (or the cache).  Validated."""
+    try:
+        table = pd.read_csv(path, dtype={PATH: str, DATASET: str, SUBSET: str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not an image table in CSV form: {error}.") from error
+    if PATH in table.columns:
+        table[PATH] = absolute_paths(table[PATH], root)
+    return validate(table)
+
+
+def digest(table: pd.DataFrame, root: str | Path) -> str:
+    """SHA-256 (hex) of the rows: data set, subset, ids, label where there is one, portable path.
+
+    It depends on the rows and their order, not on where the data root or the cache lies.
+    """
+    columns = [column for column in (*COLUMNS, LABEL) if column in table.columns]
+    rows = table[columns].assign(**{PATH: portable_paths(table[PATH], root)})
+    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
