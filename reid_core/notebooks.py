@@ -1,0 +1,181 @@
+"""The one strict way to run a notebook: papermill, with its silences turned into errors.
+
+Papermill only logs an unknown parameter or a missing `parameters` tag; a cell that calls `sys.exit(0)` or kills
+its kernel leaves a notebook that looks finished; a value of the wrong type is injected as it is. Here each of
+these raises. The executed copy of a failed notebook is kept for reading, under `failed/` beside the output.
+"""
+
+import ast
+import difflib
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from reid_core import atomic
+from reid_core.provenance import REPOSITORY
+
+FOLDER = REPOSITORY / "notebooks"
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not run to its end; the message names the notebook, the cell and what happened."""
+
+
+def names() -> list[str]:
+    """Names of the numbered notebooks, in order, without suffix."""
+    return sorted(path.stem for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))
+
+
+def find(name: str | os.PathLike) -> Path:
+    """Path of a notebook given by its name (02_train), by a unique beginning (02), or by its path.
+
+    Raises FileNotFoundError listing the notebooks when there is none.
+    """
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.exists():
+        return path.resolve()
+    matches = [stem for stem in names() if stem == path.stem] or [
+        stem for stem in names() if stem.startswith(path.stem)
+    ]
+    if len(matches) != 1:
+        raise FileNotFoundError(f"There is no notebook {str(name)!r}; there are: {', '.join(names())}.")
+    return FOLDER / f"{matches[0]}.ipynb"
+
+
+def declared(notebook: str | os.PathLike) -> dict[str, Any]:
+    """The parameters a notebook declares, with their defaults: the literals of its cell tagged `parameters`.
+
+    Raises NotebookError when there is not exactly one such cell or a value is no literal.
+    """
+    notebook = Path(notebook)
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise NotebookError(f"{notebook}: {len(tagged)} cells are tagged 'parameters'; there must be one.")
+    found = {}
+    for statement in ast.parse(tagged[0].source).body:
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+            raise NotebookError(f"{notebook}: the parameters cell must only assign literals to names.")
+        name = statement.targets[0].id
+        try:
+            found[name] = ast.literal_eval(statement.value)
+        except ValueError:
+            raise NotebookError(
+                f"{notebook}: parameter {name!r} is not a literal; derive it in the next cell."
+            ) from None
+    return found
+
+
+def check_value(name: str, value: Any, default: Any, where: str) -> None:
+    """Raise TypeError unless `value` has the type of `default` (an int passes for a float, never a bool)."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return
+    if type(value) is type(default):
+        return
+    remedy = ""
+    if isinstance(value, str) and isinstance(default, (int, float)):
+        remedy = " YAML reads 1e-3 as text: write 1.0e-3." if "e" in value else " Write it without quotes."
+    raise TypeError(
+        f"{where}: {name} is {value!r} ({type(value).__name__}), but must be of type {type(default).__name__},"
+        f" like {default!r}.{remedy}"
+    )
+
+
+def unknown_name(name: str, known: Mapping | list, what: str) -> str:
+    """One sentence that says a name is unknown and suggests the nearest known one."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+    return f"{name!r} is not {what}. {hint}"
+
+
+def check_parameters(notebook: str | os.PathLike, parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for a parameter that the notebook does not declare, TypeError for one of another type."""
+    known = declared(notebook)
+    for name, value in parameters.items():
+        if name not in known:
+            raise ValueError(unknown_name(name, known, f"a parameter of {Path(notebook).name}"))
+        check_value(name, value, known[name], Path(notebook).name)
+
+
+def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapping[str, Any]) -> float:
+    """Execute a notebook with papermill and write the executed copy to `output`; return the seconds it took.
+
+    Notebooks run in the repository's root. Streams of the cells, progress lines included, go to this process's
+    stdout and stderr as they come. `output` appears only when every cell has run; otherwise NotebookError is
+    raised and the executed copy is at `failed/<name>` beside `output`.
+    """
+    import papermill
+
+    os.environ.setdefault(
+        "JUPYTER_PREFER_ENV_PATH", "1"
+    )  # this environment's kernel, not one in the home folder
+    notebook, output = Path(notebook), Path(output)
+    check_parameters(notebook, parameters)
+    failed = output.parent / "failed" / output.name
+    started = time.perf_counter()
+    with atomic.replacing(output) as temporary:
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(temporary),
+                parameters=dict(parameters),
+                cwd=str(REPOSITORY),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                start_timeout=120,
+            )
+            _check_finished(temporary)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:
+            if temporary.exists():
+                with atomic.replacing(failed) as kept:
+                    kept.write_bytes(temporary.read_bytes())
+            raise NotebookError(_explain(notebook, temporary, failed, error)) from error
+        _tidy(temporary)
+    failed.unlink(missing_ok=True)
+    return time.perf_counter() - started
+
+
+def _check_finished(executed: Path) -> None:
+    for number, cell in enumerate(nbformat.read(executed, as_version=4).cells, start=1):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        for result in cell.outputs:
+            if result.output_type == "error":
+                raise NotebookError(f"cell {number} raised {result.ename}: {result.evalue or '(no message)'}")
+        if cell.metadata.get("papermill", {}).get("status") != "completed" or cell.execution_count is None:
+            raise NotebookError(f"cell {number} did not run: its kernel stopped before")
+
+
+def _explain(notebook: Path, executed: Path, failed: Path, error: Exception) -> str:
+    """The cell's own error, or what papermill said; where the executed copy is."""
+    reason = str(error)
+    if hasattr(error, "ename"):
+        reason = f"cell {error.exec_count} raised {error.ename}: {error.evalue}"
+    elif type(error).__name__ == "DeadKernelError":
+        reason = "the kernel died (killed, or out of memory)"
+    kept = f"\nThe notebook as far as it ran: {failed}" if executed.exists() else ""
+    return f"{notebook.name}: {reason}{kept}"
+
+
+def _tidy(executed: Path) -> None:
+    """Drop what a finished progress bar leaves behind: text that later carriage returns overwrite."""
+    book = nbformat.read(executed, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type != "code":
+            continue
+        for result in cell.outputs:
+            if result.output_type == "stream":
+                lines = re.split(r"(?<=\n)", result.text)
+                result.text = "".join(line.rstrip("\r ").rsplit("\r", 1)[-1] for line in lines)
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+    nbformat.write(book, executed)

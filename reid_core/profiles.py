@@ -1,0 +1,74 @@
+"""Profiles: one YAML of parameters for all notebooks, checked before anything runs."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reid_core import notebooks
+from reid_core.provenance import REPOSITORY
+
+FOLDER = REPOSITORY / "profiles"
+
+
+def names() -> list[str]:
+    """The profiles of the kit, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(profile: str | os.PathLike, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
+
+    A key must be a parameter of at least one notebook and have its default's type; `recipe` and `schedules` are
+    checked as `reid_core.training.Recipe`s. Raises FileNotFoundError, ValueError or TypeError naming the file, the
+    key, the value and the remedy.
+    """
+    path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such profile; there are: {', '.join(names())}.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: must map parameter names to values.")
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"-p {override}: write it as name=value.")
+        settings[name] = yaml.safe_load(text)
+    known = all_parameters()
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(f"{path}: " + notebooks.unknown_name(name, known, "a parameter of any notebook"))
+        notebooks.check_value(name, value, known[name], str(path))
+    _check_recipes(settings, path)
+    return settings
+
+
+def all_parameters() -> dict[str, Any]:
+    """Every parameter that some notebook declares, with its default."""
+    found: dict[str, Any] = {}
+    for name in notebooks.names():
+        found.update(notebooks.declared(notebooks.find(name)))
+    return found
+
+
+def select(settings: dict[str, Any], notebook: str | os.PathLike) -> dict[str, Any]:
+    """The part of a profile that one notebook declares."""
+    known = notebooks.declared(notebooks.find(notebook))
+    return {name: value for name, value in settings.items() if name in known}
+
+
+def _check_recipes(settings: dict[str, Any], path: Path) -> None:
+    from reid_core import training
+
+    if "recipe" not in settings:
+        return
+    for train_set, schedule in settings.get("schedules", {}).items():
+        try:
+            training.Recipe.from_dict({**settings["recipe"], **schedule})
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: recipe of {train_set}: {error}") from None
