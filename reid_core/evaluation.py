@@ -1,0 +1,261 @@
+"""Single-query evaluation (paper, Section 4.2): CMC and mean average precision under one protocol.
+
+The protocol, as in the released toolchains of Market-1501 (Zheng et al., ICCV 2015) and of Zhong et al.
+(CVPR 2017): from each query's ranked gallery the images of the same person in the same camera and all junk
+images (person -1) are removed; distractors (person 0) stay and are always wrong. CMC and mAP share one mask of
+valid queries, those with at least one true match left.
+
+Average precision is the area under the precision-recall curve, of which two definitions are in use:
+
+- ``trapezoid``: each true match at rank r with k matches so far adds the mean of the precision at its rank, k/r,
+  and the precision one rank before, (k-1)/(r-1), taken as 1 before the first rank. This is what the Market-1501
+  toolchain computes and what the printed mAP numbers use.
+- ``step``: each true match adds k/r alone, the standard definition. The 0.83 of the paper's Figure 4 (c), with hits
+  at ranks 1 and 3, is this one; by trapezoid the same list has 0.79.
+
+Ties are stable: of two gallery images at one distance the one with the lower index comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from reid_core.datasets.table import CAMERA, DISTRACTOR, JUNK, PERSON
+from reid_core.distance import is_tensor
+
+MAX_RANK = 50
+AP_DEFINITIONS = ("trapezoid", "step")
+UNMATCHED = ("zero", "skip")
+MANY_MATCHES = 256
+BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one retrieval run.
+
+    Attributes:
+        rank1: fraction (0-1) of the counted queries whose first image is a true match.
+        mAP: mean average precision (0-1) of the counted queries.
+        cmc: (50,) float64; `cmc[k - 1]` is the fraction of counted queries with a true match within rank k.
+        per_query: one row a query: query (its index), ap, first_hit (rank from 1, <NA> without a match),
+            matches (true matches left by the protocol), valid (has any).
+        unmatched_queries: number of queries without any true match.
+        ap: the definition of average precision used, "trapezoid" or "step".
+        unmatched: "zero" if those queries count as zero, "skip" if they were left out.
+    """
+
+    rank1: float
+    mAP: float
+    cmc: np.ndarray
+    per_query: pd.DataFrame
+    unmatched_queries: int
+    ap: str
+    unmatched: str
+
+
+def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched="zero") -> Evaluation:
+    """Score a distance matrix.
+
+    Args:
+        distance: (Q, G) floating-point NumPy array, memory map or torch tensor on any device; squared or not, only
+            its order counts.
+        query_table: Q rows with columns person_id and camera_id.
+        gallery_table: G rows likewise; person -1 is junk, 0 a distractor.
+        ap: "trapezoid" (what the printed tables use) or "step"; see the module's text.
+        unmatched: a query without any true match counts as "zero" (the official toolchain) or is left out ("skip",
+            as other toolchains do).
+
+    Raises:
+        ValueError: shapes that disagree, nothing to score, no floating-point dtype, or NaN or infinity, in which
+            case the first such row is named.
+
+    >>> gallery = pd.DataFrame({"person_id": [7, 3, 7], "camera_id": [2, 2, 3]})
+    >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
+    >>> round(evaluate(np.array([[0.1, 0.2, 0.3]]), query, gallery).mAP, 4)
+    0.7917
+    """
+    evaluator = Evaluator(query_table, gallery_table, ap=ap, unmatched=unmatched)
+    if getattr(distance, "ndim", None) != 2 or tuple(distance.shape) != evaluator.shape:
+        shape = getattr(distance, "shape", type(distance).__name__)
+        raise ValueError(
+            f"The distance has shape {shape}, but the tables have {evaluator.shape[0]} queries and "
+            f"{evaluator.shape[1]} gallery images; rows are queries, columns gallery images."
+        )
+    rows = max(1, BLOCK_BYTES // (evaluator.shape[1] * 8))
+    for start in range(0, len(distance), rows):
+        evaluator.update(distance[start : start + rows])
+    return evaluator.result()
+
+
+class Evaluator:
+    """Streaming form of `evaluate`: feed row blocks of the distance in query order, then ask for the result.
+
+    Nothing of the distance is kept, so a matrix that does not fit into memory can be scored as it is made.
+    """
+
+    def __init__(self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero"):
+        _check_choice("ap", ap, AP_DEFINITIONS)
+        _check_choice("unmatched", unmatched, UNMATCHED)
+        self.ap, self.unmatched = ap, unmatched
+        self._query_person, self._query_camera = _identities(query_table, "query")
+        person, camera = _identities(gallery_table, "gallery")
+        self.shape = (len(self._query_person), len(person))
+        self._camera, self._junk = camera, np.flatnonzero(person == JUNK)
+        self._by_person = np.argsort(person, kind="stable")
+        self._sorted_person = person[self._by_person]
+        self._matches = np.zeros(len(self._query_person), np.int64)
+        self._first_hit = np.zeros(len(self._query_person), np.int64)
+        self._ap = np.zeros(len(self._query_person))
+        self._seen = 0
+
+    def update(self, block) -> None:
+        """Score the next (b, G) rows of the distance."""
+        block = block.detach().cpu().numpy() if is_tensor(block) else np.asarray(block)
+        if not np.issubdtype(block.dtype, np.floating):
+            raise ValueError(f"The distance has dtype {block.dtype}; expected a floating-point type.")
+        if block.ndim != 2 or block.shape[1] != self.shape[1] or self._seen + len(block) > self.shape[0]:
+            raise ValueError(
+                f"A block of shape {block.shape} does not fit after row {self._seen} of a {self.shape} distance."
+            )
+        for row in block:
+            if not np.isfinite(row).all():
+                raise ValueError(
+                    f"Row {self._seen} of the distance holds NaN or infinity (first at column "
+                    f"{int(np.flatnonzero(~np.isfinite(row))[0])}); look at this query's features."
+                )
+            self._score(self._seen, row)
+            self._seen += 1
+
+    def _score(self, query: int, row: np.ndarray) -> None:
+        low, high = np.searchsorted(
+            self._sorted_person, [self._query_person[query], self._query_person[query] + 1]
+        )
+        same_person = self._by_person[low:high]
+        other_camera = self._camera[same_person] != self._query_camera[query]
+        if self._query_person[query] in (JUNK, DISTRACTOR) or not other_camera.any():
+            return
+        removed = np.concatenate([self._junk, same_person[~other_camera]])
+        kept = row.copy()
+        kept[removed] = np.inf
+        ranks = _ranks(kept, same_person[other_camera])
+        self._matches[query], self._first_hit[query] = len(ranks), ranks[0]
+        self._ap[query] = average_precision(ranks, self.ap)
+
+    def result(self) -> Evaluation:
+        """The scores, once every query's row has been seen."""
+        if self._seen != self.shape[0]:
+            raise ValueError(
+                f"Only {self._seen} of {self.shape[0]} rows of the distance have been scored so far."
+            )
+        valid = self._matches > 0
+        counted = np.ones_like(valid) if self.unmatched == "zero" else valid
+        total = max(1, counted.sum())
+        hits = np.bincount(self._first_hit[valid & (self._first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)
+        cmc = hits[1:].cumsum() / total
+        per_query = pd.DataFrame(
+            {
+                "query": np.arange(len(valid)),
+                "ap": self._ap,
+                "first_hit": pd.array(self._first_hit, dtype="Int64"),
+                "matches": self._matches,
+                "valid": valid,
+            }
+        )
+        per_query.loc[~valid, "first_hit"] = pd.NA
+        return Evaluation(
+            rank1=float(cmc[0]),
+            mAP=float(self._ap.sum() / total),
+            cmc=cmc,
+            per_query=per_query,
+            unmatched_queries=int((~valid).sum()),
+            ap=self.ap,
+            unmatched=self.unmatched,
+        )
+
+
+def average_precision(ranks, definition="trapezoid") -> float:
+    """Average precision of the true matches at `ranks` (from 1, ascending); definitions in the module's text.
+
+    >>> round(average_precision([1, 3], "step"), 4), round(average_precision([1, 3]), 4)
+    (0.8333, 0.7917)
+    """
+    _check_choice("ap", definition, AP_DEFINITIONS)
+    ranks = np.asarray(ranks)
+    hits = np.arange(1, len(ranks) + 1)
+    precision = hits / ranks
+    if definition == "step":
+        return float(precision.mean())
+    before = np.where(ranks > 1, (hits - 1) / np.maximum(ranks - 1, 1), 1.0)
+    return float(((precision + before) / 2).mean())
+
+
+def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
+    """One query's ranked gallery under the protocol, down to its `top`-th counted image (Figure 5).
+
+    Args:
+        distance_row: (G,) distances of this query.
+        query_row: its row of the query table (a Series or mapping with person_id and camera_id).
+        gallery_table: the G gallery rows.
+        top: number of counted images; images the protocol removes stand between them, flagged, without a rank.
+
+    Returns:
+        DataFrame, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match,
+        flag ("junk", "same camera" or "").
+    """
+    person, camera = _identities(gallery_table, "gallery")
+    distance = distance_row.detach().cpu().numpy() if is_tensor(distance_row) else np.asarray(distance_row)
+    if distance.shape != person.shape:
+        raise ValueError(
+            f"The distance row has shape {distance.shape}, but there are {len(person)} gallery images."
+        )
+    if not np.isfinite(distance).all():
+        raise ValueError("The distance row holds NaN or infinity; look at this query's features.")
+    same_person = person == query_row[PERSON]
+    flag = np.where(same_person & (camera == query_row[CAMERA]), "same camera", "")
+    flag[person == JUNK] = "junk"
+    order = np.argsort(distance, kind="stable")
+    counted = flag[order] == ""
+    rank = counted.cumsum()
+    last = np.searchsorted(rank, top)  # everything up to the top-th counted image
+    order, counted, rank = order[: last + 1], counted[: last + 1], rank[: last + 1]
+    return pd.DataFrame(
+        {
+            "gallery_index": order,
+            "rank": pd.Series(rank, dtype="Int64").where(counted),
+            "distance": distance[order],
+            "is_match": (same_person & (flag == "") & (person != DISTRACTOR))[order],
+            "flag": flag[order],
+        }
+    )
+
+
+def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:
+    """Ranks (from 1, ascending) of the columns `matches` in the stable order of `row`.
+
+    Counts what precedes each match, one pass a match, or sorts once where there are very many.
+    """
+    if len(matches) > MANY_MATCHES:
+        rank = np.empty(len(row), np.int64)
+        rank[np.argsort(row, kind="stable")] = np.arange(1, len(row) + 1)
+        return np.sort(rank[matches])
+    count = np.count_nonzero
+    ranks = [1 + count(row[:m] <= row[m]) + count(row[m + 1 :] < row[m]) for m in matches]
+    return np.sort(ranks)
+
+
+def _identities(table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    missing = [column for column in (PERSON, CAMERA) if column not in table]
+    if missing:
+        raise ValueError(f"The {name} table lacks the column {missing[0]!r}; use a table of datasets.load.")
+    if len(table) == 0:
+        raise ValueError(f"The {name} table is empty; there is nothing to score.")
+    return table[PERSON].to_numpy(), table[CAMERA].to_numpy()
+
+
+def _check_choice(name: str, value, choices) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}.")

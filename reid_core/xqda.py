@@ -1,0 +1,260 @@
+"""Cross-view quadratic discriminant analysis (XQDA): a subspace and a metric learnt together.
+
+Source: Liao et al., CVPR 2015 (the paper's [19]), with the pairing of training images of Zhong et al., CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from reid_core.distance import check_features, check_finite, is_tensor, squared_norms
+
+SOLVERS = ("svd", "eigh")
+ROWS_AT_ONCE = 4096
+
+
+class XQDA:
+    """Metric learnt from image pairs of one person in two cameras against pairs of two persons.
+
+    With S_I and S_E the covariances of intra- and extra-personal differences over all cross-view pairs, XQDA
+    keeps the directions in which S_E exceeds S_I and uses M = inv(W' S_I W) - inv(W' S_E W) in their span.
+
+    Args:
+        solver: "svd" spans the subspace by the left singular vectors of inv(S_I) S_E, as the released code does
+            (behind all printed numbers); "eigh" by the generalised eigenvectors, as the paper's text says. The
+            two subspaces differ. Either keeps the directions whose value exceeds 1, and at least one. With "svd"
+            the metric need not be positive semi-definite, so that distances can be negative.
+        regularizer: added to the diagonal of S_I; 0.001 in the released code.
+        random_state: seed of the pairing, MT19937; 5489 is MATLAB's default generator, which the released code
+            starts from.
+
+    Attributes (after fit):
+        components_: (d, r) float64, columns span the subspace.
+        metric_: (r, r) float64, symmetric, in that subspace.
+        values_: (r,) float64, singular values or eigenvalues, descending.
+        n_pairs_: number of image pairs the official pairing left (absent after `fit_views`).
+    """
+
+    def __init__(self, solver="svd", regularizer=0.001, random_state=5489):
+        if solver not in SOLVERS:
+            raise ValueError(f"solver={solver!r} is unknown; choose 'svd' (released code) or 'eigh' (paper).")
+        if not regularizer > 0:
+            raise ValueError(f"regularizer={regularizer!r} must be positive, or S_I may be singular.")
+        self.solver, self.regularizer, self.random_state = solver, regularizer, random_state
+
+    def fit(self, X, person_id, camera_id) -> XQDA:
+        """Learn from training images paired as in Zhong et al. (see `official_pairs`).
+
+        Args:
+            X: (n, d) features, floating point; NumPy array or torch tensor. Computed in float64.
+            person_id, camera_id: (n,) integers.
+
+        Raises:
+            ValueError: lengths that disagree, nothing finite, or no person with images in two cameras.
+        """
+        X = _to_numpy(X)
+        person_id, camera_id = np.asarray(person_id), np.asarray(camera_id)
+        if not len(X) == len(person_id) == len(camera_id):
+            raise ValueError(
+                f"{len(X)} feature rows, {len(person_id)} person_id and {len(camera_id)} camera_id: "
+                "XQDA needs one of each an image."
+            )
+        first, second = official_pairs(person_id, camera_id, self.random_state)
+        if len(first) == 0:
+            raise ValueError(
+                "No pair of images of one person in two cameras came out of the pairing; XQDA learns from such "
+                "pairs, so give it training images of at least two cameras."
+            )
+        self.n_pairs_ = len(first)
+        return self.fit_views(X[first], X[second], person_id[first], person_id[second])
+
+    def fit_views(self, X_gallery, X_probe, gallery_id, probe_id) -> XQDA:
+        """Learn from two views given outright, as the released XQDA code takes them.
+
+        Args:
+            X_gallery, X_probe: (n, d) and (m, d) features, floating point.
+            gallery_id, probe_id: (n,) and (m,) person numbers; images of one person in both views are the intra-
+                personal pairs, all others extra-personal.
+        """
+        rows = np.concatenate([_to_numpy(X_gallery), _to_numpy(X_probe)], dtype=np.float64)
+        person = np.unique(np.concatenate([gallery_id, probe_id]), return_inverse=True)[1]
+        n_gallery = len(gallery_id)
+        if rows.ndim != 2 or len(rows) != len(person) or n_gallery != len(X_gallery):
+            raise ValueError(f"Features of shape {rows.shape} do not go with {len(person)} person numbers.")
+        if not np.isfinite(rows).all():
+            bad = int(np.flatnonzero(~np.isfinite(rows).all(1))[0])
+            raise ValueError(
+                f"Feature row {bad} (gallery view first) holds NaN or infinity; XQDA cannot use it."
+            )
+
+        reflectors = None
+        if rows.shape[1] > len(
+            rows
+        ):  # learn in the span of the rows, d becomes n (Liao's released code does so)
+            reflectors, triangle = scipy.linalg.qr(rows.T, mode="raw", overwrite_a=True, check_finite=False)
+            del rows
+            rows = np.ascontiguousarray(triangle.T)
+        intra, extra = covariances(rows, person, n_gallery)
+        del rows
+        intra[np.diag_indices_from(intra)] += self.regularizer
+        self.values_, basis = _leading(intra, extra, self.solver)
+        self.metric_ = _symmetric(
+            scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
+        )
+        self.components_ = basis if reflectors is None else _apply_q(reflectors, basis)
+        return self
+
+    def transform(self, X):
+        """Project (n, d) features onto the subspace: (n, r) float64."""
+        self._check_fitted()
+        X = _to_numpy(X)
+        if X.ndim != 2 or X.shape[1] != len(self.components_):
+            raise ValueError(
+                f"Features have shape {X.shape}, but this XQDA was fitted on {len(self.components_)} dimensions."
+            )
+        projected = np.empty((len(X), self.components_.shape[1]))
+        for start in range(0, len(X), ROWS_AT_ONCE):
+            projected[start : start + ROWS_AT_ONCE] = X[start : start + ROWS_AT_ONCE] @ self.components_
+        return projected
+
+    def distance(self, X_query, X_gallery):
+        """(u - v)' M (u - v) of every query to every gallery image: (Q, G) float32.
+
+        A squared-type distance already; with solver "svd" it may be negative.
+        """
+        self._check_fitted()
+        check_features(X_query, X_gallery)
+        for name, X in (("query", X_query), ("gallery", X_gallery)):
+            check_finite(squared_norms(X), name)
+        query, gallery = self.transform(X_query), self.transform(X_gallery)
+        query_metric = query @ self.metric_
+        query_norms = np.einsum("nr,nr->n", query_metric, query)
+        gallery_norms = np.einsum("nr,nr->n", gallery @ self.metric_, gallery)
+        distance = np.empty((len(query), len(gallery)), np.float32)
+        for start in range(0, len(query), 256):
+            rows = slice(start, start + 256)
+            block = query_metric[rows] @ gallery.T
+            block *= -2
+            block += query_norms[rows, None]
+            block += gallery_norms
+            distance[rows] = block
+        return distance
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "components_"):
+            raise ValueError("This XQDA has not been fitted; call fit(X, person_id, camera_id) first.")
+
+
+def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray, np.ndarray]:
+    """Training pairs of Zhong et al.: row numbers of the first (gallery view) and second (probe view) members.
+
+    Per person in sorted order: its images are permuted, the first half is paired with the second (an odd one is
+    left out), and pairs within one camera are dropped. A permutation of n is argsort(rand(n)) from one MT19937
+    stream, as MATLAB's randperm draws it.
+
+    >>> [pair.tolist() for pair in official_pairs(np.array([4, 4, 4, 2]), np.array([1, 2, 2, 1]))]
+    [[1], [0]]
+    """
+    random = np.random.RandomState(random_state)
+    by_person = np.argsort(person_id, kind="stable")
+    starts = np.flatnonzero(np.diff(np.asarray(person_id)[by_person])) + 1
+    first, second = [], []
+    for images in np.split(by_person, starts):
+        permuted = images[np.argsort(random.rand(len(images)), kind="stable")]
+        half = len(images) // 2
+        first.append(permuted[:half])
+        second.append(permuted[half : 2 * half])
+    first, second = np.concatenate(first), np.concatenate(second)
+    kept = np.asarray(camera_id)[first] != np.asarray(camera_id)[second]
+    return first[kept], second[kept]
+
+
+def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
+    """Intra- and extra-personal covariance of all cross-view differences, without forming a pair.
+
+    Summed over pairs, (x - z)(x - z)' needs only each row's number of partners and each person's sum a view.
+
+    Args:
+        rows: (n, d) float64, the gallery view's n_gallery rows first, then the probe view's. Overwritten.
+        person: (n,) integers from 0, contiguous.
+
+    Returns:
+        (d, d) float64 both; neither is regularised.
+    """
+    n_people, n_probe = person.max() + 1, len(rows) - n_gallery
+    in_gallery, in_probe = person[:n_gallery], person[n_gallery:]
+    gallery_count = np.bincount(in_gallery, minlength=n_people)
+    probe_count = np.bincount(in_probe, minlength=n_people)
+    n_intra = int(gallery_count @ probe_count)
+    n_extra = n_gallery * n_probe - n_intra
+    if n_intra == 0 or n_extra == 0:
+        raise ValueError("XQDA needs a person seen in both views and two different persons to compare.")
+
+    gallery_sums = _sums_by_person(rows[:n_gallery], in_gallery, n_people)
+    probe_sums = _sums_by_person(rows[n_gallery:], in_probe, n_people)
+    cross = gallery_sums.T @ probe_sums
+    total = np.outer(gallery_sums.sum(0), probe_sums.sum(0))
+
+    all_partners = np.repeat([float(n_probe), float(n_gallery)], [n_gallery, n_probe])
+    own_partners = np.concatenate([probe_count[in_gallery], gallery_count[in_probe]])
+    rows *= np.sqrt(all_partners)[:, None]
+    extra = rows.T @ rows
+    rows *= np.sqrt(own_partners / all_partners)[:, None]
+    intra = rows.T @ rows
+    intra -= cross
+    intra -= cross.T
+    extra -= total
+    extra -= total.T
+    extra -= intra
+    intra /= n_intra
+    extra /= n_extra
+    return intra, extra
+
+
+def _sums_by_person(rows, person, n_people: int) -> np.ndarray:
+    sums = np.zeros((n_people, rows.shape[1]))
+    order = np.argsort(person, kind="stable")
+    present, starts = np.unique(person[order], return_index=True)
+    for number, members in zip(present, np.split(order, starts[1:]), strict=True):
+        sums[number] = rows[members].sum(0)
+    return sums
+
+
+def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values above 1 (at least the largest), descending, and the directions that go with them."""
+    if solver == "svd":
+        ratio = scipy.linalg.cho_solve(scipy.linalg.cho_factor(intra, check_finite=False), extra)
+        vectors, values, _ = scipy.linalg.svd(ratio, overwrite_a=True, check_finite=False)
+    else:
+        values, vectors = scipy.linalg.eigh(extra, intra, check_finite=False)
+        values, vectors = values[::-1], vectors[:, ::-1]
+    kept = max(1, int((values > 1).sum()))
+    return values[:kept].copy(), np.ascontiguousarray(vectors[:, :kept])
+
+
+def _apply_q(reflectors, basis) -> np.ndarray:
+    """Q @ basis from the Householder reflectors of a raw QR, without forming Q."""
+    packed, tau = reflectors
+    columns = np.zeros((len(packed), basis.shape[1]), order="F")
+    columns[: len(basis)] = basis
+    work = scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, -1)[1]
+    product, _, info = scipy.linalg.lapack.dormqr(
+        "L", "N", packed, tau, columns, int(work[0]), overwrite_c=True
+    )
+    if info != 0:
+        raise RuntimeError(f"LAPACK dormqr failed with info={info}.")
+    return np.ascontiguousarray(product)
+
+
+def _symmetric(matrix) -> np.ndarray:
+    return (matrix + matrix.T) / 2
+
+
+def _to_numpy(X) -> np.ndarray:
+    X = X.detach().cpu().numpy() if is_tensor(X) else np.asarray(X)
+    if not np.issubdtype(X.dtype, np.floating):
+        raise ValueError(
+            f"Features have dtype {X.dtype}; XQDA expects a floating-point type, float32 or float64."
+        )
+    return X

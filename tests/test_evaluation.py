@@ -1,0 +1,215 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from reid_core.evaluation import MANY_MATCHES, Evaluator, average_precision, evaluate, ranked
+
+
+def table(person, camera):
+    return pd.DataFrame({"person_id": person, "camera_id": camera})
+
+
+def loop_evaluate(distance, query, gallery, ap):
+    """The official scoring as prose: walk down each stable ranking, skip junk, stop at the last true match."""
+    aps, first_hits, matches = [], [], []
+    for row, person, camera in zip(distance, query.person_id, query.camera_id, strict=True):
+        g = list(zip(gallery.person_id, gallery.camera_id, strict=True))
+        total = sum(p == person and c != camera for p, c in g)
+        found, seen, area, precision_before, first = 0, 0, 0.0, 1.0, None
+        for j in sorted(range(len(g)), key=lambda j: (row[j], j)):
+            p, c = g[j]
+            if p == -1 or (p == person and c == camera):
+                continue
+            seen += 1
+            hit = p == person and p > 0
+            found += hit
+            first = seen if hit and first is None else first
+            precision = found / seen
+            if hit:
+                area += (precision if ap == "step" else (precision + precision_before) / 2) / total
+            precision_before = precision
+        aps.append(area)
+        first_hits.append(first)
+        matches.append(total if person > 0 else 0)
+    return aps, first_hits, matches
+
+
+def problem(seed, n_query=20, n_gallery=150, n_people=12, ties=False):
+    random = np.random.default_rng(seed)
+    query = table(random.integers(1, n_people, n_query), random.integers(1, 4, n_query))
+    gallery = table(random.integers(-1, n_people, n_gallery), random.integers(1, 4, n_gallery))
+    same = query.person_id.to_numpy()[:, None] == gallery.person_id.to_numpy()
+    distance = random.normal(size=same.shape) - 1.5 * same
+    return (np.round(distance, 1 if ties else 9)).astype(np.float32), query, gallery
+
+
+@pytest.mark.parametrize("ap, scores", [("step", [1, 1, 5 / 6]), ("trapezoid", [1, 1, 19 / 24])])
+def test_figure4(ap, scores):
+    """The paper's worked examples: one hit at rank 1; hits at ranks 1 and 2; hits at ranks 1 and 3."""
+    for hits, score in zip(([1], [1, 2], [1, 3]), scores, strict=True):
+        assert average_precision(hits, ap) == pytest.approx(score)
+        person = [1 if rank in hits else 2 for rank in range(1, 6)]
+        result = evaluate(np.arange(5.0)[None], table([1], [1]), table(person, [2] * 5), ap=ap)
+        assert (
+            result.mAP == pytest.approx(score) and result.rank1 == 1.0 and result.cmc.tolist() == [1.0] * 50
+        )
+
+
+def test_hand_worked_protocol():
+    # ranking by distance: junk, same camera, distractor, wrong, match, match
+    gallery = table([5, -1, 0, 7, 5, 5], [1, 2, 2, 2, 2, 3])
+    result = evaluate(np.array([[0.2, 0.1, 0.3, 0.4, 0.5, 0.6]]), table([5], [1]), gallery, ap="step")
+    assert result.mAP == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert result.cmc[:4].tolist() == [0, 0, 1, 1]
+    row = result.per_query.iloc[0]
+    assert (row["query"], row.first_hit, row.matches, row.valid) == (0, 3, 2, True)
+    assert result.ap == "step" and result.unmatched_queries == 0
+
+
+@pytest.mark.parametrize("ap", ["trapezoid", "step"])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_the_loop_that_walks_the_ranking(seed, ap, ties):
+    distance, query, gallery = problem(seed, ties=ties)
+    aps, first_hits, matches = loop_evaluate(distance, query, gallery, ap)
+    result = evaluate(distance, query, gallery, ap=ap)
+    np.testing.assert_allclose(result.per_query.ap, aps, atol=1e-12)
+    assert [None if pd.isna(v) else int(v) for v in result.per_query.first_hit] == first_hits
+    assert result.per_query.matches.tolist() == matches
+    assert result.mAP == pytest.approx(np.mean(aps))
+    for k in (1, 5, 50):
+        assert result.cmc[k - 1] == pytest.approx(np.mean([h is not None and h <= k for h in first_hits]))
+
+
+def test_very_many_matches_take_the_sorting_path():
+    distance, query, gallery = problem(0, n_query=3, n_gallery=8 * MANY_MATCHES, n_people=2, ties=True)
+    aps, *_, matches = loop_evaluate(distance, query, gallery, "trapezoid")
+    assert max(matches) > MANY_MATCHES
+    np.testing.assert_allclose(evaluate(distance, query, gallery).per_query.ap, aps, atol=1e-12)
+
+
+def test_ties_are_stable():
+    gallery = table([2, 1, 2], [2, 2, 2])
+    assert evaluate(np.zeros((1, 3)), table([1], [1]), gallery).per_query.first_hit[0] == 2
+
+
+def test_order_alone_counts():
+    distance, query, gallery = problem(1)
+    result, moved = evaluate(distance, query, gallery), evaluate(np.exp(distance) + 5, query, gallery)
+    assert np.array_equal(result.cmc, moved.cmc) and result.mAP == moved.mAP
+    assert (np.diff(result.cmc) >= 0).all() and result.cmc[0] == result.rank1
+
+
+def test_perfect_and_worst_order():
+    query, gallery = table([1], [1]), table([1, 1, 2, 2], [2, 3, 2, 3])
+    assert evaluate(np.array([[1.0, 2, 3, 4]]), query, gallery).mAP == 1
+    assert evaluate(np.array([[4.0, 3, 2, 1]]), query, gallery, ap="step").mAP == pytest.approx(
+        (1 / 3 + 2 / 4) / 2
+    )
+
+
+def test_queries_without_match_count_as_zero_or_are_skipped():
+    gallery = table([1, 9, 0], [2, 1, 2])
+    query = table([1, 9, 0, -1], [1, 1, 1, 1])  # 9 only in its own camera; distractor and junk never match
+    distance = np.arange(12.0).reshape(4, 3)
+    official, skipping = (
+        evaluate(distance, query, gallery),
+        evaluate(distance, query, gallery, unmatched="skip"),
+    )
+    assert (official.rank1, official.mAP, official.unmatched_queries) == (0.25, 0.25, 3)
+    assert (skipping.rank1, skipping.mAP, skipping.unmatched_queries) == (1, 1, 3)
+    assert official.per_query.valid.tolist() == [True, False, False, False]
+    assert pd.isna(official.per_query.first_hit[1])
+
+
+def test_nothing_matches_at_all():
+    for unmatched in ("zero", "skip"):
+        result = evaluate(np.zeros((1, 2)), table([1], [1]), table([2, 3], [2, 2]), unmatched=unmatched)
+        assert (result.rank1, result.mAP, result.unmatched_queries) == (0, 0, 1)
+
+
+def test_streaming_and_tensors_give_the_same_bits():
+    distance, query, gallery = problem(2)
+    evaluator = Evaluator(query, gallery)
+    for start in range(0, len(distance), 7):
+        evaluator.update(torch.from_numpy(distance[start : start + 7]))
+    result = evaluate(distance, query, gallery)
+    assert evaluator.result().mAP == result.mAP == evaluate(torch.from_numpy(distance), query, gallery).mAP
+    pd.testing.assert_frame_equal(evaluator.result().per_query, result.per_query)
+
+
+def test_input_is_left_alone():
+    distance, query, gallery = problem(3)
+    before = distance.copy()
+    evaluate(distance, query, gallery)
+    assert np.array_equal(distance, before)
+
+
+def test_ranked_flags_what_the_protocol_removes():
+    gallery = table([5, -1, 0, 7, 5, 5, 8], [1, 2, 2, 2, 2, 3, 1])
+    rows = ranked(np.array([0.2, 0.1, 0.3, 0.4, 0.5, 0.6, 0.7]), table([5], [1]).iloc[0], gallery, top=3)
+    assert rows.gallery_index.tolist() == [1, 0, 2, 3, 4]
+    assert rows["rank"].tolist() == [pd.NA, pd.NA, 1, 2, 3]
+    assert rows.flag.tolist() == ["junk", "same camera", "", "", ""]
+    assert rows.is_match.tolist() == [False, False, False, False, True]
+    assert rows.distance.tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_ranked_agrees_with_evaluate():
+    distance, query, gallery = problem(4, ties=True)
+    result = evaluate(distance, query, gallery)
+    for number in range(len(query)):
+        rows = ranked(distance[number], query.iloc[number], gallery, top=len(gallery))
+        ranks = rows.loc[rows.is_match, "rank"].astype(int).tolist()
+        assert (average_precision(ranks) if ranks else 0) == pytest.approx(result.per_query.ap[number])
+
+
+@pytest.mark.parametrize(
+    "distance, query, gallery, message",
+    [
+        (
+            np.zeros((2, 3)),
+            table([1], [1]),
+            table([1] * 3, [1] * 3),
+            r"shape \(2, 3\), but the tables have 1 queries",
+        ),
+        (np.zeros((1, 3), int), table([1], [1]), table([1] * 3, [1] * 3), "dtype int64"),
+        (np.zeros((0, 3)), table([], []), table([1] * 3, [1] * 3), "query table is empty"),
+        (np.zeros((1, 0)), table([1], [1]), table([], []), "gallery table is empty"),
+        ([[0.0] * 3], table([1], [1]), table([1] * 3, [1] * 3), "has shape list"),
+        (
+            np.zeros((1, 3)),
+            pd.DataFrame({"person_id": [1]}),
+            table([1] * 3, [1] * 3),
+            "lacks the column 'camera_id'",
+        ),
+    ],
+)
+def test_bad_input_is_named(distance, query, gallery, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(distance, query, gallery)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_first_row_that_is_not_finite_is_named(value):
+    distance, query, gallery = problem(0)
+    distance[[4, 9], 17] = value
+    with pytest.raises(ValueError, match="Row 4 of the distance holds NaN or infinity .first at column 17"):
+        evaluate(distance, query, gallery)
+
+
+def test_unknown_choices_and_unfinished_streams_are_errors():
+    distance, query, gallery = problem(0)
+    with pytest.raises(ValueError, match="ap='area' is unknown; choose one of 'trapezoid', 'step'"):
+        evaluate(distance, query, gallery, ap="area")
+    with pytest.raises(ValueError, match="unmatched='drop' is unknown"):
+        evaluate(distance, query, gallery, unmatched="drop")
+    evaluator = Evaluator(query, gallery)
+    evaluator.update(distance[:5])
+    with pytest.raises(ValueError, match="Only 5 of 20 rows"):
+        evaluator.result()
+    with pytest.raises(ValueError, match="does not fit after row 5"):
+        evaluator.update(distance)
+    with pytest.raises(ValueError, match="does not fit after row 5"):
+        evaluator.update(distance[:, :4])
