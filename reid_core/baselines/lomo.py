@@ -21,12 +21,12 @@ it out. The order of the bins within a block is ours too, and does not matter to
 
 import functools
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from reid_core import atomic
 from reid_core.baselines.images import Images, batches, count
 
 WINDOW, STEP, LEVELS = 10, 5, 3
@@ -67,15 +67,10 @@ def extract(
     path = Path(path)
     if path.suffix != ".npy":
         raise ValueError(f"The feature file {path} must end in .npy.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(suffix=".npy", prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
-    try:
+    with atomic.replacing(path) as partial:
         features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         _fill(features, images, retinex, height, width, progress).flush()
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+        del features
     return np.load(path, mmap_mode="r")
 
 

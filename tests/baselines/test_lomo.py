@@ -122,7 +122,7 @@ def test_retinex_equals_the_formula_with_an_independent_blur():
 
 
 def test_retinex_of_a_flat_image_is_flat_and_brightness_barely_matters():
-    assert len(np.unique(lomo.multiscale_retinex(np.full((1, 128, 48, 3), 90, np.uint8)))) == 1
+    assert np.ptp(lomo.multiscale_retinex(np.full((1, 128, 48, 3), 90, np.uint8))) <= 1  # rounding
     image = people(1) // 2 + 20
     half = lomo.multiscale_retinex(image // 2).astype(int)
     assert (
