@@ -1,0 +1,196 @@
+"""From images to L2-normalised features, and the feature file that holds them.
+
+The retrieval feature is the pooled output of R5 (Section 3.2: "we take the output of R5 to be feature
+representations"), divided by its length before any metric, as in the released toolchain of Zhong et al., CVPR 2017.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from tqdm import tqdm
+
+from reid_core import provenance
+from reid_core.datasets import table as tables
+from reid_core.training import images, run_folder
+from reid_core.training.checkpoint import write_tensors
+
+
+@dataclass(frozen=True)
+class Features:
+    """values (N, d) float32, each row of length 1; table: the image table of the same rows; meta: what made them."""
+
+    values: np.ndarray
+    table: pd.DataFrame
+    meta: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def subset(self, rows) -> "Features":
+        """The rows where a boolean Series or array is true, e.g. `f.subset(f.table["subset"] == "query")`."""
+        rows = np.asarray(rows, bool)
+        return Features(self.values[rows], self.table[rows].reset_index(drop=True), self.meta)
+
+
+def extract(
+    run_dir_or_model: str | Path | nn.Module,
+    table: pd.DataFrame,
+    *,
+    data_root: str | Path,
+    path: str | Path | None = None,
+    output: str = "r5",
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> Features:
+    """Features of every image of a table, by a trained run or by a network in memory (an untrained one, too).
+
+    With `path`, a feature file made by the same weights from the same rows and image files with the same settings is
+    read instead; any other file there is replaced.
+
+    Parameters
+    ----------
+    run_dir_or_model : a finished run folder, or a network of `reid_core.model`
+    table : image table of N rows
+    data_root : the data folder, to which paths in the file are relative
+    path : the feature file (.safetensors); None: nothing is written
+    output : which pooled map: "r5" (the paper's feature), "c1", "c2"
+    height, width : input size in pixels; for a run the one it was trained at, required for a network
+    batch_size : images at a time; the features do not depend on it beyond rounding
+    device : "cpu", "cuda", ...; None: a GPU where there is one
+
+    Returns
+    -------
+    Features : values (N, d) float32, rows in the table's order; d = 2048 for R5 of ResNet-50
+
+    Raises
+    ------
+    FileNotFoundError for a missing run or image; ValueError for an unfinished run, weights that do not fit the run,
+    an output that the network lacks, a missing input size, or an image that cannot be decoded.
+    """
+    table = tables.validate(table)
+    network, meta = _network(run_dir_or_model, height, width)
+    if output not in network.widths:
+        raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {output!r}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    meta |= {
+        "output": output,
+        "table_digest": tables.digest(table, data_root),
+        "files_digest": images.files_digest(table),
+        "pillow": PIL.__version__,
+    }
+    if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
+        return found
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    values = _values(network, table, meta, output, batch_size, device, progress)
+    features = Features(values, table, meta | {"device": provenance.device_name()})
+    if path is not None:
+        save(features, path, data_root)
+    return features
+
+
+def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
+    """Write a feature file: the values and ids as tensors, paths relative to the data root, `meta` as JSON."""
+    saved = features.table.assign(
+        **{tables.PATH: tables.portable_paths(features.table[tables.PATH], data_root)}
+    )
+    rows = saved.to_csv(index=False, lineterminator="\n").encode()
+    tensors = {
+        "values": torch.from_numpy(np.ascontiguousarray(features.values, np.float32)),
+        "table": torch.frombuffer(bytearray(rows), dtype=torch.uint8),
+    }
+    write_tensors(Path(path), tensors, {"meta": json.dumps(features.meta)})
+    return Path(path)
+
+
+def load(path: str | Path, data_root: str | Path) -> Features:
+    """Read a feature file; image paths become absolute under `data_root`.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is damaged or no feature file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no feature file {path}; make it with features.extract(..., path=...)."
+        )
+    try:
+        with safe_open(path, "numpy") as file:
+            meta = json.loads(file.metadata()["meta"])
+            values, rows = file.get_tensor("values"), file.get_tensor("table")
+        text = {tables.PATH: str, tables.DATASET: str, tables.SUBSET: str}
+        table = pd.read_csv(io.BytesIO(rows.tobytes()), dtype=text)
+        table[tables.PATH] = tables.absolute_paths(table[tables.PATH], data_root)
+        if values.ndim != 2 or len(values) != len(table):
+            raise ValueError(f"{values.shape} values for {len(table)} rows")
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no whole feature file ({error}); remove it and extract again."
+        ) from error
+    return Features(values, tables.validate(table), meta)
+
+
+def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network and what identifies it and its input."""
+    if isinstance(source, nn.Module):
+        if height is None or width is None:
+            raise ValueError("A network in memory does not say its input size; give height and width.")
+        facts = {"model": type(source).__name__, "weights_digest": _state_digest(source)}
+        return source, facts | {"height": height, "width": width}
+    network, run = run_folder.load_network(source)
+    recipe = run["recipe"]
+    return network, {
+        "model": run["model"],
+        "run": Path(source).name,
+        "weights_digest": provenance.digest(Path(source) / run_folder.WEIGHTS),
+        "height": height or recipe["height"],
+        "width": width or recipe["width"],
+        "data_source": run["data_source"],
+    }
+
+
+def _state_digest(network: nn.Module) -> str:
+    """SHA-256 of a network's settings and weights, in hex."""
+    digest = hashlib.sha256(repr((network.backbone_name, network.settings)).encode())
+    for name, x in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(x.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Features | None:
+    """What the file holds, if it was made by all that `meta` says."""
+    try:
+        found = load(path, data_root)
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if all(found.meta.get(name) == value for name, value in meta.items()) else None
+
+
+@torch.inference_mode()
+def _values(network, table, meta, output, batch_size, device, progress) -> np.ndarray:
+    training, home = network.training, next(network.parameters()).device
+    network.to(device, memory_format=torch.channels_last).eval()
+    blocks = []
+    try:
+        batches = images.streamed(list(table[tables.PATH]), meta["height"], meta["width"], batch_size, device)
+        with tqdm(total=len(table), desc="Extract", unit="image", leave=False, disable=not progress) as bar:
+            for batch in batches:
+                x = network.features(batch, output).float()
+                blocks.append(torch.nn.functional.normalize(x).cpu())
+                bar.update(len(x))
+    finally:
+        network.train(training).to(home)
+    return torch.cat(blocks).numpy()

@@ -1,0 +1,57 @@
+"""Checkpoints: all that a run needs to continue to the bit, as safetensors + JSON, written whole or not at all.
+
+A checkpoint of iteration i is `checkpoints/<i>.safetensors` (weights, momentum, generator states, losses so far)
+and `checkpoints/<i>.json`, written last, with the tensors' digest and whatever is no tensor. The last two are
+kept, so a damaged newest one costs `checkpoint_every` iterations, not the run.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reid_core import atomic, provenance
+from reid_core.training.images import require_space
+
+KEPT = 2
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a .safetensors file in one step."""
+    with atomic.replacing(path) as temporary:
+        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata)
+        temporary.chmod(0o644)
+
+
+def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) -> None:
+    """Write the checkpoint of an iteration, then remove all but the last two.
+
+    Raises OSError, before anything is written, when the disk is too full for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    size = sum(x.numel() * x.element_size() for x in tensors.values())
+    require_space(folder, size + 2**20, "a checkpoint")
+    path = folder / f"{iteration:08d}.safetensors"
+    write_tensors(path, tensors)
+    record = {"iteration": iteration, "sha256": provenance.digest(path), **facts}
+    atomic.write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    kept = sorted(record.stem for record in folder.glob("*.json"))[-KEPT:]
+    for old in folder.iterdir():
+        if old.is_file() and old.stem not in kept:
+            old.unlink()
+
+
+def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:
+    """Tensors and facts of the newest whole checkpoint, or None; `say` hears of each damaged one passed over."""
+    for record in sorted(folder.glob("*.json"), reverse=True):
+        path = record.with_suffix(".safetensors")
+        try:
+            facts = json.loads(record.read_text())
+            if provenance.digest(path) != facts["sha256"]:
+                raise ValueError("its digest does not match")
+            return load_file(path), facts
+        except (OSError, ValueError, KeyError) as error:
+            say(f"Checkpoint {path} is damaged ({error}); falling back to the one before.")
+    return None

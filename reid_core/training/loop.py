@@ -1,0 +1,356 @@
+"""Section 3.1: train the baseline or HCN by identity classification, and survive every interruption."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from reid_core import datasets, model, provenance
+from reid_core.datasets import table as tables
+from reid_core.training import checkpoint, distributed, run_folder
+from reid_core.training.images import Batches, Decoded, Sampler, decoded, require_space
+from reid_core.training.recipe import Recipe
+from reid_core.training.step import GraphStep, Step, make_optimizer
+
+_BLOCK = {"cpu": 1, "cuda": 50}  # iterations between looks at the losses; each look waits for the GPU
+
+
+def train(
+    model_name: str,
+    table: pd.DataFrame,
+    run_dir: str | Path,
+    *,
+    recipe: Recipe,
+    data_root: str | Path,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    other_recipe: str = "refuse",
+) -> Path:
+    """Train one network on a labelled image table; return its run folder.
+
+    Killed at any moment and started again with the same arguments, it continues from the last checkpoint to the
+    same weights and loss.csv, bit for bit, on the same CPU with the same number of threads (on a GPU with
+    `recipe.deterministic`). A finished run of the same recipe and data returns at once. Under `torchrun` it
+    trains with all its processes. Baseline and HCN see the same batches under the same seed.
+
+    Parameters
+    ----------
+    model_name : "baseline" or "hcn"
+    table : labelled training images, from `datasets.combine`
+    run_dir : folder of the run, made here; `reid_core.training.run_folder` says what it will hold
+    recipe : every setting
+    data_root : the data folder, to which saved paths are relative
+    device : "cpu", "cuda", ...; None: a GPU where there is one
+    progress : one live line with the time left
+    other_recipe : what to do with a folder that holds another run: "refuse", or "set_aside", which renames it
+
+    Raises
+    ------
+    ValueError for an unknown model, a table without labels, a batch larger than the set, a folder of another
+    run (with the differences), a broken image; FileNotFoundError for a missing image or weights file; OSError
+    for a full disk; RuntimeError when another process trains in the folder; FloatingPointError when the loss is
+    no longer finite, with iteration, image files and last checkpoint. SIGINT and SIGTERM write a checkpoint and
+    then raise KeyboardInterrupt and SystemExit.
+    """
+    if model_name not in model.MODELS:
+        raise ValueError(f"Unknown model {model_name!r}; there are {', '.join(model.MODELS)}.")
+    table, run_dir = _checked(table, recipe), Path(run_dir)
+    with distributed.group(device, recipe) as group:
+        with contextlib.ExitStack() as stack:
+            progress = progress and group.first
+            if not group.first:
+                group.wait()  # for the first process's decoded images and settled folder
+            images = decoded(table, recipe.height, recipe.width, data_root=data_root, progress=progress)
+            facts = {
+                "model": model_name,
+                "num_classes": int(table[tables.LABEL].max()) + 1,
+                "images": len(table),
+                "data_digest": images.digest,
+                "data_source": datasets.data_source(data_root),
+                "recipe": recipe.to_dict(),
+                "finished": False,
+            }
+            if group.first:
+                run_folder.settle(run_dir, facts, recipe, other_recipe)
+                if not (run_dir / run_folder.RUN).exists() or not run_folder.read(run_dir)["finished"]:
+                    stack.enter_context(run_folder.locked(run_dir))
+                    if not (run_dir / run_folder.RUN).exists():
+                        run_folder.write_run(run_dir, facts)
+                group.wait()
+            if not run_folder.read(run_dir)["finished"]:
+                stack.enter_context(_generators(recipe, group.device))
+                _Run(model_name, table, images, run_dir, recipe, facts, group, progress).finish()
+            group.wait()
+    return run_dir
+
+
+def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    table = tables.validate(table)
+    if tables.LABEL not in table.columns:
+        raise ValueError("The table has no labels; make it with datasets.combine({name: table, ...}).")
+    classes = table[tables.LABEL].nunique()
+    if sorted(table[tables.LABEL].unique()) != list(range(classes)) or classes < 2:
+        raise ValueError(
+            f"Labels must run from 0 to the number of people - 1, two people at least; there are {classes} labels "
+            f"from {table[tables.LABEL].min()} to {table[tables.LABEL].max()}. Use datasets.combine."
+        )
+    if (wrong := table[table[tables.SUBSET] != tables.TRAIN]).size:
+        raise ValueError(f"{wrong[tables.PATH].iloc[0]} is a test image ({wrong[tables.SUBSET].iloc[0]}).")
+    if recipe.batch_size > len(table):
+        raise ValueError(
+            f"batch_size {recipe.batch_size} is larger than the set of {len(table)} images; make it smaller."
+        )
+    return table
+
+
+@contextlib.contextmanager
+def _generators(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Seed torch for the run and choose its kernels; leave both as they were."""
+    backend = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), backend.deterministic, backend.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; harmless else
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(recipe.seed)
+        torch.use_deterministic_algorithms(recipe.deterministic)
+        backend.deterministic, backend.benchmark = recipe.deterministic, not recipe.deterministic
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0])
+            backend.deterministic, backend.benchmark = before[1:]
+
+
+class _Run:
+    """The state of one training: network, optimiser, generators, iteration, losses and time so far."""
+
+    def __init__(
+        self,
+        model_name: str,
+        table: pd.DataFrame,
+        images: Decoded,
+        run_dir: Path,
+        recipe: Recipe,
+        facts: dict,
+        group: distributed.Group,
+        progress: bool,
+    ):
+        self.table, self.run_dir, self.recipe, self.facts = table, run_dir, recipe, facts
+        self.group, self.device, self.progress = group, group.device, progress
+        self.network = model.MODELS[model_name](
+            facts["num_classes"], recipe.backbone, **recipe.network_settings()
+        )
+        self.heads = list(self.network.widths)
+        self.iteration = 0
+        self.losses = np.zeros((recipe.iterations, len(self.heads)), np.float32)
+        self.seconds = np.zeros(recipe.iterations)
+        found = checkpoint.latest(self.checkpoints, self.say)
+        if found is None and recipe.weights != "random":
+            model.load_backbone(self.network, recipe.weights, progress=progress)
+        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.train()
+        self.optimizer = make_optimizer(self.network, recipe)
+        self.sampler = Sampler(len(table), recipe)
+        labels = torch.from_numpy(table[tables.LABEL].to_numpy(np.int64, copy=True))
+        runner = group.wrap(self.network)
+        if recipe.compile:
+            runner = torch.compile(runner)
+        graph = recipe.cuda_graph and self.device.type == "cuda" and group.processes == 1
+        self.step = (GraphStep if graph else Step)(
+            runner, self.optimizer, recipe, Batches(images.pixels, self.device), labels
+        )
+        if found is not None:
+            self.restore(*found)
+        if group.first:
+            size = 3 * sum(x.numel() * x.element_size() for x in self.tensors().values())
+            require_space(run_dir, size, "two checkpoints and the weights")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.run_dir / run_folder.CHECKPOINTS
+
+    def say(self, text: str) -> None:
+        if self.group.first:
+            tqdm.write(text, file=sys.stderr)
+
+    def finish(self) -> None:
+        """Train from the current iteration to the last, then write the run's files."""
+        r = self.recipe
+        with (
+            _signals() as received,
+            tqdm(
+                total=r.iterations,
+                initial=self.iteration,
+                desc=f"Train {self.facts['model']}",
+                unit="it",
+                leave=False,
+                disable=not self.progress,
+            ) as bar,
+        ):
+            while self.iteration < r.iterations:
+                start = self.iteration
+                next_checkpoint = (start // r.checkpoint_every + 1) * r.checkpoint_every
+                self.advance(min(start + _BLOCK[self.device.type], next_checkpoint, r.iterations))
+                bar.update(self.iteration - start)
+                bar.set_postfix(loss_r5=f"{self.losses[self.iteration - 1, 0]:.3f}", refresh=False)
+                if stop := self.group.any(bool(received)):
+                    self.save()
+                    self.interrupt(received)
+                elif self.iteration == next_checkpoint and self.iteration < r.iterations and not stop:
+                    self.save()
+        if self.group.first:
+            self.write()
+
+    def advance(self, end: int) -> None:
+        """Train up to iteration `end`, then take down losses and time."""
+        start, began = self.iteration, time.perf_counter()
+        rank, processes = self.group.rank, self.group.processes
+        each = [self.step(self.sampler.draw(i).shard(rank, processes), i) for i in range(start, end)]
+        self.losses[start:end] = self.group.mean(torch.stack(each)).cpu().numpy()
+        before = self.seconds[start - 1] if start else 0.0
+        self.seconds[start:end] = before + (time.perf_counter() - began) * np.arange(1, end - start + 1) / (
+            end - start
+        )
+        finite = np.isfinite(self.losses[start:end]).all(1)
+        if not finite.all():
+            self.diverged(start + int(finite.argmin()))
+        self.iteration = end
+
+    def diverged(self, iteration: int) -> None:
+        files = self.table[tables.PATH].iloc[self.sampler.draw(iteration).rows]
+        kept = sorted(self.checkpoints.glob("*.json"))
+        good = f"{kept[-1].with_suffix('.safetensors')}" if kept else "none yet"
+        losses = ", ".join(
+            f"{name} {loss}" for name, loss in zip(self.heads, self.losses[iteration], strict=True)
+        )
+        raise FloatingPointError(
+            f"The loss is not finite at iteration {iteration + 1} ({losses}). Lower base_lr, or look at the batch. "
+            f"Last good checkpoint: {good}. Images of the batch: {', '.join(files)}."
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state, by name."""
+        state = {f"network.{name}": x for name, x in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                state[f"momentum.{name}"] = momentum
+        state["generator.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state["generator.cuda"] = torch.cuda.get_rng_state(self.device)
+        state["losses"] = torch.from_numpy(self.losses[: self.iteration])
+        state["seconds"] = torch.from_numpy(self.seconds[: self.iteration])
+        return state
+
+    def save(self) -> None:
+        """Write a checkpoint, unless the weights are no longer finite."""
+        if not self.group.first:
+            return
+        norms = torch._foreach_norm(list(self.network.parameters()))
+        if not torch.stack(norms).isfinite().all():
+            self.diverged(self.iteration - 1)
+        epoch, position = divmod(self.iteration * self.recipe.batch_size, len(self.table))
+        facts = {
+            "sampler": {"seed": self.recipe.seed, "epoch": epoch, "position": position},
+            "learning_rate": self.recipe.learning_rate(self.iteration - 1),
+            "scaler": self.step.scaler.state_dict(),
+            **{name: self.facts[name] for name in ("model", "num_classes", "data_digest", "recipe")},
+        }
+        checkpoint.save(self.checkpoints, self.iteration, self.tensors(), facts)
+        run_folder.write_losses(
+            self.run_dir,
+            self.losses[: self.iteration],
+            self.seconds[: self.iteration],
+            self.heads,
+            self.recipe,
+        )
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
+        """Continue from a checkpoint. Raises ValueError for one of another run."""
+        path = f"{self.checkpoints / '%08d' % facts['iteration']}.safetensors"
+        if found := self.recipe.differences(facts["recipe"]):
+            raise ValueError(f"{path} belongs to another run: {'; '.join(found)}. Remove {self.checkpoints}.")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
+
+        expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"
+        model.load_state(self.network, part("network."), path, expected)
+        parameters = dict(self.network.named_parameters())
+        for name, momentum in part("momentum.").items():
+            self.optimizer.state[parameters[name]]["momentum_buffer"] = momentum.to(parameters[name])
+        self.step.scaler.load_state_dict(facts["scaler"])
+        torch.set_rng_state(tensors["generator.cpu"])
+        if "generator.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["generator.cuda"], self.device)
+        self.iteration = facts["iteration"]
+        self.losses[: self.iteration] = tensors["losses"].numpy()
+        self.seconds[: self.iteration] = tensors["seconds"].numpy()
+        self.say(f"Continuing {self.run_dir} from iteration {self.iteration} of {self.recipe.iterations}.")
+
+    def interrupt(self, received: list[int]) -> None:
+        signals = [signal.Signals(number).name for number in received] or ["a signal in another process"]
+        self.say(
+            f"Stopped by {signals[0]} after iteration {self.iteration} of {self.recipe.iterations}; checkpoint "
+            f"written in {self.checkpoints}. The same command continues from there."
+        )
+        if signal.SIGTERM in received:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    def write(self) -> None:
+        """The finished run's files, run.json last; then the checkpoints go."""
+        checkpoint.write_tensors(self.run_dir / run_folder.WEIGHTS, self.network.state_dict())
+        run_folder.write_losses(self.run_dir, self.losses, self.seconds, self.heads, self.recipe)
+        labels = self.table[[tables.LABEL, tables.DATASET, tables.PERSON]].drop_duplicates()
+        run_folder.write_labels(self.run_dir, labels)
+        self.facts |= {
+            "heads": self.heads,
+            "form": self.network.form(self.recipe.height, self.recipe.width),
+            "seed": self.recipe.seed,
+            "seconds": float(self.seconds[-1]),
+            "device": provenance.device_name(),
+            "threads": torch.get_num_threads(),
+            "processes": self.group.processes,
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+            "weights_digest": provenance.digest(self.run_dir / run_folder.WEIGHTS),
+            "finished": True,
+        }
+        run_folder.write_run(self.run_dir, self.facts)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM in a list instead of stopping at once; a second one stops at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number, frame):
+        received.append(number)
+        restore()
+
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        restore()

@@ -1,0 +1,213 @@
+"""The training recipe: every setting of a run, checked when it is made."""
+
+import difflib
+import math
+import types
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_origin
+
+import torchvision
+
+from reid_core import model
+
+_NETWORK = {field.name for field in fields(model.Settings)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every setting of a run. The defaults are the published recipe behind Tables 2 and 3 for Market-1501.
+
+    That recipe is Zhong et al.'s (CVPR 2017, ref. [13]) for their ResNet-50 baseline: 224x224 squashed, mirror,
+    batches of 16 from a shuffled set, SGD with momentum 0.9 and weight decay 5e-4, learning rate 1e-3 divided by
+    10 every 20,000 iterations to 50,000 (CUHK03: every 15,000 to 75,000), frozen BatchNorm statistics, dropout
+    0.5. The paper gives HCN no recipe of its own, nor one for the combined set; the same one is used.
+
+    backbone            a ResNet of torchvision; "resnet50" in the paper
+    weights             "imagenet" (torchvision's IMAGENET1K_V1), "random", or the path of a local file
+    batchnorm           "frozen": stored statistics throughout, scale and bias train. "live": batch statistics
+    dropout ... heads   the network's settings, see `reid_core.model.Settings`
+    loss_weights        of r5, c1, c2 in the sum of the three losses; further heads take the last one's
+                        (the paper does not say: equal weights)
+    height, width       input size in pixels, aspect not kept
+    mirror              mirror each image with probability 0.5
+    crop_padding        shift each image by up to so many pixels each way, the border filled with the mean
+                        colour; 0 = off, as in the published recipe; useful from scratch
+    erasing             probability of blanking a random rectangle (2-20% of the area); 0 = off, as published
+    batch_size          images an iteration, over all processes
+    iterations          of SGD
+    base_lr             the highest learning rate
+    lr_schedule         "step": times `lr_gamma` every `lr_step` iterations. "cosine": half a cosine to zero
+    lr_warmup           iterations of linear rise to `base_lr`; 0 = none, as published
+    momentum, nesterov, weight_decay
+                        of SGD; classifier biases take twice the learning rate and no decay, as published
+    precision           "fp32", or "bf16" or "fp16" autocast (fp16 with loss scaling)
+    seed                of initial weights, order of the images, augmentation and dropout
+    deterministic       reproducible kernels, also on GPUs, at some cost in speed
+    compile             torch.compile the network; pays on GPUs in long runs
+    cuda_graph          replay the iteration as one CUDA graph; single GPU, not with fp16
+    checkpoint_every    iterations between checkpoints
+
+    Raises TypeError for a value of a wrong type and ValueError for one out of range, naming the setting.
+
+    >>> Recipe(base_lr="1e-3")
+    Traceback (most recent call last):
+    TypeError: base_lr must be a number, not the text '1e-3'; in YAML write 0.001 or 1.0e-3, without quotes.
+    """
+
+    backbone: str = "resnet50"
+    weights: str = "imagenet"
+    batchnorm: Literal["frozen", "live"] = "frozen"
+    dropout: float = 0.5
+    merging: Literal["skip", "adjacent"] = "skip"
+    conv1_level: bool = False
+    upsample: Literal["nearest", "bilinear", "bicubic"] = "nearest"
+    align_corners: bool = False
+    merge_relu: bool = False
+    merge_conv3x3: bool = False
+    pooling: Literal["average", "maximum"] = "average"
+    heads: Literal["pooled", "plain"] = "pooled"
+    loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    height: int = 224
+    width: int = 224
+    mirror: bool = True
+    crop_padding: int = 0
+    erasing: float = 0.0
+    batch_size: int = 16
+    iterations: int = 50_000
+    base_lr: float = 1e-3
+    lr_schedule: Literal["step", "cosine"] = "step"
+    lr_step: int = 20_000
+    lr_gamma: float = 0.1
+    lr_warmup: int = 0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    deterministic: bool = False
+    compile: bool = False
+    cuda_graph: bool = False
+    checkpoint_every: int = 1000
+
+    def __post_init__(self):
+        for field in fields(self):
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), field.type))
+        for name in ("height", "width", "batch_size", "iterations", "lr_step", "checkpoint_every"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("crop_padding", "lr_warmup", "weight_decay", "seed"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("base_lr", "lr_gamma"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        self._require("momentum", 0 <= self.momentum < 1, "at least 0 and below 1")
+        self._require("erasing", 0 <= self.erasing <= 1, "between 0 and 1")
+        self._require("lr_warmup", self.lr_warmup < self.iterations, "below the number of iterations")
+        self._require("nesterov", not self.nesterov or self.momentum > 0, "false without momentum")
+        weights = self.loss_weights
+        self._require(
+            "loss_weights", weights and weights[0] > 0 and min(weights) >= 0, "[r5, c1, c2], r5's above 0"
+        )
+        if min(self.height, self.width) < 32:
+            raise ValueError(f"height and width must be at least 32, not {self.height} and {self.width}.")
+        if self.weights == "random" and self.batchnorm == "frozen":
+            raise ValueError(
+                'batchnorm "frozen" keeps the statistics of pretrained weights, and weights "random" have none: '
+                'set batchnorm to "live", or weights to "imagenet" or a local file.'
+            )
+        if self.cuda_graph and self.precision == "fp16":
+            raise ValueError('cuda_graph does not go with precision "fp16"; use "bf16" or "fp32".')
+        if self.backbone not in (known := torchvision.models.list_models(module=torchvision.models)):
+            raise ValueError(f"backbone {self.backbone!r} is unknown{_suggestion(self.backbone, known)}.")
+        self.network_settings()
+
+    def _require(self, name: str, condition: bool, words: str) -> None:
+        if not condition:
+            raise ValueError(f"{name} must be {words}, not {getattr(self, name)!r}.")
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> "Recipe":
+        """The recipe of these settings, as from a profile's YAML; what is not given keeps its default.
+
+        Raises ValueError for an unknown setting, with the closest known one.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise ValueError(
+                    f"Unknown setting {name!r}{_suggestion(str(name), known)}. There are {', '.join(known)}."
+                )
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON and YAML hold them; `from_dict` takes them back."""
+        return asdict(self) | {"loss_weights": list(self.loss_weights)}
+
+    def network_settings(self) -> dict[str, Any]:
+        """The options of `model.HCN` and `model.ResNet50Baseline`."""
+        settings = {name: value for name, value in asdict(self).items() if name in _NETWORK}
+        model.Settings(**settings)
+        return settings
+
+    def learning_rate(self, iteration: int) -> float:
+        """The learning rate of iteration 0, 1, ..."""
+        if iteration < self.lr_warmup:
+            return self.base_lr * (iteration + 1) / self.lr_warmup
+        if self.lr_schedule == "step":
+            return self.base_lr * self.lr_gamma ** (iteration // self.lr_step)
+        done = (iteration - self.lr_warmup) / (self.iterations - self.lr_warmup)
+        return self.base_lr * (1 + math.cos(math.pi * done)) / 2
+
+    def loss_weight(self, head: int) -> float:
+        """The weight of head 0 (r5), 1 (c1), 2 (c2), ..."""
+        return self.loss_weights[min(head, len(self.loss_weights) - 1)]
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """How saved settings differ from these, one "name: theirs, not ours" each."""
+        own = self.to_dict()
+        names = [*own, *(name for name in other if name not in own)]
+        return [
+            f"{name}: {other.get(name)!r} there, {own.get(name)!r} asked for"
+            for name in names
+            if other.get(name) != own.get(name)
+        ]
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """The value as the setting's type; an integer serves as a number, a list as a tuple."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            choices = get_args(kind)
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices)}, not {value!r}{_suggestion(str(value), choices)}."
+            )
+        return value
+    if isinstance(kind, types.GenericAlias):
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"{name} must be a list of numbers, not {value!r}.")
+        return tuple(_typed(name, item, float) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        word = {float: "a number", int: "an integer", bool: "true or false", str: "text"}[kind]
+        raise TypeError(f"{name} must be {word}, not {_described(value)}{_yaml_hint(value, kind)}.")
+    return value
+
+
+def _described(value: Any) -> str:
+    return f"the text {value!r}" if isinstance(value, str) else repr(value)
+
+
+def _yaml_hint(value: Any, kind: type) -> str:
+    """YAML 1.1 reads 1e-3 as text; a number needs a point before the exponent."""
+    if not isinstance(value, str) or kind not in (int, float):
+        return ""
+    try:
+        number = kind(float(value))
+    except (ValueError, OverflowError):
+        return ""
+    scientific = f"{number:.1e}".replace("e-0", "e-") if kind is float and abs(number) < 1 else ""
+    return f"; in YAML write {number}" + (f" or {scientific}" if scientific else "") + ", without quotes"
+
+
+def _suggestion(word: str, known) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

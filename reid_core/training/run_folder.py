@@ -1,0 +1,160 @@
+"""The run folder, which explains itself: run.json, weights.safetensors, loss.csv, timing.csv, labels.csv.
+
+While a run is under way run.json says `"finished": false` and checkpoints/ holds the last two checkpoints. At the
+end the weights and tables are written, then run.json with `"finished": true`, then the checkpoints are removed.
+loss.csv holds nothing but losses, so an interrupted and an uninterrupted run write the same bytes; the seconds
+that each iteration ended at are in timing.csv.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from reid_core import atomic, model
+from reid_core.training.recipe import Recipe
+
+RUN, WEIGHTS, LOSS, TIMING, LABELS, CHECKPOINTS = (
+    "run.json",
+    "weights.safetensors",
+    "loss.csv",
+    "timing.csv",
+    "labels.csv",
+    "checkpoints",
+)
+_IDENTITY = ("model", "num_classes", "images", "data_digest")
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system lets go of when the process ends, however it ends.
+
+    Raises RuntimeError when another process holds it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"Another process is training in {run_dir}; wait for it, or choose another folder."
+            ) from None
+        for leftover in (*run_dir.glob(".*.*"), *(run_dir / CHECKPOINTS).glob(".*.*")):  # of a killed process
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+def read(run_dir: str | Path) -> dict[str, Any]:
+    """What run.json says. Raises FileNotFoundError or ValueError where it is missing or broken."""
+    path = Path(run_dir) / RUN
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run_dir} is no run folder: it has no {RUN}. Train first (notebook 02_train)."
+        )
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove the folder and train again.") from error
+
+
+def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list[str]:
+    """How the run in a folder differs from the one asked for; empty for the same run, or where there is none."""
+    if not (run_dir / RUN).exists():
+        strangers = (
+            [p.name for p in run_dir.iterdir() if not p.name.startswith(".")] if run_dir.exists() else []
+        )
+        return [f"it holds {strangers[0]} and no {RUN}"] if strangers else []
+    there = read(run_dir)
+    facts = [
+        f"{name}: {there.get(name)!r} there, {identity[name]!r} asked for"
+        for name in _IDENTITY
+        if there.get(name) != identity[name]
+    ]
+    return facts + recipe.differences(there.get("recipe", {}))
+
+
+def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe: str) -> None:
+    """Make sure the folder holds this run or none: refuse another run, or move its folder aside.
+
+    Raises ValueError with the differences, or for an `other_recipe` other than "refuse" and "set_aside".
+    """
+    if other_recipe not in ("refuse", "set_aside"):
+        raise ValueError(f'other_recipe must be "refuse" or "set_aside", not {other_recipe!r}.')
+    if not (found := differences(run_dir, identity, recipe)):
+        return
+    if other_recipe == "refuse":
+        raise ValueError(
+            f"{run_dir} holds another run: {'; '.join(found)}. Choose another folder, remove this one, "
+            'or move it aside with other_recipe="set_aside".'
+        )
+    with locked(run_dir):
+        stamp, count = time.strftime("%Y%m%d-%H%M%S"), 0
+        while (
+            aside := run_dir.with_name(f"{run_dir.name}.aside-{stamp}" + (f"-{count}" if count else ""))
+        ).exists():
+            count += 1
+        os.rename(run_dir, aside)
+
+
+def write_run(run_dir: Path, facts: dict[str, Any]) -> None:
+    atomic.write_text(run_dir / RUN, json.dumps(facts, indent=2) + "\n")
+
+
+def write_losses(
+    run_dir: Path, losses: np.ndarray, seconds: np.ndarray, heads: list[str], recipe: Recipe
+) -> None:
+    """loss.csv and timing.csv of the iterations so far; losses (iterations, heads) float32, seconds float64."""
+    weights = np.array([recipe.loss_weight(i) for i in range(len(heads))], np.float32)
+    table = pd.DataFrame({"iteration": np.arange(1, len(losses) + 1), "loss": losses @ weights})
+    for name in dict.fromkeys((*model.HEADS, *heads)):
+        table[f"loss_{name}"] = losses[:, heads.index(name)] if name in heads else np.nan
+    with atomic.replacing(run_dir / LOSS) as temporary:
+        table.to_csv(temporary, index=False)
+    with atomic.replacing(run_dir / TIMING) as temporary:
+        times = pd.DataFrame({"iteration": table["iteration"], "seconds": seconds.round(6)})
+        times.to_csv(temporary, index=False)
+
+
+def write_labels(run_dir: Path, labels: pd.DataFrame) -> None:
+    """labels.csv: label, dataset, person_id, one row a class."""
+    with atomic.replacing(run_dir / LABELS) as temporary:
+        labels.sort_values("label").to_csv(temporary, index=False)
+
+
+def loss_curve(run_dir: str | Path) -> pd.DataFrame:
+    """Losses by iteration, as Figure 3 draws them, one row an iteration.
+
+    Columns: iteration (1, 2, ...), loss (the weighted sum), loss_r5, loss_c1, loss_c2 (of that iteration's batch,
+    before its update; NaN for the baseline's missing heads) and seconds, the training time up to its end.
+    """
+    run_dir = Path(run_dir)
+    read(run_dir)
+    return pd.read_csv(run_dir / LOSS).merge(pd.read_csv(run_dir / TIMING), on="iteration")
+
+
+def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The trained network, in evaluation mode on the CPU, and what run.json says.
+
+    Raises FileNotFoundError for no run, ValueError for an unfinished one or for weights of another model or
+    number of classes.
+    """
+    run_dir, facts = Path(run_dir), read(run_dir)
+    if not facts.get("finished"):
+        raise ValueError(
+            f"The run in {run_dir} is not finished; start it again with the same command to continue."
+        )
+    recipe = Recipe.from_dict(facts["recipe"])
+    network = model.MODELS[facts["model"]](facts["num_classes"], recipe.backbone, **recipe.network_settings())
+    state = model.read_state(run_dir / WEIGHTS)
+    expected = f"the {facts['model']} of {facts['num_classes']} classes that {RUN} describes"
+    model.load_state(network, state, str(run_dir / WEIGHTS), expected)
+    return network.eval(), facts

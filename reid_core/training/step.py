@@ -1,0 +1,140 @@
+"""One iteration of SGD: forward, the losses of Section 3.1, backward, update; eagerly or as a CUDA graph."""
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reid_core.training.images import Batches, Draw
+from reid_core.training.recipe import Recipe
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def losses(logits: dict[str, Tensor], labels: Tensor) -> Tensor:
+    """Cross entropy of the identities (Section 3.1), the mean over the batch, of each head: (heads,) float32."""
+    return torch.stack([F.cross_entropy(x.float(), labels) for x in logits.values()])
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD as published: classifier biases take twice the learning rate and no weight decay."""
+    biases = [classifier.bias for classifier in network.classifiers.values()]
+    apart = {id(bias) for bias in biases}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
+    groups = [
+        {"params": others, "multiplier": 1.0},
+        {"params": biases, "multiplier": 2.0, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.base_lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+class Step:
+    """Trains a network, one batch a call.
+
+    `network` gives logits (a DistributedDataParallel or compiled module will do); `labels` (N,) int64.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.SGD,
+        recipe: Recipe,
+        batches: Batches,
+        labels: Tensor,
+    ):
+        self.network, self.optimizer, self.recipe = network, optimizer, recipe
+        self.batches, self.labels, self.device = batches, labels.to(batches.device), batches.device
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.weights = None
+
+    def __call__(self, draw: Draw, iteration: int) -> Tensor:
+        """Train on one batch; the heads' losses (heads,) float32, on the device, before the update."""
+        self.set_learning_rate(iteration)
+        images = self.batches(draw)
+        return self.update(images, self.labels[torch.from_numpy(draw.rows).to(self.device)])
+
+    def set_learning_rate(self, iteration: int) -> None:
+        for group in self.optimizer.param_groups:
+            lr = self.recipe.learning_rate(iteration) * group["multiplier"]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+
+    def update(self, images: Tensor, labels: Tensor) -> Tensor:
+        with self.autocast():
+            logits = self.network(images)
+        each = losses(logits, labels)
+        if self.weights is None:
+            weights = [self.recipe.loss_weight(i) for i in range(len(each))]
+            self.weights = torch.tensor(weights, device=self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale((each * self.weights).sum()).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return each.detach()
+
+    def autocast(self):
+        if self.recipe.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, _AUTOCAST[self.recipe.precision], cache_enabled=False)
+
+
+class GraphStep(Step):
+    """The same iteration, captured once as a CUDA graph and replayed: one launch instead of thousands.
+
+    Rows, augmentation and learning rate are written into fixed buffers before each replay; the images must be
+    resident on the GPU. Dropout draws from the device's generator, which the graph advances at each replay.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        if self.device.type != "cuda":
+            raise ValueError("cuda_graph needs a CUDA device; set it to false.")
+        if not self.batches.resident:
+            raise ValueError("cuda_graph needs the decoded images in GPU memory; set it to false.")
+        for (
+            group
+        ) in self.optimizer.param_groups:  # read from the device, so that it can change between replays
+            group["lr"] = torch.zeros((), device=self.device)
+        self.graph, self.buffers, self.calls = None, None, 0
+
+    def __call__(self, draw: Draw, iteration: int) -> Tensor:
+        self.set_learning_rate(iteration)
+        arrays = (draw.rows, draw.mirror, draw.shift, draw.box)
+        if self.buffers is None:
+            self.buffers = [torch.from_numpy(array).to(self.device) for array in arrays]
+        for buffer, array in zip(self.buffers, arrays, strict=True):
+            buffer.copy_(torch.from_numpy(array).pin_memory(), non_blocking=True)
+        self.calls += 1
+        if self.calls <= self.WARM_UP:
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):
+                result = self._iterate()
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            return result.clone()
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.result = self._iterate()
+        self.graph.replay()
+        return self.result.clone()
+
+    def _iterate(self) -> Tensor:
+        rows, mirror, shift, box = self.buffers
+        pixels = self.batches.pixels(rows)
+        images = self.batches.augment(
+            pixels, mirror, shift, box, self.recipe.crop_padding > 0, self.recipe.erasing > 0
+        )
+        return self.update(images, self.labels[rows])
