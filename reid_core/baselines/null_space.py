@@ -90,17 +90,15 @@ class NullSpace:
 
     def _first_kernel(self) -> np.ndarray:
         """Centred kernel matrix (n, n) of the training features; learns `scale_`."""
-        if self.kernel == "linear":
-            self.scale_ = 1.0
-            kernel = _gram(self.support_)
-        else:
-            kernel = _gram(self.support_)
+        kernel = _gram(self.support_)
+        self.scale_ = 1.0
+        if self.kernel == "rbf":
             norms = np.diag(kernel).copy()
             kernel *= -2
             kernel += norms
             kernel += norms[:, None]
             self.scale_ = float(kernel.mean())
-            if self.scale_ == 0:
+            if self.scale_ <= 1e-12 * norms.mean():
                 raise ValueError("All training features are alike; DNS has nothing to tell people apart by.")
             kernel /= -self.scale_
             np.exp(kernel, out=kernel)

@@ -1,0 +1,57 @@
+"""Principal components of features with many more dimensions than images."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from reid_core.baselines.checks import fitted, width
+
+
+class PCA:
+    """The leading principal components, by the Gram matrix of the images (n x n, not d x d).
+
+    Args:
+        n_components: how many to keep; fewer are kept if n - 1 or the data's rank is lower.
+        whiten: give every component unit variance over the training images.
+
+    Attributes (after fit):
+        mean_: (d,) float32.   components_: (d, k) float32, columns; divided by the deviations if `whiten`.
+        variances_: (k,) float64, descending.
+    """
+
+    def __init__(self, n_components: int, whiten: bool = False):
+        if n_components < 1:
+            raise ValueError(f"n_components must be at least 1, not {n_components}.")
+        self.n_components, self.whiten = n_components, whiten
+
+    def fit(self, X) -> PCA:
+        """Learn from (n, d) features, n at least 2. Raises ValueError if all n are alike."""
+        X = np.asarray(X, np.float32)
+        if X.ndim != 2 or len(X) < 2:
+            raise ValueError(f"PCA needs features (n, d) of two or more images, not {X.shape}.")
+        self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = X - self.mean_
+        gram = (centred @ centred.T).astype(np.float64)
+        first = max(0, len(X) - self.n_components)
+        values, vectors = scipy.linalg.eigh(gram, subset_by_index=(first, len(X) - 1))
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = values > 1e-6 * values[0]  # what float32 products tell from zero
+        if not kept[0] or values[0] <= 0:
+            raise ValueError("All training features are alike: there is no principal component.")
+        if len(X) - 1 < len(kept):
+            kept[len(X) - 1 :] = False
+        values, vectors = values[kept], vectors[:, kept]
+        self.variances_ = values / (len(X) - 1)
+        lengths = np.sqrt(values * (self.variances_ if self.whiten else 1))
+        self.components_ = centred.T @ (vectors / lengths).astype(np.float32)
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """Features (m, d) in the components: (m, k) float32."""
+        fitted(self, "components_")
+        X = width(X, len(self.mean_), "given")
+        out = np.empty((len(X), self.components_.shape[1]), np.float32)
+        for start in range(0, len(X), 1024):
+            out[start : start + 1024] = (X[start : start + 1024] - self.mean_) @ self.components_
+        return out
