@@ -10,9 +10,6 @@ from reid_core.datasets.table import TRAIN, build, validate
 
 NAME = "cuhk01"
 TITLE = "CUHK01"
-PUBLISHED = {TRAIN: (971, 3884)}
-PUBLISHED_PEOPLE = 971
-CAMERAS = 2
 
 _NAMED = re.compile(r"(\d{4})00([1-4])\.png$", re.IGNORECASE)
 _FORM = "PPPPNNN.png (person; 001-002 the first camera, 003-004 the second), e.g. 0001001.png"

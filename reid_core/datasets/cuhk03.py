@@ -19,13 +19,7 @@ from reid_core.datasets.table import GALLERY, QUERY, SUBSETS, TRAIN, build, vali
 NAME = "cuhk03"
 TITLE = "CUHK03"
 BOXES = ("labeled", "detected")
-CAMERAS = 2
-PUBLISHED_PEOPLE = 1467
-# boxes: subset: (people, images) of CUHK03-NP as published
-PUBLISHED = {
-    "labeled": {TRAIN: (767, 7368), QUERY: (700, 1400), GALLERY: (700, 5328)},
-    "detected": {TRAIN: (767, 7365), QUERY: (700, 1400), GALLERY: (700, 5332)},
-}
+PEOPLE = 1467
 # first 16 hex digits of SHA-256 of the sorted 0-based image indices of each subset, little-endian int32
 SPLIT_DIGESTS = {
     "labeled": {TRAIN: "c4e6ab297c1123c0", QUERY: "46a3656635937126", GALLERY: "44c6255357845ede"},
@@ -135,7 +129,7 @@ def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.nda
 
     people = np.unique(person_id)
     if test_people is None:
-        test_people = round(len(people) * _TEST_PEOPLE / PUBLISHED_PEOPLE)
+        test_people = round(len(people) * _TEST_PEOPLE / PEOPLE)
     by_person = np.argsort(person_id, kind="stable")
     images = np.split(by_person, np.flatnonzero(np.diff(person_id[by_person])) + 1)
     subset = np.full(len(person_id), TRAIN, dtype=f"U{len(GALLERY)}")
@@ -159,7 +153,7 @@ def split_digests(subset: np.ndarray) -> dict[str, str]:
 
 
 def _check_split(subset: np.ndarray, people: list[int], boxes: str, root: str | Path) -> None:
-    if sum(people) != PUBLISHED_PEOPLE or layout.data_source(root) != "official":
+    if sum(people) != PEOPLE or layout.data_source(root) != "official":
         return
     found = split_digests(subset)
     if found != SPLIT_DIGESTS[boxes]:

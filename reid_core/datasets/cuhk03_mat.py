@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,23 @@ def open_mat(path: Path):
         yield file
 
 
+def index(mat: Path, boxes: str, *, progress: bool = True) -> Release:
+    """What :func:`open_release` would give, without extracting: the images' names only, `folder` being the .mat.
+
+    Raises ValueError as :func:`open_release` does, but does not read the pixels.
+    """
+    folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
+    if (folder / _MANIFEST).is_file():
+        return open_release(mat, boxes)
+    with open_mat(mat) as file:
+        people = _people(file, boxes)
+        with tqdm(
+            total=sum(people), desc=f"CUHK03 {boxes}: counting", unit="person", disable=not progress
+        ) as bar:
+            names = [name for name, cell in _cells(file, boxes, bar) if not _is_empty(cell)]
+        return Release(mat, names, people, _testsets(file))
+
+
 def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
     """Write every image as PNG, and the manifest last, into a temporary folder that is then renamed."""
     _sweep(folder)
@@ -107,44 +125,75 @@ def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
         atomic.replacing(folder, folder=True) as target,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        pairs = [file[reference] for reference in file[boxes][()].ravel()]
-        for number, pair in enumerate(pairs, 1):
-            if pair.ndim != 2 or pair.shape[0] != _VIEWS * _IMAGES_PER_VIEW or pair.dtype != h5py.ref_dtype:
-                raise ValueError(
-                    f"{mat}: camera pair {number} of {boxes} is not a cell of M x 10 images (HDF5 shape {pair.shape})."
-                )
-        people = [pair.shape[1] for pair in pairs]
-        names, writing = [], []
+        people, names, writing = _people(file, boxes), [], []
         with tqdm(
             total=sum(people), desc=f"CUHK03 {boxes}: extracting", unit="person", disable=not progress
         ) as bar:
-            for number, pair in enumerate(pairs, 1):
-                for person, cells in enumerate(pair[()].T, 1):
-                    for image, cell in enumerate(cells):
-                        name = f"{number}_{person:03d}_{image // _IMAGES_PER_VIEW + 1}_{image + 1:02d}.png"
-                        if (pixels := _pixels(file[cell], mat, boxes, name)) is not None:
-                            names.append(name)
-                            writing.append(pool.submit(_write_png, pixels, target / name))
-                    while len(writing) > 256:
-                        writing.pop(0).result()
-                    bar.update()
+            for name, cell in _cells(file, boxes, bar):
+                if not _is_empty(cell):
+                    names.append(name)
+                    writing.append(pool.submit(_write_png, _pixels(cell, mat, boxes, name), target / name))
+                while len(writing) > 256:
+                    writing.pop(0).result()
         for written in writing:
             written.result()
-        testsets = [file[reference][()].T.astype(int).tolist() for reference in file["testsets"][()].ravel()]
         manifest = {
             "source": mat.name,
             "boxes": boxes,
             "people": people,
             "names": names,
-            "testsets": testsets,
+            "testsets": _testsets(file),
         }
         (target / _MANIFEST).write_text(json.dumps(manifest))
 
 
-def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray | None:
-    """(height, width, 3) uint8 of a cell, None for an empty one; MATLAB stores the axes in reverse."""
-    if cell.ndim < 3 or 0 in cell.shape:
-        return None
+def _pairs(file: h5py.File, boxes: str) -> list[np.ndarray]:
+    """Per camera pair the (M, 10) references to its image cells."""
+    pairs = [
+        _references(file, file[pair], f"a camera pair of {boxes}")
+        for pair in _references(file, file[boxes], boxes).ravel()
+    ]
+    for number, pair in enumerate(pairs, 1):
+        if pair.ndim != 2 or pair.shape[0] != _VIEWS * _IMAGES_PER_VIEW:
+            raise ValueError(
+                f"{file.filename}: camera pair {number} of {boxes} is not a cell of M x 10 images "
+                f"(HDF5 shape {pair.shape}, 10 x M wanted). The file is not the CUHK03 release."
+            )
+    return [pair.T for pair in pairs]
+
+
+def _people(file: h5py.File, boxes: str) -> list[int]:
+    return [len(pair) for pair in _pairs(file, boxes)]
+
+
+def _cells(file: h5py.File, boxes: str, bar: tqdm) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every image cell, empty ones too, in the file's order with the name everyone gives it."""
+    for number, pair in enumerate(_pairs(file, boxes), 1):
+        for person, cells in enumerate(pair, 1):
+            for image, cell in enumerate(cells):
+                yield f"{number}_{person:03d}_{image // _IMAGES_PER_VIEW + 1}_{image + 1:02d}.png", file[cell]
+            bar.update()
+
+
+def _testsets(file: h5py.File) -> list[list[list[int]]]:
+    tables = [file[reference][()] for reference in _references(file, file["testsets"], "testsets").ravel()]
+    return [table.T.astype(int).tolist() for table in tables]
+
+
+def _references(file: h5py.File, node: h5py.Dataset | h5py.Group, what: str) -> np.ndarray:
+    if not isinstance(node, h5py.Dataset) or h5py.check_ref_dtype(node.dtype) is not h5py.Reference:
+        raise ValueError(
+            f"{file.filename}: {what} is not a MATLAB cell array. The file is not the CUHK03 release."
+        )
+    return node[()]
+
+
+def _is_empty(cell: h5py.Dataset) -> bool:
+    return "MATLAB_empty" in cell.attrs or cell.ndim < 3 or 0 in cell.shape
+
+
+def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray:
+    """(height, width, 3) uint8 of a cell; MATLAB stores the axes in reverse."""
     if cell.ndim != 3 or cell.shape[0] != 3 or cell.dtype != np.uint8:
         raise ValueError(
             f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, height)."

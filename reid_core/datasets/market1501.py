@@ -12,11 +12,6 @@ NAME = "market1501"
 TITLE = "Market-1501"
 FOLDERS = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
 DISTRACTOR_FOLDER = "images"
-# subset: (people, images) as published; people do not count junk and distractors
-PUBLISHED = {TRAIN: (751, 12936), QUERY: (750, 3368), GALLERY: (750, 19732)}
-PUBLISHED_PEOPLE = 1501
-PUBLISHED_DISTRACTORS = 500_000
-CAMERAS = 6
 
 _NAMED = re.compile(r"(-?\d+)_c(\d+).*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
 _FORM = "PPPP_cC...jpg (person, camera), e.g. 0002_c1s1_000451_03.jpg"

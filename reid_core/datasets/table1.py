@@ -6,6 +6,7 @@ import pandas as pd
 
 from reid_core.datasets import cuhk01, cuhk03, market1501
 from reid_core.datasets.combined import combine
+from reid_core.datasets.published import SETS, Subset, found
 from reid_core.datasets.table import CAMERA, DATASET, DISTRACTOR, JUNK, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
 from reid_core.paper import TABLE1
 
@@ -29,21 +30,21 @@ def summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         missing where the paper prints none or nothing was found). The row Combined counts the people of
         :func:`reid_core.datasets.combine` and is found only when all sets of Table 1 are given.
     """
-    found = {}
+    counts = {}
     for name, table in tables.items():
         dataset = _dataset(name, table)
         title = TITLES.get(dataset, dataset)
-        if title in found:
+        if title in counts:
             raise ValueError(f"{name}: Table 1 counts {title} once, but two tables of it are given.")
-        found[title] = _identities(table)
-    if set(TITLES.values()) <= set(found):
+        counts[title] = _identities(table)
+    if set(TITLES.values()) <= set(counts):
         people = combine(tables)[[DATASET, PERSON]].drop_duplicates()
         people = people[people[DATASET].isin(TITLES)]
-        found["Combined"] = (len(people), len(people), None)
+        counts["Combined"] = (len(people), len(people), None)
     rows = []
-    for title in [*TABLE1, *(title for title in found if title not in TABLE1)]:
+    for title in [*TABLE1, *(title for title in counts if title not in TABLE1)]:
         row = {"dataset": title}
-        published, counted = TABLE1.get(title, (None,) * 3), found.get(title, (None,) * 3)
+        published, counted = TABLE1.get(title, (None,) * 3), counts.get(title, (None,) * 3)
         for column, there, here in zip(COLUMNS, published, counted, strict=True):
             row[f"{column} published"], row[f"{column} found"] = there, here
             row[f"{column} difference"] = None if None in (there, here) else here - there
@@ -53,28 +54,31 @@ def summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def subsets(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Per table and subset: identities, images, junk, distractors and cameras found, images and identities published.
+    """Identities, images and cameras per table and subset, as published, as found, and the difference.
 
-    `name` is the mapping's key. A name ending in "detected" or "labeled" chooses CUHK03's published numbers
-    (labeled otherwise). Identities leave out junk and distractors; images count them.
+    `name` is the mapping's key; a name ending in "detected" takes CUHK03's published numbers for detected boxes
+    (labeled ones otherwise). Identities leave junk and distractors out, images count them.
     """
     rows = []
     for name, table in tables.items():
-        dataset = _dataset(name, table)
-        published = published_counts(dataset, "detected" if name.endswith("detected") else "labeled")
+        published = published_counts(
+            _dataset(name, table), "detected" if name.endswith("detected") else "labeled"
+        )
         for subset in SUBSETS:
             part = table[table[SUBSET] == subset]
             if part.empty and subset not in published:
                 continue
-            identities, images = published.get(subset, (None, None))
+            there, here = published.get(subset), found(part)
             rows.append(
                 {
                     "name": name,
                     "subset": subset,
-                    "identities": part.loc[part[PERSON] > DISTRACTOR, PERSON].nunique(),
-                    "identities published": identities,
-                    "images": len(part),
-                    "images published": images,
+                    "identities published": there and there.people,
+                    "identities found": here.people,
+                    "identities difference": there and here.people - there.people,
+                    "images published": there and there.images,
+                    "images found": here.images,
+                    "images difference": there and here.images - there.images,
                     "junk": int((part[PERSON] == JUNK).sum()),
                     "distractors": int((part[PERSON] == DISTRACTOR).sum()),
                     "cameras": part[CAMERA].nunique(),
@@ -84,11 +88,9 @@ def subsets(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return frame.astype({column: "Int64" for column in frame.columns if column not in ("name", "subset")})
 
 
-def published_counts(dataset: str, boxes: str = "labeled") -> dict[str, tuple[int, int]]:
-    """Per subset the published (identities, images) of a data set; empty for one the paper does not use."""
-    if dataset == cuhk03.NAME:
-        return cuhk03.PUBLISHED[boxes]
-    return {market1501.NAME: market1501.PUBLISHED, cuhk01.NAME: cuhk01.PUBLISHED}.get(dataset, {})
+def published_counts(dataset: str, boxes: str = "labeled") -> dict[str, Subset]:
+    """Per subset the published facts of a data set; empty for one the paper does not use."""
+    return SETS.get(f"{dataset}_{boxes}" if dataset == cuhk03.NAME else dataset, {})
 
 
 def _identities(table: pd.DataFrame) -> tuple[int, int, int | None]:
