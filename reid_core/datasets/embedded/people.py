@@ -1,0 +1,231 @@
+"""Who is in the pictures: a person's build, hair, garments, shoes and carried things.
+
+Colours are drawn from a short, skewed list, so many people share them; a third of the people come from
+circles who dress nearly alike (classmates in one uniform, friends of one taste) and differ in details only.
+What tells a person from all others is the whole: cut, pattern, layout and things carried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+# RGB in [0, 1] and how often cloth has that colour, above the waist and below it
+CLOTH = {
+    "black": ((0.07, 0.07, 0.08), 5.0, 7.0),
+    "charcoal": ((0.20, 0.20, 0.22), 2.5, 4.0),
+    "grey": ((0.48, 0.48, 0.50), 3.0, 2.5),
+    "white": ((0.90, 0.90, 0.88), 5.0, 1.0),
+    "navy": ((0.10, 0.13, 0.30), 2.5, 4.0),
+    "denim": ((0.28, 0.38, 0.55), 1.0, 5.0),
+    "sky": ((0.50, 0.68, 0.88), 1.5, 0.7),
+    "blue": ((0.13, 0.27, 0.68), 2.0, 0.6),
+    "red": ((0.74, 0.11, 0.13), 2.0, 0.4),
+    "maroon": ((0.38, 0.08, 0.13), 0.9, 0.4),
+    "pink": ((0.90, 0.52, 0.62), 1.5, 0.5),
+    "orange": ((0.88, 0.44, 0.12), 0.7, 0.1),
+    "yellow": ((0.90, 0.78, 0.24), 1.0, 0.1),
+    "green": ((0.14, 0.44, 0.20), 1.1, 0.3),
+    "olive": ((0.36, 0.37, 0.20), 0.9, 1.1),
+    "teal": ((0.12, 0.48, 0.50), 0.7, 0.2),
+    "purple": ((0.42, 0.22, 0.52), 0.8, 0.3),
+    "brown": ((0.36, 0.23, 0.14), 0.9, 1.2),
+    "beige": ((0.76, 0.67, 0.52), 1.2, 2.4),
+}
+COLOURS = np.array([rgb for rgb, _, _ in CLOTH.values()], np.float32)
+SKIN = np.array(
+    [[0.93, 0.76, 0.66], [0.86, 0.67, 0.53], [0.74, 0.54, 0.40], [0.52, 0.35, 0.25], [0.33, 0.22, 0.16]],
+    np.float32,
+)
+HAIR = np.array(
+    [[0.06, 0.05, 0.05], [0.14, 0.09, 0.06], [0.30, 0.19, 0.11], [0.62, 0.47, 0.26], [0.50, 0.49, 0.48]],
+    np.float32,
+)
+
+PATTERNS = {
+    "plain": 7.0,
+    "hoops": 2.2,
+    "pinstripes": 1.2,
+    "check": 1.8,
+    "print": 3.0,
+    "yoke": 1.6,
+    "band": 1.4,
+    "dots": 0.9,
+    "sash": 0.6,
+    "halves": 0.6,
+}
+HAIR_STYLES = {"short": 4.0, "cropped": 1.5, "bald": 0.6, "bob": 1.8, "long": 2.6, "tail": 1.6, "bun": 0.8}
+HEADWEAR = {"none": 8.0, "cap": 1.3, "hat": 0.4, "hood": 0.6}
+OPENINGS = {"closed": 5.0, "open": 2.5, "zip": 1.5}
+LOWER_KINDS = {"trousers": 6.0, "shorts": 2.6, "skirt": 1.6, "long skirt": 0.7}
+BAGS = {"none": 3.2, "backpack": 3.0, "sling": 2.2, "handbag": 1.4, "shopping": 1.0, "case": 0.5}
+SHOE_KINDS = {"shoe": 4.0, "trainer": 3.5, "boot": 1.2, "sandal": 0.8}
+
+
+@dataclass(frozen=True)
+class Garment:
+    """A cloth: two colours (3,), the pattern that lays the second over the first, and its form."""
+
+    colour: np.ndarray
+    second: np.ndarray
+    pattern: str
+    pitch: float  # repeats over the garment's length
+    phase: float
+    motif: np.ndarray  # (3, 4) blobs of a print: angle, height, angular radius, height radius
+    back: bool  # the print is on the back as well
+
+
+@dataclass(frozen=True)
+class Person:
+    """Everything about a person that does not change from image to image. Lengths are shares of the height."""
+
+    height: float
+    build: float
+    shoulders: float
+    skin: np.ndarray
+    hair: np.ndarray
+    hair_style: str
+    headwear: str
+    headwear_colour: np.ndarray
+    glasses: bool
+    upper: Garment
+    sleeve: float  # 0 none, 1 down to the wrist
+    sleeve_colour: np.ndarray | None  # None: as the upper garment
+    collar: np.ndarray | None
+    hem: float  # how far the upper garment hangs below the hip
+    opening: str
+    inner: np.ndarray
+    lower_kind: str
+    lower: Garment
+    lower_length: float  # 0 hip, 1 ankle
+    fit: float
+    side_stripe: np.ndarray | None
+    belt: np.ndarray | None
+    shoe_kind: str
+    shoe: np.ndarray
+    sole: np.ndarray
+    sock: np.ndarray
+    bag: str
+    bag_colour: np.ndarray
+    bag_trim: np.ndarray
+    bag_side: int
+    bag_size: float
+    stride: float
+    swing: float
+    lean: float
+
+
+def pick(rng: np.random.Generator, table: dict[str, float]) -> str:
+    weights = np.array(list(table.values()))
+    return list(table)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+
+
+def cloth_colour(rng: np.random.Generator, column: int) -> np.ndarray:
+    weights = np.array([entry[column] for entry in CLOTH.values()])
+    rgb = COLOURS[rng.choice(len(weights), p=weights / weights.sum())]
+    return np.clip(rgb + rng.normal(0, 0.02, 3), 0.03, 0.97).astype(np.float32)
+
+
+def contrasting(rng: np.random.Generator, colour: np.ndarray, column: int) -> np.ndarray:
+    """Another cloth colour that can be told from `colour` at a distance."""
+    for _ in range(20):
+        other = cloth_colour(rng, column)
+        if np.abs(other - colour).sum() > 0.7:
+            return other
+    return 1 - colour
+
+
+def garment(rng: np.random.Generator, column: int, plain: float) -> Garment:
+    colour = cloth_colour(rng, column)
+    motif = np.column_stack(
+        [
+            rng.uniform(-0.5, 0.5, 3),
+            rng.uniform(0.2, 0.55, 3),
+            rng.uniform(0.15, 0.5, 3),
+            rng.uniform(0.04, 0.14, 3),
+        ]
+    ).astype(np.float32)
+    return Garment(
+        colour=colour,
+        second=contrasting(rng, colour, column),
+        pattern="plain" if rng.random() < plain else pick(rng, PATTERNS),
+        pitch=float(rng.uniform(3.0, 8.0)),
+        phase=float(rng.random()),
+        motif=motif,
+        back=bool(rng.random() < 0.3),
+    )
+
+
+def draw_person(rng: np.random.Generator) -> Person:
+    lower_kind = pick(rng, LOWER_KINDS)
+    length = {"trousers": (0.9, 1.0), "shorts": (0.3, 0.55), "skirt": (0.25, 0.5), "long skirt": (0.6, 0.9)}
+    upper, lower = garment(rng, 1, 0.05), garment(rng, 2, 0.75)
+    coat = rng.random() < 0.18
+    opening = pick(rng, OPENINGS)
+    sleeve = float(rng.choice([0.08, 0.42, 0.6, 1.0], p=[0.1, 0.42, 0.08, 0.4]))
+    some = lambda chance, colour: colour if rng.random() < chance else None  # noqa: E731
+    shoe = contrasting(rng, upper.colour, 1) if rng.random() < 0.5 else cloth_colour(rng, 2)
+    return Person(
+        height=float(rng.normal(1.0, 0.045)),
+        build=float(np.exp(rng.normal(0, 0.13))),
+        shoulders=float(np.exp(rng.normal(0, 0.08))),
+        skin=SKIN[rng.choice(5, p=[0.3, 0.34, 0.2, 0.1, 0.06])],
+        hair=HAIR[rng.choice(5, p=[0.46, 0.24, 0.15, 0.07, 0.08])],
+        hair_style=pick(rng, HAIR_STYLES),
+        headwear=pick(rng, HEADWEAR),
+        headwear_colour=cloth_colour(rng, 1),
+        glasses=bool(rng.random() < 0.25),
+        upper=upper,
+        sleeve=1.0 if coat else sleeve,
+        sleeve_colour=some(0.22, contrasting(rng, upper.colour, 1)),
+        collar=some(0.25, contrasting(rng, upper.colour, 1)),
+        hem=float(rng.uniform(0.1, 0.22) if coat else rng.uniform(-0.02, 0.06)),
+        opening=opening if coat or sleeve > 0.5 else "closed",
+        inner=contrasting(rng, upper.colour, 1),
+        lower_kind=lower_kind,
+        lower=lower,
+        lower_length=float(rng.uniform(*length[lower_kind])),
+        fit=float(rng.uniform(0.85, 1.3)),
+        side_stripe=some(0.12, contrasting(rng, lower.colour, 2)),
+        belt=some(0.25, cloth_colour(rng, 2)),
+        shoe_kind=pick(rng, SHOE_KINDS),
+        shoe=shoe,
+        sole=np.float32([0.9, 0.9, 0.88]) if rng.random() < 0.5 else np.float32([0.12, 0.11, 0.1]),
+        sock=cloth_colour(rng, 1),
+        bag=pick(rng, BAGS),
+        bag_colour=cloth_colour(rng, 1),
+        bag_trim=cloth_colour(rng, 1),
+        bag_side=int(rng.choice([-1, 1])),
+        bag_size=float(rng.uniform(0.8, 1.25)),
+        stride=float(rng.uniform(0.3, 0.5)),
+        swing=float(rng.uniform(0.15, 0.5)),
+        lean=float(rng.normal(0.02, 0.02)),
+    )
+
+
+DETAILS = (
+    ("bag", "bag_colour", "bag_trim", "bag_side", "bag_size"),
+    ("shoe_kind", "shoe", "sole", "sock"),
+    ("hair", "hair_style", "headwear", "headwear_colour"),
+    ("lower_kind", "lower", "lower_length", "fit", "side_stripe", "belt"),
+    ("sleeve", "sleeve_colour", "collar"),
+    ("upper", "inner"),
+)
+
+
+def person(world: tuple[int, ...], index: int, people: int) -> Person:
+    """Person `index` of `people` in the world (seed, data set number).
+
+    A pure function of its arguments: neighbouring indices have nothing in common.
+    """
+    rng = np.random.default_rng((*world, 1, index))
+    own = draw_person(rng)
+    if rng.random() > 0.35:
+        return own
+    circle = int(rng.integers(max(1, people // 8)))
+    shared = draw_person(np.random.default_rng((*world, 2, circle)))
+    body = ("height", "build", "shoulders", "skin", "glasses", "stride", "swing", "lean")
+    groups = rng.choice(len(DETAILS), size=int(rng.integers(2, 4)), replace=False)
+    kept = [field for group in groups for field in DETAILS[group]]
+    return replace(shared, **{field: getattr(own, field) for field in (*body, *kept)})

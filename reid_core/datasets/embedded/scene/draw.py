@@ -1,0 +1,149 @@
+"""Anti-aliased shapes on a channel-first canvas.
+
+Every shape is a signed distance in pixels (negative inside) with surface coordinates of its own:
+`along` (0 at its start, 1 at its end) and `across` (-1 at its left edge, 1 at its right edge).
+Textures and shading are functions of these, so cloth follows the limb that wears it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Part of a canvas: its view (3, h, w) and the coordinates x (1, w), y (h, 1) of its pixels."""
+
+    pixels: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A shape on a patch: `distance` in pixels, `along` in [0, 1], `across` in [-1, 1], all (h, w)."""
+
+    patch: Patch
+    distance: np.ndarray
+    along: np.ndarray
+    across: np.ndarray
+
+
+def patch_of(canvas: np.ndarray, left: float, top: float, right: float, bottom: float) -> Patch | None:
+    """The part of `canvas` (3, H, W) within the box, or None where they do not meet."""
+    height, width = canvas.shape[1:]
+    x0, x1 = max(0, int(left) - 1), min(width, int(right) + 2)
+    y0, y1 = max(0, int(top) - 1), min(height, int(bottom) + 2)
+    if x0 >= x1 or y0 >= y1:
+        return None
+    x = np.arange(x0, x1, dtype=np.float32)[None, :] + np.float32(0.5)
+    y = np.arange(y0, y1, dtype=np.float32)[:, None] + np.float32(0.5)
+    return Patch(canvas[:, y0:y1, x0:x1], x, y)
+
+
+def capsule(canvas, a, b, radius_a: float, radius_b: float) -> Surface | None:
+    """A limb from point a to point b whose radius changes linearly, with round ends."""
+    r = max(radius_a, radius_b)
+    patch = patch_of(
+        canvas, min(a[0], b[0]) - r, min(a[1], b[1]) - r, max(a[0], b[0]) + r, max(a[1], b[1]) + r
+    )
+    if patch is None:
+        return None
+    dx, dy = float(b[0] - a[0]), float(b[1] - a[1])
+    length2 = dx * dx + dy * dy + 1e-4
+    px, py = patch.x - np.float32(a[0]), patch.y - np.float32(a[1])
+    along = px * np.float32(dx / length2) + py * np.float32(dy / length2)
+    np.clip(along, 0, 1, out=along)
+    radius = np.float32(radius_a) + along * np.float32(radius_b - radius_a)
+    ex, ey = px - along * np.float32(dx), py - along * np.float32(dy)
+    distance = np.sqrt(ex * ex + ey * ey) - radius
+    length = length2**0.5
+    across = (px * np.float32(dy / length) - py * np.float32(dx / length)) / radius
+    np.clip(across, -1, 1, out=across)
+    return Surface(patch, distance, along, across)
+
+
+def trunk(canvas, top, bottom, heights, half_widths, rounding: float) -> Surface | None:
+    """An upright shape around the line top -> bottom with half width `half_widths` (px) at `heights` in [0, 1]."""
+    reach = max(half_widths)
+    patch = patch_of(
+        canvas, min(top[0], bottom[0]) - reach, top[1], max(top[0], bottom[0]) + reach, bottom[1]
+    )
+    if patch is None:
+        return None
+    extent = max(float(bottom[1] - top[1]), 1.0)
+    v = np.clip((patch.y - np.float32(top[1])) / np.float32(extent), 0, 1)
+    half = np.interp(v[:, 0], heights, half_widths).astype(np.float32)[:, None]
+    centre = np.float32(top[0]) + v * np.float32(bottom[0] - top[0])
+    offset = patch.x - centre
+    side = np.abs(offset) - half
+    cap = np.maximum(np.float32(top[1]) - patch.y, patch.y - np.float32(bottom[1]))
+    if rounding > 0:
+        s, c = np.maximum(side + rounding, 0), np.maximum(cap + rounding, 0)
+        distance = np.sqrt(s * s + c * c) - np.float32(rounding)
+        distance = np.where(distance > -rounding, distance, np.maximum(side, cap))
+    else:
+        distance = np.maximum(side, cap)
+    across = np.clip(offset / np.maximum(half, 0.5), -1, 1)
+    return Surface(patch, distance, np.broadcast_to(v, distance.shape), across)
+
+
+def ellipse(canvas, centre, radius_x: float, radius_y: float, angle: float = 0.0) -> Surface | None:
+    """An ellipse; `along` runs from its upper to its lower end."""
+    r = max(radius_x, radius_y)
+    patch = patch_of(canvas, centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r)
+    if patch is None:
+        return None
+    x, y = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1])
+    if angle:
+        c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        x, y = x * c + y * s, y * c - x * s
+    u, v = x / np.float32(max(radius_x, 0.3)), y / np.float32(max(radius_y, 0.3))
+    k = np.sqrt(u * u + v * v)
+    distance = (k - 1) * np.float32(min(radius_x, radius_y))
+    along = np.clip(v * 0.5 + 0.5, 0, 1)
+    return Surface(patch, distance, np.broadcast_to(along, k.shape), np.clip(u, -1, 1) + 0 * v)
+
+
+def box(canvas, centre, half_x: float, half_y: float, angle: float, rounding: float) -> Surface | None:
+    """A rectangle with rounded corners, turned by `angle` radians."""
+    r = half_x + half_y
+    patch = patch_of(canvas, centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r)
+    if patch is None:
+        return None
+    x, y = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1])
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    x, y = x * c + y * s, y * c - x * s
+    qx, qy = np.abs(x) - np.float32(half_x - rounding), np.abs(y) - np.float32(half_y - rounding)
+    outside = np.sqrt(np.maximum(qx, 0) ** 2 + np.maximum(qy, 0) ** 2)
+    distance = outside + np.minimum(np.maximum(qx, qy), 0) - np.float32(rounding)
+    along = np.clip(y / np.float32(2 * max(half_y, 0.3)) + 0.5, 0, 1)
+    return Surface(patch, distance, along, np.clip(x / np.float32(max(half_x, 0.3)), -1, 1))
+
+
+def coverage(distance: np.ndarray, softness: float = 1.0) -> np.ndarray:
+    """Share of each pixel inside the shape, (h, w) in [0, 1], from its distance in pixels."""
+    return np.clip(0.5 - distance / np.float32(softness), 0, 1)
+
+
+def paint(surface: Surface | None, colour: np.ndarray, shade=1.0, opacity=1.0) -> None:
+    """Lay `colour` ((3,) or (3, h, w)) times `shade` (number or (h, w)) over the canvas under the surface."""
+    if surface is None:
+        return
+    colour = np.asarray(colour, np.float32)
+    if colour.ndim == 1:
+        colour = colour[:, None, None]
+    alpha = coverage(surface.distance)
+    if not isinstance(opacity, float) or opacity != 1.0:
+        alpha = alpha * opacity
+    pixels = surface.patch.pixels
+    pixels += alpha * (colour * np.asarray(shade, np.float32) - pixels)
+
+
+def mix(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(3, h, w) colours between `first` and `second` ((3,) or (3, h, w)) by `weight` (h, w) in [0, 1]."""
+    first = first[:, None, None] if first.ndim == 1 else first
+    second = second[:, None, None] if second.ndim == 1 else second
+    return first + weight * (second - first)

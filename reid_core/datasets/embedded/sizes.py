@@ -1,0 +1,244 @@
+"""How many people and images of each set the renderer makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+PAIR_PEOPLE = (843, 440, 77, 58, 49)
+"""People of CUHK03's five camera pairs in the official release; they sum to 1,467."""
+
+NP_TEST_SHARE = 700 / 1467
+"""Share of CUHK03's people that the new protocol of Zhong et al. (CVPR 2017) takes for test."""
+
+
+@dataclass(frozen=True)
+class Market1501Sizes:
+    """Counts of the Market-1501 folders; `good_images` are gallery images of the test people."""
+
+    train_people: int = 751
+    train_images: int = 12_936
+    test_people: int = 750
+    query_images: int = 3_368
+    good_images: int = 13_115
+    distractor_images: int = 2_798
+    junk_images: int = 3_819
+
+
+@dataclass(frozen=True)
+class CUHK03Sizes:
+    """People of the five camera pairs and images of both forms, as the new protocol splits them.
+
+    Every test person gives two queries, one a view, so their number needs no field.
+    """
+
+    pair_people: tuple[int, ...] = PAIR_PEOPLE
+    labeled_train_images: int = 7_368
+    labeled_gallery_images: int = 5_328
+    detected_train_images: int = 7_365
+    detected_gallery_images: int = 5_332
+
+    @property
+    def people(self) -> int:
+        return sum(self.pair_people)
+
+    @property
+    def test_people(self) -> int:
+        """Test people of the new protocol: 700 of 1,467, and the nearest whole number to that share else."""
+        return round(self.people * NP_TEST_SHARE)
+
+    def images(self, boxes: str) -> int:
+        """All images of one form (`labeled` or `detected`): train, two queries a test person, gallery."""
+        train = getattr(self, f"{boxes}_train_images")
+        return train + 2 * self.test_people + getattr(self, f"{boxes}_gallery_images")
+
+
+@dataclass(frozen=True)
+class CUHK01Sizes:
+    """People of CUHK01, each with two images of either camera."""
+
+    people: int = 971
+
+    @property
+    def images(self) -> int:
+        return 4 * self.people
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts of all three embedded data sets.
+
+    The default is the full size, Table 1 of the paper.
+
+    >>> Sizes().market1501.train_images, Sizes().cuhk03.images("labeled"), Sizes().cuhk01.images
+    (12936, 14096, 3884)
+    >>> Sizes.smoke().cuhk03.test_people
+    57
+    """
+
+    market1501: Market1501Sizes = Market1501Sizes()
+    cuhk03: CUHK03Sizes = CUHK03Sizes()
+    cuhk01: CUHK01Sizes = CUHK01Sizes()
+
+    @classmethod
+    def full(cls) -> Sizes:
+        """Table 1 of the paper: 1,501, 1,467 and 971 people and all their images."""
+        return cls()
+
+    @classmethod
+    def share(cls, fraction: float) -> Sizes:
+        """All counts of the full size times `fraction` (0 < fraction <= 1), each rounded.
+
+        Raises ValueError if `fraction` is outside that range or leaves a set with too few people.
+        """
+        if not 0 < fraction <= 1:
+            raise ValueError(f"The share of the full size must lie in (0, 1], but it is {fraction!r}.")
+        return cls(
+            Market1501Sizes(
+                **{k: round(v * fraction) for k, v in dataclasses.asdict(Market1501Sizes()).items()}
+            ),
+            cuhk03_share(round(sum(PAIR_PEOPLE) * fraction)),
+            CUHK01Sizes(round(CUHK01Sizes().people * fraction)),
+        ).checked()
+
+    @classmethod
+    def smoke(cls) -> Sizes:
+        """About 4,200 images: minutes of training on two CPU cores, over 100 queries a set."""
+        return cls(
+            Market1501Sizes(60, 650, 60, 132, 700, 120, 160), cuhk03_share(120), CUHK01Sizes(40)
+        ).checked()
+
+    @classmethod
+    def tiny(cls) -> Sizes:
+        """A few hundred images for tests."""
+        return cls(Market1501Sizes(12, 72, 12, 24, 72, 12, 16), cuhk03_share(24), CUHK01Sizes(8)).checked()
+
+    @classmethod
+    def from_dict(cls, counts: dict) -> Sizes:
+        """The inverse of `dataclasses.asdict`, also after a way through JSON or YAML.
+
+        Raises ValueError for an unknown field and for counts that no layout can hold.
+        """
+        kinds = {"market1501": Market1501Sizes, "cuhk03": CUHK03Sizes, "cuhk01": CUHK01Sizes}
+        parts = {}
+        for name, fields in counts.items():
+            if name not in kinds:
+                raise ValueError(f"Sizes has no data set {name!r}; it has {', '.join(kinds)}.")
+            known = {f.name for f in dataclasses.fields(kinds[name])}
+            if unknown := set(fields) - known:
+                raise ValueError(
+                    f"The sizes of {name} have no field {sorted(unknown)[0]!r}; they have {sorted(known)}."
+                )
+            fields = {k: tuple(v) if k == "pair_people" else v for k, v in fields.items()}
+            parts[name] = kinds[name](**fields)
+        return cls(**parts).checked()
+
+    def as_dict(self) -> dict:
+        """Plain dictionaries, lists and integers, fit for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def checked(self) -> Sizes:
+        """Return self; raise ValueError, naming the count, if no data set of these sizes can exist."""
+        m, c = self.market1501, self.cuhk03
+        rules = [
+            (m.train_people >= 2, "market1501.train_people", m.train_people, "be at least 2"),
+            (m.test_people >= 2, "market1501.test_people", m.test_people, "be at least 2"),
+            (
+                m.train_people + m.test_people <= 9999,
+                "market1501 people",
+                m.train_people + m.test_people,
+                "fit into four digits",
+            ),
+            (
+                m.train_images >= 2 * m.train_people,
+                "market1501.train_images",
+                m.train_images,
+                "be at least two a training person",
+            ),
+            (
+                2 * m.test_people <= m.query_images <= 6 * m.test_people,
+                "market1501.query_images",
+                m.query_images,
+                "be two to six a test person, one a camera",
+            ),
+            (
+                m.good_images >= m.query_images,
+                "market1501.good_images",
+                m.good_images,
+                "be at least the number of queries, so that each has a match in another camera",
+            ),
+            (
+                min(m.distractor_images, m.junk_images) >= 0,
+                "market1501 distractors and junk",
+                min(m.distractor_images, m.junk_images),
+                "not be negative",
+            ),
+            (
+                len(c.pair_people) == 5 and min(c.pair_people) >= 1,
+                "cuhk03.pair_people",
+                c.pair_people,
+                "be five numbers, one person or more each",
+            ),
+            (c.people >= 8, "cuhk03 people", c.people, "be at least 8"),
+            (
+                2 <= self.cuhk01.people <= 9999,
+                "cuhk01.people",
+                self.cuhk01.people,
+                "lie between 2 and 9999",
+            ),
+        ]
+        for boxes in ("labeled", "detected"):
+            train, gallery = getattr(c, f"{boxes}_train_images"), getattr(c, f"{boxes}_gallery_images")
+            others = c.people - c.test_people
+            rules += [
+                (
+                    4 * others <= train <= 10 * others - 3,
+                    f"cuhk03.{boxes}_train_images",
+                    train,
+                    f"lie between {4 * others} and {10 * others - 3} for {others} training people",
+                ),
+                (
+                    2 * c.test_people <= gallery <= 8 * c.test_people,
+                    f"cuhk03.{boxes}_gallery_images",
+                    gallery,
+                    f"lie between {2 * c.test_people} and {8 * c.test_people} "
+                    f"for {c.test_people} test people",
+                ),
+            ]
+        for holds, name, value, must in rules:
+            if not holds:
+                raise ValueError(f"The embedded data's {name} must {must}, but it is {value}.")
+        return self
+
+
+def cuhk03_share(people: int) -> CUHK03Sizes:
+    """CUHK03 of `people` people with the official shares of pairs and of images a person."""
+    full = CUHK03Sizes()
+    exact = [people * count / full.people for count in PAIR_PEOPLE]
+    pairs = [max(1, int(count)) for count in exact]
+    while sum(pairs) != people:
+        step = 1 if sum(pairs) < people else -1
+        index = max(range(5), key=lambda k: step * (exact[k] - pairs[k]))
+        pairs[index] += step
+    test = round(people * NP_TEST_SHARE)
+    train = people - test
+    counts = {
+        f"{boxes}_{part}_images": round(getattr(full, f"{boxes}_{part}_images") * now / then)
+        for boxes in ("labeled", "detected")
+        for part, now, then in (("train", train, 767), ("gallery", test, 700))
+    }
+    if counts["labeled_train_images"] == counts["detected_train_images"]:
+        counts["detected_train_images"] -= 1
+    if counts["labeled_gallery_images"] == counts["detected_gallery_images"]:
+        counts["detected_gallery_images"] += 2
+    return CUHK03Sizes(tuple(pairs), **counts)
+
+
+def bytes_needed(sizes: Sizes) -> int:
+    """Upper estimate of the rendered files' bytes, from the mean file size of each layout."""
+    market = sizes.market1501
+    market_images = market.train_images + market.query_images + market.good_images
+    market_images += market.distractor_images + market.junk_images
+    boxes = sizes.cuhk03.images("labeled") + sizes.cuhk03.images("detected")
+    return 4_000_000 + 8_192 * market_images + 40_000 * boxes + 32_768 * sizes.cuhk01.images
