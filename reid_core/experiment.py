@@ -1,41 +1,39 @@
-"""From runs to the rows of Tables 2 and 3: which sets, which runs, which features, which scores.
+"""What an experiment consists of: sets, runs, and the folders they live in.
 
 A *set* is one of `reid_core.paper.SETS` (CUHK03 with its two kinds of boxes counts twice). A *run* is one training,
-named model-trainset-seed. Each function takes explicit inputs and returns a table; the notebooks save what they show.
+named model-trainset-seed, with a folder of that name under `<results_root>/runs/`. In a table's rows the model
+"combined" means HCN trained on the combined set.
 """
 
+import json
 import os
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from reid_core import datasets, evaluation, features, paper, reranking, xqda
-from reid_core import distance as distances
-from reid_core.datasets import table as columns
+from reid_core import datasets, paper, training
 from reid_core.provenance import REPOSITORY
 
-
-@dataclass(frozen=True)
-class Matching:
-    """Settings of metric, re-ranking and scoring; the defaults are those behind the paper's numbers ([13])."""
-
-    ap: str = "trapezoid"
-    k1: int = 20
-    k2: int = 6
-    lambda_value: float = 0.3
-    half: str = "official"
-    jaccard: str = "weighted"
-    xqda_solver: str = "svd"
-    junk_in_pool: bool = True
+MODELS = ("baseline", "hcn")
 
 
 def resolve(path: str | os.PathLike) -> Path:
     """A path of a profile: absolute, or relative to the repository (so a notebook runs from any folder)."""
     return Path(path) if Path(path).is_absolute() else REPOSITORY / path
+
+
+def facts(data_root: str | os.PathLike, profile: str, **settings) -> dict[str, object]:
+    """What every row and sidecar says: data_source (embedded or official), profile, and the settings given."""
+    return {"data_source": datasets.data_source(resolve(data_root)), "profile": profile, **settings}
+
+
+def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
+    """Folder for figures that show people: `results`, but `results/private/<profile>` for official data.
+
+    People in the official sets have not agreed to be published; `results/private/` is ignored by git.
+    """
+    return results if facts["data_source"] == "embedded" else results.parent / "private" / results.name
 
 
 def load_set(data_root: str | os.PathLike, name: str) -> pd.DataFrame:
@@ -44,101 +42,112 @@ def load_set(data_root: str | os.PathLike, name: str) -> pd.DataFrame:
     return datasets.load(base, resolve(data_root), **({"boxes": boxes} if boxes else {}))
 
 
+def missing_sets(data_root: str | os.PathLike, names: Iterable[str]) -> dict[str, str]:
+    """{set: why its rows are not run} for the sets that are not under `data_root`."""
+    found = {}
+    for name in names:
+        try:
+            load_set(data_root, name)
+        except FileNotFoundError:
+            title = paper.SET_TITLES.get(name, name.upper())
+            found[name] = f"not run: {title} not found (see reid-core data status)"
+    return found
+
+
 def training_table(
     data_root: str | os.PathLike, train_set: str, combined_boxes: str = "labeled"
 ) -> pd.DataFrame:
     """Labelled training images of one set, or of Market-1501 + CUHK03 + CUHK01 for `combined` (Sec. 3.3).
 
     `combined_boxes`: which of CUHK03's two forms the combined set takes. The paper prints the combined training
-    under "labeled" in Table 4; CUHK03's two splits differ in two people (1202, 1390), which are left out of the
-    combined training so that one model may be scored on both forms.
+    under "labeled" in Table 4. The splits of CUHK03's two forms differ in two people (1202, 1390); a training
+    person whom either form tests is left out, so that the one model may be scored on both forms.
     """
     if train_set != paper.COMBINED:
         return datasets.combine({train_set.partition("_")[0]: load_set(data_root, train_set)})
     names = (paper.MARKET1501, f"cuhk03_{combined_boxes}", "cuhk01")
     tables = {name.partition("_")[0]: load_set(data_root, name) for name in names}
-    scored_on = [load_set(data_root, name) for name in paper.SETS]
-    return datasets.combine(tables, leave_out=datasets.combined.test_people(scored_on))
+    scored = [load_set(data_root, name) for name in paper.SETS]
+    return datasets.combine(tables, scored=scored, leaked="leave_out")
 
 
 def run_name(model: str, train_set: str, seed: int) -> str:
     """Name of a run's folder.
 
-    >>> run_name("hcn", "combined", 0)
-    'hcn-combined-seed0'
+    >>> run_name("hcn", "combined", 0), run_name("combined", "market1501", 0)
+    ('hcn-combined-seed0', 'hcn-combined-seed0')
     """
+    if model == paper.COMBINED:
+        model, train_set = "hcn", paper.COMBINED
     return f"{model}-{train_set}-seed{seed}"
 
 
 def run_folder(results_root: str | os.PathLike, model: str, train_set: str, seed: int) -> Path:
-    """Folder of the run that a row's `model` (baseline, hcn, combined) means for a set."""
-    if model == paper.COMBINED:
-        model, train_set = "hcn", paper.COMBINED
+    """Folder of a run; for the model "combined", that of the one run on the combined set."""
     return resolve(results_root) / "runs" / run_name(model, train_set, seed)
 
 
-def extract(
-    run_dir: Path, images: pd.DataFrame, name: str, data_root, results_root, **options
-) -> features.Features:
-    """Features of a set under a run, kept in `features/<run>/<set>.safetensors` and reused while nothing changed."""
-    path = resolve(results_root) / "features" / run_dir.name / f"{name}.safetensors"
-    return features.extract(run_dir, images, data_root=resolve(data_root), path=path, **options)
+def trainings() -> list[tuple[str, str]]:
+    """The paper's seven trainings as (model, train set): both models on each set, HCN on the combined set."""
+    return [(model, name) for name in paper.SETS for model in MODELS] + [("hcn", paper.COMBINED)]
 
 
-def split(found: features.Features) -> dict[str, tuple[np.ndarray, pd.DataFrame]]:
-    """{subset: (features (n, d) float32, rows)} for train, query and gallery."""
-    subset = found.table[columns.SUBSET].to_numpy()
-    return {
-        name: (found.values[subset == name], found.table[subset == name].reset_index(drop=True))
-        for name in (columns.TRAIN, columns.QUERY, columns.GALLERY)
-    }
+def find_runs(results_root: str | os.PathLike, sets: Iterable[str], seeds: Iterable[int]) -> pd.DataFrame:
+    """The finished runs that the tables score, one line per model, set and seed.
 
-
-def match(found: features.Features, metric: str, reranked: bool, matching: Matching) -> tuple:
-    """Distance (Q, G) of a set's queries and gallery images, with their tables and the seconds it took.
-
-    `metric` is euclidean (squared) or xqda (squared-type, fitted on the training images of the same set). With
-    `reranked`, the k-reciprocal distance of Eq. (4). Junk stays in the pool while re-ranking unless
-    `matching.junk_in_pool` is false.
+    Raises FileNotFoundError naming the first missing run and the command that makes it.
     """
-    parts = split(found)
-    (query, query_table), (gallery, gallery_table) = parts[columns.QUERY], parts[columns.GALLERY]
-    if not matching.junk_in_pool:
-        keep = gallery_table[columns.PERSON].to_numpy() != columns.JUNK
-        gallery, gallery_table = gallery[keep], gallery_table[keep].reset_index(drop=True)
-    started = time.perf_counter()
-    learned = None
-    if metric == "xqda":
-        train, rows = parts[columns.TRAIN]
-        learned = xqda.XQDA(solver=matching.xqda_solver).fit(
-            train, rows[columns.PERSON].to_numpy(), rows[columns.CAMERA].to_numpy()
+    lines = []
+    for name in sets:
+        for model in (*MODELS, paper.COMBINED):
+            for seed in seeds:
+                folder = run_folder(results_root, model, name, seed)
+                describe_run(folder)
+                lines.append({"model": model, "set": name, "seed": seed, "run": folder.name})
+    return pd.DataFrame(lines, columns=["model", "set", "seed", "run"])
+
+
+def describe_run(run_dir: Path) -> dict[str, object]:
+    """One line about a finished run: model, train set, seed, hours, iterations, device, form of the heads.
+
+    Raises FileNotFoundError when the run is not finished, with the command that makes it.
+    """
+    record = run_dir / "run.json"
+    model, train_set, seed = run_dir.name.rsplit("-", 2)
+    seed = int(seed.removeprefix("seed"))
+    if not record.is_file() or not (run := json.loads(record.read_text(encoding="utf-8")))["finished"]:
+        raise FileNotFoundError(
+            f"{run_dir}: this run is not finished. Make it with: reid-core notebook 02_train"
+            f" -p model={model} -p train_set={train_set} -p seed={seed}"
         )
-    if reranked:
-        settings = {"k1": matching.k1, "k2": matching.k2, "lambda_value": matching.lambda_value}
-        settings |= {"half": matching.half, "jaccard": matching.jaccard, "metric": learned}
-        matrix = reranking.k_reciprocal(query, gallery, **settings)
-    elif learned is not None:
-        matrix = learned.distance(query, gallery)
-    else:
-        matrix = distances.squared_euclidean(query, gallery)
-    return matrix, query_table, gallery_table, time.perf_counter() - started
+    iterations, seconds = run["recipe"]["iterations"], run["seconds"]
+    return {
+        "model": model, "train_set": train_set, "seed": seed, "hours": seconds / 3600, "iterations": iterations,
+        "seconds_per_iteration": seconds / iterations, "form": run["form"], "device": run["device"],
+        "run": run_dir.name,
+    }  # fmt: skip
 
 
-def score(
-    found: features.Features,
-    matching: Matching,
-    metrics: Iterable[str] = ("euclidean", "xqda"),
-    reranked: Iterable[bool] = (False, True),
-) -> pd.DataFrame:
-    """Rank-1, rank-5, rank-10, mAP (fractions) of one set's features for each metric, with and without re-ranking."""
-    rows = []
-    for metric in metrics:
-        for again in reranked:
-            matrix, query_table, gallery_table, seconds = match(found, metric, again, matching)
-            result = evaluation.evaluate(matrix, query_table, gallery_table, ap=matching.ap)
-            ranks = {f"rank{k}": float(result.cmc[min(k, len(result.cmc)) - 1]) for k in (1, 5, 10)}
-            counts = {"queries": len(query_table), "gallery": len(gallery_table)}
-            counts["queries_without_match"] = int((~result.per_query["valid"]).sum())
-            rows.append({"metric": metric, "reranked": again, **ranks, "mAP": result.mAP, **counts,
-                         "seconds_match": seconds})  # fmt: skip
-    return pd.DataFrame(rows)
+def describe_runs(results_root: str | os.PathLike, seeds: Iterable[int]) -> pd.DataFrame:
+    """`describe_run` of every finished training of the paper under `results_root`; unfinished ones are left out."""
+    folders = [run_folder(results_root, *training, seed) for training in trainings() for seed in seeds]
+    lines = [describe_run(folder) for folder in folders if (folder / "run.json").is_file()]
+    if not lines:
+        raise FileNotFoundError(
+            f"{resolve(results_root) / 'runs'}: there is no finished run. Run 02_train first."
+        )
+    return pd.DataFrame(lines).assign(folder=[str(f) for f in folders if (f / "run.json").is_file()])
+
+
+def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
+    """{set: {model: [loss table, one a seed]}} for Figure 3, sets in the paper's order, the baseline first."""
+    found: dict = {}
+    for name in paper.SETS:
+        for model in MODELS:
+            chosen = runs[(runs["train_set"] == name) & (runs["model"] == model)].sort_values("seed")
+            if len(chosen):
+                losses = [
+                    training.loss_curve(line.folder).assign(seed=line.seed) for line in chosen.itertuples()
+                ]
+                found.setdefault(name, {})[model] = losses
+    return found

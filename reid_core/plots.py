@@ -129,8 +129,8 @@ def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
                     axis.axis("off")
                     continue
                 shown = ranked.iloc[place]
-                colour = JUNK if shown["ignored"] else RIGHT if shown["is_match"] else WRONG
-                rank = "junk" if shown["ignored"] else f"{int(shown['rank'])}"
+                colour = JUNK if shown["flag"] else RIGHT if shown["is_match"] else WRONG
+                rank = shown["flag"] or f"{int(shown['rank'])}"
                 _picture(axis, shown["image_path"], colour, rank)
             line += 1
     return figure
@@ -144,3 +144,29 @@ def _picture(axis, path: str, colour: str, title: str) -> None:
     axis.grid(False)
     for spine in axis.spines.values():
         spine.set(visible=True, color=colour, linewidth=2.6)
+
+
+def people(
+    sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, each: int = 2, top: int = 12
+) -> Figure:
+    """Sample images: per set, `each` people, a row a person, up to `top` images ordered by camera."""
+    style()
+    chosen = []
+    for name, table in sets.items():
+        known = table[table["person_id"] > 0]
+        counts = known.groupby("person_id")["camera_id"].agg(["nunique", "size"])
+        most = counts.sort_values(["nunique", "size"], ascending=False, kind="stable").index[:each]
+        chosen += [(name, person, known[known["person_id"] == person]) for person in most]
+    figure, axes = plt.subplots(len(chosen), top, figsize=(0.8 * top, 1.75 * len(chosen)), squeeze=False)
+    for row, (name, person, images) in zip(axes, chosen, strict=True):
+        shown = images.sort_values("camera_id", kind="stable")
+        shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(top, len(shown))).astype(int))]
+        for axis in row[len(shown) :]:
+            axis.axis("off")
+        for axis, image in zip(row, shown.itertuples(), strict=False):
+            _picture(axis, image.image_path, "#FFFFFF", "")
+            axis.set_title(f"camera {image.camera_id}", fontsize=7, color="#555555", pad=2)
+        row[0].text(-0.15, 0.5, f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}", ha="right", va="center",
+                    fontsize=8, transform=row[0].transAxes)  # fmt: skip
+    source_line(figure, facts["data_source"], facts["profile"])
+    return figure

@@ -103,7 +103,7 @@ def _hours(method: str, train_set: str, printed: float | None, found: pd.DataFra
     line["hours_std"] = found["hours"].std(ddof=1) if len(found) > 1 else None
     line["iterations"] = int(found["iterations"].iloc[0]) if known else None
     line["seconds_per_iteration"] = found["seconds_per_iteration"].mean() if known else None
-    line["heads"] = " ".join(sorted(found["heads"].unique())) if known else ""
+    line["form"] = " ".join(sorted(found["form"].unique())) if known else ""
     line["device"] = " / ".join(sorted(found["device"].unique())) if known else ""
     line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"])) if known else ""
     line["runs"] = " ".join(sorted(found["run"])) if known else ""

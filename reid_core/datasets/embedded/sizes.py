@@ -115,6 +115,30 @@ class Sizes:
         return cls(Market1501Sizes(12, 72, 12, 24, 72, 12, 16), cuhk03_share(24), CUHK01Sizes(8)).checked()
 
     @classmethod
+    def named(cls, name: str) -> Sizes:
+        """The sizes a profile names: "tiny", "smoke", "full", or a share of the full size as text ("0.2").
+
+        >>> Sizes.named("0.2").cuhk01.people
+        194
+        """
+        if name in ("tiny", "smoke", "full"):
+            return getattr(cls, name)()
+        try:
+            share = float(name)
+        except ValueError:
+            raise ValueError(
+                f"render_sizes is {name!r}; it is tiny, smoke, full or a share of the full size such as '0.2'."
+            ) from None
+        return cls.share(share)
+
+    @property
+    def images(self) -> int:
+        """All images of all sets, both forms of CUHK03."""
+        m = self.market1501
+        market = m.train_images + m.query_images + m.good_images + m.distractor_images + m.junk_images
+        return market + sum(self.cuhk03.images(boxes) for boxes in ("labeled", "detected")) + self.cuhk01.images
+
+    @classmethod
     def from_dict(cls, counts: dict) -> Sizes:
         """The inverse of `dataclasses.asdict`, also after a way through JSON or YAML.
 

@@ -1,0 +1,111 @@
+# Which notebook needs which file. `make reproduce` runs this through `reid-core reproduce`, which checks the
+# profile first; run alone: snakemake --cores 1 --config profile=smoke
+#
+# A notebook runs again when one of its parameters, its source, its inputs or (except for the trainings, whose
+# folders know their own recipe and data) the code of reid_core has changed. Trainings run one at a time, so that
+# Table 4 compares their times.
+
+import hashlib
+import json
+import shlex
+
+from reid_core import experiment, notebooks, paper, profiles, provenance
+
+PROFILE = config.get("profile", "smoke")
+OVERRIDES = json.loads(config.get("overrides", "[]"))
+SETTINGS = profiles.load(PROFILE, OVERRIDES)
+RESULTS = SETTINGS["results_root"]
+OFFICIAL = SETTINGS["render_sizes"] == "none"
+EXECUTED = (f"results/private/{SETTINGS['profile']}" if OFFICIAL else RESULTS) + "/notebooks"
+RUNS = [experiment.run_name(*training, seed) for training in experiment.trainings() for seed in SETTINGS["seeds"]]
+CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(provenance.REPOSITORY.glob("reid_core/**/*.py")))).hexdigest()
+
+
+def settings(name):
+    return json.dumps(profiles.select(SETTINGS, name), sort_keys=True)
+
+
+def command(name, extra=""):
+    given = " ".join(f"-p {shlex.quote(override)}" for override in OVERRIDES)
+    return f"python -m reid_core.cli notebook {name} --profile {shlex.quote(PROFILE)} {given} {extra} --output {{output.executed}}"
+
+
+def results(*names):
+    return [f"{RESULTS}/{name}" for name in names]
+
+
+def executed(name):
+    return f"{EXECUTED}/{name}.ipynb"
+
+
+rule all:
+    input:
+        f"{RESULTS}/report.html",
+
+
+rule datasets:
+    input:
+        notebook="notebooks/01_datasets.ipynb",
+    params:
+        settings=settings("01_datasets"),
+    output:
+        results("table1.csv", "table1.json", "table1_subsets.csv", "table1_subsets.json"),
+        executed=executed("01_datasets"),
+    shell:
+        command("01_datasets")
+
+
+rule train:
+    input:
+        results("table1.csv"),
+        notebook="notebooks/02_train.ipynb",
+    params:
+        settings=settings("02_train"),
+    output:
+        executed=executed("02_train-{model}-{train_set}-seed{seed}"),
+    shell:
+        command("02_train", "-p model={wildcards.model} -p train_set={wildcards.train_set} -p seed={wildcards.seed}")
+
+
+ANALYSES = {
+    "03_table2_cuhk03": (["table2.csv", "table2_seeds.csv"], ["table1.csv"]),
+    "04_table3_market1501": (["table3.csv", "table3_seeds.csv"], ["table1.csv"]),
+    "05_table4_training_time": (["table4.csv"], []),
+    "06_figure3_loss_curves": (["figure3.png", "figure3.svg", "figure3_time.png", "convergence.csv", "loss_curves.csv"], []),
+    "07_figure4_ap_and_cmc": (["figure4.csv", "figure4.png", "figure4.svg"], []),
+    "08_figure5_rank_lists": (["figure5.csv"], ["table1.csv"]),
+    "09_claims": (
+        ["claims.csv", "cross_dataset.csv"],
+        ["table1.csv", "table2.csv", "table3.csv", "table4.csv", "convergence.csv", "figure4.csv"],
+    ),
+}
+
+for name, (made, needed) in ANALYSES.items():
+
+    rule:
+        name:
+            name
+        input:
+            results(*needed),
+            [] if name.startswith("07") else [executed(f"02_train-{run}") for run in RUNS],
+            notebook=f"notebooks/{name}.ipynb",
+        params:
+            settings=settings(name),
+            code=CODE,
+        output:
+            results(*made),
+            executed=executed(name),
+        shell:
+            command(name)
+
+
+rule report:
+    input:
+        results(*[made for files, _ in ANALYSES.values() for made in files]),
+        [executed(name) for name in ANALYSES],
+    params:
+        code=CODE,
+    output:
+        f"{RESULTS}/report.html",
+    shell:
+        f"python -m reid_core.cli report --profile {shlex.quote(PROFILE)}"

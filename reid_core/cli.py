@@ -1,0 +1,95 @@
+"""The command line, `reid-core`: the main job, its plan, single notebooks, the report, the data sets."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from reid_core import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status (1: an error that was explained, 130: interrupted)."""
+    chosen = _parser().parse_args(arguments)
+    from reid_core.notebooks import NotebookError
+    from reid_core.reproduce import WorkflowError
+
+    try:
+        chosen.run(chosen)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command continues from here.", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, TypeError, NotebookError, WorkflowError) as error:
+        print(f"reid-core: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reid-core", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("reproduce", help="tables, figures and verdicts of a profile")
+    _profile(command)
+    command.add_argument("--force", nargs="+", default=[], metavar="NOTEBOOK", help="run these again")
+    command.set_defaults(run=_reproduce)
+
+    command = commands.add_parser("plan", help="the runs of a profile, their time and disk, what is missing")
+    _profile(command)
+    command.set_defaults(run=_plan)
+
+    command = commands.add_parser("notebook", help="run one notebook, strictly")
+    command.add_argument("name", help="02_train, 02, or a path")
+    _profile(command)
+    command.add_argument("--output", help="the executed copy (default: in the results folder)")
+    command.set_defaults(run=_notebook)
+
+    command = commands.add_parser("report", help="write report.html from the results of a profile")
+    _profile(command)
+    command.set_defaults(run=_report)
+    return parser
+
+
+def _profile(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)"
+    )
+    command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one parameter; VALUE is YAML")  # fmt: skip
+
+
+def _reproduce(chosen) -> None:
+    from reid_core import reproduce
+
+    print(reproduce.verdicts(reproduce.run(chosen.profile, chosen.overrides, chosen.force)))
+
+
+def _plan(chosen) -> None:
+    from reid_core import plan, profiles
+
+    print(plan.describe(profiles.load(chosen.profile, chosen.overrides)))
+
+
+def _notebook(chosen) -> None:
+    from reid_core import experiment, notebooks, profiles, reproduce
+
+    notebook = notebooks.find(chosen.name)
+    settings = profiles.load(chosen.profile, chosen.overrides)
+    parameters = profiles.select(settings, notebook)
+    default = experiment.resolve(settings["results_root"]) / "notebooks" / notebook.name
+    named = [override.partition("=")[0] for override in chosen.overrides]
+    given = ", ".join(f"{key} {parameters[key]}" for key in ("model", "train_set", "seed") if key in named)
+    with reproduce.step(f"{notebook.stem}{f' ({given})' if given else ''}"):
+        notebooks.run(notebook, chosen.output or default, parameters)
+
+
+def _report(chosen) -> None:
+    from reid_core import experiment, profiles, report, reproduce
+
+    settings = profiles.load(chosen.profile, chosen.overrides)
+    with reproduce.step("report"):
+        report.write(experiment.resolve(settings["results_root"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

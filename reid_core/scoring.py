@@ -1,0 +1,218 @@
+"""Runs and published methods scored on sets: the numbers of Tables 2 and 3, and of models across data sets."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from reid_core import baselines, evaluation, experiment, features, model, paper, reranking, training, xqda
+from reid_core import distance as distances
+from reid_core.datasets.table import CAMERA, GALLERY, JUNK, PERSON, QUERY, SUBSET, TRAIN
+from reid_core.training import run_folder
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Settings of metric, re-ranking and scoring; the defaults are those behind the printed numbers ([13])."""
+
+    ap: str = "trapezoid"
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+    half: str = "official"
+    jaccard: str = "weighted"
+    xqda_solver: str = "svd"
+    junk_in_pool: bool = True
+
+
+def extract(
+    run_dir: Path,
+    images: pd.DataFrame,
+    name: str,
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+) -> features.Features:
+    """Features of a set under a run, kept in `features/<run>/<set>.safetensors`, reused while nothing changed."""
+    path = experiment.resolve(results_root) / "features" / run_dir.name / f"{name}.safetensors"
+    return features.extract(run_dir, images, data_root=experiment.resolve(data_root), path=path)
+
+
+def extract_untrained(run_dir: Path, images: pd.DataFrame, data_root: str | os.PathLike) -> features.Features:
+    """Features of a set under a finished run's network as it was before training: same recipe, random weights."""
+    run = run_folder.read(run_dir)
+    recipe = training.Recipe.from_dict(run["recipe"])
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        network = model.MODELS[run["model"]](run["num_classes"], recipe.backbone, **recipe.network_settings())
+    size = {"height": recipe.height, "width": recipe.width}
+    return features.extract(network.eval(), images, data_root=experiment.resolve(data_root), **size)
+
+
+def split(found: features.Features) -> dict[str, tuple[np.ndarray, pd.DataFrame]]:
+    """{subset: (features (n, d) float32, rows)} for train, query and gallery."""
+    subset = found.table[SUBSET].to_numpy()
+    return {
+        name: (found.values[subset == name], found.table[subset == name].reset_index(drop=True))
+        for name in (TRAIN, QUERY, GALLERY)
+    }
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A distance (Q, G), the tables of its rows and columns, and the seconds that metric and matching took."""
+
+    distance: np.ndarray
+    query: pd.DataFrame
+    gallery: pd.DataFrame
+    seconds: float
+
+
+def match(found: features.Features, metric: str, reranked: bool, matching: Matching) -> Matched:
+    """Distance of a set's queries and gallery images.
+
+    `metric` is euclidean (squared) or xqda (squared-type, fitted on the training images of the same set; the paper
+    does not say which). With `reranked`, the k-reciprocal distance of Eq. (4). Junk stays in the pool while
+    re-ranking, as in the official toolchain, unless `matching.junk_in_pool` is false.
+    """
+    parts = split(found)
+    (query, query_table), (gallery, gallery_table) = parts[QUERY], parts[GALLERY]
+    if not matching.junk_in_pool:
+        keep = gallery_table[PERSON].to_numpy() != JUNK
+        gallery, gallery_table = gallery[keep], gallery_table[keep].reset_index(drop=True)
+    started = time.perf_counter()
+    learned = None
+    if metric == "xqda":
+        train, rows = parts[TRAIN]
+        learned = xqda.XQDA(solver=matching.xqda_solver)
+        learned.fit(train, rows[PERSON].to_numpy(), rows[CAMERA].to_numpy())
+    elif metric != "euclidean":
+        raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
+    if reranked:
+        settings = {"k1": matching.k1, "k2": matching.k2, "lambda_value": matching.lambda_value}
+        settings |= {"half": matching.half, "jaccard": matching.jaccard}
+        distance = reranking.k_reciprocal(query, gallery, metric=learned, **settings)
+    elif learned is not None:
+        distance = learned.distance(query, gallery)
+    else:
+        distance = distances.squared_euclidean(query, gallery)
+    return Matched(distance, query_table, gallery_table, time.perf_counter() - started)
+
+
+def evaluate(matched: Matched, ap: str) -> dict[str, object]:
+    """Rank-1, rank-5, rank-10 and mAP as fractions, and the counts behind them."""
+    result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap)
+    return {
+        **{f"rank{k}": float(result.cmc[min(k, len(result.cmc)) - 1]) for k in (1, 5, 10)},
+        "mAP": result.mAP,
+        "queries": len(matched.query),
+        "gallery": len(matched.gallery),
+        "queries_without_match": result.unmatched_queries,
+    }
+
+
+def score(
+    found: features.Features,
+    matching: Matching,
+    metrics: Iterable[str] = ("euclidean", "xqda"),
+    reranked: Sequence[bool] = (False, True),
+) -> pd.DataFrame:
+    """One set's features scored by each metric, with and without re-ranking: one line each."""
+    lines = []
+    for metric in metrics:
+        for again in reranked:
+            matched = match(found, metric, again, matching)
+            line = {"metric": metric, "reranked": again, "seconds_match": matched.seconds}
+            lines.append(line | evaluate(matched, matching.ap))
+    return pd.DataFrame(lines)
+
+
+def score_runs(
+    runs: pd.DataFrame,
+    sets: Mapping[str, pd.DataFrame],
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+    matching: Matching,
+) -> pd.DataFrame:
+    """Every run of `experiment.find_runs` scored on its set, both metrics, with and without re-ranking."""
+    parts = []
+    for line in runs.itertuples():
+        run_dir = experiment.run_folder(results_root, line.model, line.set, line.seed)
+        found = extract(run_dir, sets[line.set], line.set, data_root, results_root)
+        seconds = 3600 * experiment.describe_run(run_dir)["hours"]
+        about = {
+            "model": line.model,
+            "set": line.set,
+            "seed": line.seed,
+            "run": line.run,
+            "seconds_train": seconds,
+        }
+        parts.append(score(found, matching).assign(**about))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def score_literature(
+    table: int, sets: Mapping[str, pd.DataFrame], methods: Iterable[str], matching: Matching, seed: int = 0
+) -> pd.DataFrame:
+    """Published methods and plain references (`reid_core.baselines.METHODS`) on the same images, one line each.
+
+    `methods` are names of rows; those that are not of this `table` are left out.
+    """
+    known = {row.method for row in paper.rows(table) if row.model is None}
+    lines = []
+    for name, images in sets.items():
+        parts = {
+            subset: images[images[SUBSET] == subset].reset_index(drop=True)
+            for subset in (TRAIN, QUERY, GALLERY)
+        }
+        for method in methods:
+            if method not in known:
+                continue
+            result = baselines.METHODS[method](
+                parts[TRAIN], parts[QUERY], parts[GALLERY], matching=matching, seed=seed
+            )
+            matched = Matched(result.distance, parts[QUERY], parts[GALLERY], result.seconds_match)
+            line = {"method": method, "model": "literature", "set": name, "seed": seed, "note": result.note}
+            line |= {"seconds_train": result.seconds_train, "seconds_match": result.seconds_match}
+            lines.append(line | evaluate(matched, matching.ap))
+    return pd.DataFrame(lines, columns=None if lines else ["method", "run"])
+
+
+def score_across(
+    sets: Mapping[str, pd.DataFrame],
+    seeds: Iterable[int],
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+    matching: Matching,
+) -> pd.DataFrame:
+    """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent.
+
+    The two forms of CUHK03 are one set of people and are not crossed. "untrained" is the network of the set's own
+    run with its initial weights.
+    """
+    lines = []
+    for seed in seeds:
+        for name, images in sets.items():
+            own = name.partition("_")[0]
+            sources = [other for other in sets if other == name or other.partition("_")[0] != own]
+            for source in [UNTRAINED, *sources, paper.COMBINED]:
+                kind = paper.COMBINED if source == paper.COMBINED else "hcn"
+                run_dir = experiment.run_folder(
+                    results_root, kind, name if source == UNTRAINED else source, seed
+                )
+                if source == UNTRAINED:
+                    found = extract_untrained(run_dir, images, data_root)
+                else:
+                    found = extract(run_dir, images, name, data_root, results_root)
+                scores = evaluate(match(found, "euclidean", True, matching), matching.ap)
+                lines.append({
+                    "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
+                    "mAP": 100 * scores["mAP"], "run": "" if source == UNTRAINED else run_dir.name,
+                })  # fmt: skip
+    return pd.DataFrame(lines)
