@@ -1,0 +1,94 @@
+import inspect
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from reid_core import evaluation, paper
+from reid_core.baselines import METHODS, methods
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Twelve people in two cameras, three images in each: a smooth colour field a person, moved, tinted and noisy."""
+    random = np.random.RandomState(0)
+    folder = tmp_path_factory.mktemp("people")
+    rows = []
+    for person in range(1, 13):
+        field = gaussian_filter(random.rand(64, 32, 3), (5, 5, 0))
+        field = (field - field.min()) / np.ptp(field) * 200
+        for camera in (1, 2):
+            for number in range(3):
+                image = np.roll(field, random.randint(-2, 3), axis=1) * (1 if camera == 1 else 0.8)
+                image = np.clip(image + random.randn(*image.shape) * 6, 0, 255).astype(np.uint8)
+                path = folder / f"{person:04d}_c{camera}_{number}.png"
+                Image.fromarray(image).save(path)
+                subset = "train" if person <= 8 else "query" if camera == 1 and number == 0 else "gallery"
+                rows.append(("market1501", subset, person, camera, str(path)))
+    table = pd.DataFrame(rows, columns=["dataset", "subset", "person_id", "camera_id", "image_path"])
+    return [table[table["subset"] == s].reset_index(drop=True) for s in ("train", "query", "gallery")]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
+    methods._fitted_xqda.cache_clear()
+    return tmp_path / "cache"
+
+
+SMALL = {"KISSME on LOMO": {"n_components": 8}}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables):
+    first, second = (METHODS[name](*tables, progress=False, seed=1, **SMALL.get(name, {})) for _ in range(2))
+    assert first.distance.shape == (4, len(tables[2])) and first.distance.dtype == np.float32
+    np.testing.assert_array_equal(first.distance, second.distance)
+    assert first.note and min(first.seconds_features, first.seconds_train, first.seconds_match) >= 0
+    assert evaluation.evaluate(first.distance, tables[1], tables[2]).mAP > 0.35  # chance: about 0.2
+
+
+def test_every_row_of_the_literature_has_its_method():
+    wanted = {row.method for table in (2, 3) for row in paper.rows(table) if row.model is None}
+    assert wanted <= set(METHODS)
+
+
+def test_all_methods_take_the_same_arguments():
+    for function in METHODS.values():
+        names = list(inspect.signature(function).parameters)
+        assert names[:6] == ["train", "query", "gallery", "matching", "seed", "progress"]
+
+
+def test_lomo_is_extracted_once_and_again_when_an_image_changes(tables, cache, monkeypatch):
+    calls = []
+    extract = methods.cached.lomo.extract
+    monkeypatch.setattr(methods.cached.lomo, "extract", lambda *a, **k: calls.append(1) or extract(*a, **k))
+    METHODS["LOMO"](*tables, progress=False)
+    METHODS["DNS [20]"](*tables, progress=False)
+    assert len(calls) == 3 and len(list((cache / "lomo").glob("*.npy"))) == 3
+    METHODS["LOMO"](*tables, progress=False, retinex=False)
+    assert len(calls) == 5
+    path = tables[1]["image_path"].iloc[0]
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    METHODS["LOMO"](*tables, progress=False)
+    assert len(calls) == 6
+
+
+def test_plain_and_reranked_rows_share_one_xqda(tables):
+    METHODS["LOMO+XQDA"](*tables, progress=False)
+    plain = METHODS["LOMO+XQDA"](*tables, progress=False)
+    again = METHODS["LOMO+XQDA [19]"](*tables, progress=False, matching=SimpleNamespace(k1=6, k2=2))
+    assert methods._fitted_xqda.cache_info().misses == 1
+    assert plain.seconds_train == again.seconds_train > 0
+    assert not np.array_equal(plain.distance, again.distance)
+
+
+def test_settings_of_the_matching_reach_xqda(tables):
+    svd, eigh = (
+        METHODS["LOMO+XQDA"](*tables, progress=False, matching=SimpleNamespace(xqda_solver=solver)).distance
+        for solver in ("svd", "eigh")
+    )
+    assert not np.allclose(svd, eigh)
