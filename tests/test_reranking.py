@@ -1,0 +1,215 @@
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from reid_core.evaluation import evaluate
+from reid_core.reranking import k_reciprocal, k_reciprocal_blocks
+from reid_core.xqda import XQDA
+
+
+def loop_reranking(
+    query, gallery, k1=20, k2=6, lambda_value=0.3, metric=None, half="official", jaccard="weighted"
+):
+    """The released method read aloud, one image at a time, in float64 and with every (N, N) array it names."""
+    x = np.concatenate([query, gallery]).astype(np.float64)
+    n, n_query = len(x), len(query)
+    full = (
+        np.eye(x.shape[1]) if metric is None else metric.components_ @ metric.metric_ @ metric.components_.T
+    )
+    d = np.array([[(a - b) @ full @ (a - b) for b in x] for a in x])
+    largest = d.max(axis=1, keepdims=True)
+    d = d / np.where(largest > 0, largest, 1)
+    order = [sorted(range(n), key=lambda j, row=row: (row[j], j)) for row in d]
+    h = int(np.floor((k1 + 1) / 2 + 0.5)) if half == "official" else int(np.around(k1 / 2)) + 1
+
+    @cache
+    def reciprocal(i, size):
+        return {j for j in order[i][:size] if i in order[j][:size]}
+
+    sets, V = [], np.zeros((n, n))
+    for i in range(n):
+        R = reciprocal(i, k1 + 1)
+        R_star = set(R)
+        for candidate in R:
+            theirs = reciprocal(candidate, h)
+            if len(theirs & R) * 3 > 2 * len(theirs):
+                R_star |= theirs
+        sets.append(R_star)
+        weight = {j: np.exp(-d[i, j]) for j in R_star}
+        for j in R_star:
+            V[i, j] = weight[j] / sum(weight.values())
+    V = np.array([V[order[i][:k2]].mean(axis=0) for i in range(n)])
+    final = np.empty((n_query, n - n_query))
+    for i in range(n_query):
+        for g in range(n_query, n):
+            if jaccard == "set":
+                union = len(sets[i] | sets[g])
+                dissimilar = 1 - len(sets[i] & sets[g]) / union if union else 1.0
+            else:
+                m = np.minimum(V[i], V[g]).sum()
+                dissimilar = 1 - m / (2 - m)
+            final[i, g - n_query] = (1 - lambda_value) * dissimilar + lambda_value * d[i, g]
+    return final
+
+
+def clusters(seed, n_query=12, n_gallery=60, n_people=8, d=16, normalise=True):
+    random = np.random.default_rng(seed)
+    person = random.integers(1, n_people + 1, n_query + n_gallery)
+    x = random.normal(size=(n_people + 1, d))[person] + 0.7 * random.normal(size=(len(person), d))
+    if normalise:
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x = x.astype(np.float32)
+    return x[:n_query], x[n_query:], person
+
+
+@pytest.mark.parametrize("jaccard", ["weighted", "set"])
+@pytest.mark.parametrize("k1, k2", [(20, 6), (1, 1), (3, 3), (7, 2), (11, 11), (200, 6)])
+@pytest.mark.parametrize("half", ["official", "ports"])
+def test_equals_the_oracle(k1, k2, half, jaccard):
+    query, gallery, _ = clusters(k1)
+    settings = dict(k1=k1, k2=k2, half=half, jaccard=jaccard)
+    result = k_reciprocal(query, gallery, **settings)
+    assert result.dtype == np.float32 and result.shape == (12, 60)
+    np.testing.assert_allclose(result, loop_reranking(query, gallery, **settings), atol=1e-5)
+
+
+@pytest.mark.parametrize("lambda_value", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_equals_the_oracle_at_the_ends_of_lambda(lambda_value, normalise):
+    query, gallery, _ = clusters(5, normalise=normalise)
+    expected = loop_reranking(query, gallery, lambda_value=lambda_value)
+    np.testing.assert_allclose(k_reciprocal(query, gallery, lambda_value=lambda_value), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_query, n_gallery", [(1, 40), (30, 1), (1, 1), (3, 5)])
+def test_equals_the_oracle_with_few_images(n_query, n_gallery):
+    query, gallery, _ = clusters(1, n_query, n_gallery)
+    np.testing.assert_allclose(k_reciprocal(query, gallery), loop_reranking(query, gallery), atol=1e-5)
+
+
+@pytest.mark.parametrize("jaccard", ["weighted", "set"])
+@pytest.mark.parametrize("copies", [1, 4, 30])
+def test_exact_duplicates_keep_ascending_index(copies, jaccard):
+    """Also more copies than k1 + 1, so that an image can be missing from its own neighbourhood."""
+    query, gallery, _ = clusters(2)
+    gallery[5 : 5 + copies] = query[3]
+    gallery[50] = gallery[40]
+    query[7] = query[3]
+    settings = dict(k1=6, k2=3, jaccard=jaccard)
+    result = k_reciprocal(query, gallery, **settings)
+    np.testing.assert_allclose(result, loop_reranking(query, gallery, **settings), atol=1e-5)
+
+
+def test_zero_vectors_and_nothing_but_zero_vectors():
+    query, gallery, _ = clusters(3, normalise=False)  # all unit vectors would be equally far from zero
+    query[0], gallery[10:20] = 0, 0
+    gallery[12] = -0.0
+    np.testing.assert_allclose(k_reciprocal(query, gallery), loop_reranking(query, gallery), atol=1e-5)
+    zeros = np.zeros((40, 4), np.float32)
+    expected = loop_reranking(zeros[:10], zeros[10:], k1=5, k2=2)
+    np.testing.assert_allclose(k_reciprocal(zeros[:10], zeros[10:], k1=5, k2=2), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["svd", "eigh"])
+def test_equals_the_oracle_with_a_fitted_metric(solver):
+    query, gallery, person = clusters(4, n_query=40, n_gallery=100, n_people=20, d=12)
+    x, camera = np.concatenate([query, gallery]), np.arange(140) % 3
+    metric = XQDA(solver=solver).fit(x[70:], person[70:], camera[70:])
+    gallery[3] = query[5]
+    result = k_reciprocal(query, gallery, k1=8, k2=3, metric=metric)
+    np.testing.assert_allclose(result, loop_reranking(query, gallery, k1=8, k2=3, metric=metric), atol=1e-5)
+
+
+def test_lambda_one_is_the_normalised_distance_and_zero_lies_in_the_unit_interval():
+    query, gallery, _ = clusters(6)
+    jaccard = k_reciprocal(query, gallery, lambda_value=0)
+    assert jaccard.min() >= -1e-6 and jaccard.max() <= 1 + 1e-6
+    order = np.argsort(((query[:, None] - gallery) ** 2).sum(2), axis=1)
+    assert np.array_equal(np.argsort(k_reciprocal(query, gallery, lambda_value=1), axis=1), order)
+
+
+def test_scale_and_rotation_do_not_matter():
+    query, gallery, _ = clusters(7)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0]
+    moved = [(5 * x @ rotation).astype(np.float32) for x in (query, gallery)]
+    np.testing.assert_allclose(k_reciprocal(*moved), k_reciprocal(query, gallery), atol=2e-5)
+
+
+def test_hand_worked_two_pairs():
+    # Two people far apart, a query and a gallery image each: k1 = 1 makes each pair its own reciprocal set, with
+    # weights exp(-0), exp(-1/101) over their sum. lambda 0: distance 0 within the pair would need equal weights.
+    query, gallery = np.float32([[0, 0], [10, 0]]), np.float32([[0, 1], [10, 1]])
+    near, far = np.exp(-1 / 101), 1.0
+    m = 2 * min(near, far) / (near + far)
+    result = k_reciprocal(query, gallery, k1=1, k2=1, lambda_value=0)
+    np.testing.assert_allclose(result, [[1 - m / (2 - m), 1], [1, 1 - m / (2 - m)]], atol=1e-6)
+    result = k_reciprocal(query, gallery, k1=1, k2=1, lambda_value=0.3, jaccard="set")
+    np.testing.assert_allclose(result, [[0.3 / 101, 1], [1, 0.3 / 101]], atol=1e-6)
+
+
+def test_same_input_same_bits_and_input_left_alone():
+    query, gallery, _ = clusters(8)
+    before = query.copy(), gallery.copy()
+    assert np.array_equal(k_reciprocal(query, gallery), k_reciprocal(query, gallery))
+    assert np.array_equal(query, before[0]) and np.array_equal(gallery, before[1])
+
+
+def test_scores_equal_the_oracles():
+    import pandas as pd
+
+    query, gallery, person = clusters(9, n_query=30, n_gallery=120)
+    tables = [
+        pd.DataFrame({"person_id": p, "camera_id": c})
+        for p, c in ((person[:30], np.ones(30)), (person[30:], np.full(120, 2)))
+    ]
+    ours = evaluate(k_reciprocal(query, gallery), *tables)
+    oracle = evaluate(loop_reranking(query, gallery), *tables)
+    assert (round(ours.rank1, 4), round(ours.mAP, 4)) == (round(oracle.rank1, 4), round(oracle.mAP, 4))
+
+
+def test_tensors_blocks_and_out(tmp_path):
+    query, gallery, _ = clusters(10)
+    expected = k_reciprocal(query, gallery)
+    tensor = k_reciprocal(torch.from_numpy(query), torch.from_numpy(gallery))
+    assert isinstance(tensor, torch.Tensor) and np.array_equal(tensor.numpy(), expected)
+    blocks = [block.numpy() for _, block in k_reciprocal_blocks(query, gallery)]
+    assert np.array_equal(np.concatenate(blocks), expected)
+    mapped = np.lib.format.open_memmap(tmp_path / "d.npy", "w+", np.float32, expected.shape)
+    assert k_reciprocal(query, gallery, out=mapped) is mapped and np.array_equal(mapped, expected)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(k1=5, k2=6), "k2=6 exceeds k1=5"),
+        (dict(k1=0), "k1=0 must be a whole number"),
+        (dict(k2=2.5), "k2=2.5 must be a whole number"),
+        (dict(lambda_value=1.2), r"lambda_value=1.2 must lie in \[0, 1\]"),
+        (dict(lambda_value=float("nan")), "lambda_value=nan must lie in"),
+        (dict(half="matlab"), "half='matlab' is unknown; choose one of 'official', 'ports'"),
+        (dict(jaccard="min"), "jaccard='min' is unknown"),
+        (dict(out=np.empty((2, 2), np.float32)), r"out has shape \(2, 2\) .* expected \(12, 60\)"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    query, gallery, _ = clusters(0)
+    with pytest.raises(ValueError, match=message):
+        k_reciprocal(query, gallery, **settings)
+
+
+def test_bad_features_are_named():
+    query, gallery, _ = clusters(0)
+    with pytest.raises(ValueError, match="Query features have 8 dimensions but gallery features 16"):
+        k_reciprocal(query[:, :8], gallery)
+    with pytest.raises(ValueError, match="gallery features are empty"):
+        k_reciprocal(query, gallery[:0])
+    with pytest.raises(ValueError, match="dtype float64; convert"):
+        k_reciprocal(query.astype(np.float64), gallery)
+    metric = XQDA().fit(np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) // 4, np.arange(40) % 4)
+    with pytest.raises(ValueError, match="metric was fitted on 8 dimensions but the features have 16"):
+        k_reciprocal(query, gallery, metric=metric)
+    gallery[7, 2] = np.nan
+    with pytest.raises(ValueError, match="Row 7 of the gallery features"):
+        k_reciprocal(query, gallery)
