@@ -11,7 +11,7 @@ import pandas as pd
 import PIL
 
 from reid_core import atomic
-from reid_core.baselines import images, lomo
+from reid_core.baselines import images, lomo, windows
 from reid_core.datasets.table import PATH, cache_root
 from reid_core.training.images import files_digest, require_space
 
@@ -31,7 +31,7 @@ def lomo_features(table: pd.DataFrame, *, retinex: bool = True, progress: bool =
     The file's name holds a digest of all that made it: paths, sizes and dates of the images, the setting, the
     code of the feature, the versions of NumPy and Pillow.
     """
-    code = [Path(module.__file__).read_text(encoding="utf-8") for module in (lomo, images)]
+    code = [Path(module.__file__).read_text(encoding="utf-8") for module in (lomo, windows, images)]
     made_from = [list(table[PATH]), files_digest(table), retinex, code, np.__version__, PIL.__version__]
     key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
     path = cache_root() / "lomo" / f"{key}.npy"

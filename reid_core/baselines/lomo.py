@@ -24,9 +24,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from reid_core import atomic
+from reid_core.baselines import windows
 from reid_core.baselines.images import Images, batches, count
 
 WINDOW, STEP, LEVELS = 10, 5, 3
@@ -106,8 +106,8 @@ def describe(pixels: np.ndarray, *, retinex: bool = True) -> np.ndarray:
     return np.concatenate([_unit(np.log1p(np.concatenate(b, axis=1))) for b in (colour, *texture)], axis=1)
 
 
-def hsv_bins(pixels: np.ndarray) -> np.ndarray:
-    """Bin numbers 0..7 of hue, saturation and value (..., 3) uint8 of uint8 RGB (..., 3), in exact integers.
+def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
+    """Bin numbers 0..bins-1 of hue, saturation and value (..., 3) uint8 of uint8 RGB (..., 3), in exact integers.
 
     >>> hsv_bins(np.array([[255, 0, 0], [0, 255, 0], [100, 100, 100]], np.uint8))
     array([[0, 7, 7],
@@ -121,10 +121,10 @@ def hsv_bins(pixels: np.ndarray) -> np.ndarray:
         top == r, g - b, np.where(top == g, b - r + 2 * spread, r - g + 4 * spread)
     )
     sixths += 6 * spread * (sixths < 0)
-    hue = HSV_BINS * sixths // np.maximum(6 * spread, 1)
-    saturation = HSV_BINS * spread // np.maximum(top, 1)
-    value = HSV_BINS * top // 255
-    return np.minimum(np.stack([hue, saturation, value], axis=-1), HSV_BINS - 1).astype(np.uint8)
+    hue = bins * sixths // np.maximum(6 * spread, 1)
+    saturation = bins * spread // np.maximum(top, 1)
+    value = bins * top // 255
+    return np.minimum(np.stack([hue, saturation, value], axis=-1), bins - 1).astype(np.uint8)
 
 
 def gray_level(pixels: np.ndarray) -> np.ndarray:
@@ -182,14 +182,9 @@ def _blur(length: int, sigma: float) -> np.ndarray:
 
 def _band_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
     """Largest count of each bin over the windows at each height: codes (n, h, w) -> (n, heights * bins)."""
-    out = []
-    for image in codes.astype(np.int64):
-        windows = sliding_window_view(image, (WINDOW, WINDOW))[::STEP, ::STEP]
-        heights, places = windows.shape[:2]
-        first = np.arange(heights * places).reshape(heights, places, 1, 1) * bins
-        counts = np.bincount((windows + first).ravel(), minlength=heights * places * bins)
-        out.append(counts.reshape(heights, places, bins).max(axis=1).ravel())
-    return np.stack(out).astype(np.float32)
+    window, step = (WINDOW, WINDOW), (STEP, STEP)
+    bands = [windows.counts(image, bins, window, step).max(axis=1).ravel() for image in codes]
+    return np.stack(bands).astype(np.float32)
 
 
 def _sum_2x2(maps: np.ndarray) -> np.ndarray:

@@ -1,0 +1,178 @@
+"""The visual cues of SCSP in its regions (Chen, Yuan, Chen and Zheng, CVPR 2016, Section 5, and their release).
+
+A 128x48 image is covered by 31 x 5 patches of 8x16 pixels, 4 apart down and 8 apart across. Each patch gives
+the logarithm of one plus six histograms: HSV and LAB with 16 bins a channel apart, HSV and LAB jointly with
+8x8x8 bins, SILTP of radius 5 and 3, and 8 gradient orientations. They make four cues of a colour and a texture
+each. Regions are the whole image and four overlapping stripes of 9 patch rows. In every region each of the
+cue's two parts is brought to unit length; principal components then whiten the two together.
+
+Where ours differs: the release learns the components from training and test images together; ours from
+training images only, from a random sample of them where there are many (`n_images`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reid_core.baselines import lomo, windows
+from reid_core.baselines.checks import fitted
+from reid_core.baselines.images import Images, batches, count
+from reid_core.baselines.pca import PCA
+
+HEIGHT, WIDTH = 128, 48
+PATCH, STEP = (8, 16), (4, 8)
+PATCHES = (31, 5)
+ORIENTATIONS = 8
+CUES = (
+    ("hsv", "siltp"),
+    ("hsv joint", "orientation"),
+    ("lab joint", "siltp"),
+    ("lab", "orientation"),
+)
+REGIONS = (slice(0, 31), slice(0, 9), slice(8, 17), slice(16, 25), slice(22, 31))
+SIZES = {"hsv": 48, "lab": 48, "hsv joint": 512, "lab joint": 512, "siltp": 162, "orientation": ORIENTATIONS}
+
+
+class RegionFeatures:
+    """Whitened features of every cue in every region.
+
+    Args:
+        n_components: whitened dimensions of each cue and region; fewer if there are too few images.
+        n_images: at most so many training images, drawn at random, teach the components.
+        random_state: seed (int) of that draw.
+
+    Attributes (after fit):
+        pca_: list of fitted `PCA`, cue by cue, each cue's whole image first, then its stripes.
+        n_components_: dimensions of each, the same for all.
+    """
+
+    def __init__(self, n_components=120, n_images=1500, random_state=0):
+        if n_images < 3:
+            raise ValueError(f"n_images must be at least 3 to learn principal components, not {n_images}.")
+        self.n_components, self.n_images, self.random_state = n_components, n_images, random_state
+
+    def fit(self, images: Images, *, progress: bool = True) -> RegionFeatures:
+        """Learn the components from training images: a table, paths or a uint8 array (n, h, w, 3).
+
+        Raises ValueError for fewer than three images, and what `images.batches` raises.
+        """
+        total = count(images)
+        if total < 3:
+            raise ValueError(f"SCSP needs three or more training images to whiten its features, not {total}.")
+        if total > self.n_images:
+            drawn = np.random.RandomState(self.random_state).permutation(total)[: self.n_images]
+            images = _take(images, np.sort(drawn))
+        patches = {name: [] for name in SIZES}
+        for pixels in _batches(images, progress, "SCSP components"):
+            for name, values in describe(pixels).items():
+                patches[name].append(values)
+        patches = {name: np.concatenate(values) for name, values in patches.items()}
+        self.n_components_ = min(self.n_components, len(patches["hsv"]) - 1)
+        self.pca_ = [
+            PCA(self.n_components_, whiten=True).fit(_region(patches, cue, rows))
+            for cue in CUES
+            for rows in REGIONS
+        ]
+        self.n_components_ = min(pca.components_.shape[1] for pca in self.pca_)
+        return self
+
+    def transform(self, images: Images, *, progress: bool = True) -> np.ndarray:
+        """Whitened features (n, 20, n_components_) float32: 4 cues x (whole image, 4 stripes)."""
+        fitted(self, "pca_")
+        out = np.empty((count(images), len(self.pca_), self.n_components_), np.float32)
+        start = 0
+        for pixels in _batches(images, progress, "SCSP features"):
+            patches = describe(pixels)
+            regions = [(cue, rows) for cue in CUES for rows in REGIONS]
+            for layer, (pca, (cue, rows)) in enumerate(zip(self.pca_, regions, strict=True)):
+                whitened = pca.transform(_region(patches, cue, rows))
+                out[start : start + len(pixels), layer] = whitened[:, : self.n_components_]
+            start += len(pixels)
+        return out
+
+
+def layer_weights(global_weight: float) -> np.ndarray:
+    """Weight of each of the 20 layers: `global_weight` for whole images, 1 for stripes."""
+    return np.tile([global_weight] + [1.0] * (len(REGIONS) - 1), len(CUES))
+
+
+def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Patch descriptors of uint8 RGB images (n, 128, 48, 3): {name: (n, 31, 5, bins) float32}."""
+    gray = lomo.gray_level(pixels).astype(np.int32)
+    lab = lab_unit(pixels)
+    maps = {
+        "hsv": (_apart(lomo.hsv_bins(pixels, 16), 16), 16),
+        "lab": (_apart(_quantised(lab, 16), 16), 16),
+        "hsv joint": (_jointly(lomo.hsv_bins(pixels, 8), 8), 8**3),
+        "lab joint": (_jointly(_quantised(lab, 8), 8), 8**3),
+        "siltp": ([lomo.siltp(gray, radius) for radius in (5, 3)], lomo.SILTP_CODES),
+        "orientation": ([orientation(gray)], ORIENTATIONS),
+    }
+    out = {}
+    for name, (code_maps, bins) in maps.items():
+        histograms = [np.stack([windows.counts(c, bins, PATCH, STEP) for c in codes]) for codes in code_maps]
+        out[name] = np.log1p(np.concatenate(histograms, axis=-1).astype(np.float32))
+    return out
+
+
+def lab_unit(pixels: np.ndarray) -> np.ndarray:
+    """CIELAB of uint8 RGB (..., 3) as float64, L / 100 and (a, b + 110) / 220: each in about 0..1.
+
+    As in the release: D65, and the RGB values taken as linear.
+    """
+    to_xyz = np.array(
+        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    )
+    xyz = pixels / 255 @ (to_xyz / np.array([[0.950456], [1.0], [1.088754]])).T
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = np.moveaxis(f, -1, 0)
+    lightness = np.where(xyz[..., 1] > 0.008856, 116 * y - 16, 903.3 * xyz[..., 1])
+    return np.stack([lightness / 100, (500 * (x - y) + 110) / 220, (200 * (y - z) + 110) / 220], axis=-1)
+
+
+def orientation(gray: np.ndarray) -> np.ndarray:
+    """Orientation 0..7 of the gradient (not its direction) of integer gray images (n, h, w), uint8.
+
+    Central differences, zero outside the image; flat pixels count as 0 degrees. Each pixel counts once, whatever
+    its gradient's length, as in the release.
+    """
+    padded = np.pad(gray, ((0, 0), (1, 1), (1, 1)))
+    across = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]).astype(np.float64)
+    down = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    angle = np.arctan(down / np.where(across == 0, 1e-15, across))
+    return np.minimum((angle / np.pi + 0.5) * ORIENTATIONS, ORIENTATIONS - 1).astype(np.uint8)
+
+
+def _quantised(unit: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip(unit * bins, 0, bins - 1).astype(np.uint8)
+
+
+def _apart(channels: np.ndarray, bins: int) -> list[np.ndarray]:
+    return list(np.moveaxis(channels, -1, 0))
+
+
+def _jointly(channels: np.ndarray, bins: int) -> list[np.ndarray]:
+    a, b, c = np.moveaxis(channels.astype(np.uint16), -1, 0)
+    return [(c * bins + b) * bins + a]
+
+
+def _region(patches: dict[str, np.ndarray], cue: tuple[str, str], rows: slice) -> np.ndarray:
+    """One cue in one region: its two parts, each of unit length, side by side (n, d)."""
+    parts = []
+    for name in cue:
+        part = patches[name][:, rows].reshape(len(patches[name]), -1)
+        parts.append(part / np.linalg.norm(part, axis=1, keepdims=True))
+    return np.concatenate(parts, axis=1)
+
+
+def _batches(images: Images, progress: bool, description: str):
+    for _, pixels in batches(
+        images, HEIGHT, WIDTH, batch_size=32, progress=progress, description=description
+    ):
+        yield pixels
+
+
+def _take(images: Images, rows: np.ndarray) -> Images:
+    if hasattr(images, "iloc"):
+        return images.iloc[rows]
+    return images[rows] if isinstance(images, np.ndarray) else [images[i] for i in rows]

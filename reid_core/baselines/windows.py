@@ -1,0 +1,19 @@
+"""Histograms of sliding windows, which LOMO and SCSP share."""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+
+def counts(codes: np.ndarray, bins: int, window: tuple[int, int], step: tuple[int, int]) -> np.ndarray:
+    """How often each code 0..bins-1 occurs in each window of one image.
+
+    codes (h, w) of integers; window and step in pixels, (down, right); windows that would leave the image are
+    left out. Returns (windows down, windows right, bins) int64.
+
+    >>> counts(np.array([[0, 1, 1, 1]]), 2, window=(1, 2), step=(1, 2)).tolist()
+    [[[1, 1], [0, 2]]]
+    """
+    view = sliding_window_view(codes.astype(np.int64), window)[:: step[0], :: step[1]]
+    down, right = view.shape[:2]
+    first = np.arange(down * right).reshape(down, right, 1, 1) * bins
+    return np.bincount((view + first).ravel(), minlength=down * right * bins).reshape(down, right, bins)
