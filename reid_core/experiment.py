@@ -24,7 +24,14 @@ def resolve(path: str | os.PathLike) -> Path:
 
 
 def facts(data_root: str | os.PathLike, profile: str, **settings) -> dict[str, object]:
-    """What every row and sidecar says: data_source (embedded or official), profile, and the settings given."""
+    """What every row and sidecar says: data_source (embedded or official), profile, and the settings given.
+
+    A list (of seeds, say) becomes text, so that each fact fits a cell of a table.
+    """
+    settings = {
+        name: " ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
     return {"data_source": datasets.data_source(resolve(data_root)), "profile": profile, **settings}
 
 

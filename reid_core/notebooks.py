@@ -131,6 +131,7 @@ def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapp
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
                 start_timeout=120,
+                extra_arguments=["--log-level=50"],  # the kernel's own log; a cell's errors come as outputs
             )
             _check_finished(temporary)
         except KeyboardInterrupt:

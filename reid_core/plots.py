@@ -133,6 +133,7 @@ def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
                 rank = shown["flag"] or f"{int(shown['rank'])}"
                 _picture(axis, shown["image_path"], colour, rank)
             line += 1
+    figure.subplots_adjust(bottom=0.01, top=0.97)
     return figure
 
 
@@ -168,5 +169,6 @@ def people(
             axis.set_title(f"camera {image.camera_id}", fontsize=7, color="#555555", pad=2)
         row[0].text(-0.15, 0.5, f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}", ha="right", va="center",
                     fontsize=8, transform=row[0].transAxes)  # fmt: skip
+    figure.subplots_adjust(bottom=0.01, top=0.98)
     source_line(figure, facts["data_source"], facts["profile"])
     return figure

@@ -27,10 +27,11 @@ def compare(
     (over one seed: none); differences are ours - paper.
     """
     not_run = not_run or {}
+    scores = scores.reindex(columns=dict.fromkeys([*scores.columns, "set", "model", "method", "run", "note"]))
     lines = []
     for row in rows:
         for name in sets:
-            found = scores[scores["set"] == name] if len(scores) else scores
+            found = scores[scores["set"] == name]
             if len(found):
                 found = found[found["method"] == row.method] if row.model is None else found[
                     (found["model"] == row.model) & (found["metric"] == row.metric)
@@ -58,7 +59,7 @@ def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, 
         known = len(found) and seconds in found
         line[seconds] = round(float(found[seconds].mean()), 2) if known else None
     line["runs"] = " ".join(sorted(found["run"].dropna().unique())) if len(found) else ""
-    extra = " ".join(found["note"].dropna().unique()) if "note" in found else ""
+    extra = " ".join(found["note"].dropna().unique())
     line["note"] = f"{row.note} {extra}".strip()
     return line
 

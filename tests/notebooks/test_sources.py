@@ -1,0 +1,70 @@
+"""The stored notebooks: no outputs, one anatomy, defaults equal to profile smoke, short code, no functions."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from reid_core import notebooks, profiles
+
+HEADINGS = ["Modules", "Parameters", "Paths and checks", "Load", "Compute", "Save", "Check"]
+NAMES = notebooks.names()
+
+
+@pytest.fixture(scope="module")
+def books():
+    return {name: nbformat.read(notebooks.find(name), 4) for name in NAMES}
+
+
+def test_the_numbered_notebooks_are_there():
+    assert len(NAMES) >= 9
+    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(1, len(NAMES) + 1)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stored_without_outputs(books, name):
+    for cell in books[name].cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_anatomy(books, name):
+    texts = [cell.source for cell in books[name].cells if cell.cell_type == "markdown"]
+    assert re.match(rf"# {name[:2]} ", texts[0])
+    assert len(texts[0].splitlines()) > 2, "a description under the title"
+    headings = [line[3:] for text in texts for line in text.splitlines() if line.startswith("## ")]
+    allowed = iter([*HEADINGS, None])
+    for heading in headings:
+        wanted = {"Compute and save": "Compute"}.get(heading, heading)
+        assert wanted in allowed, f"{heading!r} is unknown or out of order"
+    assert headings[-1] == "Check"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_is_short_and_defines_nothing(books, name):
+    cells = [cell.source for cell in books[name].cells if cell.cell_type == "code"]
+    lines = [
+        line
+        for source in cells
+        for line in source.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
+    assert len(lines) <= 80
+    kinds = {type(node) for node in ast.walk(ast.parse("\n".join(cells)))}
+    assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
+    assert "assert " in cells[-1], "the last cell checks"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_those_of_profile_smoke(name):
+    smoke = profiles.load("smoke")
+    for parameter, default in notebooks.declared(notebooks.find(name)).items():
+        if parameter in smoke:
+            assert smoke[parameter] == default, parameter
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_papermill_injects_after_a_cell_that_only_assigns(name):
+    assert {"profile", "data_root", "results_root"} <= set(notebooks.declared(notebooks.find(name)))

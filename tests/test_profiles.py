@@ -1,0 +1,64 @@
+import pytest
+import yaml
+
+from reid_core import profiles
+
+
+def changed(tmp_path, **changes):
+    settings = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text()) | changes
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_of_the_kit_is_valid_and_complete(name):
+    settings = profiles.load(name)
+    assert settings["profile"] == name
+    optional = {"model", "train_set", "seed", "other_recipe"}
+    assert set(profiles.all_parameters()) - set(settings) <= optional
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match=r"mine\.yaml.*'lambda_valu'.*Did you mean 'lambda_value'"):
+        profiles.load(changed(tmp_path, lambda_valu=0.3))
+
+
+def test_a_wrong_type_names_file_key_value_and_remedy(tmp_path):
+    with pytest.raises(TypeError, match=r"mine\.yaml: lambda_value is '1e-3' .*write 1\.0e-3"):
+        profiles.load(changed(tmp_path, lambda_value="1e-3"))
+
+
+def test_a_bad_recipe_is_refused_with_the_set_it_belongs_to(tmp_path):
+    recipe = profiles.load("smoke")["recipe"]
+    with pytest.raises(ValueError, match=r"mine\.yaml: recipe of .*batch_siz"):
+        profiles.load(changed(tmp_path, recipe=recipe | {"batch_siz": 3}))
+    with pytest.raises(TypeError, match=r"base_lr"):
+        profiles.load(changed(tmp_path, recipe=recipe | {"base_lr": "1e-3"}))
+
+
+def test_overrides_are_yaml_and_checked():
+    assert profiles.load("smoke", ["k1=25"])["k1"] == 25
+    assert profiles.load("smoke", ["seeds=[0, 1]"])["seeds"] == [0, 1]
+    with pytest.raises(TypeError, match="k1"):
+        profiles.load("smoke", ["k1=many"])
+    with pytest.raises(ValueError, match="name=value"):
+        profiles.load("smoke", ["k1"])
+
+
+def test_a_missing_profile_lists_the_others():
+    with pytest.raises(FileNotFoundError, match="smoke"):
+        profiles.load("smok")
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("a: [1")
+    with pytest.raises(ValueError, match=r"broken\.yaml: not readable as YAML"):
+        profiles.load(path)
+
+
+def test_a_notebook_gets_only_what_it_declares():
+    settings = profiles.load("smoke")
+    assert "recipe" in profiles.select(settings, "02_train")
+    assert "recipe" not in profiles.select(settings, "03_table2_cuhk03")

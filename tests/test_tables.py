@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reid_core import paper, tables
+
+FACTS = {"data_source": "embedded", "profile": "test", "ap": "trapezoid"}
+
+
+def scores(seeds=(0,), rank1=0.5, model="hcn"):
+    return pd.DataFrame([
+        {"model": model, "set": paper.MARKET1501, "metric": "euclidean", "reranked": True, "seed": seed,
+         "rank1": rank1 + 0.02 * seed, "mAP": 0.4, "queries": 100, "queries_without_match": 1,
+         "seconds_match": 1.0, "run": f"hcn-market1501-seed{seed}"}
+        for seed in seeds
+    ])  # fmt: skip
+
+
+def line(table, method):
+    return table.set_index("method").loc[method]
+
+
+def test_difference_is_ours_minus_the_papers_in_points():
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS)
+    row = line(table, "HCN+re-rank")
+    assert (row["paper_rank1"], row["ours_rank1"]) == (84.09, 50.0)
+    assert row["rank1_difference"] == pytest.approx(-34.09)
+    assert row["status"] == tables.MEASURED
+    assert row["runs"] == "hcn-market1501-seed0"
+    assert pd.isna(row["rank1_std"]), "one seed has no spread"
+
+
+def test_mean_and_spread_over_seeds():
+    row = line(tables.compare(paper.rows(3), [paper.MARKET1501], scores((0, 1, 2)), FACTS), "HCN+re-rank")
+    assert row["ours_rank1"] == pytest.approx(52.0)
+    assert row["rank1_std"] == pytest.approx(np.std([50, 52, 54], ddof=1))
+    assert row["seeds"] == "0 1 2"
+
+
+def test_rows_without_scores_say_why_and_hold_no_number():
+    why = {paper.MARKET1501: "not run: Market-1501 not found (see reid-core data status)"}
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], pd.DataFrame(), FACTS, why)
+    assert table["ours_rank1"].isna().all() and table["ours_mAP"].isna().all()
+    assert set(table["status"]) == set(why.values())
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS)
+    assert line(table, "SCSP [3]")["status"] == tables.NOT_YET
+
+
+def test_every_line_names_its_source():
+    table = tables.compare(paper.rows(2), paper.SETS[:2], pd.DataFrame(), FACTS)
+    for fact, value in FACTS.items():
+        assert (table[fact] == value).all()
+
+
+def test_literature_rows_are_found_by_method_not_by_metric():
+    published = scores(model="literature").assign(
+        method="DNS [20]", metric="own", reranked=False, note="kernel"
+    )
+    row = line(tables.compare(paper.rows(3), [paper.MARKET1501], published, FACTS), "DNS [20]")
+    assert row["ours_rank1"] == 50.0
+    assert "kernel" in row["note"]
+
+
+def runs(names=paper.SETS, hours=1.0):
+    made = [("baseline", name, hours) for name in names] + [("hcn", paper.COMBINED, 1.2)]
+    return pd.DataFrame([
+        {"model": model, "train_set": name, "seed": 0, "hours": h, "iterations": 10, "seconds_per_iteration": 1.0,
+         "form": "pooled", "device": "a device", "run": f"{model}-{name}-seed0"}
+        for model, name, h in made
+    ])  # fmt: skip
+
+
+def test_table4_adds_up_and_needs_every_run():
+    total = tables.table4(runs(), FACTS).query("train_set == 'total'").set_index("method")
+    assert total.loc["Zhong [13]", "ours_hours"] == 3.0
+    assert total.loc["Our", "ours_hours"] == 1.2
+    assert total.loc["Our", "paper_hours"] == 43
+    assert pd.isna(total.loc["HCN, separately", "ours_hours"])
+    some = tables.table4(runs(paper.SETS[:2]), FACTS).query("train_set == 'total'").set_index("method")
+    assert pd.isna(some.loc["Zhong [13]", "ours_hours"])
+    assert some.loc["Zhong [13]", "status"] == tables.NOT_YET
+
+
+def test_saved_tables_have_a_sidecar_and_read_back(tmp_path):
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS)
+    path = tables.save(table, tmp_path / "table3.csv", seeds=[0], **FACTS)
+    assert np.allclose(pd.read_csv(path)["ours_rank1"], table["ours_rank1"].astype(float), equal_nan=True)
+    assert json.loads((tmp_path / "table3.json").read_text())["ap"] == "trapezoid"
+
+
+def test_as_printed_shows_each_method_once_with_both_numbers():
+    shown = tables.as_printed(tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS))
+    cells = shown.loc["HCN+re-rank", "Market-1501"]
+    assert cells["rank-1", "paper"] == "84.1" and cells["rank-1", "ours"] == "50.0"
+    assert cells["rank-1", "difference"] == "-34.1"
+    assert shown.loc["SCSP [3]", ("Market-1501", "rank-1", "ours")] == tables.NOT_YET
