@@ -121,10 +121,7 @@ class _Network(nn.Module):
         self.widths = {name: widths[name] for name in ("r5", *self.merges)}
 
         # R5's head is drawn first, so that baseline and HCN start from the same numbers under the same seed.
-        self.classifiers = nn.ModuleDict({n: nn.Linear(d, num_classes) for n, d in self.widths.items()})
-        for classifier in self.classifiers.values():
-            nn.init.normal_(classifier.weight, std=0.001)
-            nn.init.zeros_(classifier.bias)
+        self.classifiers = nn.ModuleDict({n: _classifier(d, num_classes) for n, d in self.widths.items()})
         self.laterals = nn.ModuleDict(
             {n: nn.Conv2d(widths[lower], widths[n], 1) for n, (_, lower) in self.merges.items()}
         )
@@ -317,6 +314,14 @@ def load_state(module: nn.Module, state: dict[str, Tensor], where: str, expected
     if differences:
         raise ValueError(f"{where}: these are not the weights of {expected}: {'; '.join(differences)}.")
     module.load_state_dict(state)
+
+
+def _classifier(width: int, num_classes: int) -> nn.Linear:
+    """Gaussian weights of standard deviation 0.001 and zero bias, as in the released toolchain of Zhong et al."""
+    classifier = nn.Linear(width, num_classes)
+    nn.init.normal_(classifier.weight, std=0.001)
+    nn.init.zeros_(classifier.bias)
+    return classifier
 
 
 def _settings(options: dict) -> Settings:

@@ -194,7 +194,7 @@ class Sampler:
     epochs' ends, as Caffe's data layer does. The order depends on the seed alone, not on the model.
 
     >>> [Sampler(5, Recipe(batch_size=2, iterations=5)).draw(i).rows.tolist() for i in range(5)]
-    [[4, 1], [2, 0], [3, 3], [4, 2], [0, 1]]
+    [[2, 4], [3, 0], [1, 1], [3, 4], [2, 0]]
     """
 
     def __init__(self, images: int, recipe: Recipe):
@@ -285,7 +285,7 @@ class Batches:
             top, left, bottom, end = box.T[:, :, None]
             blank = ((down >= top) & (down < bottom))[:, :, None] & ((right >= left) & (right < end))[:, None]
             x = x.masked_fill(blank[:, None], 0.0)
-        return x
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 def plain_batch(table: pd.DataFrame, recipe: Recipe, draw: Draw) -> Tensor:

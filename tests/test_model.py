@@ -1,0 +1,211 @@
+"""The networks of Section 3.2: shapes, the two forms of the heads, what trains and what stays."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from reid_core.model import HCN, Dropout, ResNet50Baseline, load_backbone
+
+COMMUTING = [
+    {},
+    {"upsample": "bilinear"},
+    {"conv1_level": True},
+    {"merging": "adjacent"},
+    {"merging": "adjacent", "conv1_level": True, "upsample": "bilinear"},
+]
+NOT_COMMUTING = [
+    {"upsample": "bicubic"},
+    {"upsample": "bilinear", "align_corners": True},
+    {"merge_relu": True},
+    {"merge_conv3x3": True},
+    {"pooling": "maximum"},
+]
+
+
+def pooled_formula(network, images):
+    """mean(C) = lateral(mean(lower)) + mean(upper), whether it holds or not."""
+    means = {name: x.mean((2, 3), keepdim=True) for name, x in network.stages(images).items()}
+    for name, (upper, lower) in network.merges.items():
+        means[name] = network.laterals[name](means[lower]) + means[upper]
+    return {name: means[name].flatten(1) for name in network.widths}
+
+
+def hcn(height_width=(96, 64), seed=0, **options):
+    torch.manual_seed(seed)
+    network = HCN(5, "resnet18", dropout=0.0, **options).double()
+    return network, torch.randn(3, 3, *height_width, dtype=torch.float64)
+
+
+def test_maps_at_224_have_the_sizes_of_the_paper():
+    with torch.device("meta"):
+        network = HCN(751)
+        maps = network.eval().maps(torch.empty(1, 3, 224, 224))
+    sizes = {name: tuple(x.shape[1:]) for name, x in maps.items()}
+    assert sizes["r2"] == (256, 56, 56) and sizes["r3"] == (512, 28, 28)
+    assert sizes["r4"] == (1024, 14, 14) and sizes["r5"] == (2048, 7, 7)
+    assert sizes["c1"] == (2048, 28, 28) and sizes["c2"] == (1024, 56, 56)
+    assert network.merges == {"c1": ("r5", "r3"), "c2": ("r4", "r2")}
+
+
+def test_plain_laterals_cost_forty_percent_and_pooled_ones_nothing_worth_counting():
+    def macs(model, **options):
+        with torch.device("meta"):
+            network, images = model(751, **options).eval(), torch.empty(1, 3, 224, 224)
+        with FlopCounterMode(display=False) as counter:
+            network(images)
+        return counter.get_total_flops() / 2
+
+    baseline, classifiers = macs(ResNet50Baseline), 751 * (2048 + 1024)
+    plain = macs(HCN, heads="plain") - baseline - classifiers
+    assert baseline == pytest.approx(4.09e9, rel=0.005)
+    assert plain == 512 * 2048 * 28**2 + 256 * 1024 * 56**2
+    assert plain / baseline == pytest.approx(0.40, abs=0.005)
+    assert macs(HCN) - baseline - classifiers == 512 * 2048 + 256 * 1024
+
+
+def test_cross_maps_equal_a_loop_over_pixels():
+    network, images = hcn((64, 32))
+    maps = network.eval().maps(images)
+    for name, (upper, lower) in {"c1": ("r5", "r3"), "c2": ("r4", "r2")}.items():
+        lateral = network.laterals[name]
+        weight, bias = lateral.weight[:, :, 0, 0], lateral.bias
+        _, _, height, width = maps[lower].shape
+        for y in range(height):
+            for x in range(width):
+                expected = maps[lower][:, :, y, x] @ weight.T + bias + maps[upper][:, :, y // 4, x // 4]
+                torch.testing.assert_close(maps[name][:, :, y, x], expected)
+
+
+@pytest.mark.parametrize("options", COMMUTING, ids=str)
+@pytest.mark.parametrize("size", [(64, 32), (128, 96)])
+def test_pooled_form_equals_plain_form_in_output_and_gradients(options, size):
+    results = []
+    for heads in ("pooled", "plain"):
+        network, images = hcn(size, heads=heads, **options)
+        assert network.form(*size) == heads
+        logits = network.train()(images)
+        sum((x * torch.linspace(-1, 1, 5)).square().sum() for x in logits.values()).backward()
+        results.append((logits, {name: p.grad for name, p in network.named_parameters()}))
+    (pooled, pooled_gradients), (plain, plain_gradients) = results
+    for name in plain:
+        torch.testing.assert_close(pooled[name], plain[name], rtol=1e-9, atol=1e-12)
+    for name in plain_gradients:
+        torch.testing.assert_close(pooled_gradients[name], plain_gradients[name], rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", NOT_COMMUTING, ids=str)
+def test_plain_form_is_used_where_pooling_does_not_commute(options):
+    network, images = hcn(**options)
+    network.eval()
+    assert network.form(96, 64) == "plain"
+    assert not torch.allclose(network.pooled(images)["c1"], pooled_formula(network, images)["c1"], rtol=1e-3)
+
+
+def test_plain_form_is_used_where_a_factor_is_not_an_integer():
+    network, images = hcn((80, 48))  # R3 is 10x6, R5 3x2
+    network.eval()
+    assert network.form(80, 48) == "plain" and network.form(96, 64) == "pooled"
+    assert not torch.allclose(network.pooled(images)["c1"], pooled_formula(network, images)["c1"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [*COMMUTING, *NOT_COMMUTING], ids=str)
+def test_form_and_features_agree_with_the_forward_pass(options):
+    network, images = hcn(**options)
+    network.eval()
+    pooled = network.pooled(images)
+    assert list(pooled) == list(network.widths) == list(network(images))
+    for name, width in network.widths.items():
+        assert pooled[name].shape == (3, width)
+        torch.testing.assert_close(network.features(images, name), pooled[name])
+
+
+def test_baseline_and_hcn_start_from_the_same_numbers():
+    torch.manual_seed(3)
+    baseline = ResNet50Baseline(7, "resnet18").state_dict()
+    torch.manual_seed(3)
+    network = HCN(7, "resnet18").state_dict()
+    assert baseline.keys() < network.keys()
+    assert all(torch.equal(baseline[name], network[name]) for name in baseline)
+
+
+def test_frozen_batchnorm_keeps_its_statistics_while_scale_and_bias_train():
+    network = HCN(5, "resnet18", batchnorm="frozen").train()
+    before = {name: x.clone() for name, x in network.state_dict().items() if "running" in name}
+    sum(x.square().sum() for x in network(torch.randn(4, 3, 64, 32)).values()).backward()
+    assert all(torch.equal(network.state_dict()[name], x) for name, x in before.items())
+    assert network.backbone.bn1.weight.grad.abs().sum() > 0
+    assert not network.backbone.bn1.training and network.dropout.training
+    live = HCN(5, "resnet18").train()
+    live(torch.randn(4, 3, 64, 32))
+    assert not torch.equal(live.backbone.bn1.running_mean, torch.zeros(64))
+
+
+def test_dropout_masks_do_not_depend_on_the_number_of_processes():
+    dropout, x = Dropout(0.5), torch.ones(8, 16)
+
+    def masks(rank, processes):
+        torch.manual_seed(1)
+        dropout.shard = (rank, processes)
+        n = len(x) // processes
+        return dropout(x[rank * n : (rank + 1) * n])
+
+    whole = masks(0, 1)
+    assert torch.equal(whole, torch.cat([masks(0, 2), masks(1, 2)]))
+    assert set(whole.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_backbone_weights_come_from_a_local_file(tmp_path, suffix):
+    source, target = HCN(5, "resnet18"), HCN(9, "resnet18")
+    state = source.backbone.state_dict() | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    path = tmp_path / f"weights{suffix}"
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    load_backbone(target, str(path))
+    for name, x in source.backbone.state_dict().items():
+        assert torch.equal(target.backbone.state_dict()[name], x)
+
+
+def test_wrong_weights_are_refused_with_file_and_difference(tmp_path):
+    network = ResNet50Baseline(5, "resnet18")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth.*existing"):
+        load_backbone(network, str(tmp_path / "nowhere.pth"))
+    (tmp_path / "noise.pth").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"noise\.pth cannot be read"):
+        load_backbone(network, str(tmp_path / "noise.pth"))
+    torch.save(HCN(5, "resnet34").backbone.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth.*not the weights of a resnet18.*too many"):
+        load_backbone(network, str(tmp_path / "other.pth"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes must be"),
+        ({"num_classes": True}, "num_classes must be"),
+        ({"backbone": "resnet19"}, "Unknown backbone 'resnet19'"),
+        ({"upsampling": "nearest"}, "Unknown network option 'upsampling'"),
+        ({"upsample": "linear"}, "upsample must be one of nearest, bilinear, bicubic"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"align_corners": True}, "align_corners applies"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HCN(**({"num_classes": 5, "backbone": "resnet18"} | arguments))
+
+
+def test_an_unknown_output_is_refused():
+    with pytest.raises(ValueError, match="outputs r5, not 'c1'"):
+        ResNet50Baseline(5, "resnet18").features(torch.zeros(1, 3, 64, 32), "c1")
+
+
+def test_switching_the_form_changes_nothing_else():
+    network, images = hcn()
+    pooled = network.eval().pooled(images)
+    network.settings = replace(network.settings, heads="plain")
+    for name, x in network.pooled(images).items():
+        torch.testing.assert_close(x, pooled[name])
