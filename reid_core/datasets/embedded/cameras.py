@@ -37,24 +37,23 @@ class Camera:
 def camera(world: tuple[int, ...], number: int, path_heading: float | None = None) -> Camera:
     """Camera `number` of the world (seed, data set number): a pure function of its arguments."""
     rng = np.random.default_rng((*world, 3, number))
-    warmth = rng.uniform(-0.28, 0.28)
-    tint = rng.normal(0, 0.09)
-    gain = np.exp(np.array([warmth, tint - 0.1 * abs(tint), -warmth]) + rng.normal(0, 0.04, 3))
+    warmth, tint = rng.uniform(-0.2, 0.2), rng.normal(0, 0.05)
+    gain = np.exp(np.array([warmth, tint, -warmth]) + rng.normal(0, 0.03, 3)) * rng.uniform(0.8, 1.15)
     heading = rng.uniform(-np.pi, np.pi) if path_heading is None else path_heading
     return Camera(
         scene=list(SCENES)[int(rng.integers(len(SCENES)))],
         path_heading=float(heading),
         return_share=float(rng.uniform(0.25, 0.5)),
         pitch=float(rng.uniform(0.02, 0.28)),
-        gain=(gain * rng.uniform(0.72, 1.18)).astype(np.float32),
-        cast=(rng.uniform(0.0, 0.10) * rng.uniform(0.4, 1.0, 3)).astype(np.float32),
-        gamma=float(np.exp(rng.normal(0, 0.22))),
-        saturation=float(rng.uniform(0.5, 1.15)),
-        contrast=float(rng.uniform(0.75, 1.15)),
+        gain=gain.astype(np.float32),
+        cast=(rng.uniform(0.0, 0.08) * rng.uniform(0.5, 1.0, 3)).astype(np.float32),
+        gamma=float(np.exp(rng.normal(0, 0.16))),
+        saturation=float(rng.uniform(0.6, 1.1)),
+        contrast=float(rng.uniform(0.8, 1.15)),
         sun=float(rng.uniform(-1.2, 1.2)),
         ambient=float(rng.uniform(0.4, 0.8)),
         resolution=float(rng.uniform(52, 118)),
         blur=float(rng.uniform(0.0, 0.9)),
-        noise=float(rng.uniform(0.008, 0.035)),
+        noise=float(rng.uniform(0.006, 0.03)),
         quality=int(rng.integers(45, 88)),
     )

@@ -160,7 +160,7 @@ def garment(rng: np.random.Generator, column: int, plain: float) -> Garment:
 def draw_person(rng: np.random.Generator) -> Person:
     lower_kind = pick(rng, LOWER_KINDS)
     length = {"trousers": (0.9, 1.0), "shorts": (0.3, 0.55), "skirt": (0.25, 0.5), "long skirt": (0.6, 0.9)}
-    upper, lower = garment(rng, 1, 0.05), garment(rng, 2, 0.75)
+    upper, lower = garment(rng, 1, 0.05), garment(rng, 2, 0.82)
     coat = rng.random() < 0.18
     opening = pick(rng, OPENINGS)
     sleeve = float(rng.choice([0.08, 0.42, 0.6, 1.0], p=[0.1, 0.42, 0.08, 0.4]))

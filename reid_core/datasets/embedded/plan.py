@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .sizes import CUHK01Sizes, CUHK03Sizes, Market1501Sizes
+from .sizes import CUHK01Sizes, CUHK03Sizes, Market1501Sizes, scarce_people
 
 MARKET1501, CUHK03, CUHK01 = 1, 2, 3
 """Numbers of the data sets in the keys of their random streams."""
@@ -60,14 +60,14 @@ class CampusImage:
 
 def allocate(rng: np.random.Generator, total: int, low: np.ndarray, high: np.ndarray, weight: np.ndarray):
     """Whole numbers between `low` and `high` that sum to `total`, the surplus falling as `weight` says."""
+    if not low.sum() <= total <= high.sum():
+        raise ValueError(
+            f"{total} images do not fit: these people have {int(low.sum())} to {int(high.sum())} images."
+        )
     counts = low.copy()
     while (missing := total - int(counts.sum())) > 0:
         room = high - counts
         share = np.where(room > 0, weight, 0)
-        if not share.any():
-            raise ValueError(
-                f"{total} images do not fit: the most these people can have is {int(high.sum())}."
-            )
         counts += np.minimum(rng.multinomial(missing, share / share.sum()), room)
     return counts
 
@@ -171,7 +171,7 @@ def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng((seed, CUHK03, 0))
     n, test = sizes.people, sizes.test_people
     order = np.argsort(np.random.RandomState(MATLAB_SEED).rand(n), kind="stable")
-    single = rng.choice(n, size=max(1, round(0.008 * n)), replace=False)
+    single = rng.choice(n, size=scarce_people(n), replace=False)
     scarce = np.zeros(n, bool)
     scarce[single] = True
     odd = next(p for p in order if not scarce[p])

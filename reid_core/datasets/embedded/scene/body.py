@@ -79,10 +79,9 @@ class Figure:
 
     def shade(self, surface: Surface, far: float = 1.0) -> np.ndarray:
         """Light on a round surface with the folds of its cloth."""
-        fold = np.sin(
-            surface.along * np.float32(17) + surface.across * np.float32(4) + np.float32(self.pose.folds)
-        )
-        return (self.light.on(surface.across) + np.float32(0.05) * fold) * np.float32(far)
+        drape = np.sin(surface.along * np.float32(9) + np.float32(self.pose.folds))
+        drape = drape * np.cos(surface.across * np.float32(2.5) + np.float32(2 * self.pose.folds))
+        return (self.light.on(surface.across) + np.float32(0.05) * drape) * np.float32(far)
 
     def cloth(
         self, surface: Surface | None, garment: Garment, start: float = 0.0, stretch: float = 1.0, far=1.0
@@ -136,7 +135,7 @@ class Figure:
         if carrying:
             upper *= 0.2
         bend = 0.08 if carrying else 0.2 + p.swing * (0.5 + 0.5 * np.sin(self.pose.phase * 1.0))
-        shoulder = (side * 0.108 * p.shoulders * p.build**0.5, 0.0, 0.80)
+        shoulder = (side * 0.094 * p.shoulders * p.build**0.5, 0.0, 0.79)
         elbow = (shoulder[0] + side * 0.02, 0.17 * np.sin(upper), shoulder[2] - 0.17 * np.cos(upper))
         fore = upper + bend
         hand = (elbow[0], elbow[1] + 0.15 * np.sin(fore), elbow[2] - 0.15 * np.cos(fore))
@@ -231,7 +230,7 @@ class Figure:
         if p.lower_kind not in ("skirt", "long skirt"):
             return
         end = 0.52 - 0.5 * p.lower_length
-        flare = 0.1 + 0.05 * p.fit + 0.06 * p.lower_length
+        flare = 0.07 + 0.05 * p.fit + 0.02 * p.lower_length
         sway = 0.015 * np.sin(self.pose.phase)
         widths = [self.width(0.088 * p.build, 0.068 * p.build), self.width(flare * 1.05, flare)]
         self.cloth(
@@ -241,14 +240,13 @@ class Figure:
     def torso_shape(self, canvas, bottom: float) -> Surface | None:
         p, s = self.person, self.size
         b = p.build
-        up = np.array([0.835, 0.80, 0.72, 0.61, 0.53, 0.44])
-        lateral = np.array(
-            [0.05, 0.108 * p.shoulders * b**0.5, 0.1 * p.shoulders * b**0.5, 0.084 * b, 0.097 * b, 0.104 * b]
-        )
-        sagittal = np.array([0.038, 0.052, 0.068 * b**0.6, 0.062 * b**1.3, 0.072 * b, 0.075 * b])
+        up = np.array([0.845, 0.825, 0.80, 0.72, 0.61, 0.53, 0.44])
+        frame = p.shoulders * b**0.5
+        lateral = np.array([0.036, 0.07 * frame, 0.105 * frame, 0.1 * frame, 0.084 * b, 0.097 * b, 0.104 * b])
+        sagittal = np.array([0.034, 0.045, 0.056, 0.068 * b**0.6, 0.062 * b**1.3, 0.072 * b, 0.075 * b])
         levels = (up[0] - up) / (up[0] - bottom)
         widths = [self.width(la, sa) for la, sa in zip(lateral, sagittal, strict=True)]
-        return trunk(canvas, self.at(0, 0, up[0]), self.at(0, 0, bottom), levels, widths, 0.012 * s)
+        return trunk(canvas, self.at(0, 0, up[0]), self.at(0, 0, bottom), levels, widths, 0.01 * s)
 
     def draw_torso(self, canvas):
         p, s = self.person, self.size
@@ -269,7 +267,7 @@ class Figure:
             return
         angle = self.angle(shirt.across)
         colours = cloth_colours(p.upper, angle, shirt.along)
-        shade = self.shade(shirt)
+        shade = self.shade(shirt) * (1 - 0.12 * np.maximum(shirt.along * 6 - 5, 0))
         paint(shirt, colours, shade)
         if p.opening != "closed":
             gap = 0.38 + 0.25 * shirt.along if p.opening == "open" else np.float32(0.09)
@@ -285,6 +283,9 @@ class Figure:
         p, s = self.person, self.size
         shoulder, elbow, hand = (self.at(*joint) for joint in self.arm(side))
         g = p.build**0.6
+        if far == 1.0:
+            below = (elbow[0] - 0.006 * s, elbow[1] + 0.01 * s)
+            paint(capsule(canvas, shoulder, below, 0.042 * g * s, 0.04 * g * s), DARK, opacity=0.22)
         if p.sleeve < 0.95:
             self.plain(capsule(canvas, shoulder, elbow, 0.03 * g * s, 0.024 * g * s), p.skin, far)
             self.plain(capsule(canvas, elbow, hand, 0.024 * g * s, 0.017 * g * s), p.skin, far)
@@ -294,9 +295,9 @@ class Figure:
             return
         worn = p.upper
         colour = p.sleeve_colour
-        parts = [(shoulder, elbow, 0.037, 0.031, min(1.0, p.sleeve / 0.5), 0.0)]
+        parts = [(shoulder, elbow, 0.036, 0.029, min(1.0, p.sleeve / 0.5), 0.0)]
         if p.sleeve > 0.5:
-            parts.append((elbow, hand, 0.031, 0.024, (p.sleeve - 0.5) / 0.5, 0.45))
+            parts.append((elbow, hand, 0.029, 0.023, (p.sleeve - 0.5) / 0.5, 0.45))
         for first, last, ra, rb, share, start in parts:
             end = tuple(f + (t - f) * share for f, t in zip(first, last, strict=True))
             surface = capsule(canvas, first, end, ra * g * s, (ra + (rb - ra) * share) * g * s)

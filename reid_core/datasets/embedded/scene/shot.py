@@ -142,7 +142,7 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     if factor < 0.95:
         small = (max(8, round(width * factor)), max(16, round(height * factor)))
         picture_ = picture_.resize(small, Image.Resampling.BILINEAR)
-    grain = rng.standard_normal((picture_.height, picture_.width, 3), dtype=np.float32)
+    grain = rng.standard_normal((picture_.height, picture_.width, 1), dtype=np.float32)
     noisy = np.asarray(picture_, np.float32) + grain * np.float32(255 * place.noise)
     picture_ = Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
     return picture_.resize((width, height), Image.Resampling.BILINEAR) if factor < 0.95 else picture_
