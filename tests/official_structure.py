@@ -50,6 +50,7 @@ def _write(folder: Path, names: list[str], contents: list[bytes]) -> None:
 def market1501(root: Path, rows: dict[str, list[tuple[int, int]]], *, extra: int = 0, seed: int = 1) -> Path:
     """Market-1501 from (person, camera) rows a subset; `extra` images more in images/, as in the 500k set."""
     base = Path(root) / MARKET1501
+    base.mkdir(parents=True, exist_ok=True)
     for subset, ids in rows.items():
         names = [
             f"{f'{person:04d}' if person >= 0 else person}_c{camera}s1_{number:06d}_00.jpg"

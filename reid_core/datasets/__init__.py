@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core.datasets import cuhk01, cuhk03, market1501
+from reid_core.datasets import cuhk01, cuhk03, market1501, own, readable
 from reid_core.datasets.combined import combine, label_map, leaked_people, leave_out
 from reid_core.datasets.layout import data_source
 from reid_core.datasets.table import digest, validate
@@ -30,20 +30,33 @@ __all__ = [
 LOADERS = {module.NAME: module.load for module in (market1501, cuhk03, cuhk01)}
 
 
-def load(name: str, root: str | Path, **options) -> pd.DataFrame:
+def load(name: str, root: str | Path, *, unreadable: str | None = None, **options) -> pd.DataFrame:
     """The image table of a data set below the data folder `root`.
 
     Parameters
     ----------
-    name : "market1501" (option distractors=True), "cuhk03" (boxes="labeled"|"detected", form, testset, progress)
-        or "cuhk01".
+    name : "market1501" (option distractors=True), "cuhk03" (boxes="labeled"|"detected", form, testset, progress),
+        "cuhk01", or an own CSV file (a path ending in .csv, relative to `root`; option dataset).
     root : the folder holding Market-1501-v15.09.15/, cuhk03_release/cuhk-03.mat or cuhk03-np/, CUHK01/campus/.
+    unreadable : None does not look (fast); "refuse" decodes every image and raises if one cannot be read; "drop"
+        leaves such images out and warns with their number.
 
     Raises
     ------
     FileNotFoundError : the set is not there; the message says what to place where.
-    ValueError : an unknown name, or data that the set's loader refuses.
+    ValueError : an unknown name, data that the set's loader refuses, or an unreadable image with "refuse".
     """
-    if name not in LOADERS:
-        raise ValueError(f"There is no data set {name!r}; there are {', '.join(LOADERS)}.")
-    return LOADERS[name](root, **options)
+    if unreadable not in (None, "refuse", "drop"):
+        raise ValueError(f"unreadable is {unreadable!r}; it is None, 'refuse' or 'drop'.")
+    if str(name).endswith(".csv"):
+        table = own.load(Path(root) / name, **options)
+    elif name in LOADERS:
+        table = LOADERS[name](root, **options)
+    else:
+        raise ValueError(
+            f"There is no data set {name!r}; there are {', '.join(LOADERS)} and own data as a path ending in .csv."
+        )
+    progress = options.get("progress", True)
+    if unreadable == "refuse":
+        return readable.refuse_unreadable(table, progress=progress)
+    return readable.drop_unreadable(table, progress=progress) if unreadable == "drop" else table

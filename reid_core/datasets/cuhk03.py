@@ -6,14 +6,13 @@ The split is CUHK03-NP, "the new protocol" of Zhong et al., CVPR 2017 (767 peopl
 """
 
 import hashlib
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from reid_core.datasets import cuhk03_mat, layout
-from reid_core.datasets.market1501 import FOLDERS, folder_table
+from reid_core.datasets.market1501 import folder_table
 from reid_core.datasets.table import GALLERY, QUERY, SUBSETS, TRAIN, build, validate
 
 NAME = "cuhk03"
@@ -27,7 +26,6 @@ SPLIT_DIGESTS = {
 }
 
 _TEST_PEOPLE = 700
-_NAMED = re.compile(r"(\d)_(\d{3,})_([12])_(\d{2})\.png$")
 
 
 def load(
@@ -72,21 +70,35 @@ def load(
     if form != "mat":
         raise ValueError(f"form is {form!r}; CUHK03 comes as 'mat' or 'np'.")
     release = cuhk03_mat.open_release(Path(root).absolute() / layout.CUHK03_MAT, boxes, progress=progress)
-    names = [_NAMED.match(name) for name in release.names]
-    pair, number, view = (np.array([int(match[group]) for match in names]) for group in (1, 2, 3))
-    first = np.concatenate([[0], np.cumsum(release.people)])
-    person = first[pair - 1] + number
-    if testset is None:
-        subset = new_protocol(person, view)
-        _check_split(subset, release.people, boxes, root)
-    else:
-        subset = _classic(pair, number, view, release.testsets, testset)
+    check_split(release, boxes, root)
+    return release_table(release, testset)
+
+
+def release_table(release: cuhk03_mat.Release, testset: int | None = None) -> pd.DataFrame:
+    """The image table of a release's names, by subset and then in file order."""
+    person, view = _ids(release)
+    subset = split(release, testset)
     paths = [f"{release.folder}/{name}" for name in release.names]
     order = np.argsort(pd.Categorical(subset, categories=SUBSETS).codes, kind="stable")
-    return validate(
-        build(NAME, subset, person, view, paths).iloc[order],
-        every_query_matched=True,
-    )
+    return validate(build(NAME, subset, person, view, paths).iloc[order], every_query_matched=True)
+
+
+def split(release: cuhk03_mat.Release, testset: int | None = None) -> np.ndarray:
+    """The subset of every image of a release in file order: CUHK03-NP, or a classic test set (see :func:`load`)."""
+    person, view = _ids(release)
+    if testset is None:
+        return new_protocol(person, view)
+    if not 0 <= testset < len(release.testsets):
+        raise ValueError(f"testset is {testset}; the file holds {len(release.testsets)}, numbered from 0.")
+    first = np.cumsum([0, *release.people])
+    chosen = [first[pair - 1] + number for pair, number in release.testsets[testset]]
+    return np.where(np.isin(person, chosen), np.where(view == 1, QUERY, GALLERY), TRAIN)
+
+
+def _ids(release: cuhk03_mat.Release) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) person, numbered from 1 pair after pair, and (N,) view of every image, read off its name."""
+    parts = np.array([name[:-4].split("_") for name in release.names], dtype=np.int64).reshape(-1, 4)
+    return np.cumsum([0, *release.people])[parts[:, 0] - 1] + parts[:, 1], parts[:, 2]
 
 
 def find_form(root: str | Path) -> str:
@@ -152,11 +164,11 @@ def split_digests(subset: np.ndarray) -> dict[str, str]:
     return {name: hashlib.sha256(index.tobytes()).hexdigest()[:16] for name, index in indices.items()}
 
 
-def _check_split(subset: np.ndarray, people: list[int], boxes: str, root: str | Path) -> None:
-    if sum(people) != PEOPLE or layout.data_source(root) != "official":
+def check_split(release: cuhk03_mat.Release, boxes: str, root: str | Path) -> None:
+    """Refuse a full-size official .mat that does not give the published split; other data passes."""
+    if sum(release.people) != PEOPLE or layout.data_source(root) != "official":
         return
-    found = split_digests(subset)
-    if found != SPLIT_DIGESTS[boxes]:
+    if (found := split_digests(split(release))) != SPLIT_DIGESTS[boxes]:
         raise ValueError(
             f"{Path(root) / layout.CUHK03_MAT} does not give the published CUHK03-NP split of the {boxes} images: "
             f"the digests of its image indices are {found}, published are {SPLIT_DIGESTS[boxes]}. "
@@ -164,19 +176,13 @@ def _check_split(subset: np.ndarray, people: list[int], boxes: str, root: str | 
         )
 
 
-def _classic(pair, number, view, testsets: list[list[list[int]]], testset: int) -> np.ndarray:
-    if not 0 <= testset < len(testsets):
-        raise ValueError(f"testset is {testset}; the file holds {len(testsets)}, numbered from 0.")
-    chosen = {tuple(person) for person in testsets[testset]}
-    test = np.array([person in chosen for person in zip(pair.tolist(), number.tolist(), strict=True)])
-    return np.where(test, np.where(view == 1, QUERY, GALLERY), TRAIN)
-
-
 def _load_np(root: str | Path, boxes: str) -> pd.DataFrame:
     base = Path(root).absolute() / layout.CUHK03_NP_FOLDER / boxes
     if not base.is_dir():
         raise layout.missing(root, f"{TITLE} ({boxes})", f"{layout.CUHK03_NP_FOLDER}/{boxes}")
     return validate(
-        pd.concat([folder_table(NAME, subset, base / folder) for subset, folder in FOLDERS.items()]),
+        pd.concat(
+            [folder_table(NAME, subset, base / folder) for subset, folder in layout.SUBSET_FOLDERS.items()]
+        ),
         every_query_matched=True,
     )

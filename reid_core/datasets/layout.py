@@ -5,12 +5,20 @@ import re
 from pathlib import Path
 
 MARKET1501_FOLDER = "Market-1501-v15.09.15"
+DISTRACTORS_FOLDER = "Market-1501-500k"
 CUHK03_MAT = "cuhk03_release/cuhk-03.mat"
 CUHK03_NP_FOLDER = "cuhk03-np"
 CUHK01_FOLDER = "CUHK01/campus"
 EMBEDDED_MARK = "embedded.json"
 
+SUBSET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+
 _CLUTTER = re.compile(r"\.|Thumbs\.db$|desktop\.ini$|__MACOSX$|readme", re.IGNORECASE)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder name is hidden or what file managers and readers leave (Thumbs.db, a readme ...)."""
+    return _CLUTTER.match(name) is not None
 
 
 def data_source(root: str | Path) -> str:
@@ -41,7 +49,7 @@ def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str,
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not _CLUTTER.match(entry.name))
+            names = sorted(entry.name for entry in entries if not is_clutter(entry.name))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
             f"The folder {folder} is missing; it must hold images named {form}. Unpack the data set again, whole."

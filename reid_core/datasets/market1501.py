@@ -6,12 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from reid_core.datasets import layout
-from reid_core.datasets.table import DISTRACTOR, GALLERY, QUERY, TRAIN, build, validate
+from reid_core.datasets.table import DISTRACTOR, GALLERY, build, validate
 
 NAME = "market1501"
 TITLE = "Market-1501"
-FOLDERS = {TRAIN: "bounding_box_train", QUERY: "query", GALLERY: "bounding_box_test"}
-DISTRACTOR_FOLDER = "images"
 
 _NAMED = re.compile(r"(-?\d+)_c(\d+).*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
 _FORM = "PPPP_cC...jpg (person, camera), e.g. 0002_c1s1_000451_03.jpg"
@@ -27,7 +25,7 @@ def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
     ----------
     root : the data folder.
     distractors : bool
-        Add the 500,000 further images of Market-1501+500k (`images/`) to the gallery, all as distractors.
+        Add the 500,000 further images of Market-1501+500k to the gallery, all as distractors.
 
     Raises
     ------
@@ -37,19 +35,37 @@ def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
     base = Path(root).absolute() / layout.MARKET1501_FOLDER
     if not base.is_dir():
         raise layout.missing(root, TITLE, layout.MARKET1501_FOLDER)
-    parts = [folder_table(NAME, subset, base / folder) for subset, folder in FOLDERS.items()]
+    parts = [folder_table(NAME, subset, base / folder) for subset, folder in layout.SUBSET_FOLDERS.items()]
     if distractors:
-        extra = layout.image_files(base / DISTRACTOR_FOLDER, _EXTRA, "*.jpg (the 500k distractors)")
+        folder, extra = distractor_folder(root), distractor_files(root)
         parts.append(
             build(
                 NAME,
                 GALLERY,
                 DISTRACTOR,
                 [int(match[1] or 0) for _, match in extra],
-                [f"{base}/{DISTRACTOR_FOLDER}/{name}" for name, _ in extra],
+                [f"{folder}/{name}" for name, _ in extra],
             )
         )
     return validate(pd.concat(parts), every_query_matched=True)
+
+
+def distractor_folder(root: str | Path) -> Path:
+    """Where the 500k further images are: `images/` of the set, or `Market-1501-500k/` beside it.
+
+    Raises FileNotFoundError where neither is there.
+    """
+    root = Path(root).absolute()
+    places = (root / layout.MARKET1501_FOLDER / "images", root / layout.DISTRACTORS_FOLDER)
+    for place in places:
+        if place.is_dir():
+            return place
+    raise layout.missing(root, f"{TITLE}+500k (the extra distractors)", layout.DISTRACTORS_FOLDER)
+
+
+def distractor_files(root: str | Path) -> list[tuple[str, re.Match]]:
+    """Names of the 500k further images; group 1 of a match is the camera, where the name tells it."""
+    return layout.image_files(distractor_folder(root), _EXTRA, "*.jpg (the 500k distractors)")
 
 
 def folder_table(dataset: str, subset: str, folder: Path) -> pd.DataFrame:

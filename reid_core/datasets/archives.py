@@ -1,0 +1,147 @@
+"""Unpacking ZIP archives that nobody vouches for.
+
+Nothing is written outside the target, no links and no special files are made, sizes are bounded before the first
+byte is written, and an unpacking that does not finish leaves nothing.
+"""
+
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+MAX_FILES = 700_000  # Market-1501 with the 500k distractors has 540,000
+MAX_BYTES = 64 * 2**30
+MAX_FILE_BYTES = 16 * 2**30
+MAX_RATIO = 100  # images do not shrink; bounds what a small archive can claim to hold
+_ALWAYS_ALLOWED = 64 * 2**20
+_CHUNK = 2**20
+
+
+def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files of a ZIP by name, after every check that needs no unpacking.
+
+    Raises
+    ------
+    ValueError
+        It is no ZIP or a damaged one, or a member is encrypted, leads outside, is a link or a special file, occurs
+        twice, or is larger (or there are more) than any of the data sets has.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            infos = file.infolist()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{archive} is not a whole ZIP archive ({error}). Copy or download it again; archives of another kind are "
+            "to be unpacked first, and the folder added."
+        ) from error
+    files: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        _check_member(archive, info)
+        if info.is_dir():
+            continue
+        name = str(PurePosixPath(info.filename))
+        if name in files:
+            raise ValueError(f"{archive} holds {info.filename!r} twice. The data sets' archives do not.")
+        files[name] = info
+    if len(files) > MAX_FILES:
+        raise ValueError(
+            f"{archive} holds {len(files):,} files; the largest data set has fewer than {MAX_FILES:,}."
+        )
+    return files
+
+
+def _check_member(archive: Path, info: zipfile.ZipInfo) -> None:
+    name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)
+    outside = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+    if outside or "\\" in name or ":" in name or "\0" in info.orig_filename:
+        raise ValueError(
+            f"{archive} is refused: its member {name!r} would be written outside the target folder."
+        )
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ValueError(
+            f"{archive} is refused: its member {name!r} is a link or a special file, not a plain file."
+        )
+    if info.flag_bits & 0x1:
+        raise ValueError(
+            f"{archive} is encrypted ({name!r}). Unpack it with the owners' password and add the folder instead."
+        )
+
+
+def unpack(
+    archive: Path, target: Path, place: Callable[[str], PurePosixPath | None], *, progress: bool = True
+) -> None:
+    """Unpack the members for which `place(name)` gives a path below the empty folder `target`.
+
+    On any exception (Ctrl-C too) the folder is emptied.
+
+    Raises
+    ------
+    ValueError : as :func:`members`, or a member whose content is damaged or larger than the archive declares.
+    OSError : too little disk space (before anything is written), or a write that fails.
+    """
+    wanted = {
+        name: (info, below) for name, info in members(archive).items() if (below := place(name)) is not None
+    }
+    total = _bounded(archive, [info for info, _ in wanted.values()])
+    free = shutil.disk_usage(target).free
+    if total > free:
+        raise OSError(
+            28,
+            f"{archive} needs {total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in {target}. "
+            "Free some space, or choose a data folder on another disk with --root",
+        )
+    try:
+        with (
+            zipfile.ZipFile(archive) as file,
+            tqdm(
+                total=total, desc=f"Unpacking {archive.name}", unit="B", unit_scale=True, disable=not progress
+            ) as bar,
+        ):
+            for info, below in wanted.values():
+                path = target.joinpath(*below.parts)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(archive, file, info, path, bar)
+    except BaseException:
+        for left in target.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        raise
+
+
+def _bounded(archive: Path, infos: list[zipfile.ZipInfo]) -> int:
+    total = sum(info.file_size for info in infos)
+    packed = sum(info.compress_size for info in infos)
+    largest = max(infos, key=lambda info: info.file_size, default=None)
+    if largest is not None and largest.file_size > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{archive} is refused: {largest.filename!r} declares {largest.file_size / 2**30:.0f} GiB; no file of "
+            f"the data sets is larger than {MAX_FILE_BYTES / 2**30:.0f} GiB."
+        )
+    if total > MAX_BYTES or total > max(_ALWAYS_ALLOWED, MAX_RATIO * packed):
+        raise ValueError(
+            f"{archive} is refused: it declares {total / 2**30:.1f} GiB in {packed / 2**20:.1f} MiB packed, which no "
+            "archive of these data sets does."
+        )
+    return total
+
+
+def _write(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, bar: tqdm) -> None:
+    written = 0
+    try:
+        with file.open(info) as source, open(path, "xb") as sink:
+            while chunk := source.read(_CHUNK):
+                written += len(chunk)
+                if written > info.file_size:
+                    raise zipfile.BadZipFile("longer than declared")
+                sink.write(chunk)
+                bar.update(len(chunk))
+        if written != info.file_size:
+            raise zipfile.BadZipFile(f"{written:,} of {info.file_size:,} bytes")
+    except OSError:
+        raise
+    except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError ...
+        raise ValueError(
+            f"{archive} is damaged at {info.filename!r} ({error}). Copy or download it again."
+        ) from error

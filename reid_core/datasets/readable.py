@@ -1,0 +1,77 @@
+"""Images that cannot be decoded: found by decoding every one, and left out on request."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from reid_core.datasets.table import PATH, unmatched_queries, validate
+
+REASON = "reason"
+
+
+def unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
+    """The rows whose image does not decode to its end, with a column `reason`; every image is decoded once."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        checked = pool.map(_defect, table[PATH], chunksize=64)
+        reasons = list(
+            tqdm(
+                checked,
+                total=len(table),
+                desc="Checking images",
+                unit="image",
+                disable=not progress,
+                leave=False,
+            )
+        )
+    found = pd.Series(reasons, index=table.index, dtype=object)
+    return table[found.notna()].assign(**{REASON: found.dropna()})
+
+
+def refuse_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
+    """The table itself, if every image decodes; otherwise a ValueError that names the first and counts them."""
+    bad = unreadable(table, progress=progress)
+    if len(bad):
+        raise ValueError(
+            f"{_described(bad)} of {len(table):,}. Restore the files from the data set's archive, "
+            "or leave them out with unreadable='drop'."
+        )
+    return table
+
+
+def drop_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
+    """The table without the images that do not decode; a warning names the first and counts what was dropped.
+
+    A second warning counts queries that lose their last gallery image in another camera by it.
+    """
+    bad = unreadable(table, progress=progress)
+    if bad.empty:
+        return table
+    warnings.warn(f"{_described(bad)} of {len(table):,}; left out.", stacklevel=3)
+    rest = validate(table.drop(index=bad.index))
+    if lost := len(unmatched_queries(rest)):
+        who = "1 query" if lost == 1 else f"{lost:,} queries"
+        warnings.warn(f"With them the only match of {who} is gone, which will score zero.", stacklevel=3)
+    return rest
+
+
+def _defect(path: str) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.convert("RGB")
+    except FileNotFoundError:
+        return "the file is missing"
+    except UnidentifiedImageError:
+        return "not an image" if os.path.getsize(path) else "the file is empty"
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        return str(error) or type(error).__name__
+    return None
+
+
+def _described(bad: pd.DataFrame) -> str:
+    first = bad.iloc[0]
+    number = "1 image cannot" if len(bad) == 1 else f"{len(bad):,} images cannot"
+    return f"{number} be read, the first being {first[PATH]} ({first[REASON]}),"

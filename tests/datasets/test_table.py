@@ -1,0 +1,117 @@
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reid_core import datasets
+from reid_core.datasets import table
+from reid_core.datasets.table import CAMERA, GALLERY, PATH, PERSON, QUERY, SUBSET, TRAIN
+
+
+def rows():
+    return table.build(
+        "market1501",
+        [TRAIN, TRAIN, QUERY, GALLERY, GALLERY, GALLERY],
+        [2, 3, 1, 1, -1, 0],
+        [1, 2, 1, 2, 1, 1],
+        [f"/data/Market-1501-v15.09.15/{name}.jpg" for name in "abcdef"],
+    )
+
+
+def test_a_valid_table_keeps_its_rows_and_gets_int64_ids():
+    given = rows().astype({PERSON: "float64", CAMERA: "int16"}).iloc[::-1]
+    valid = table.validate(given, every_query_matched=True)
+    assert valid[PERSON].tolist() == [0, -1, 1, 1, 3, 2]
+    assert valid[PERSON].dtype == valid[CAMERA].dtype == np.int64
+    assert valid.index.tolist() == list(range(6))
+    assert given[PERSON].dtype == np.float64, "the caller's table must stay as it was"
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "message"),
+    [
+        (PERSON, 0, 2.5, "person_id must be an integer, but it is 2.5 for .*a.jpg"),
+        (PERSON, 0, "anna", "person_id must be an integer, but it is 'anna'"),
+        (CAMERA, 1, None, "camera_id must be an integer"),
+        (CAMERA, 1, True, "camera_id must be an integer, but it is True"),
+        (CAMERA, 1, -2, "Camera -2 of .*b.jpg is negative"),
+        (PERSON, 5, -3, "only -1 .junk. may be negative"),
+        (PERSON, 0, 0, "0 .distractor. and -1 .junk. occur in the gallery only"),
+        (SUBSET, 2, "probe", "Subset 'probe' of .*c.jpg is unknown"),
+        (PATH, 2, "c.jpg", "relative"),
+        (PATH, 2, 7, "must be text"),
+        (PATH, 4, "/data/Market-1501-v15.09.15/d.jpg", "listed more than once in gallery"),
+        (PATH, 4, "/data/Market-1501-v15.09.15/a.jpg", "a training image and a query or gallery image"),
+        ("dataset", 1, "", "has no name"),
+    ],
+)
+def test_a_bad_value_is_named(column, row, value, message):
+    bad = rows().astype({column: object})
+    bad.loc[row, column] = value
+    with pytest.raises(ValueError, match=message):
+        table.validate(bad)
+
+
+def test_other_malformed_tables_are_refused():
+    with pytest.raises(TypeError, match="not dict"):
+        table.validate({})
+    with pytest.raises(ValueError, match="lacks the column.s. camera_id"):
+        table.validate(rows().drop(columns=CAMERA))
+    with pytest.raises(ValueError, match="no rows"):
+        table.validate(rows().iloc[:0])
+
+
+def test_a_query_without_a_match_in_another_camera_is_refused_on_request():
+    unmatched = rows()
+    unmatched.loc[3, CAMERA] = 1
+    assert table.unmatched_queries(unmatched)[PATH].tolist() == ["/data/Market-1501-v15.09.15/c.jpg"]
+    with pytest.raises(
+        ValueError, match=r"c.jpg \(person 1, camera 1\) has no gallery image .* \(1 such query\)"
+    ):
+        table.validate(unmatched, every_query_matched=True)
+    assert len(table.validate(unmatched)) == 6
+    assert len(table.validate(unmatched[unmatched[SUBSET] != GALLERY], every_query_matched=True)) == 3
+
+
+def test_a_saved_table_moves_with_its_data_root_and_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CORE_CACHE", "/first/cache")
+    here = rows()
+    here.loc[0, PATH] = "/first/cache/cuhk03/key/labeled/1_001_1_01.png"
+    here.loc[1, PATH] = "/elsewhere/own.png"
+    saved = table.save(here, tmp_path / "sub" / "table.csv", "/data")
+    text = saved.read_text()
+    assert "/data" not in text and "/first" not in text
+    pd.testing.assert_frame_equal(table.load(saved, "/data"), here)
+    monkeypatch.setenv("REID_CORE_CACHE", "/second/cache")
+    moved = table.load(saved, "/mnt/sets/")
+    assert moved[PATH].tolist()[:3] == [
+        "/second/cache/cuhk03/key/labeled/1_001_1_01.png",
+        "/elsewhere/own.png",
+        "/mnt/sets/Market-1501-v15.09.15/c.jpg",
+    ]
+    assert os.listdir(saved.parent) == ["table.csv"]
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(ValueError, match="t.csv is not an image table"):
+        table.load(tmp_path / "t.csv", "/data")
+
+
+def test_digest_depends_on_rows_and_not_on_places(monkeypatch):
+    here = rows()
+    there = here.assign(**{PATH: here[PATH].str.replace("/data", "/mnt/sets")})
+    assert datasets.digest(here, "/data") == datasets.digest(there, "/mnt/sets")
+    assert len(datasets.digest(here, "/data")) == 64
+    changed = here.copy()
+    changed.loc[0, PERSON] = 5
+    others = {datasets.digest(other, "/data") for other in (changed, here.iloc[::-1], here.assign(label=0))}
+    assert datasets.digest(here, "/data") not in others and len(others) == 3
+
+
+def test_the_cache_is_the_repositorys_unless_moved(monkeypatch):
+    monkeypatch.delenv("REID_CORE_CACHE")
+    assert (table.cache_root().parent / "pyproject.toml").is_file()
+    monkeypatch.setenv("REID_CORE_CACHE", "~/derived")
+    assert table.cache_root().is_absolute() and table.cache_root().name == "derived"
