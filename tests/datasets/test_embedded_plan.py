@@ -107,6 +107,14 @@ def test_impossible_cuhk03_sizes_are_named():
         Sizes(cuhk03=CUHK03Sizes(pair_people=(1467,))).checked()
 
 
+def test_sizes_go_by_name_or_share():
+    assert Sizes.named("full") == Sizes() and Sizes.named("smoke") == Sizes.smoke()
+    assert Sizes.named(0.2) == Sizes.share(0.2)
+    assert Sizes.full().images == 36_036 + 14_096 + 14_097 + 3_884
+    with pytest.raises(ValueError, match="no sizes called 'huge'.*full, smoke and tiny"):
+        Sizes.named("huge")
+
+
 def test_unknown_fields_and_shares_are_named():
     with pytest.raises(ValueError, match="no data set 'viper'"):
         Sizes.from_dict({"viper": {}})

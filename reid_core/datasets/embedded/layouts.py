@@ -75,8 +75,10 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
 
 
 def tight(rng: np.random.Generator, drawn: Frame) -> Box:
-    """A box as an annotator draws it: around the body, with a pixel or two to spare."""
+    """A box as an annotator draws it: around the body with a pixel or two to spare, never a mere strip."""
     left, top, right, bottom = drawn.box
+    slack = max(0.0, 0.36 * (bottom - top) - (right - left)) / 2
+    left, right = left - slack, right + slack
     spare = rng.uniform(0.0, 0.02, 4) * (bottom - top)
     return left - spare[0], top - spare[1], right + spare[2], bottom + spare[3]
 

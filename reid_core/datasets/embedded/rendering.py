@@ -22,7 +22,7 @@ from . import layouts, plan
 from .scene.shot import World
 from .sizes import Sizes, bytes_needed
 
-VERSION = 1
+VERSION = 2
 """Version of the renderer: rises whenever the same seed and sizes would give other bytes."""
 
 BATCH = 16

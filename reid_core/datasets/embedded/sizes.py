@@ -25,6 +25,11 @@ class Market1501Sizes:
     distractor_images: int = 2_798
     junk_images: int = 3_819
 
+    @property
+    def images(self) -> int:
+        gallery = self.good_images + self.distractor_images + self.junk_images
+        return self.train_images + self.query_images + gallery
+
 
 @dataclass(frozen=True)
 class CUHK03Sizes:
@@ -139,6 +144,27 @@ class Sizes:
         return (
             market + sum(self.cuhk03.images(boxes) for boxes in ("labeled", "detected")) + self.cuhk01.images
         )
+
+    @classmethod
+    def named(cls, name: str | float) -> Sizes:
+        """The sizes called `full`, `smoke` or `tiny`, or a share of the full size such as 0.2.
+
+        Raises ValueError for any other name.
+        """
+        if isinstance(name, (int, float)) and not isinstance(name, bool):
+            return cls.share(name)
+        if name not in ("full", "smoke", "tiny"):
+            raise ValueError(
+                f"There are no sizes called {name!r}; the embedded data is rendered in the sizes "
+                "full, smoke and tiny, or as a share of the full size, a number such as 0.2."
+            )
+        return getattr(cls, name)()
+
+    @property
+    def images(self) -> int:
+        """All images of all data sets; both forms of CUHK03 count."""
+        both = self.cuhk03.images("labeled") + self.cuhk03.images("detected")
+        return self.market1501.images + both + self.cuhk01.images
 
     @classmethod
     def from_dict(cls, counts: dict) -> Sizes:
@@ -269,8 +295,5 @@ def cuhk03_share(people: int) -> CUHK03Sizes:
 
 def bytes_needed(sizes: Sizes) -> int:
     """Upper estimate of the rendered files' bytes, from the mean file size of each layout."""
-    market = sizes.market1501
-    market_images = market.train_images + market.query_images + market.good_images
-    market_images += market.distractor_images + market.junk_images
     boxes = sizes.cuhk03.images("labeled") + sizes.cuhk03.images("detected")
-    return 4_000_000 + 8_192 * market_images + 40_000 * boxes + 32_768 * sizes.cuhk01.images
+    return 4_000_000 + 8_192 * sizes.market1501.images + 40_000 * boxes + 32_768 * sizes.cuhk01.images
