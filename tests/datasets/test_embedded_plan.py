@@ -109,9 +109,9 @@ def test_impossible_cuhk03_sizes_are_named():
 
 def test_sizes_go_by_name_or_share():
     assert Sizes.named("full") == Sizes() and Sizes.named("smoke") == Sizes.smoke()
-    assert Sizes.named(0.2) == Sizes.share(0.2)
+    assert Sizes.named(0.2) == Sizes.named("0.2") == Sizes.share(0.2)
     assert Sizes.full().images == 36_036 + 14_096 + 14_097 + 3_884
-    with pytest.raises(ValueError, match="no sizes called 'huge'.*full, smoke and tiny"):
+    with pytest.raises(ValueError, match="'huge'; it is tiny, smoke, full or a share"):
         Sizes.named("huge")
 
 

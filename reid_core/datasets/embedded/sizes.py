@@ -120,7 +120,7 @@ class Sizes:
         return cls(Market1501Sizes(12, 72, 12, 24, 72, 12, 16), cuhk03_share(24), CUHK01Sizes(8)).checked()
 
     @classmethod
-    def named(cls, name: str) -> Sizes:
+    def named(cls, name: str | float) -> Sizes:
         """The sizes a profile names: "tiny", "smoke", "full", or a share of the full size as text ("0.2").
 
         >>> Sizes.named("0.2").cuhk01.people
@@ -135,30 +135,6 @@ class Sizes:
                 f"render_sizes is {name!r}; it is tiny, smoke, full or a share of the full size such as '0.2'."
             ) from None
         return cls.share(share)
-
-    @property
-    def images(self) -> int:
-        """All images of all sets, both forms of CUHK03."""
-        m = self.market1501
-        market = m.train_images + m.query_images + m.good_images + m.distractor_images + m.junk_images
-        return (
-            market + sum(self.cuhk03.images(boxes) for boxes in ("labeled", "detected")) + self.cuhk01.images
-        )
-
-    @classmethod
-    def named(cls, name: str | float) -> Sizes:
-        """The sizes called `full`, `smoke` or `tiny`, or a share of the full size such as 0.2.
-
-        Raises ValueError for any other name.
-        """
-        if isinstance(name, (int, float)) and not isinstance(name, bool):
-            return cls.share(name)
-        if name not in ("full", "smoke", "tiny"):
-            raise ValueError(
-                f"There are no sizes called {name!r}; the embedded data is rendered in the sizes "
-                "full, smoke and tiny, or as a share of the full size, a number such as 0.2."
-            )
-        return getattr(cls, name)()
 
     @property
     def images(self) -> int:
