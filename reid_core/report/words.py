@@ -1,0 +1,33 @@
+"""Numbers and words as print sets them."""
+
+import pandas as pd
+
+
+def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
+    """A number as print sets it: thousands apart, a true minus, nothing for a missing value.
+
+    >>> number(-2.345, 1), number(12936, 0), number(0.04, 1, signed=True), number(float("nan"))
+    ('−2.3', '12,936', '0.0', '')
+    """
+    if pd.isna(value):
+        return ""
+    text = f"{value:+,.{digits}f}" if signed else f"{value:,.{digits}f}"
+    zero = not text.strip("+-0.,")
+    return text.lstrip("+-") if zero else text.replace("-", "−")
+
+
+def spread(value: float, deviation: float, digits: int) -> str:
+    """Mean and standard deviation; the mean alone for one seed."""
+    return number(value, digits) + ("" if pd.isna(deviation) else f" ± {number(deviation, digits)}")
+
+
+def text(value: object) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def plural(values: list, word: str) -> str:
+    """
+    >>> plural(["0"], "seed"), plural(["0", "1"], "seed")
+    ('seed 0', 'seeds 0, 1')
+    """
+    return f"{word}{'s' if len(values) != 1 else ''} {', '.join(map(str, values))}"

@@ -1,0 +1,120 @@
+"""A results folder as the notebooks leave it, from synthetic scores and losses: for the tests of what reads one."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from reid_core import claims, convergence, datasets, experiment, paper, plots, tables
+
+PARTS = (("train", 1, 1), ("query", 2, 1), ("gallery", 2, 2))
+SETTINGS = {"backbone": "resnet18", "iterations": 150}
+
+
+def make(
+    folder: Path, data_source: str = "embedded", profile: str = "smoke", seeds: tuple[int, ...] = (0,)
+) -> Path:
+    """Write every file of a finished profile to `folder` with the kit's own functions; return the folder."""
+    facts = {"data_source": data_source, "profile": profile, "ap": "trapezoid"}
+    draw = np.random.default_rng(3)
+    folder.mkdir(parents=True)
+    _datasets(folder, facts)
+    runs = _runs(folder, draw, seeds, facts)
+    for number, sets in ((2, paper.SETS[:2]), (3, paper.SETS[2:])):
+        scores = _scores(draw, sets, seeds)
+        saved = facts | {"seeds": list(seeds), "matching": {"k1": 20, "k2": 6, "lambda_value": 0.3}}
+        tables.save(scores.assign(**facts), folder / f"table{number}_seeds.csv", **saved)
+        tables.save(
+            tables.compare(paper.rows(number), sets, scores, facts), folder / f"table{number}.csv", **saved
+        )
+    tables.save(tables.table4(runs, facts), folder / "table4.csv", **facts)
+    _figures(folder, draw, seeds, facts)
+    cross = pd.DataFrame([
+        {"train_set": source, "test_set": name, "seed": seed, "rank1": 100 * draw.random(), "mAP": 100 * draw.random()}
+        for seed in seeds for name in paper.SETS for source in ("untrained", *paper.SETS, paper.COMBINED)
+        if name == source or name[:6] != source[:6]
+    ])  # fmt: skip
+    tables.save(cross.assign(**facts), folder / "cross_dataset.csv", **facts)
+    verdicts = claims.judge(folder, data_source).assign(**facts, seeds=" ".join(map(str, seeds)))
+    tables.save(verdicts, folder / "claims.csv", **facts)
+    _notebooks(folder, facts, seeds)
+    return folder
+
+
+def _scores(draw: np.random.Generator, sets: tuple[str, ...], seeds: tuple[int, ...]) -> pd.DataFrame:
+    return pd.DataFrame([
+        {"model": model, "set": name, "metric": metric, "reranked": reranked, "method": None, "seed": seed,
+         "rank1": 0.3 + 0.1 * draw.random(), "mAP": 0.3 + 0.1 * draw.random(), "queries": 132,
+         "queries_without_match": 0, "seconds_train": 40.0, "seconds_match": 0.5,
+         "run": experiment.run_name(model, name, seed)}
+        for model in ("baseline", "hcn", "combined") for name in sets for metric in ("euclidean", "xqda")
+        for reranked in (False, True) for seed in seeds
+    ])  # fmt: skip
+
+
+def _datasets(folder: Path, facts: dict) -> None:
+    train, query, gallery = ({"dataset": "market1501", "subset": subset, "person_id": person, "camera_id": camera,
+                              "image_path": f"/{subset}/{person}_{camera}.jpg"}
+                             for subset, person, camera in PARTS)  # fmt: skip
+    images = {paper.MARKET1501: pd.DataFrame([train, query, gallery])}
+    tables.save(datasets.summary(images).assign(**facts), folder / "table1.csv", **facts)
+    tables.save(datasets.subsets(images).assign(**facts), folder / "table1_subsets.csv", **facts)
+
+
+def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> pd.DataFrame:
+    lines = []
+    for model, train_set in experiment.trainings():
+        for seed in seeds:
+            name = experiment.run_name(model, train_set, seed)
+            seconds = 30 + 10 * draw.random()
+            record = {"model": model, "num_classes": 60, "images": 650, "data_digest": "93d0" * 16, "finished": True,
+                      "recipe": SETTINGS, "form": "pooled", "seed": seed, "seconds": seconds, "device": "two cores",
+                      "commit": None, "versions": {"python": "3.11.7"}, "weights_digest": "c744" * 16}  # fmt: skip
+            (folder / "runs" / name).mkdir(parents=True)
+            (folder / "runs" / name / "run.json").write_text(json.dumps(record))
+            lines.append(experiment.describe_run(folder / "runs" / name))
+    return pd.DataFrame(lines)
+
+
+def _figures(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> None:
+    steps = np.arange(1, 151)
+    losses = {name: {model: [pd.DataFrame({
+        "iteration": steps, "seconds": steps * 0.2, "seed": seed,
+        "loss_r5": 4 * np.exp(-steps / (60 if model == "hcn" else 90)) + 0.3 * draw.random(150),
+    }) for seed in seeds] for model in experiment.MODELS} for name in paper.SETS}  # fmt: skip
+    tables.save(convergence.measure(losses, 15).assign(**facts), folder / "convergence.csv", **facts)
+    plots.save(plots.loss_curves(losses, 15), folder / "figure3", **facts)
+    plots.save(plots.loss_curves(losses, 15, against="seconds"), folder / "figure3_time", **facts)
+    example = pd.DataFrame([{"list": title, "paper_ap": ap, "ap_step": ap, "ap_trapezoid": 0.79, "cmc": 1}
+                            for title, _, ap in paper.FIGURE4])  # fmt: skip
+    tables.save(example, folder / "figure4.csv", **facts)
+    values = {"step": 1.0, "trapezoid": 1.0, "cmc": 1.0}
+    figure = plots.average_precision_lists([(title, hits, values) for title, hits, _ in paper.FIGURE4])
+    plots.save(figure, folder / "figure4", **facts)
+    people = experiment.shows_people(folder, facts)
+    people.mkdir(parents=True, exist_ok=True)
+    for stem, colour in (("figure5", "teal"), ("people", "olive")):
+        Image.new("RGB", (660, 420), colour).save(people / f"{stem}.png")
+
+
+def _notebooks(folder: Path, facts: dict, seeds: tuple[int, ...]) -> None:
+    copies = experiment.shows_people(folder, facts) / "notebooks"
+    copies.mkdir(parents=True)
+    given = {
+        "profile": facts["profile"],
+        "data_root": "data/embedded/smoke",
+        "results_root": f"results/{folder.name}",
+    }
+    names = {name: given for name in (
+        "01_datasets", "03_table2_cuhk03", "04_table3_market1501", "05_table4_training_time", "06_figure3_loss_curves",
+        "07_figure4_ap_and_cmc", "08_figure5_rank_lists", "09_claims")}  # fmt: skip
+    for model, train_set in experiment.trainings():
+        for seed in seeds:
+            trained = {"model": model, "train_set": train_set, "seed": seed}
+            names[f"02_train-{experiment.run_name(model, train_set, seed)}"] = given | trained
+    for name, parameters in names.items():
+        book = nbformat.v4.new_notebook(metadata={"papermill": {"parameters": parameters, "duration": 12.5}})
+        nbformat.write(book, copies / f"{name}.ipynb")
