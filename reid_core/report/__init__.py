@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 
 from reid_core import atomic
-from reid_core.report import sections, sources
+from reid_core.report import sections, sources, words
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -31,6 +31,7 @@ def write(results: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["typeset"] = words.typeset
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
     page = environment.get_template("report.html.j2").render(style=style, **sections.everything(found))
     return atomic.write_text(found.folder / "report.html", page)

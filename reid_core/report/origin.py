@@ -34,16 +34,15 @@ def origin(found: Results) -> dict[str, list[str]]:
         "commits": sorted(named) or ["not known (not a git checkout)"],
         "devices": sorted({record["device"] for record in records if record.get("device")}),
         "versions": [f"{package} {' / '.join(sorted(each))}" for package, each in versions.items()],
-        "made": [times[0], times[-1]] if times else [],
+        "made": [time[:16].replace("T", " ") for time in (times[0], times[-1])] if times else [],
         "matching": [f"{key} = {value}" for key, value in
                      found.sidecars.get("table2", found.sidecars.get("table3", {})).get("matching", {}).items()],
     }  # fmt: skip
 
 
 def runs(found: Results) -> list[dict[str, Any]]:
-    """Every training, missing ones too: what, on what, how long, on which data, and the command that makes it."""
-    seeds = [int(seed) for seed in found.facts["seeds"].split() if seed.isdigit()]
-    expected = [experiment.run_name(*training, seed) for seed in seeds for training in experiment.trainings()]
+    """Every training, missing ones too: what, on what, how long, on which data."""
+    expected = _expected(found)
     lines = []
     for name in [*expected, *(name for name in found.runs if name not in expected)]:
         record = found.runs.get(name, {})
@@ -55,21 +54,20 @@ def runs(found: Results) -> list[dict[str, Any]]:
             "time": duration(record["seconds"]) if known else "", "device": record.get("device", ""),
             "data": str(record.get("data_digest", ""))[:12], "weights": str(record.get("weights_digest", ""))[:12],
             "link": found.link(found.folder / "runs" / name / "run.json"),
-            "command": _training(found, name) if name in expected else "",
         })  # fmt: skip
     return lines
 
 
-def _training(found: Results, name: str) -> str:
-    model, train_set, seed = name.rsplit("-", 2)
-    given = f"-p model={model} -p train_set={train_set} -p seed={seed.removeprefix('seed')}"
-    return f"reid-core notebook 02_train {found.profile_argument} {given}"
+def _expected(found: Results) -> list[str]:
+    """Names of the runs that the claims' seeds ask for."""
+    seeds = [int(seed) for seed in found.facts["seeds"].split() if seed.isdigit()]
+    return [experiment.run_name(*training, seed) for seed in seeds for training in experiment.trainings()]
 
 
 def executed(found: Results) -> list[dict[str, Any]]:
-    """Every executed notebook, and the notebooks of the kit without an executed copy."""
-    names = list(found.executed)
-    names += [name for name in notebook_names() if not any(copy.partition("-")[0] == name for copy in names)]
+    """Every executed notebook, and the runs and notebooks of the kit that have no executed copy."""
+    names = {*found.executed, *(f"02_train-{run}" for run in _expected(found))}
+    names |= {name for name in notebook_names() if not any(copy.partition("-")[0] == name for copy in names)}
     return [
         {"name": name, "link": found.executed_link(name), "command": found.command(name),
          "time": duration(seconds) if (seconds := found.executed.get(name, {}).get("duration")) else ""}

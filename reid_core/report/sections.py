@@ -31,8 +31,8 @@ FIGURES = (
      " is the step AP; the official toolchain behind the tables integrates by trapezoid and gives 0.79."),
     ("figure5", "Figure 5", "08_figure5_rank_lists", PICTURES,
      "The ten nearest gallery images of three queries, chosen by rule: the largest gain in AP, the median, the largest"
-     " loss. Above HCN trained on the combined set, below the baseline of [13], both with XQDA and re-ranking. Green"
-     " frames (true matches) and red frames (others) also differ in the list's AP."),
+     " loss. Above HCN trained on the combined set, below the baseline of [13], both with XQDA and re-ranking. A"
+     " green frame is a true match, a red one another person; each list names its AP."),
 )  # fmt: skip
 PEOPLE = ("people", "Sample images", "01_datasets", PICTURES,
           "Two people of each set, a row a person, ordered by camera.")  # fmt: skip
@@ -87,11 +87,12 @@ def claim(line) -> dict[str, str]:
 
 def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
     """How many claims have which verdict, in the order of MARKS."""
-    words = [verdict.partition(" (")[0] for verdict in verdicts]
+    found = [verdict.partition(" (")[0] for verdict in verdicts]
+    several = {"holds": "hold", "does not hold": "do not hold"}
     return [
-        {"word": word, "mark": mark, "count": words.count(word)}
+        {"words": word if count == 1 else several.get(word, word), "mark": mark, "count": count}
         for word, mark in MARKS.items()
-        if word in words
+        if (count := found.count(word))
     ]
 
 
@@ -223,8 +224,7 @@ def figure(
     return {
         "stem": stem, "title": title, "caption": caption, "withheld": withheld,
         "kept": found.link(found.people_folder / f"{stem}.png") if withheld else None,
-        "source": inlined[1] if inlined else None, "drawn": stem not in ("figure5", "people"),
-        "address": address(found, name, stem),
+        "source": inlined[1] if inlined else None, "address": address(found, name, stem),
     }  # fmt: skip
 
 

@@ -97,7 +97,13 @@ class Results:
 
     def command(self, name: str) -> str:
         """The command that makes an executed notebook again, with what it was given on top of the profile."""
-        given = self.executed.get(name, {}).get("parameters", {})
+        name, _, run = name.partition("-")
+        given = (
+            dict(zip(("model", "train_set", "seed"), run.replace("-seed", "-").split("-"), strict=True))
+            if run
+            else {}
+        )
+        given |= self.executed.get(f"{name}-{run}" if run else name, {}).get("parameters", {})
         changed = {key: value for key, value in given.items() if key != "profile"} if self.settings else {
             key: given[key] for key in ("model", "train_set", "seed") if key in given}  # fmt: skip
         extra = "".join(
@@ -105,7 +111,7 @@ class Results:
             for key, value in changed.items()
             if self.settings.get(key) != value
         )
-        return f"reid-core notebook {name.partition('-')[0]} {self.profile_argument}{extra}"
+        return f"reid-core notebook {name} {self.profile_argument}{extra}"
 
     @functools.cached_property
     def embedded_record(self) -> dict | None:
