@@ -92,14 +92,18 @@ class Neighbours:
     farthest: object
 
 
-def nearest(cloud: Points, k: int, *, progress: bool = True) -> Neighbours:
-    """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first)."""
+def nearest(cloud: Points, k: int, *, corner=None, progress: bool = True) -> Neighbours:
+    """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first).
+
+    `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the first q points to all others on
+    the way, for whoever needs them too.
+    """
     search = _nearest_torch if is_tensor(cloud.norms) else _nearest_numpy
-    return search(cloud, min(k, len(cloud)), progress)
+    return search(cloud, min(k, len(cloud)), corner, progress)
 
 
-def _nearest_numpy(cloud: Points, k: int, progress: bool) -> Neighbours:
-    n = len(cloud)
+def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
+    n, n_corner = len(cloud), 0 if corner is None else len(corner)
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
     farthest = np.full(n, -np.inf, np.float32)
@@ -118,14 +122,19 @@ def _nearest_numpy(cloud: Points, k: int, progress: bool) -> Neighbours:
                 expand(strip, cloud.norms[rows], cloud.norms[left:right], floor=cloud.floor)
                 if left == start:
                     np.fill_diagonal(strip[:, top - left :], 0)
+                if top < n_corner < right:
+                    kept, first = strip[: n_corner - top], max(left, n_corner)
+                    corner[top : top + len(kept), first - n_corner : right - n_corner] = kept[
+                        :, first - left :
+                    ]
                 np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
-                row, column = np.divmod(np.flatnonzero(strip < threshold[rows, None]), right - left)
+                row, column = _few_true(strip < threshold[rows, None])
                 _merge(best, threshold, row + top, column + left, strip[row, column])
                 beyond = max(stop, left)  # columns that will not be rows of this panel
                 if beyond < right:
                     strip = strip[:, beyond - left :]
                     np.maximum(farthest[beyond:right], strip.max(0), out=farthest[beyond:right])
-                    row, column = np.nonzero(strip < threshold[beyond:right])
+                    row, column = _few_true(strip < threshold[beyond:right])
                     order = np.argsort(column, kind="stable")
                     row, column = row[order], column[order]
                     _merge(best, threshold, column + beyond, row + top, strip[row, column])
@@ -135,6 +144,15 @@ def _nearest_numpy(cloud: Points, k: int, progress: bool) -> Neighbours:
     bar.close()
     distance, index = _unpack(best)
     return Neighbours(index, distance, farthest)
+
+
+def _few_true(mask) -> tuple[np.ndarray, np.ndarray]:
+    """np.nonzero of a 2-D mask, quick where little is true: eight values at a time."""
+    flat = mask.reshape(-1)
+    whole = len(flat) // 8 * 8
+    word = np.flatnonzero(flat[:whole].view(np.uint64))
+    place = (word[:, None] * 8 + np.arange(8))[flat[:whole].reshape(-1, 8)[word]]
+    return np.divmod(np.concatenate([place, whole + np.flatnonzero(flat[whole:])]), mask.shape[1])
 
 
 def _merge(best, threshold, row, column, distance) -> None:
@@ -168,9 +186,9 @@ def _unpack(keys) -> tuple[np.ndarray, np.ndarray]:
     return bits.view(np.float32), keys.astype(np.uint32).view(np.int32)
 
 
-def _nearest_torch(cloud: Points, k: int, progress: bool) -> Neighbours:
+def _nearest_torch(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
     torch = sys.modules["torch"]
-    n, device = len(cloud), cloud.norms.device
+    n, n_corner, device = len(cloud), 0 if corner is None else len(corner), cloud.norms.device
     index = torch.empty((n, k), dtype=torch.int32, device=device)
     distance = torch.empty((n, k), device=device)
     farthest = torch.empty(n, device=device)
@@ -179,6 +197,8 @@ def _nearest_torch(cloud: Points, k: int, progress: bool) -> Neighbours:
         rows = slice(start, min(start + height, n))
         block = cloud.distance(rows, slice(None))
         block.diagonal(start).zero_()
+        if start < n_corner:
+            corner[rows] = block[: n_corner - start, n_corner:]
         farthest[rows] = block.amax(1)
         distance[rows], found = block.topk(k, largest=False)
         index[rows] = found.int()
@@ -204,7 +224,9 @@ def representatives(features) -> tuple[np.ndarray, np.ndarray]:
         sums[start : start + HASHED_ROWS] = digest
     first = np.arange(n)
     order = np.argsort(sums, kind="stable")
-    for same in np.split(order, np.flatnonzero(np.diff(sums[order])) + 1):
+    _, start, count = np.unique(sums[order], return_index=True, return_counts=True)
+    for begin, size in zip(start[count > 1], count[count > 1], strict=True):
+        same = order[begin : begin + size]
         while len(same) > 1:  # rows of one sum, lowest index first: peel off group after group
             equal = (features[same] == features[same[0]]).all(1)
             equal = equal.cpu().numpy() if is_tensor(equal) else equal

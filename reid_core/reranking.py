@@ -17,7 +17,6 @@ from reid_core.neighbours import Neighbours, expand_duplicates, nearest, points,
 
 HALVES = ("official", "ports")
 JACCARDS = ("weighted", "set")
-CELLS_AT_ONCE = 1 << 24
 
 
 def k_reciprocal(
@@ -65,25 +64,20 @@ def k_reciprocal(
     Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
     neighbourhood.
     """
-    blocks = k_reciprocal_blocks(
-        query,
-        gallery,
-        k1=k1,
-        k2=k2,
-        lambda_value=lambda_value,
-        metric=metric,
-        device=device,
-        half=half,
-        jaccard=jaccard,
-        progress=progress,
-    )
+    _check(query, gallery, k1, k2, lambda_value, metric, half, jaccard)
+    device = _device(query, device)
     shape = (len(query), len(gallery))
-    if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
+    if out is None:
+        out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
+    elif tuple(out.shape) != shape or not str(out.dtype).endswith("float32"):
         raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
-    for rows, block in blocks:
-        if out is None:
-            out = torch.empty(shape, device=block.device) if is_tensor(query) else np.empty(shape, np.float32)
-        out[rows] = block if is_tensor(out) else block.cpu().numpy()
+    target = out if is_tensor(out) else torch.from_numpy(out)
+    corner = target if target.device == device and not isinstance(out, np.memmap) else None
+    for rows, block in _blocks(
+        query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress, corner
+    ):
+        if block.data_ptr() != target[rows].data_ptr():
+            target[rows].copy_(block)
     return out
 
 
@@ -101,37 +95,31 @@ def k_reciprocal_blocks(
     progress=True,
 ):
     """`k_reciprocal` as a stream of (row slice, (b, G) tensor) in query order, for results too large to hold."""
-    _check_settings(k1, k2, lambda_value, half, jaccard)
-    check_features(query, gallery)
-    for name, features in (("query", query), ("gallery", gallery)):
-        check_finite(squared_norms(features), name)
-    if metric is not None and len(metric.components_) != query.shape[1]:
-        raise ValueError(
-            f"The metric was fitted on {len(metric.components_)} dimensions but the features have {query.shape[1]}."
-        )
+    _check(query, gallery, k1, k2, lambda_value, metric, half, jaccard)
+    device = _device(query, device)
     return _blocks(query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress)
 
 
-def _blocks(query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress):
-    device = torch.device(device or (query.device if is_tensor(query) else "cpu"))
+def _blocks(query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress, corner=None):
+    """Row blocks of the result, written into `corner`, the whole result, where there is one and it can be used."""
     features = _joined(query, gallery, device)
     n_query, n = len(query), len(features)
     unique, group = representatives(features)
     if len(unique) < n:
-        features = features[unique]
+        features, corner = features[unique], None
     cloud = points(features, metric)
-    found = nearest(cloud, k1 + 1, progress=progress)
+    plain = corner.numpy() if corner is not None and device.type == "cpu" else corner
+    found = nearest(cloud, k1 + 1, corner=plain, progress=progress)
     found = _to_device(
         found if len(unique) == n else expand_duplicates(_to_host(found), group, k1 + 1), device
     )
     found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
 
-    near = found.index[:, : half_neighbourhood(k1, half)]
-    sets = reciprocal.expanded_sets(found.index, near)
+    sets = reciprocal.expanded_sets(found.index, half_neighbourhood(k1, half))
     if jaccard == "weighted":
         sets = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
         sets = reciprocal.average(sets, found.index[:, :k2]) if k2 > 1 else sets
-    yield from _final(sets, cloud, group, found.farthest, n_query, lambda_value, jaccard, progress)
+    yield from _final(sets, cloud, group, found.farthest, n_query, lambda_value, jaccard, progress, corner)
 
 
 def half_neighbourhood(k1: int, half: str) -> int:
@@ -145,29 +133,38 @@ def half_neighbourhood(k1: int, half: str) -> int:
     return (k1 + 2) // 2 if half == "official" else round(k1 / 2) + 1
 
 
-def _final(sets, cloud, group, farthest, n_query, lambda_value, jaccard, progress):
-    """Row blocks of (1 - lambda) Jaccard + lambda d."""
-    n = len(sets)
-    gallery = group[n_query:]
-    contiguous = np.array_equal(gallery, np.arange(gallery[0], gallery[0] + len(gallery)))
-    columns = slice(int(gallery[0]), int(gallery[-1]) + 1) if contiguous else gallery
-    inverted = sets.rows(n_query, n).transpose(n)
+def _final(sets, cloud, group, farthest, n_query, lambda_value, jaccard, progress, corner):
+    """Row blocks of (1 - lambda) Jaccard + lambda d: 1 - lambda + lambda d everywhere, less where sets share."""
+    n, n_gallery = len(sets), len(sets) - n_query
+    queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
+    size = sets.sizes()
+    on_cpu = sets.column.device.type == "cpu"
+    height, sub_height = ((1 << bits) // n_gallery + 1 for bits in ((25, 20) if on_cpu else (28, 26)))
+    scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
+    columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
     bar = tqdm(total=n_query, desc="re-ranking", unit="query", delay=2, disable=not progress)
-    for start, stop in reciprocal.blocks_of_work(
-        sets.rows(0, n_query), inverted, CELLS_AT_ONCE // (n - n_query)
-    ):
-        rows = slice(start, stop)
-        block = cloud.distance(group[rows], columns)
-        block = block if is_tensor(block) else torch.from_numpy(block)
-        block *= lambda_value / farthest[rows, None]
-        shared = reciprocal.shared_mass(sets.rows(start, stop), inverted, n - n_query)
-        if jaccard == "set":
-            shared /= (sets.sizes()[rows, None] + sets.sizes()[n_query:] - shared).clamp_(min=1)
+    for start in range(0, n_query, height):
+        rows = slice(start, min(start + height, n_query))
+        if corner is None:
+            block = cloud.distance(group[rows], columns)
+            block = block if is_tensor(block) else torch.from_numpy(block)
         else:
-            shared /= 2 - shared
-        block += (1 - lambda_value) * (1 - shared)
+            block = corner[rows]
+        for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted, sub_height):
+            part = block[first:last]
+            part *= lambda_value / farthest[start + first : start + last, None]
+            part += 1 - lambda_value
+            cell, mass = reciprocal.add_shared_mass(
+                scratch[: part.numel()], queries.rows(start + first, start + last), inverted
+            )
+            if jaccard == "set":
+                union = size[start + first + cell // n_gallery] + size[n_query + cell % n_gallery] - mass
+            else:
+                union = 2 - mass
+            flat = part.view(-1)
+            flat[cell] = flat[cell] - (1 - lambda_value) * (mass / union)
         yield rows, block
-        bar.update(stop - start)
+        bar.update(rows.stop - start)
     bar.close()
 
 
@@ -196,7 +193,18 @@ def _to_device(found: Neighbours, device) -> Neighbours:
     return Neighbours(*(part.to(device) for part in parts))
 
 
-def _check_settings(k1, k2, lambda_value, half, jaccard) -> None:
+def _device(query, device) -> torch.device:
+    return torch.device(device or (query.device if is_tensor(query) else "cpu"))
+
+
+def _check(query, gallery, k1, k2, lambda_value, metric, half, jaccard) -> None:
+    check_features(query, gallery)
+    for name, features in (("query", query), ("gallery", gallery)):
+        check_finite(squared_norms(features), name)
+    if metric is not None and len(metric.components_) != query.shape[1]:
+        raise ValueError(
+            f"The metric was fitted on {len(metric.components_)} dimensions but the features have {query.shape[1]}."
+        )
     for name, value in (("k1", k1), ("k2", k2)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
