@@ -12,7 +12,7 @@ import shlex
 from reid_core import experiment, notebooks, paper, profiles, provenance
 
 PROFILE = config.get("profile", "smoke")
-OVERRIDES = json.loads(config.get("overrides", "[]"))
+OVERRIDES = config.get("overrides", [])
 SETTINGS = profiles.load(PROFILE, OVERRIDES)
 RESULTS = SETTINGS["results_root"]
 OFFICIAL = SETTINGS["render_sizes"] == "none"
@@ -25,9 +25,10 @@ def settings(name):
     return json.dumps(profiles.select(SETTINGS, name), sort_keys=True)
 
 
-def command(name, extra=""):
-    given = " ".join(f"-p {shlex.quote(override)}" for override in OVERRIDES)
-    return f"python -m reid_core.cli notebook {name} --profile {shlex.quote(PROFILE)} {given} {extra} --output {{output.executed}}"
+def command(name, output, extra=""):
+    given = "".join(f" -p {shlex.quote(override)}" for override in OVERRIDES)
+    call = f"python -m reid_core.cli notebook {name} --profile {shlex.quote(PROFILE)}{given}{extra}"
+    return f"{call} --output {shlex.quote(output)}"
 
 
 def results(*names):
@@ -50,9 +51,9 @@ rule datasets:
         settings=settings("01_datasets"),
     output:
         results("table1.csv", "table1.json", "table1_subsets.csv", "table1_subsets.json"),
-        executed=executed("01_datasets"),
+        executed("01_datasets"),
     shell:
-        command("01_datasets")
+        command("01_datasets", executed("01_datasets"))
 
 
 rule train:
@@ -62,9 +63,13 @@ rule train:
     params:
         settings=settings("02_train"),
     output:
-        executed=executed("02_train-{model}-{train_set}-seed{seed}"),
+        executed("02_train-{model}-{train_set}-seed{seed}"),
     shell:
-        command("02_train", "-p model={wildcards.model} -p train_set={wildcards.train_set} -p seed={wildcards.seed}")
+        command(
+            "02_train",
+            executed("02_train-{wildcards.model}-{wildcards.train_set}-seed{wildcards.seed}"),
+            " -p model={wildcards.model} -p train_set={wildcards.train_set} -p seed={wildcards.seed}",
+        )
 
 
 ANALYSES = {
@@ -92,11 +97,12 @@ for name, (made, needed) in ANALYSES.items():
         params:
             settings=settings(name),
             code=CODE,
+            command=command(name, executed(name)),
         output:
             results(*made),
-            executed=executed(name),
+            executed(name),
         shell:
-            command(name)
+            "{params.command}"
 
 
 rule report:

@@ -12,12 +12,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from reid_core import atomic, paper, provenance
 
 COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#7F7F7F"}
-TITLES = {"baseline": "ResNet-50 (backbone)", "hcn": "HCN", "combined": "HCN, combined set"}
+TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
 RIGHT, WRONG, JUNK, QUERY = "#009E73", "#CC3311", "#9A9A9A", "#222222"
 
 
@@ -76,6 +77,7 @@ def loss_curves(
         axis.set_title(f"({letter}) {paper.SET_TITLES[name]}")
         axis.set_xlabel("iteration" if against == "iteration" else "training time (s)")
         axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=against == "iteration"))
     axes[0, 0].set_ylabel("training loss of R5 (nats)")
     axes[0, -1].legend(loc="upper right")
     figure.tight_layout()

@@ -37,7 +37,7 @@ def compare(
                     (found["model"] == row.model) & (found["metric"] == row.metric)
                     & (found["reranked"] == row.reranked)]  # fmt: skip
             lines.append(_line(row, name, found, not_run) | dict(facts))
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).astype({"queries": "Int64", "queries_without_match": "Int64"})
 
 
 def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, str]) -> dict:
@@ -94,7 +94,7 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
             total[key] = sum(part[key] for part in parts) if complete else None
         total["status"] = MEASURED if complete else NOT_YET
         lines += [part | {"note": note} for part in [*parts, total]]
-    return pd.DataFrame([line | dict(facts) for line in lines])
+    return pd.DataFrame([line | dict(facts) for line in lines]).astype({"iterations": "Int64"})
 
 
 def _hours(method: str, train_set: str, printed: float | None, found: pd.DataFrame) -> dict:
