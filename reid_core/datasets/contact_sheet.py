@@ -1,0 +1,68 @@
+"""Near-duplicates to look at: a CSV file and a contact sheet.
+
+Both show or name people of the data sets: for official data they belong in a folder that git ignores.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from reid_core import atomic
+from reid_core.datasets.table import portable_paths
+
+_IMAGE, _GAP, _TEXT, _COLUMNS = (64, 128), 6, 40, 5
+
+
+def write_audit(
+    pairs: pd.DataFrame, folder: str | Path, root: str | Path, *, shown: int = 100
+) -> tuple[Path, Path]:
+    """Write `near_duplicates.csv` (all pairs, portable paths) and `near_duplicates.png` (the first `shown`).
+
+    Parameters
+    ----------
+    pairs : what :func:`reid_core.datasets.duplicates.find` returned; may be empty.
+    folder : where to write; made if need be.
+    root : the data root that the CSV's paths are relative to.
+
+    Returns
+    -------
+    (csv, sheet) : the two paths.
+    """
+    folder = Path(folder)
+    paths = {column: portable_paths(pairs[column], root) for column in ("train_path", "test_path")}
+    saved = pairs.assign(**paths, correlation=pairs["correlation"].round(4))
+    csv = atomic.write_text(folder / "near_duplicates.csv", saved.to_csv(index=False, lineterminator="\n"))
+    with atomic.replacing(folder / "near_duplicates.png") as temporary:
+        draw(pairs.head(shown), total=len(pairs)).save(temporary)
+    return csv, folder / "near_duplicates.png"
+
+
+def draw(pairs: pd.DataFrame, *, total: int | None = None) -> Image.Image:
+    """The pairs side by side, training image left, test image right, under each what it is."""
+    width, height = 2 * _IMAGE[0] + _GAP, _IMAGE[1] + _TEXT
+    columns = min(_COLUMNS, max(1, len(pairs)))
+    rows = -(-len(pairs) // columns)
+    size = (max(columns * (width + 2 * _GAP), 560), 20 + rows * (height + 2 * _GAP))
+    sheet = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    pen.text((_GAP, 4), _title(len(pairs), len(pairs) if total is None else total), fill="black", font=font)
+    for number, pair in enumerate(pairs.itertuples()):
+        left = (number % columns) * (width + 2 * _GAP) + _GAP
+        top = 20 + (number // columns) * (height + 2 * _GAP)
+        for position, path in enumerate((pair.train_path, pair.test_path)):
+            with Image.open(path) as image:
+                sheet.paste(image.convert("RGB").resize(_IMAGE), (left + position * (_IMAGE[0] + _GAP), top))
+        caption = (
+            f"{pair.train_set}: {pair.train_person} c{pair.train_camera}\n"
+            f"{pair.test_set} {pair.test_subset}: {pair.test_person} c{pair.test_camera}\n"
+            f"{pair.bits} bits, correlation {pair.correlation:.3f}"
+        )
+        pen.multiline_text((left, top + _IMAGE[1] + 2), caption, fill="black", font=font, spacing=1)
+    return sheet
+
+
+def _title(shown: int, total: int) -> str:
+    if total == 0:
+        return "No near-duplicates between training and test images."
+    return f"Near-duplicates, training image left, test image right: {shown:,} of {total:,} pairs."

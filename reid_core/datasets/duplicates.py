@@ -1,0 +1,236 @@
+"""Near-duplicates between training and test images.
+
+CUHK01 and CUHK03 were taken on one campus, and users report images that are in both; the two kinds of boxes of CUHK03
+are cut from the same frames. An image of a test set that was trained on, newly cut or encoded, flatters the score. The
+paper does not say whether this was looked at. Every training image is compared with every query and gallery image:
+
+1. a 64-bit perceptual hash (signs of the low frequencies of a small gray copy, about their median) leaves the pairs
+   that differ in few bits;
+2. the normalised correlation of small gray copies, at the best of a grid of crops of either, leaves few of those;
+3. the normalised correlation of colour copies at that crop confirms.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.fft import dctn
+from tqdm import tqdm
+
+from reid_core.datasets.table import CAMERA, PATH, PERSON, SUBSET, TRAIN
+
+HEIGHT, WIDTH = 32, 16
+MAX_BITS = 20  # of 64; copies cut up to 10% differently differ by 14 bits in the median, other people by 28
+MIN_CORRELATION = 0.9
+_SHRINK = 2
+_MIN_UNALIGNED, _MIN_ALIGNED = 0.4, 0.75
+_GRAY = np.float32([0.299, 0.587, 0.114])
+_BLOCK = 64
+
+
+def find(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    max_bits: int = MAX_BITS,
+    min_correlation: float = MIN_CORRELATION,
+    per_image: int = 3,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Pairs of a training image and a query or gallery image that show the same picture.
+
+    Parameters
+    ----------
+    tables : name to image table; the training rows of each are compared with the query and gallery rows of each.
+    max_bits : pairs whose hashes differ in more bits (of 64) are not looked at.
+    min_correlation : smallest confirmed correlation of the colour copies, in [-1, 1].
+    per_image : at most this many test images are listed for a training image, the most alike first.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, the most alike first: `train_set`, `train_person`, `train_camera`, `train_path`, `test_set`,
+        `test_subset`, `test_person`, `test_camera`, `test_path`, `bits`, `correlation`, and `matches`, the
+        number of test images found for the training image (which may exceed `per_image`).
+    """
+    train, test = _sides(tables)
+    paths = pd.unique(pd.concat([train[PATH], test[PATH]]))
+    copies = thumbnails(paths, progress=progress)
+    pictures, picture_of = np.unique(copies.reshape(len(copies), -1), axis=0, return_inverse=True)
+    pictures = pictures.reshape(-1, HEIGHT, WIDTH, 3)
+    position = pd.Series(picture_of.ravel(), index=paths)
+    train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
+    pairs = _compare(
+        pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation, progress
+    )
+    return _rows(pairs, train, test, train_picture, test_picture, per_image)
+
+
+def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The table without the training images that :func:`find` found; people who lose all images go with them."""
+    found = (table[SUBSET] == TRAIN) & table[PATH].isin(pairs["train_path"])
+    return table[~found].reset_index(drop=True)
+
+
+def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
+    """Small colour copies of images, (N, 32, 16, 3) uint8; each image is decoded once, in parallel."""
+    copies = np.empty((len(paths), HEIGHT, WIDTH, 3), np.uint8)
+
+    def copy(number: int) -> None:
+        with Image.open(paths[number]) as image:
+            image.draft("RGB", (2 * WIDTH, 2 * HEIGHT))
+            copies[number] = np.asarray(image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BOX))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(copy, range(len(paths)))
+        for _ in tqdm(
+            done, total=len(paths), desc="Near-duplicates: reading", unit="image", disable=not progress
+        ):
+            pass
+    return copies
+
+
+def perceptual_hash(copies: np.ndarray) -> np.ndarray:
+    """(N,) uint64 hashes of (N, 32, 16, 3) uint8 copies: which low frequencies of the gray copy exceed their median."""
+    frequencies = dctn(copies @ _GRAY, axes=(1, 2))[:, :9, :8].reshape(len(copies), -1)[:, 1:65]
+    bits = frequencies > np.median(frequencies, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+
+
+def _sides(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    everything = pd.concat([table.assign(set=name) for name, table in tables.items()], ignore_index=True)
+    training = everything[SUBSET] == TRAIN
+    sides = everything[training], everything[~training]
+    for side, missing in zip(sides, ("training", "query or gallery"), strict=True):
+        if side.empty:
+            raise ValueError(
+                f"None of {', '.join(tables)} has {missing} images to look for near-duplicates in."
+            )
+    return sides
+
+
+def _compare(
+    pictures: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    max_bits: int,
+    min_correlation: float,
+    progress: bool,
+) -> pd.DataFrame:
+    """Confirmed pairs of pictures: columns train, test (indices), bits, correlation."""
+    hashes = perceptual_hash(pictures)
+    gray = (pictures @ _GRAY).reshape(-1, HEIGHT // _SHRINK, _SHRINK, WIDTH // _SHRINK, _SHRINK).mean((2, 4))
+    unit = _normalised(gray)
+
+    def block(start: int) -> tuple[np.ndarray, ...]:
+        rows = train[start : start + _BLOCK]
+        bits = np.bitwise_count(hashes[rows, None] ^ hashes[test])
+        near = np.nonzero(bits <= max_bits)
+        first, second, bits = rows[near[0]], test[near[1]], bits[near]
+        alike = (np.einsum("nd,nd->n", unit[first], unit[second]) >= _MIN_UNALIGNED) | (first == second)
+        first, second, bits = first[alike], second[alike], bits[alike]
+        correlation = _confirm(pictures, gray, first, second)
+        sure = correlation >= min_correlation
+        return first[sure], second[sure], bits[sure], correlation[sure]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        starts = range(0, len(train), _BLOCK)
+        blocks = pool.map(block, starts)
+        found = list(tqdm(blocks, total=len(starts), desc="Near-duplicates: comparing", disable=not progress))
+    columns = (np.concatenate(column) for column in zip(*found, strict=True))
+    return pd.DataFrame(dict(zip(("train", "test", "bits", "correlation"), columns, strict=True)))
+
+
+def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n,) colour correlation of picture pairs at their best crop; -1 where the gray copies are too unlike."""
+    correlation = np.full(len(first), -1.0, np.float32)
+    coarse, _ = _best_crop(gray[first], gray[second], _COARSE)
+    likely = np.flatnonzero(coarse >= _MIN_ALIGNED)
+    _, crop = _best_crop(gray[first[likely]], gray[second[likely]], _FINE)
+    for number in np.unique(crop):
+        chosen = likely[crop == number]
+        cut, whole = (first, second) if number % 2 == 0 else (second, first)
+        left = _resampled(pictures[cut[chosen]].transpose(0, 3, 1, 2), *_FINE[number])
+        right = pictures[whole[chosen]].transpose(0, 3, 1, 2)
+        correlation[chosen] = np.einsum("nd,nd->n", _normalised(left), _normalised(right))
+    correlation[first == second] = 1.0
+    return correlation
+
+
+def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.ndarray, np.ndarray]:
+    """Greatest correlation of (n, h, w) gray copies over crops of the first (even numbers) or second, and which."""
+    best, crop = np.full(len(first), -1.0, np.float32), np.zeros(len(first), np.int64)
+    units = _normalised(first), _normalised(second)
+    for number, spans in enumerate(crops):
+        cut, whole = ((first, units[1]), (second, units[0]))[number % 2]
+        correlation = np.einsum("nd,nd->n", _normalised(_resampled(cut, *spans)), whole)
+        better = correlation > best
+        best[better], crop[better] = correlation[better], number
+    return best, crop
+
+
+def _resampled(images: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
+    """The part of (..., h, w) images between fractions of their height and width, linearly resampled to (h, w)."""
+    height, width = images.shape[-2:]
+    return _sampling(height, *rows) @ images.astype(np.float32) @ _sampling(width, *columns).T
+
+
+def _sampling(size: int, start: float, stop: float) -> np.ndarray:
+    """(size, size) weights that read positions start..stop (fractions) of a line by linear interpolation."""
+    centres = np.clip((start + (stop - start) * (np.arange(size) + 0.5) / size) * size - 0.5, 0, size - 1)
+    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size))).astype(np.float32)
+
+
+def _normalised(images: np.ndarray) -> np.ndarray:
+    """(n, d) zero-mean unit vectors of images; zeros for a flat one."""
+    flat = images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 1e-3)
+
+
+def _crops(cuts: tuple[float, ...]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """(rows, columns) spans with every cut at every edge; each twice, for cutting the first and the second picture."""
+    spans = [(near, 1 - far) for near in cuts for far in cuts]
+    return [(rows, columns) for rows in spans for columns in spans for _ in range(2)]
+
+
+_COARSE, _FINE = _crops((0, 0.1)), _crops((0, 0.05, 0.1))
+
+
+def _rows(
+    pairs: pd.DataFrame,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    train_picture: np.ndarray,
+    test_picture: np.ndarray,
+    per_image: int,
+) -> pd.DataFrame:
+    """Picture pairs as rows of images, the best `per_image` of every training image."""
+    images = test.assign(test=test_picture)
+    copies = images.groupby("test").size()
+    pairs = pairs.assign(copies=pairs["test"].map(copies)).sort_values(
+        ["correlation", "bits", "test"], ascending=[False, True, True], kind="stable"
+    )
+    matches = pairs.groupby("train")["copies"].sum()
+    listed = pairs.groupby("train").head(per_image)
+    images = images.groupby("test").head(per_image)
+    names = {"set": "set", PERSON: "person", CAMERA: "camera", PATH: "path"}
+    left = train.assign(train=train_picture)[["train", *names]].rename(
+        columns={old: f"train_{new}" for old, new in names.items()}
+    )
+    right = images[["test", SUBSET, *names]].rename(
+        columns={SUBSET: "test_subset"} | {old: f"test_{new}" for old, new in names.items()}
+    )
+    right = right[["test", "test_set", "test_subset", "test_person", "test_camera", "test_path"]]
+    listed = left.merge(listed, on="train").merge(right, on="test")
+    listed["matches"] = listed["train"].map(matches)
+    listed = listed.sort_values(
+        ["correlation", "bits", "train_path", "test_path"], ascending=[False, True, True, True]
+    )
+    listed = listed.groupby("train_path", sort=False).head(per_image)
+    columns = [*left.columns[1:], *right.columns[1:], "bits", "correlation", "matches"]
+    return listed[columns].reset_index(drop=True)
