@@ -65,9 +65,12 @@ def _reproduce(chosen) -> None:
 
 
 def _plan(chosen) -> None:
-    from reid_core import plan, profiles
+    from reid_core import plan, profiles, reproduce
 
     print(plan.describe(profiles.load(chosen.profile, chosen.overrides)))
+    print("\nSteps that `reid-core reproduce` would run now")
+    steps = reproduce.steps(chosen.profile, chosen.overrides)
+    print("\n".join(f"  {count:>3} x {name}" for name, count in steps.items()) or "  none: all is up to date")
 
 
 def _notebook(chosen) -> None:

@@ -32,16 +32,25 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) 
     settings = profiles.load(profile, overrides)
     results = experiment.resolve(settings["results_root"])
     with _only_one(results):
-        base = _command(profile, overrides, force)
-        planned = subprocess.run([*base, "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True)
-        if planned.returncode:
-            raise WorkflowError(f"The plan of the workflow failed:\n{planned.stdout}{planned.stderr}")
-        total = re.search(r"^total\s+(\d+)", planned.stdout + planned.stderr, re.MULTILINE)
-        if total is None:
+        total = sum(steps(profile, overrides, force).values())
+        if total == 0:
             print(f"Nothing to do: {results} is up to date.")
-            return results
-        _execute(base, results, int(total.group(1)))
+        else:
+            _execute(_command(profile, overrides, force), results, total)
     return results
+
+
+def steps(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) -> dict[str, int]:
+    """What `run` would do now: {step: how often}; trainings count once a run. Empty when all is up to date.
+
+    Raises WorkflowError when the workflow itself is at fault.
+    """
+    command = [*_command(profile, overrides, force), "--dry-run", "--quiet", "rules"]
+    planned = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    if planned.returncode:
+        raise WorkflowError(f"The plan of the workflow failed:\n{planned.stdout}{planned.stderr}")
+    counts = re.findall(r"^(\w+) +(\d+)$", planned.stdout + planned.stderr, re.MULTILINE)
+    return {name: int(count) for name, count in counts if name not in ("total", "all")}
 
 
 def _command(profile: str, overrides: Sequence[str], force: Sequence[str]) -> list[str]:

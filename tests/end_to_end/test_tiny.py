@@ -1,0 +1,173 @@
+"""Profile tiny through the real notebooks: everything appears, says where it came from, and is made only once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from reid_core import claims, experiment, notebooks, paper, provenance, reproduce, tables
+
+GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
+
+
+class Kit:
+    """The command line on profile tiny, with data, results and cache in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.results = folder, folder / "results"
+        self.places = [f"data_root={folder / 'data'}", f"results_root={self.results}"]
+        self.environment = os.environ | {"REID_CORE_CACHE": str(folder / "cache"), "MPLBACKEND": "Agg"}
+
+    def overrides(self, *changes):
+        return [*self.places, *changes]
+
+    def run(self, command, *arguments, changes=()):
+        given = [word for override in self.overrides(*changes) for word in ("-p", override)]
+        return subprocess.run(
+            [sys.executable, "-m", "reid_core.cli", command, *arguments, "--profile", "tiny", *given],
+            env=self.environment, capture_output=True, text=True, cwd=provenance.REPOSITORY,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    kit = Kit(tmp_path_factory.mktemp("tiny"))
+    done = kit.run("reproduce")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    kit.said = done.stdout
+    return kit
+
+
+def test_every_table_and_figure_is_there_with_its_provenance(kit):
+    stems = [
+        "table1",
+        "table2",
+        "table3",
+        "table4",
+        "claims",
+        "figure3",
+        "figure4",
+        "figure5",
+        "convergence",
+        "people",
+    ]
+    for stem in stems:
+        record = json.loads((kit.results / f"{stem}.json").read_text())
+        assert record["profile"] == "tiny" and {"data_source", "commit", "device", "versions"} <= set(record)
+        for name, digest in record["files"].items():
+            assert provenance.digest(kit.results / name) == digest
+    for stem in ("figure3", "figure4", "figure5"):
+        assert (kit.results / f"{stem}.png").stat().st_size > 5000
+        assert b"<svg" in (kit.results / f"{stem}.svg").read_bytes()[:1000]
+    assert (kit.results / "report.html").stat().st_size > 50_000
+
+
+def test_every_row_says_what_it_was_measured_on(kit):
+    for name in ("table1", "table2", "table3", "table4", "claims", "convergence", "cross_dataset"):
+        table = pd.read_csv(kit.results / f"{name}.csv")
+        assert (table["data_source"] == "embedded").all() and (table["profile"] == "tiny").all()
+        assert "ap" in table and len(table)
+
+
+def test_all_of_our_rows_are_measured(kit):
+    for number in (2, 3):
+        table = pd.read_csv(kit.results / f"table{number}.csv")
+        ours = table[table["model"] != "literature"]
+        assert (ours["status"] == tables.MEASURED).all()
+        assert ours[["ours_rank1", "ours_mAP"]].notna().all(axis=None)
+    assert pd.read_csv(kit.results / "table4.csv")["ours_hours"].notna().all()
+
+
+def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
+    table = pd.read_csv(kit.results / "claims.csv").set_index("claim")
+    assert set(table.index) == {claim.key for claim in paper.CLAIMS}
+    assert not table["verdict"].str.contains("reproduced").any()
+    assert table.loc["figure4", "verdict"] == "holds" and table.loc["table1", "verdict"] == "holds"
+    measured = table[table["verdict"] != claims.NOT_MEASURED]
+    assert len(measured) >= 14
+    for words in table["verdict"]:
+        assert words in kit.said
+
+
+def test_the_executed_notebooks_have_outputs_and_the_sources_none(kit):
+    executed = sorted((kit.results / "notebooks").glob("*.ipynb"))
+    assert len(executed) == len(notebooks.names()) - 1 + len(experiment.trainings())
+    for path in executed:
+        cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in cells)
+        assert any(cell.outputs for cell in cells)
+
+
+def test_golden_numbers(kit):
+    """`python tests/end_to_end/make_golden.py` writes golden.json anew from a fresh run."""
+    from make_golden import measure, versions
+
+    if versions() != GOLDEN["versions"]:
+        pytest.skip(f"golden.json was made with {GOLDEN['versions']}, this is {versions()}")
+    measured = measure(kit.folder / "data", kit.results)
+    assert measured["data_digest"] == GOLDEN["data_digest"], (
+        "the renderer's bytes changed without a new VERSION"
+    )
+    assert measured["table1"] == GOLDEN["table1"]
+    for key in ("colour_histogram", "first_loss"):
+        assert measured[key] == pytest.approx(GOLDEN[key], abs=1e-3)
+    for key in ("lomo_xqda", "last_loss"):
+        assert measured[key] == pytest.approx(GOLDEN[key], abs=0.15), (
+            "rounding differs between machines; this is more"
+        )
+
+
+def test_a_second_run_does_nothing(kit):
+    before = {path: path.stat().st_mtime_ns for path in kit.results.rglob("*") if path.is_file()}
+    again = kit.run("reproduce")
+    assert again.returncode == 0 and "Nothing to do" in again.stdout
+    after = {path: path.stat().st_mtime_ns for path in before if path.name != ".lock"}
+    assert after == {path: time for path, time in before.items() if path.name != ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ("smoothing=7", {"06_figure3_loss_curves": 1, "09_claims": 1, "report": 1}),
+        ("xqda_solver=eigh", {"03_table2_cuhk03": 1, "04_table3_market1501": 1, "08_figure5_rank_lists": 1,
+                              "09_claims": 1, "report": 1}),
+        ("combined_boxes=detected", None),
+    ],
+)  # fmt: skip
+def test_a_changed_setting_reruns_what_depends_on_it(kit, monkeypatch, change, steps):
+    monkeypatch.setenv("REID_CORE_CACHE", kit.environment["REID_CORE_CACHE"])
+    planned = reproduce.steps("tiny", kit.overrides(change))
+    if steps is None:
+        assert planned["train"] == 7 and "datasets" not in planned
+    else:
+        assert planned == steps
+
+
+def test_a_failing_notebook_fails_the_command_and_leaves_nothing_half_written(kit):
+    failed = kit.run("reproduce", changes=["rank_list_set=cuhk03_labelled"])
+    assert failed.returncode == 1
+    assert "08_figure5_rank_lists.ipynb: cell" in failed.stderr and "labelled" in failed.stderr
+    assert (kit.results / "notebooks" / "failed" / "08_figure5_rank_lists.ipynb").exists()
+    assert not (kit.results / "figure5.csv").exists()
+    mended = kit.run("reproduce")
+    assert mended.returncode == 0, mended.stderr[-2000:]
+    assert (kit.results / "figure5.csv").exists()
+    assert not (kit.results / "notebooks" / "failed" / "08_figure5_rank_lists.ipynb").exists()
+
+
+def test_a_bad_profile_stops_before_anything_runs(kit):
+    refused = kit.run("reproduce", changes=["lambda_valu=0.5"])
+    assert refused.returncode == 1 and "Did you mean 'lambda_value'" in refused.stderr
+
+
+def test_missing_data_names_the_folder_and_the_remedy(kit, tmp_path):
+    changes = [f"data_root={tmp_path}", "render_sizes=none"]
+    refused = kit.run("notebook", "01_datasets", "--output", str(tmp_path / "a.ipynb"), changes=changes)
+    assert (
+        refused.returncode == 1 and str(tmp_path) in refused.stderr and "no data set found" in refused.stderr
+    )
