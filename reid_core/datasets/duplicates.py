@@ -59,9 +59,9 @@ def find(
     train, test = _sides(tables)
     paths = pd.unique(pd.concat([train[PATH], test[PATH]]))
     copies = thumbnails(paths, progress=progress)
-    pictures, picture_of = np.unique(copies.reshape(len(copies), -1), axis=0, return_inverse=True)
-    pictures = pictures.reshape(-1, HEIGHT, WIDTH, 3)
-    position = pd.Series(picture_of.ravel(), index=paths)
+    picture_of, _ = pd.factorize(np.array([copy.tobytes() for copy in copies], dtype=object))
+    pictures = copies[np.unique(picture_of, return_index=True)[1]]
+    position = pd.Series(picture_of, index=paths)
     train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
     pairs = _compare(
         pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation, progress
