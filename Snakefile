@@ -17,7 +17,9 @@ SETTINGS = profiles.load(PROFILE, OVERRIDES)
 RESULTS = SETTINGS["results_root"]
 OFFICIAL = SETTINGS["render_sizes"] == "none"
 EXECUTED = (f"results/private/{SETTINGS['profile']}" if OFFICIAL else RESULTS) + "/notebooks"
-RUNS = [experiment.run_name(*training, seed) for training in experiment.trainings() for seed in SETTINGS["seeds"]]
+NOT_RUN = experiment.not_run(SETTINGS["data_root"], SETTINGS["combined_boxes"]) if OFFICIAL else {}
+TRAININGS = [training for training in experiment.trainings() if training[1] not in NOT_RUN]
+RUNS = [experiment.run_name(*training, seed) for training in TRAININGS for seed in SETTINGS["seeds"]]
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(provenance.REPOSITORY.glob("reid_core/**/*.py")))).hexdigest()
 
 
@@ -84,6 +86,8 @@ ANALYSES = {
         ["table1.csv", "table2.csv", "table3.csv", "table4.csv", "convergence.csv", "figure4.csv"],
     ),
 }
+if {SETTINGS["rank_list_set"], paper.COMBINED} & set(NOT_RUN):  # Figure 5 compares the two models on one set
+    del ANALYSES["08_figure5_rank_lists"]
 
 for name, (made, needed) in ANALYSES.items():
 

@@ -47,6 +47,22 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="write report.html from the results of a profile")
     _profile(command)
     command.set_defaults(run=_report)
+
+    data = commands.add_parser("data", help="the official data sets on this machine")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    command = actions.add_parser(
+        "status", help="which sets are found, in which form, counts against the published"
+    )
+    command.add_argument("--root", default="data", help="the data folder (default: data)")
+    command.set_defaults(run=_data_status)
+    command = actions.add_parser("add", help="recognise, check, and link or unpack a set")
+    command.add_argument("path", help="a folder, cuhk-03.mat or a ZIP archive")
+    command.add_argument("--root", default="data", help="the data folder (default: data)")
+    command.add_argument("--copy", action="store_true", help="copy a folder or file instead of linking to it")
+    command.add_argument(
+        "--accept-differences", action="store_true", help="take data that differs from the published"
+    )
+    command.set_defaults(run=_data_add)
     return parser
 
 
@@ -92,6 +108,23 @@ def _report(chosen) -> None:
     settings = profiles.load(chosen.profile, chosen.overrides)
     with reproduce.step("report"):
         report.write(experiment.resolve(settings["results_root"]))
+
+
+def _data_status(chosen) -> None:
+    from reid_core import experiment
+    from reid_core.datasets import status
+
+    root = experiment.resolve(chosen.root)
+    print(status.render_text(status.status(root), root))
+
+
+def _data_add(chosen) -> None:
+    from reid_core import experiment
+    from reid_core.datasets import add, status
+
+    root = experiment.resolve(chosen.root)
+    placed = add.add(chosen.path, root, copy=chosen.copy, accept_differences=chosen.accept_differences)
+    print(status.render_text(placed, root))
 
 
 if __name__ == "__main__":

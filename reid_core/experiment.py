@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from reid_core import datasets, paper, training
+from reid_core.datasets import status
 from reid_core.provenance import REPOSITORY
 
 MODELS = ("baseline", "hcn")
@@ -49,16 +50,19 @@ def load_set(data_root: str | os.PathLike, name: str) -> pd.DataFrame:
     return datasets.load(base, resolve(data_root), **({"boxes": boxes} if boxes else {}))
 
 
-def missing_sets(data_root: str | os.PathLike, names: Iterable[str]) -> dict[str, str]:
-    """{set: why its rows are not run} for the sets that are not under `data_root`."""
-    found = {}
-    for name in names:
-        try:
-            load_set(data_root, name)
-        except FileNotFoundError:
-            title = paper.SET_TITLES.get(name, name.upper())
-            found[name] = f"not run: {title} not found (see reid-core data status)"
-    return found
+def not_run(data_root: str | os.PathLike, combined_boxes: str = "labeled") -> dict[str, str]:
+    """{train set: why its runs and rows are not run} for the sets that are not under `data_root`.
+
+    The combined set (key "combined") needs Market-1501, CUHK03 with `combined_boxes`, and CUHK01.
+    """
+    absent = status.missing(resolve(data_root))
+    parts = [reason for name in combined_parts(combined_boxes) if (reason := absent.get(name))]
+    return absent | ({paper.COMBINED: parts[0]} if parts else {})
+
+
+def combined_parts(combined_boxes: str = "labeled") -> tuple[str, str, str]:
+    """The sets that the combined set is made of (Sec. 3.3)."""
+    return (paper.MARKET1501, f"cuhk03_{combined_boxes}", "cuhk01")
 
 
 def training_table(
@@ -72,9 +76,9 @@ def training_table(
     """
     if train_set != paper.COMBINED:
         return datasets.combine({train_set.partition("_")[0]: load_set(data_root, train_set)})
-    names = (paper.MARKET1501, f"cuhk03_{combined_boxes}", "cuhk01")
-    tables = {name.partition("_")[0]: load_set(data_root, name) for name in names}
-    scored = [load_set(data_root, name) for name in paper.SETS]
+    parts = combined_parts(combined_boxes)
+    tables = {name.partition("_")[0]: load_set(data_root, name) for name in parts}
+    scored = [load_set(data_root, name) for name in paper.SETS if name not in not_run(data_root)]
     return datasets.combine(tables, scored=scored, leaked="leave_out")
 
 
@@ -99,14 +103,18 @@ def trainings() -> list[tuple[str, str]]:
     return [(model, name) for name in paper.SETS for model in MODELS] + [("hcn", paper.COMBINED)]
 
 
-def find_runs(results_root: str | os.PathLike, sets: Iterable[str], seeds: Iterable[int]) -> pd.DataFrame:
+def find_runs(
+    results_root: str | os.PathLike, sets: Iterable[str], seeds: Iterable[int], not_run: Mapping[str, str]
+) -> pd.DataFrame:
     """The finished runs that the tables score, one line per model, set and seed.
 
-    Raises FileNotFoundError naming the first missing run and the command that makes it.
+    Runs whose train set is in `not_run` are left out. Raises FileNotFoundError naming the first other run that is
+    missing, and the command that makes it.
     """
     lines = []
+    models = [model for model in (*MODELS, paper.COMBINED) if model not in not_run]
     for name in sets:
-        for model in (*MODELS, paper.COMBINED):
+        for model in models:
             for seed in seeds:
                 folder = run_folder(results_root, model, name, seed)
                 describe_run(folder)

@@ -40,7 +40,7 @@ def _data(settings: Mapping) -> list[str]:
         return [
             f"  {root}: embedded data, {'there' if there else 'will be rendered'} ({settings['render_sizes']})"
         ]
-    missing = experiment.missing_sets(root, (*paper.SETS, "cuhk01"))
+    missing = experiment.not_run(root)
     return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
 
 

@@ -190,6 +190,7 @@ def score_across(
     data_root: str | os.PathLike,
     results_root: str | os.PathLike,
     matching: Matching,
+    not_run: Mapping[str, str],
 ) -> pd.DataFrame:
     """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent.
 
@@ -201,7 +202,7 @@ def score_across(
         for name, images in sets.items():
             own = name.partition("_")[0]
             sources = [other for other in sets if other == name or other.partition("_")[0] != own]
-            for source in [UNTRAINED, *sources, paper.COMBINED]:
+            for source in [UNTRAINED, *sources, *({paper.COMBINED} - set(not_run))]:
                 kind = paper.COMBINED if source == paper.COMBINED else "hcn"
                 run_dir = experiment.run_folder(
                     results_root, kind, name if source == UNTRAINED else source, seed

@@ -23,8 +23,8 @@ def compare(
 
     `scores` holds one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
     literature), seed, rank1 and mAP (fractions), queries, run. `facts` (data_source, profile, ap) go into every line;
-    `not_run` gives a reason by set or method. Scores are in per cent, the mean over seeds with its standard deviation
-    (over one seed: none); differences are ours - paper.
+    `not_run` gives a reason by method, set or model. Scores are in per cent, the mean over seeds with its standard
+    deviation (over one seed: none); differences are ours - paper.
     """
     not_run = not_run or {}
     scores = scores.reindex(columns=dict.fromkeys([*scores.columns, "set", "model", "method", "run", "note"]))
@@ -51,7 +51,8 @@ def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, 
         line[f"{score}_std"] = 100 * found[score].std(ddof=1) if len(found) > 1 else None
         line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
     line["paper_source"] = "released results of [13]" if row.released else "paper" if row.printed else ""
-    line["status"] = MEASURED if len(found) else not_run.get(row.method, not_run.get(name, NOT_YET))
+    why = next((not_run[key] for key in (row.method, name, row.model) if key in not_run), NOT_YET)
+    line["status"] = MEASURED if len(found) else why
     line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"].unique())) if len(found) else ""
     line["queries"] = int(found["queries"].iloc[0]) if len(found) else None
     line["queries_without_match"] = int(found["queries_without_match"].max()) if len(found) else None
