@@ -18,11 +18,16 @@ from reid_core.training.images import require_space
 KEPT = 2
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a .safetensors file in one step."""
-    with atomic.replacing(path) as temporary:
+    with atomic.replacing(target) as temporary:
         save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata)
         temporary.chmod(0o644)
+
+
+def path(folder: Path, iteration: int) -> Path:
+    """The tensors' file of a checkpoint."""
+    return folder / f"{iteration:08d}.safetensors"
 
 
 def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) -> None:
@@ -33,10 +38,10 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) 
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(x.numel() * x.element_size() for x in tensors.values())
     require_space(folder, size + 2**20, "a checkpoint")
-    path = folder / f"{iteration:08d}.safetensors"
-    write_tensors(path, tensors)
-    record = {"iteration": iteration, "sha256": provenance.digest(path), **facts}
-    atomic.write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    target = path(folder, iteration)
+    write_tensors(target, tensors)
+    record = {"iteration": iteration, "sha256": provenance.digest(target), **facts}
+    atomic.write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     kept = sorted(record.stem for record in folder.glob("*.json"))[-KEPT:]
     for old in folder.iterdir():
         if old.is_file() and old.stem not in kept:
@@ -46,12 +51,12 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) 
 def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:
     """Tensors and facts of the newest whole checkpoint, or None; `say` hears of each damaged one passed over."""
     for record in sorted(folder.glob("*.json"), reverse=True):
-        path = record.with_suffix(".safetensors")
+        tensors = record.with_suffix(".safetensors")
         try:
             facts = json.loads(record.read_text())
-            if provenance.digest(path) != facts["sha256"]:
+            if provenance.digest(tensors) != facts["sha256"]:
                 raise ValueError("its digest does not match")
-            return load_file(path), facts
+            return load_file(tensors), facts
         except (OSError, ValueError, KeyError) as error:
-            say(f"Checkpoint {path} is damaged ({error}); falling back to the one before.")
+            say(f"Checkpoint {tensors} is damaged ({error}); falling back to the one before.")
     return None

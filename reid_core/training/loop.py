@@ -83,12 +83,12 @@ def train(
             }
             if group.first:
                 run_folder.settle(run_dir, facts, recipe, other_recipe)
-                if not (run_dir / run_folder.RUN).exists() or not run_folder.read(run_dir)["finished"]:
+                if not run_folder.finished(run_dir):
                     stack.enter_context(run_folder.locked(run_dir))
-                    if not (run_dir / run_folder.RUN).exists():
+                    if not run_folder.finished(run_dir):  # by the process that held the lock until now
                         run_folder.write_run(run_dir, facts)
                 group.wait()
-            if not run_folder.read(run_dir)["finished"]:
+            if not run_folder.finished(run_dir):
                 stack.enter_context(_generators(recipe, group.device))
                 _Run(model_name, table, images, run_dir, recipe, facts, group, progress).finish()
             group.wait()
@@ -277,7 +277,7 @@ class _Run:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
         """Continue from a checkpoint. Raises ValueError for one of another run."""
-        path = f"{self.checkpoints / '%08d' % facts['iteration']}.safetensors"
+        path = checkpoint.path(self.checkpoints, facts["iteration"])
         if found := self.recipe.differences(facts["recipe"]):
             raise ValueError(f"{path} belongs to another run: {'; '.join(found)}. Remove {self.checkpoints}.")
 
@@ -285,7 +285,7 @@ class _Run:
             return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
 
         expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"
-        model.load_state(self.network, part("network."), path, expected)
+        model.load_state(self.network, part("network."), str(path), expected)
         parameters = dict(self.network.named_parameters())
         for name, momentum in part("momentum.").items():
             self.optimizer.state[parameters[name]]["momentum_buffer"] = momentum.to(parameters[name])

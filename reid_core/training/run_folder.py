@@ -66,6 +66,11 @@ def read(run_dir: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}); remove the folder and train again.") from error
 
 
+def finished(run_dir: Path) -> bool:
+    """Whether the folder holds a finished run."""
+    return (run_dir / RUN).exists() and bool(read(run_dir).get("finished"))
+
+
 def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list[str]:
     """How the run in a folder differs from the one asked for; empty for the same run, or where there is none."""
     if not (run_dir / RUN).exists():
@@ -74,6 +79,8 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
         )
         return [f"it holds {strangers[0]} and no {RUN}"] if strangers else []
     there = read(run_dir)
+    if not finished(run_dir) and not any((run_dir / CHECKPOINTS).glob("*.json")):
+        return []  # it stopped before its first checkpoint: nothing would be lost
     facts = [
         f"{name}: {there.get(name)!r} there, {identity[name]!r} asked for"
         for name in _IDENTITY

@@ -1,6 +1,8 @@
 import pytest
+import torch
 import toy_pictures
 
+from reid_core import model
 from reid_core.training import Recipe
 
 
@@ -20,6 +22,23 @@ def toy_table(toy_root):
 def training_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CORE_CACHE", str(tmp_path_factory.mktemp("training_cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Networks this small gain nothing from threads, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def thin_backbones():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_backbone", model._backbone)  # so that it is put back
+        toy_pictures.make_backbones_thin()
         yield
 
 

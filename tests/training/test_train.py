@@ -1,0 +1,369 @@
+"""Training: what a run folder holds, interruptions, and refusals."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reid_core import model, training
+from reid_core.datasets import table as tables
+from reid_core.training import checkpoint, images, loop, run_folder
+from reid_core.training.step import Step
+
+
+@pytest.fixture
+def train(toy_table, toy_root, quick, tmp_path):
+    """train(...) on the toy pictures: `train(model_name, folder, table=..., other_recipe=..., **settings)`."""
+
+    def run(model_name="hcn", folder="run", *, table=toy_table, other_recipe="refuse", **settings):
+        return training.train(
+            model_name,
+            table,
+            tmp_path / folder,
+            recipe=replace(quick, **settings),
+            data_root=toy_root,
+            device="cpu",
+            progress=False,
+            other_recipe=other_recipe,
+        )
+
+    return run
+
+
+def results(run: Path) -> tuple[bytes, bytes]:
+    return (run / "weights.safetensors").read_bytes(), (run / "loss.csv").read_bytes()
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the kit catches it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """kill_at(i) ends the process, as it were, when iteration i (0, 1, ...) begins."""
+
+    def arrange(iteration):
+        original = Step.__call__
+
+        def call(self, draw, i):
+            if i == iteration:
+                raise Killed
+            return original(self, draw, i)
+
+        context = pytest.MonkeyPatch.context()
+        patch = context.__enter__()
+        patch.setattr(Step, "__call__", call)
+        return lambda: context.__exit__(None, None, None)
+
+    return arrange
+
+
+def test_a_run_folder_explains_itself(train, toy_table, quick):
+    run = train("hcn")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["model"] == "hcn" and facts["finished"] and facts["seed"] == 0
+    assert (facts["num_classes"], facts["images"], facts["data_source"]) == (6, 24, "official")
+    assert facts["recipe"] == quick.to_dict() and facts["form"] == "pooled" and facts["seconds"] > 0
+    assert facts["device"] and facts["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"commit", "data_digest", "weights_digest", "threads"} <= facts.keys()
+    loss = pd.read_csv(run / "loss.csv")
+    assert list(loss) == ["iteration", "loss", "loss_r5", "loss_c1", "loss_c2"]
+    assert loss["iteration"].tolist() == list(range(1, 9))
+    np.testing.assert_allclose(loss["loss"], loss[["loss_r5", "loss_c1", "loss_c2"]].sum(axis=1), rtol=1e-6)
+    labels = pd.read_csv(run / "labels.csv")
+    assert labels.to_dict("list") == {
+        "label": list(range(6)),
+        "dataset": ["market1501"] * 6,
+        "person_id": list(range(1, 7)),
+    }
+    assert not (run / "checkpoints").exists()
+
+
+def test_the_loss_curve_joins_losses_and_time(train):
+    curve = training.loss_curve(train("baseline"))
+    assert list(curve) == ["iteration", "loss", "loss_r5", "loss_c1", "loss_c2", "seconds"]
+    assert curve["loss_c1"].isna().all() and (curve["loss"] == curve["loss_r5"]).all()
+    assert curve["seconds"].is_monotonic_increasing and curve["seconds"].iloc[0] > 0
+
+
+def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(train):
+    loss = training.loss_curve(train("hcn", iterations=80, batch_size=24, base_lr=0.05, dropout=0.0))["loss_r5"]
+    assert loss.iloc[0] == pytest.approx(np.log(6), abs=0.05)
+    assert loss.tail(10).mean() < 0.5 * loss.iloc[0]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(train):
+    first, again, other = train(folder="a"), train(folder="b"), train(folder="c", seed=1)
+    assert results(first) == results(again)
+    assert results(first)[0] != results(other)[0] and results(first)[1] != results(other)[1]
+
+
+def test_training_leaves_the_global_generators_and_settings_alone(train):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train("baseline", deterministic=True)
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_baseline_and_hcn_see_the_same_batches(train, monkeypatch):
+    seen = {}
+    original = Step.__call__
+    for name in ("baseline", "hcn"):
+        rows = seen[name] = []
+
+        def call(self, draw, i, rows=rows):
+            rows.append((draw.rows.tolist(), draw.mirror.tolist()))
+            return original(self, draw, i)
+
+        monkeypatch.setattr(Step, "__call__", call)
+        train(name, name)
+    assert seen["baseline"] == seen["hcn"] and len(seen["hcn"]) == 8
+
+
+def test_a_finished_run_returns_at_once(train, monkeypatch):
+    run = train()
+    before = results(run), (run / "run.json").stat().st_mtime_ns
+    monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained again"))
+    assert train() == run
+    assert (results(run), (run / "run.json").stat().st_mtime_ns) == before
+
+
+def test_classifier_biases_take_twice_the_rate_and_no_decay(quick):
+    network = model.HCN(6, "resnet18")
+    optimizer = training.step.make_optimizer(network, quick)
+    others, biases = optimizer.param_groups
+    assert biases["weight_decay"] == 0 and biases["multiplier"] == 2 and len(biases["params"]) == 3
+    assert others["weight_decay"] == 5e-4 and others["multiplier"] == 1
+    assert len(others["params"]) + 3 == len(list(network.parameters()))
+
+
+def test_loss_weights_scale_the_gradients_of_their_heads(train):
+    without = load_file(train(folder="a", loss_weights=[1.0, 0.0], weight_decay=0.0) / "weights.safetensors")
+    baseline = load_file(train("baseline", folder="b", dropout=0.0, weight_decay=0.0) / "weights.safetensors")
+    assert without["classifiers.c1.bias"].abs().max() == 0
+    assert without["classifiers.r5.bias"].abs().max() > 0
+    hcn = load_file(
+        train(folder="c", loss_weights=[1.0, 0.0], weight_decay=0.0, dropout=0.0) / "weights.safetensors"
+    )
+    for name, x in baseline.items():
+        torch.testing.assert_close(hcn[name], x)  # with weights (1, 0, 0) HCN is the baseline
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_trains_too_and_resumes(train, kill_at, precision):
+    whole = train(folder="whole", precision=precision)
+    undo = kill_at(5)
+    with pytest.raises(Killed):
+        train(precision=precision)
+    undo()
+    assert results(train(precision=precision)) == results(whole)
+
+
+@pytest.mark.parametrize("model_name", ["baseline", "hcn"])
+@pytest.mark.parametrize("moment", [0, 2, 3, 7])
+def test_a_killed_run_continues_to_the_same_bytes(train, kill_at, model_name, moment, tmp_path):
+    whole = train(model_name, "whole", crop_padding=2, erasing=0.5)
+    undo = kill_at(moment)
+    with pytest.raises(Killed):
+        train(model_name, crop_padding=2, erasing=0.5)
+    undo()
+    assert not json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+    assert results(train(model_name, crop_padding=2, erasing=0.5)) == results(whole)
+
+
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_newest_one_is_passed_over(
+    train, kill_at, tmp_path, capfd
+):
+    whole = train(folder="whole", iterations=14)
+    undo = kill_at(13)
+    with pytest.raises(Killed):
+        train(iterations=14)
+    undo()
+    folder = tmp_path / "run" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "00000009.json",
+        "00000009.safetensors",
+        "00000012.json",
+        "00000012.safetensors",
+    ]
+    newest = folder / "00000012.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capfd.readouterr()
+    assert results(train(iterations=14)) == results(whole)
+    said = capfd.readouterr().err
+    assert "00000012.safetensors is damaged" in said and "from iteration 9 of 14" in said
+
+
+def test_a_checkpoint_holds_the_whole_state(train, kill_at, tmp_path):
+    undo = kill_at(7)
+    with pytest.raises(Killed):
+        train()
+    undo()
+    tensors, facts = checkpoint.latest(tmp_path / "run" / "checkpoints", print)
+    names = {name.split(".")[0] for name in tensors}
+    assert names == {"network", "momentum", "generator", "losses", "seconds"}
+    assert facts["iteration"] == 6 and facts["sampler"] == {"seed": 0, "epoch": 1, "position": 0}
+    assert facts["learning_rate"] == pytest.approx(0.001) and facts["recipe"]["base_lr"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_signals_write_a_checkpoint_and_say_so(train, monkeypatch, tmp_path, capfd, number, error):
+    whole = train(folder="whole")
+    original = Step.__call__
+
+    def call(self, draw, i):
+        if i == 4:
+            os.kill(os.getpid(), number)
+        return original(self, draw, i)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "__call__", call)
+        with pytest.raises(error):
+            train()
+    assert f"Stopped by {number.name} after iteration 5 of 8; checkpoint written" in capfd.readouterr().err
+    assert (tmp_path / "run" / "checkpoints" / "00000005.json").exists()
+    assert results(train()) == results(whole)
+
+
+def test_a_folder_of_another_run_is_refused_with_the_differences_or_set_aside(train, tmp_path):
+    run = train()
+    before = results(run)
+    with pytest.raises(ValueError, match=r"another run: iterations: 8 there, 9 asked for\. .*set_aside"):
+        train(iterations=9)
+    with pytest.raises(ValueError, match="model: 'hcn' there, 'baseline' asked for"):
+        train("baseline")
+    train(iterations=9, other_recipe="set_aside")
+    (aside,) = tmp_path.glob("run.aside-*")
+    assert results(aside) == before and len(pd.read_csv(run / "loss.csv")) == 9
+    with pytest.raises(ValueError, match="other_recipe must be"):
+        train(other_recipe="overwrite")
+
+
+def test_another_recipe_is_refused_for_an_unfinished_run_too(train, kill_at):
+    undo = kill_at(7)
+    with pytest.raises(Killed):
+        train()
+    undo()
+    with pytest.raises(ValueError, match="base_lr: 0.01 there, 0.02 asked for"):
+        train(base_lr=0.02)
+
+
+def test_other_data_are_another_run(train, toy_table):
+    train()
+    fewer = toy_table[toy_table[tables.LABEL] < 5]
+    with pytest.raises(ValueError, match="num_classes: 6 there, 5 asked for"):
+        train(table=fewer)
+    swapped = toy_table.iloc[::-1].reset_index(drop=True)
+    with pytest.raises(ValueError, match="data_digest"):
+        train(table=swapped)
+
+
+def test_a_folder_of_something_else_is_refused(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("dear")
+    with pytest.raises(ValueError, match=r"it holds thesis\.tex and no run\.json"):
+        train()
+
+
+def test_two_processes_cannot_train_in_one_folder(train, tmp_path):
+    with run_folder.locked(tmp_path / "run"):
+        with pytest.raises(RuntimeError, match="Another process is training in"):
+            train()
+
+
+def test_a_loss_that_is_not_finite_stops_with_iteration_files_and_checkpoint(train, tmp_path, monkeypatch):
+    original = Step.update
+
+    def update(self, images, labels):
+        return original(self, images * (float("nan") if len(calls) == 5 else 1), labels)
+
+    calls = []
+    monkeypatch.setattr(Step, "update", lambda self, x, y: (update(self, x, y), calls.append(1))[0])
+    with pytest.raises(FloatingPointError) as caught:
+        train()
+    message = str(caught.value)
+    assert "not finite at iteration 6" in message and "Lower base_lr" in message
+    assert f"checkpoint: {tmp_path / 'run' / 'checkpoints' / '00000003.safetensors'}" in message
+    assert message.count(".jpg") == 4
+
+
+def test_weights_that_are_not_finite_are_never_saved(train, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"Last good checkpoint: none yet"):
+        train("baseline", base_lr=1e30, iterations=8, checkpoint_every=1)
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
+def test_bad_tables_and_names_are_refused(train, toy_table):
+    with pytest.raises(ValueError, match="Unknown model 'resnet'; there are baseline, hcn"):
+        train("resnet")
+    with pytest.raises(ValueError, match="batch_size 25 is larger than the set of 24 images"):
+        train(batch_size=25)
+    with pytest.raises(ValueError, match="no labels; make it with datasets.combine"):
+        train(table=toy_table.drop(columns=tables.LABEL))
+    gap = toy_table.assign(label=toy_table[tables.LABEL].replace(5, 9))
+    with pytest.raises(ValueError, match="Labels must run from 0"):
+        train(table=gap)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
+        train(weights="nowhere.pth")
+
+
+def test_no_space_for_checkpoints_is_found_before_training(train, monkeypatch, toy_table, toy_root):
+    images.decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+    full = os.statvfs_result((4096, 4096, 1000, 1, 300, 1, 1, 1, 0, 255))
+    monkeypatch.setattr(images.os, "statvfs", lambda _: full)
+    monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained"))
+    with pytest.raises(OSError, match="MiB free and needs .* two checkpoints and the weights"):
+        train()
+
+
+def test_a_local_weights_file_starts_a_run_with_frozen_statistics(train, tmp_path):
+    torch.manual_seed(0)
+    backbone = model.ResNet50Baseline(2, "resnet18").backbone
+    torch.save(backbone.state_dict(), tmp_path / "backbone.pth")
+    run = train("baseline", weights=str(tmp_path / "backbone.pth"), batchnorm="frozen", iterations=2)
+    state = load_file(run / "weights.safetensors")
+    assert torch.equal(state["backbone.bn1.running_mean"], backbone.bn1.running_mean)
+    change = state["backbone.conv1.weight"] - backbone.conv1.weight
+    assert 0 < change.abs().max() < 0.1
+
+
+def test_a_network_loads_from_its_run_and_other_weights_are_refused(train):
+    run, other = train("hcn"), train("baseline", "other")
+    network, facts = training.load_network(run)
+    assert isinstance(network, model.HCN) and not network.training and facts["finished"]
+    (run / "weights.safetensors").write_bytes((other / "weights.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"not the weights of the hcn of 6 classes.*missing"):
+        training.load_network(run)
+    facts["num_classes"] = 7
+    (other / "run.json").write_text(json.dumps(facts | {"model": "baseline"}))
+    with pytest.raises(ValueError, match=r"classifiers\.r5\.\w+ is .* instead of"):
+        training.load_network(other)
+    (run / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="run.json is damaged"):
+        training.load_network(run)
+    with pytest.raises(FileNotFoundError, match="no run folder.*Train first"):
+        training.load_network(run / "nowhere")
+
+
+def test_an_unfinished_run_is_not_loaded(train, kill_at, tmp_path):
+    undo = kill_at(1)
+    with pytest.raises(Killed):
+        train()
+    undo()
+    with pytest.raises(ValueError, match="not finished; start it again"):
+        training.load_network(tmp_path / "run")
+
+
+def test_messages_go_to_the_first_process_alone():
+    assert loop.distributed.Group(0, 2).first and not loop.distributed.Group(1, 2).first
