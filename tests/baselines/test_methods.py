@@ -39,7 +39,11 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-SMALL = {"KISSME on LOMO": {"n_components": 8}}
+SMALL = {
+    "KISSME on LOMO": {"n_components": 8},
+    "SCSP [3]": {"n_components": 10},
+    "Gated [21]": {"passes": 6, "width": 8, "learning_rate": 0.003},
+}
 
 
 @pytest.mark.parametrize("name", METHODS)
