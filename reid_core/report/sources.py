@@ -73,8 +73,9 @@ class Results:
 
     @functools.cached_property
     def runs(self) -> dict[str, dict]:
-        """{name: run.json} of every run folder, finished or not."""
-        return {path.parent.name: _read_json(path) for path in sorted(self.folder.glob("runs/*/run.json"))}
+        """{name: run.json} of every run folder, finished or not; those set aside are left out."""
+        folders = sorted(self.folder.glob("runs/*/run.json"))
+        return {path.parent.name: _read_json(path) for path in folders if ".aside-" not in path.parent.name}
 
     @functools.cached_property
     def executed(self) -> dict[str, dict]:
