@@ -242,9 +242,8 @@ class _Run:
         """All tensors of the state, by name."""
         state = {f"network.{name}": x for name, x in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
-            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                state[f"momentum.{name}"] = momentum
+            if parameter in self.optimizer.state:
+                state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
         state["generator.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             state["generator.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -288,7 +287,8 @@ class _Run:
         model.load_state(self.network, part("network."), str(path), expected)
         parameters = dict(self.network.named_parameters())
         for name, momentum in part("momentum.").items():
-            self.optimizer.state[parameters[name]]["momentum_buffer"] = momentum.to(parameters[name])
+            # Copied into the buffer there is, whose layout is the parameter's, as the fused update expects.
+            self.optimizer.state[parameters[name]]["momentum_buffer"].copy_(momentum)
         self.step.scaler.load_state_dict(facts["scaler"])
         torch.set_rng_state(tensors["generator.cpu"])
         if "generator.cuda" in tensors and self.device.type == "cuda":

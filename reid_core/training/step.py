@@ -26,7 +26,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         {"params": others, "multiplier": 1.0},
         {"params": biases, "multiplier": 2.0, "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         groups,
         lr=recipe.base_lr,
         momentum=recipe.momentum,
@@ -34,6 +34,10 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         weight_decay=recipe.weight_decay,
         fused=True,
     )
+    if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update
+        for parameter in network.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+    return optimizer
 
 
 class Step:

@@ -94,7 +94,9 @@ def test_the_loss_curve_joins_losses_and_time(train):
 
 
 def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(train):
-    loss = training.loss_curve(train("hcn", iterations=80, batch_size=24, base_lr=0.05, dropout=0.0))["loss_r5"]
+    loss = training.loss_curve(train("hcn", iterations=80, batch_size=24, base_lr=0.05, dropout=0.0))[
+        "loss_r5"
+    ]
     assert loss.iloc[0] == pytest.approx(np.log(6), abs=0.05)
     assert loss.tail(10).mean() < 0.5 * loss.iloc[0]
 
@@ -320,7 +322,7 @@ def test_bad_tables_and_names_are_refused(train, toy_table):
 
 def test_no_space_for_checkpoints_is_found_before_training(train, monkeypatch, toy_table, toy_root):
     images.decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
-    full = os.statvfs_result((4096, 4096, 1000, 1, 300, 1, 1, 1, 0, 255))
+    full = os.statvfs_result((4096, 4096, 1000, 1, 10, 1, 1, 1, 0, 255))
     monkeypatch.setattr(images.os, "statvfs", lambda _: full)
     monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained"))
     with pytest.raises(OSError, match="MiB free and needs .* two checkpoints and the weights"):
