@@ -6,6 +6,16 @@ usable without the tables: `colour_histogram`, `lomo`, `kissme`, `null_space` (D
 """
 
 from reid_core.baselines import colour_histogram, gated, kissme, lomo, null_space, scsp
-from reid_core.baselines.methods import METHODS, Outcome
+from reid_core.baselines.methods import METHODS, Outcome, why_not
 
-__all__ = ["METHODS", "Outcome", "colour_histogram", "gated", "kissme", "lomo", "null_space", "scsp"]
+__all__ = [
+    "METHODS",
+    "Outcome",
+    "colour_histogram",
+    "gated",
+    "kissme",
+    "lomo",
+    "null_space",
+    "scsp",
+    "why_not",
+]

@@ -1,23 +1,28 @@
 """One row of Table 2 or 3 by one call: from image tables to a distance, timed."""
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+import torchvision
 
-from reid_core import reranking, xqda
+from reid_core import features, reranking, xqda
 from reid_core.baselines import cached, colour_histogram
 from reid_core.baselines.gated import Gated
 from reid_core.baselines.kissme import KISSME
 from reid_core.baselines.null_space import NullSpace
 from reid_core.baselines.scsp import SCSP
 from reid_core.baselines.scsp_features import RegionFeatures, layer_weights
-from reid_core.datasets.table import CAMERA, PERSON
+from reid_core.datasets.table import CAMERA, PATH, PERSON
 from reid_core.distance import squared_euclidean
+from reid_core.model import ResNet50Baseline, load_backbone
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ class _Clock:
     def __getitem__(self, name: str) -> float:
         return self._seconds.get(name, 0.0)
 
-    def outcome(self, distance, note, *, squared=True, features=None, train=None) -> Outcome:
-        features = self["features"] if features is None else features
-        train = self["train"] if train is None else train
+    def outcome(self, distance, note, *, squared=True, **seconds) -> Outcome:
+        """The seconds counted here, unless `seconds` gives those of features or train."""
+        features, train = (seconds.get(name, self[name]) for name in ("features", "train"))
         return Outcome(distance, squared, features, train, self["match"], note)
 
 
@@ -74,9 +79,9 @@ def colour(train, query, gallery, *, matching=None, seed=0, progress=True, bins=
     """Whole-image RGB histogram, squared Hellinger distance; learns nothing."""
     clock = _Clock()
     with clock("features"):
-        features = [colour_histogram.extract(t, bins=bins, progress=progress) for t in (query, gallery)]
+        found = [colour_histogram.extract(t, bins=bins, progress=progress) for t in (query, gallery)]
     with clock("match"):
-        distance = squared_euclidean(*features)
+        distance = squared_euclidean(*found)
     return clock.outcome(distance, f"Plain reference: joint RGB histogram, {bins}x{bins}x{bins} bins.")
 
 
@@ -210,8 +215,52 @@ def gated(
     return clock.outcome(distance, note)
 
 
+def imagenet(
+    train, query, gallery, *, matching=None, seed=0, progress=True, weights="imagenet", backbone="resnet50"
+) -> Outcome:
+    """A ResNet as ImageNet left it: pooled map at 224x224, unit length, squared Euclidean distance.
+
+    `weights` is "imagenet" (torchvision's IMAGENET1K_V1 in torch's cache, not downloaded here) or a local file.
+    Raises FileNotFoundError where `why_not` has something to say.
+    """
+    if reason := why_not("ImageNet ResNet-50", weights=weights, backbone=backbone):
+        raise FileNotFoundError(reason)
+    network = ResNet50Baseline(2, backbone).eval()  # its classifier is not used
+    load_backbone(network, weights, progress=progress)
+    root = os.path.commonpath([os.path.dirname(path) for t in (query, gallery) for path in t[PATH]])
+    clock = _Clock()
+    with clock("features"):
+        found = [
+            features.extract(network, t, data_root=root, height=224, width=224, progress=progress).values
+            for t in (query, gallery)
+        ]
+    with clock("match"):
+        distance = squared_euclidean(*found)
+    return clock.outcome(distance, f"Plain reference: {backbone} trained on ImageNet, never on people.")
+
+
+def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | None:
+    """Why a method cannot run here, or None: pretrained weights that are not present.
+
+    >>> why_not("DNS [20]") is None
+    True
+    """
+    if method not in METHODS:
+        raise ValueError(f"There is no method {method!r}; there are {', '.join(METHODS)}.")
+    if method != "ImageNet ResNet-50":
+        return None
+    path = Path(weights)
+    if weights == "imagenet":
+        url = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].url
+        path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.is_file():
+        return None
+    return f"The ImageNet weights {path} are not there; put torchvision's of {backbone} there, or leave the row out."
+
+
 METHODS: dict[str, Callable[..., Outcome]] = {
     "Colour histogram": colour,
+    "ImageNet ResNet-50": imagenet,
     "LOMO": lomo_euclidean,
     "KISSME on LOMO": kissme,
     "LOMO+XQDA": lomo_xqda,

@@ -136,7 +136,7 @@ def _by_cholesky(kernel: np.ndarray, people: np.ndarray) -> np.ndarray | None:
     """
     n = len(kernel)
     try:
-        factor = scipy.linalg.cho_factor(kernel + 1 / n, lower=True, check_finite=False)
+        factor = scipy.linalg.cho_factor(kernel + 1 / n, lower=True, overwrite_a=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return None
     diagonal = np.diag(factor[0])

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reid_core import evaluation, paper
-from reid_core.baselines import METHODS, methods
+from reid_core.baselines import METHODS, methods, why_not
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,16 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.fixture
+def weights(tmp_path):
+    """A ResNet-18 state dict in torchvision's names, random: enough to test the way, not the ranking."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "weights.pth")
+    return str(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "ImageNet ResNet-50"])
 def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables):
     first, second = (METHODS[name](*tables, progress=False, seed=1, **SMALL.get(name, {})) for _ in range(2))
     assert first.distance.shape == (4, len(tables[2])) and first.distance.dtype == np.float32
@@ -58,6 +69,20 @@ def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables
 def test_every_row_of_the_literature_has_its_method():
     wanted = {row.method for table in (2, 3) for row in paper.rows(table) if row.model is None}
     assert wanted <= set(METHODS)
+
+
+def test_imagenet_row_runs_with_local_weights_and_says_what_is_missing(
+    tables, weights, tmp_path, monkeypatch
+):
+    run = METHODS["ImageNet ResNet-50"]
+    outcome = run(*tables, progress=False, weights=weights, backbone="resnet18")
+    assert outcome.distance.shape == (4, len(tables[2])) and outcome.seconds_train == 0
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert "hub/checkpoints/resnet50" in why_not("ImageNet ResNet-50")
+    with pytest.raises(FileNotFoundError, match="nowhere.pth are not there"):
+        run(*tables, progress=False, weights=str(tmp_path / "nowhere.pth"))
+    with pytest.raises(ValueError, match="no method 'PCB'"):
+        why_not("PCB")
 
 
 def test_all_methods_take_the_same_arguments():
