@@ -101,9 +101,9 @@ def test_impossible_market1501_sizes_are_named(market, message):
 
 
 def test_impossible_cuhk03_sizes_are_named():
-    with pytest.raises(ValueError, match="labeled_train_images .* is 99999"):
+    with pytest.raises(ValueError, match="labeled_train_images must .* is 99999"):
         Sizes(cuhk03=CUHK03Sizes(labeled_train_images=99_999)).checked()
-    with pytest.raises(ValueError, match="pair_people must be five numbers"):
+    with pytest.raises(ValueError, match="pair_people, how many pairs must lie between 5 and 5, but it is 1"):
         Sizes(cuhk03=CUHK03Sizes(pair_people=(1467,))).checked()
 
 

@@ -37,17 +37,18 @@ class Camera:
 def camera(world: tuple[int, ...], number: int, path_heading: float | None = None) -> Camera:
     """Camera `number` of the world (seed, data set number): a pure function of its arguments."""
     rng = np.random.default_rng((*world, 3, number))
-    warmth, tint = rng.uniform(-0.2, 0.2), rng.normal(0, 0.05)
-    gain = np.exp(np.array([warmth, tint, -warmth]) + rng.normal(0, 0.03, 3)) * rng.uniform(0.8, 1.15)
+    places = np.random.default_rng((*world, 9)).permutation(len(SCENES))
+    warmth, tint = rng.uniform(-0.14, 0.14), rng.normal(0, 0.035)
+    gain = np.exp(np.array([warmth, tint, -warmth]) + rng.normal(0, 0.03, 3)) * rng.uniform(0.85, 1.12)
     heading = rng.uniform(-np.pi, np.pi) if path_heading is None else path_heading
     return Camera(
-        scene=list(SCENES)[int(rng.integers(len(SCENES)))],
+        scene=list(SCENES)[places[number % len(SCENES)]],
         path_heading=float(heading),
         return_share=float(rng.uniform(0.25, 0.5)),
         pitch=float(rng.uniform(0.02, 0.28)),
         gain=gain.astype(np.float32),
         cast=(rng.uniform(0.0, 0.08) * rng.uniform(0.5, 1.0, 3)).astype(np.float32),
-        gamma=float(np.exp(rng.normal(0, 0.16))),
+        gamma=float(np.exp(rng.normal(0, 0.12))),
         saturation=float(rng.uniform(0.6, 1.1)),
         contrast=float(rng.uniform(0.8, 1.15)),
         sun=float(rng.uniform(-1.2, 1.2)),

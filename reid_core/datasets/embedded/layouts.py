@@ -53,7 +53,7 @@ def market_file(world: World, image: plan.MarketImage) -> bytes:
     if image.kind in ("distractor", "junk"):
         box = fragment_box(rng, frame.box)
     else:
-        box = detector_box(rng, frame.box, 0.5, 0.5 if image.kind == "query" else 1.0)
+        box = detector_box(rng, frame.box, 0.5, 0.5 if image.kind == "query" else 0.8)
     picture = cut(expose(world, image.camera_id, image.picture, frame), box, (64, 128))
     return as_jpeg(picture, quality(world, image.camera_id))
 
@@ -66,7 +66,7 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
     drawn = compose(world, frame.who, frame.camera, frame.picture, size, tall)
     picture = expose(world, frame.camera, frame.picture, drawn)
     picture = Image.open(io.BytesIO(as_jpeg(picture, quality(world, frame.camera)))).convert("RGB")
-    boxes = {"labeled": tight(rng, drawn), "detected": detector_box(rng, drawn.box, 0.41, 1.25)}
+    boxes = {"labeled": tight(rng, drawn), "detected": detector_box(rng, drawn.box, 0.41, 0.8)}
     return {
         form: np.ascontiguousarray(np.asarray(cut(picture, box)).transpose(2, 1, 0))
         for form, box in boxes.items()

@@ -1,7 +1,7 @@
 """Who is in the pictures: a person's build, hair, garments, shoes and carried things.
 
-Colours are drawn from a short, skewed list, so many people share them; a third of the people come from
-circles who dress nearly alike (classmates in one uniform, friends of one taste) and differ in details only.
+Colours are drawn from a short, skewed list, so many people share them; two in five come from circles who
+dress nearly alike (classmates in one uniform, friends of one taste) and differ in details only.
 What tells a person from all others is the whole: cut, pattern, layout and things carried.
 """
 
@@ -55,11 +55,20 @@ PATTERNS = {
     "sash": 0.6,
     "halves": 0.6,
 }
+LEG_PATTERNS = {"pinstripes": 3.0, "check": 2.0, "hoops": 0.7, "dots": 0.7, "halves": 0.5}
 HAIR_STYLES = {"short": 4.0, "cropped": 1.5, "bald": 0.6, "bob": 1.8, "long": 2.6, "tail": 1.6, "bun": 0.8}
 HEADWEAR = {"none": 8.0, "cap": 1.3, "hat": 0.4, "hood": 0.6}
 OPENINGS = {"closed": 5.0, "open": 2.5, "zip": 1.5}
 LOWER_KINDS = {"trousers": 6.0, "shorts": 2.6, "skirt": 1.6, "long skirt": 0.7}
-BAGS = {"none": 3.2, "backpack": 3.0, "sling": 2.2, "handbag": 1.4, "shopping": 1.0, "case": 0.5}
+BAGS = {
+    "none": 3.2,
+    "backpack": 3.0,
+    "sling": 2.2,
+    "handbag": 1.4,
+    "shopping": 1.0,
+    "case": 0.5,
+    "umbrella": 0.3,
+}
 SHOE_KINDS = {"shoe": 4.0, "trainer": 3.5, "boot": 1.2, "sandal": 0.8}
 
 
@@ -136,7 +145,7 @@ def contrasting(rng: np.random.Generator, colour: np.ndarray, column: int) -> np
     return 1 - colour
 
 
-def garment(rng: np.random.Generator, column: int, plain: float) -> Garment:
+def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[str, float]) -> Garment:
     colour = cloth_colour(rng, column)
     motif = np.column_stack(
         [
@@ -149,7 +158,7 @@ def garment(rng: np.random.Generator, column: int, plain: float) -> Garment:
     return Garment(
         colour=colour,
         second=contrasting(rng, colour, column),
-        pattern="plain" if rng.random() < plain else pick(rng, PATTERNS),
+        pattern="plain" if rng.random() < plain else pick(rng, patterns),
         pitch=float(rng.uniform(3.0, 8.0)),
         phase=float(rng.random()),
         motif=motif,
@@ -160,7 +169,7 @@ def garment(rng: np.random.Generator, column: int, plain: float) -> Garment:
 def draw_person(rng: np.random.Generator) -> Person:
     lower_kind = pick(rng, LOWER_KINDS)
     length = {"trousers": (0.9, 1.0), "shorts": (0.3, 0.55), "skirt": (0.25, 0.5), "long skirt": (0.6, 0.9)}
-    upper, lower = garment(rng, 1, 0.05), garment(rng, 2, 0.82)
+    upper, lower = garment(rng, 1, 0.05, PATTERNS), garment(rng, 2, 0.82, LEG_PATTERNS)
     coat = rng.random() < 0.18
     opening = pick(rng, OPENINGS)
     sleeve = float(rng.choice([0.08, 0.42, 0.6, 1.0], p=[0.1, 0.42, 0.08, 0.4]))
@@ -221,11 +230,11 @@ def person(world: tuple[int, ...], index: int, people: int) -> Person:
     """
     rng = np.random.default_rng((*world, 1, index))
     own = draw_person(rng)
-    if rng.random() > 0.35:
+    if rng.random() > 0.4:
         return own
     circle = int(rng.integers(max(1, people // 8)))
     shared = draw_person(np.random.default_rng((*world, 2, circle)))
     body = ("height", "build", "shoulders", "skin", "glasses", "stride", "swing", "lean")
-    groups = rng.choice(len(DETAILS), size=int(rng.integers(2, 4)), replace=False)
+    groups = rng.choice(len(DETAILS), size=int(rng.choice([1, 2, 3], p=[0.25, 0.4, 0.35])), replace=False)
     kept = [field for group in groups for field in DETAILS[group]]
     return replace(shared, **{field: getattr(own, field) for field in (*body, *kept)})

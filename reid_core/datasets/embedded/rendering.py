@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -22,10 +24,11 @@ from . import layouts, plan
 from .scene.shot import World
 from .sizes import Sizes, bytes_needed
 
-VERSION = 2
+VERSION = 3
 """Version of the renderer: rises whenever the same seed and sizes would give other bytes."""
 
 BATCH = 16
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def render(
@@ -57,18 +60,18 @@ def render(
         OSError: too little free space, found before anything is drawn.
         ValueError: sizes that no layout can hold, a negative seed or fewer than one worker.
     """
-    root = Path(root).absolute()
+    root = Path(root).resolve()
     sizes.checked()
     if seed < 0:
         raise ValueError(f"The seed of the embedded data must not be negative, but it is {seed}.")
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Rendering needs at least one worker, but workers is {workers}.")
     order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict()}
     if holds(root, order, replace):
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
     check_space(root, sizes)
+    root.parent.mkdir(parents=True, exist_ok=True)
     with temporary_sibling(root) as folder:
         counts, digest = render_into(folder, sizes, seed, workers, progress)
         record = order | {"counts": counts, "digest": digest}
@@ -108,7 +111,8 @@ def holds(root: Path, order: dict, replace: bool) -> bool:
 
 def check_space(root: Path, sizes: Sizes) -> None:
     """Raise OSError if the disk below root has too little room for the rendering."""
-    needed, free = bytes_needed(sizes), shutil.disk_usage(root.parent).free
+    existing = next(folder for folder in root.parents if folder.exists())
+    needed, free = bytes_needed(sizes), shutil.disk_usage(existing).free
     if free < needed:
         raise OSError(
             f"Rendering the embedded data at {root} needs about {needed / 1e6:,.0f} MB, but only "
@@ -197,6 +201,18 @@ def drawn(jobs: list, workers: int) -> Iterator[Iterator[list]]:
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # forking beside the threads of a notebook's kernel
-        pool = context.Pool(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+        pool = context.Pool(workers, initializer=become_worker)
     with pool:  # leaving it terminates the workers
         yield pool.imap(layouts.draw, jobs)
+
+
+def become_worker() -> None:
+    """Leave Ctrl-C to the parent, and on Linux end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

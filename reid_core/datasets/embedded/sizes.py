@@ -169,75 +169,30 @@ class Sizes:
     def checked(self) -> Sizes:
         """Return self; raise ValueError, naming the count, if no data set of these sizes can exist."""
         m, c = self.market1501, self.cuhk03
-        rules = [
-            (m.train_people >= 2, "market1501.train_people", m.train_people, "be at least 2"),
-            (m.test_people >= 2, "market1501.test_people", m.test_people, "be at least 2"),
-            (
-                m.train_people + m.test_people <= 9999,
-                "market1501 people",
-                m.train_people + m.test_people,
-                "fit into four digits",
-            ),
-            (
-                m.train_images >= 2 * m.train_people,
-                "market1501.train_images",
-                m.train_images,
-                "be at least two a training person",
-            ),
-            (
-                2 * m.test_people <= m.query_images <= 6 * m.test_people,
-                "market1501.query_images",
-                m.query_images,
-                "be two to six a test person, one a camera",
-            ),
-            (
-                m.good_images >= m.query_images,
-                "market1501.good_images",
-                m.good_images,
-                "be at least the number of queries, so that each has a match in another camera",
-            ),
-            (
-                min(m.distractor_images, m.junk_images) >= 0,
-                "market1501 distractors and junk",
-                min(m.distractor_images, m.junk_images),
-                "not be negative",
-            ),
-            (
-                len(c.pair_people) == 5 and min(c.pair_people) >= 1,
-                "cuhk03.pair_people",
-                c.pair_people,
-                "be five numbers, one person or more each",
-            ),
-            (c.people >= 8, "cuhk03 people", c.people, "be at least 8"),
-            (
-                2 <= self.cuhk01.people <= 9999,
-                "cuhk01.people",
-                self.cuhk01.people,
-                "lie between 2 and 9999",
-            ),
-        ]
-        for boxes in ("labeled", "detected"):
-            train, gallery = getattr(c, f"{boxes}_train_images"), getattr(c, f"{boxes}_gallery_images")
-            others = c.people - c.test_people
+        others = c.people - c.test_people
+        limits = {  # field: (least, value, most)
+            "market1501.train_people": (2, m.train_people, 5_000),
+            "market1501.test_people": (2, m.test_people, 4_999),
+            "market1501.train_images": (2 * m.train_people, m.train_images, 100 * m.train_people),
+            "market1501.query_images": (2 * m.test_people, m.query_images, 6 * m.test_people),
+            "market1501.good_images": (m.query_images, m.good_images, 40 * m.query_images),
+            "market1501.distractor_images": (0, m.distractor_images, 500_000),
+            "market1501.junk_images": (0, m.junk_images, 500_000),
+            "cuhk03.pair_people, their sum": (8, c.people, 9_999),
+            "cuhk03.pair_people, the smallest": (1, min(c.pair_people, default=0), 9_999),
+            "cuhk03.pair_people, how many pairs": (5, len(c.pair_people), 5),
+            "cuhk01.people": (2, self.cuhk01.people, 9_999),
+        }
+        for form in ("labeled", "detected"):
+            train, gallery = (getattr(c, f"{form}_{part}_images") for part in ("train", "gallery"))
             most = 10 * others - 4 * (scarce_people(c.people) + 1)
-            rules += [
-                (
-                    4 * others <= train <= most,
-                    f"cuhk03.{boxes}_train_images",
-                    train,
-                    f"lie between {4 * others} and {most} for {others} training people",
-                ),
-                (
-                    2 * c.test_people <= gallery <= 8 * c.test_people,
-                    f"cuhk03.{boxes}_gallery_images",
-                    gallery,
-                    f"lie between {2 * c.test_people} and {8 * c.test_people} "
-                    f"for {c.test_people} test people",
-                ),
-            ]
-        for holds, name, value, must in rules:
-            if not holds:
-                raise ValueError(f"The embedded data's {name} must {must}, but it is {value}.")
+            limits[f"cuhk03.{form}_train_images"] = (4 * others, train, most)
+            limits[f"cuhk03.{form}_gallery_images"] = (2 * c.test_people, gallery, 8 * c.test_people)
+        for name, (least, value, most) in limits.items():
+            if not least <= value <= most:
+                raise ValueError(
+                    f"The embedded data's {name} must lie between {least} and {most}, but it is {value}."
+                )
         return self
 
 
@@ -272,4 +227,4 @@ def cuhk03_share(people: int) -> CUHK03Sizes:
 def bytes_needed(sizes: Sizes) -> int:
     """Upper estimate of the rendered files' bytes, from the mean file size of each layout."""
     boxes = sizes.cuhk03.images("labeled") + sizes.cuhk03.images("detected")
-    return 4_000_000 + 8_192 * sizes.market1501.images + 40_000 * boxes + 32_768 * sizes.cuhk01.images
+    return 2_000_000 + 4_600 * sizes.market1501.images + 26_000 * boxes + 18_000 * sizes.cuhk01.images

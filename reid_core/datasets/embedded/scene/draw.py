@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DARK = np.float32([0.05, 0.05, 0.055])
+
 
 @dataclass(frozen=True)
 class Patch:

@@ -12,8 +12,9 @@ from PIL import Image, ImageFilter
 from ..cameras import Camera, camera
 from ..people import Person, person
 from . import backdrop as scenery
-from .body import Figure, Light, Pose
+from .body import draw_person
 from .draw import patch_of
+from .figure import Figure, Light, Pose
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the frame
 
@@ -73,7 +74,7 @@ def compose(
     box = (canvas_foot[0] - 0.2 * tall, canvas_foot[1] - tall, canvas_foot[0] + 0.2 * tall, canvas_foot[1])
     if who is not None:
         figure = Figure(_person(world, who), walk(world, who, number, place, rng, canvas_foot, tall), light)
-        figure.draw(canvas)
+        draw_person(canvas, figure)
         box = figure.extent()
     if rng.random() < 0.05:
         passer_by(world, rng, canvas, canvas_foot, tall, light, behind=False)
@@ -107,7 +108,7 @@ def passer_by(world: World, rng, canvas, foot, tall, light, behind: bool) -> Non
     scale = tall * (rng.uniform(0.6, 0.95) if behind else rng.uniform(1.0, 1.2))
     drop = (-0.1 if behind else 0.08) * tall
     pose = Pose((foot[0] + side, foot[1] + drop), scale, rng.uniform(-3, 3), rng.uniform(0, 6), 0.1, 0.6, 0.0)
-    Figure(_person(world, other), pose, light).draw(canvas)
+    draw_person(canvas, Figure(_person(world, other), pose, light))
 
 
 def cast_shadow(rng, canvas) -> None:
