@@ -16,7 +16,7 @@ OVERRIDES = config.get("overrides", [])
 SETTINGS = profiles.load(PROFILE, OVERRIDES)
 RESULTS = SETTINGS["results_root"]
 OFFICIAL = SETTINGS["render_sizes"] == "none"
-EXECUTED = (f"results/private/{SETTINGS['profile']}" if OFFICIAL else RESULTS) + "/notebooks"
+EXECUTED = experiment.executed_notebooks(SETTINGS)
 NOT_RUN = experiment.not_run(SETTINGS["data_root"], SETTINGS["combined_boxes"]) if OFFICIAL else {}
 TRAININGS = [training for training in experiment.trainings() if training[1] not in NOT_RUN]
 RUNS = [experiment.run_name(*training, seed) for training in TRAININGS for seed in SETTINGS["seeds"]]

@@ -19,6 +19,9 @@ WORDS = {"embedded": ("holds", "does not hold"), "official": ("reproduced", "not
 UNDECIDED = "undecided (within the seeds' spread)"
 NOT_MEASURED = "not measured"
 
+SCORES = {"rank1": "rank-1", "mAP": "mAP"}
+NAMES = {"baseline": "baseline", "hcn": "HCN", "combined": "combined HCN"}
+
 SLIGHTLY = 3.0  # points: "slightly lower" allows at most this much
 SERVES = 3.0  # points of mAP: a model "serves" a set if it is at most this far below the set's own model
 SOONER = 0.05  # share of iterations saved that counts as "sooner"

@@ -95,7 +95,7 @@ def _notebook(chosen) -> None:
     notebook = notebooks.find(chosen.name)
     settings = profiles.load(chosen.profile, chosen.overrides)
     parameters = profiles.select(settings, notebook)
-    default = experiment.resolve(settings["results_root"]) / "notebooks" / notebook.name
+    default = experiment.executed_notebooks(settings) / notebook.name
     named = [override.partition("=")[0] for override in chosen.overrides]
     given = ", ".join(f"{key} {parameters[key]}" for key in ("model", "train_set", "seed") if key in named)
     with reproduce.step(f"{notebook.stem}{f' ({given})' if given else ''}"):

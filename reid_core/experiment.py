@@ -44,6 +44,12 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
     return results if facts["data_source"] == "embedded" else results.parent / "private" / results.name
 
 
+def executed_notebooks(settings: Mapping[str, object]) -> Path:
+    """Folder of a profile's executed notebooks; they show people, so official ones are private."""
+    source = "official" if settings["render_sizes"] == "none" else "embedded"
+    return shows_people(resolve(settings["results_root"]), {"data_source": source}) / "notebooks"
+
+
 def load_set(data_root: str | os.PathLike, name: str) -> pd.DataFrame:
     """Image table of market1501, cuhk01, cuhk03_labeled or cuhk03_detected under `data_root`."""
     base, _, boxes = name.partition("_")

@@ -142,7 +142,7 @@ def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
 def _picture(axis, path: str, colour: str, title: str) -> None:
     with Image.open(path) as image:
         axis.imshow(image.convert("RGB").resize((64, 128), Image.Resampling.BILINEAR))
-    axis.set_title(title, fontsize=7, color=colour, pad=2)
+    axis.set_title(title, fontsize=7, color=colour, pad=4)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():

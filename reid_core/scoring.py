@@ -16,6 +16,7 @@ from reid_core.datasets.table import CAMERA, GALLERY, JUNK, PERSON, QUERY, SUBSE
 from reid_core.training import run_folder
 
 UNTRAINED = "untrained"
+COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP", "run", "note")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def score_runs(
             "seconds_train": seconds,
         }
         parts.append(score(found, matching).assign(**about))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
 def score_literature(
@@ -181,7 +182,7 @@ def score_literature(
             line = {"method": method, "model": "literature", "set": name, "seed": seed, "note": result.note}
             line |= {"seconds_train": result.seconds_train, "seconds_match": result.seconds_match}
             lines.append(line | evaluate(matched, matching.ap))
-    return pd.DataFrame(lines, columns=None if lines else ["method", "run"])
+    return pd.DataFrame(lines, columns=None if lines else COLUMNS)
 
 
 def score_across(
