@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import numpy as np
@@ -95,7 +96,31 @@ def squared_euclidean(query, gallery):
     query_norms, gallery_norms = squared_norms(query), squared_norms(gallery)
     check_finite(query_norms, "query")
     check_finite(gallery_norms, "gallery")
-    return expand(query @ gallery.T, query_norms, gallery_norms, floor=0.0)
+    return expand(inner_products(query, gallery), query_norms, gallery_norms, floor=0.0)
+
+
+def inner_products(rows, columns):
+    """rows @ columns.T in true float32, whatever precision torch has been told to use for matrix products.
+
+    Tensors on the CPU go through NumPy, whose products are up to twice as fast there.
+    """
+    if not is_tensor(rows):
+        return rows @ columns.T
+    if rows.device.type == "cpu":
+        return sys.modules["torch"].from_numpy(rows.detach().numpy() @ columns.detach().numpy().T)
+    with matmul_precision("ieee"):
+        return rows @ columns.T
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str):
+    """Set the arithmetic of CUDA's float32 matrix products, "ieee" or "tf32", for a while."""
+    matmul = sys.modules["torch"].backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, precision
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def expand(product, row_norms, column_norms, *, floor: float):

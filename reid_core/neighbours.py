@@ -18,7 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from reid_core.distance import ROWS_AT_ONCE, expand, is_tensor, squared_norms
+from reid_core.distance import (
+    ROWS_AT_ONCE,
+    expand,
+    inner_products,
+    is_tensor,
+    matmul_precision,
+    squared_norms,
+)
 
 TILE_ROWS, TILE_COLUMNS = 1024, 32768
 HASHED_ROWS, PAIRS_AT_ONCE = 512, 1024
@@ -43,7 +50,7 @@ class Points:
 
     def distance(self, rows, columns):
         """Squared distances of `rows` to `columns` (slices or index arrays): 2-D float32."""
-        product = self.left[rows] @ self.right[columns].T
+        product = inner_products(self.left[rows], self.right[columns])
         return expand(product, self.norms[rows], self.norms[columns], floor=self.floor)
 
     def pair_distance(self, row, column):
@@ -92,14 +99,16 @@ class Neighbours:
     farthest: object
 
 
-def nearest(cloud: Points, k: int, *, corner=None, progress: bool = True) -> Neighbours:
+def nearest(cloud: Points, k: int, *, corner=None, approximate=None, progress: bool = True) -> Neighbours:
     """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first).
 
     `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the first q points to all others on
-    the way, for whoever needs them too.
+    the way, for whoever needs them too. `approximate`, "tf32" (CUDA) or "bf16", multiplies tensors at that precision:
+    faster, and the neighbours are then approximate.
     """
-    search = _nearest_torch if is_tensor(cloud.norms) else _nearest_numpy
-    return search(cloud, min(k, len(cloud)), corner, progress)
+    if is_tensor(cloud.norms):
+        return _nearest_torch(cloud, min(k, len(cloud)), corner, approximate, progress)
+    return _nearest_numpy(cloud, min(k, len(cloud)), corner, progress)
 
 
 def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
@@ -186,16 +195,21 @@ def _unpack(keys) -> tuple[np.ndarray, np.ndarray]:
     return bits.view(np.float32), keys.astype(np.uint32).view(np.int32)
 
 
-def _nearest_torch(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
+def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -> Neighbours:
     torch = sys.modules["torch"]
     n, n_corner, device = len(cloud), 0 if corner is None else len(corner), cloud.norms.device
     index = torch.empty((n, k), dtype=torch.int32, device=device)
     distance = torch.empty((n, k), device=device)
     farthest = torch.empty(n, device=device)
+    left, right = cloud.left, cloud.right
+    if approximate == "bf16":
+        left, right = left.bfloat16(), right.bfloat16()
     height = max(1, (1 << 28) // n)
     for start in tqdm(range(0, n, height), desc="neighbours", delay=2, disable=not progress):
         rows = slice(start, min(start + height, n))
-        block = cloud.distance(rows, slice(None))
+        with matmul_precision("tf32" if approximate == "tf32" else "ieee"):
+            product = (left[rows] @ right.T).float()
+        block = expand(product, cloud.norms[rows], cloud.norms, floor=cloud.floor)
         block.diagonal(start).zero_()
         if start < n_corner:
             corner[rows] = block[: n_corner - start, n_corner:]
@@ -214,14 +228,15 @@ def representatives(features) -> tuple[np.ndarray, np.ndarray]:
     n, d = features.shape
     weights = np.random.default_rng(0).integers(1, 1 << 62, d) | 1
     sums = np.empty(n, np.int64)
-    for start in range(0, n, HASHED_ROWS):
-        block = features[start : start + HASHED_ROWS] + 0.0
+    height = 16 * HASHED_ROWS if is_tensor(features) else HASHED_ROWS
+    for start in range(0, n, height):
+        block = features[start : start + height] + 0.0
         if is_tensor(block):
             bits = block.view(sys.modules["torch"].int32).long()
             digest = (bits * bits.new_tensor(weights)).sum(1).cpu().numpy()
         else:
             digest = block.view(np.int32).astype(np.int64) @ weights
-        sums[start : start + HASHED_ROWS] = digest
+        sums[start : start + height] = digest
     first = np.arange(n)
     order = np.argsort(sums, kind="stable")
     _, start, count = np.unique(sums[order], return_index=True, return_counts=True)

@@ -7,6 +7,9 @@ everything after is sparse.
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -14,9 +17,15 @@ from tqdm import tqdm
 from reid_core import reciprocal
 from reid_core.distance import check_features, check_finite, is_tensor, squared_norms
 from reid_core.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
+from reid_core.reranking_cost import estimate, free_memory
+from reid_core.xqda import XQDA
 
-HALVES = ("official", "ports")
-JACCARDS = ("weighted", "set")
+ANNOUNCED_FLOPS = 10**13
+CHOICES = {
+    "half": ("official", "ports"),
+    "jaccard": ("weighted", "set"),
+    "approximate": (None, "tf32", "bf16"),
+}
 
 
 def k_reciprocal(
@@ -30,6 +39,7 @@ def k_reciprocal(
     device=None,
     half="official",
     jaccard="weighted",
+    approximate=None,
     progress=True,
     out=None,
 ):
@@ -41,85 +51,166 @@ def k_reciprocal(
     neighbourhood, that lie in it by more than two thirds.
 
     Args:
-        query: (Q, d) float32, NumPy array or torch tensor.
+        query: (Q, d) float32, NumPy array (a memory map too) or torch tensor.
         gallery: (G, d) float32, of the same kind. Junk images stay in while re-ranking, as in the released toolchain.
         k1, k2: neighbours of the reciprocal sets and of the local query expansion, 1 <= k2 <= k1.
         lambda_value: weight of the original distance, in [0, 1].
-        metric: a fitted XQDA, whose distance takes the place of the Euclidean one, or None.
+        metric: a fitted XQDA, whose distance (squared already) takes the place of the Euclidean one, or None.
         device: torch device to compute on; None keeps tensors where they are and arrays on the CPU.
         half: entries of the half neighbourhood: "official" rounds (k1 + 1) / 2 half up (released MATLAB code), "ports"
             k1 / 2 half to even, plus one (Python ports). They differ for k1 = 3 mod 4.
         jaccard: "weighted" compares Gaussian-weighted vectors after averaging the first k2 (every released
             implementation, and the printed numbers); "set" is the plain Jaccard distance of Eq. (5), without k2.
-        progress: show progress and time left on stderr.
-        out: (Q, G) float32 array to write to row block by row block, such as a memory map; made if None.
+        approximate: None searches neighbours in float32. "tf32" (CUDA) and "bf16" multiply at that precision: faster
+            on some devices, but then neighbours, and with them the result, are approximate.
+        progress: show the expected time and memory where they are large, then progress and time left, on stderr.
+        out: (Q, G) float32 array or tensor to write to row block by row block, such as a memory map; made if None.
 
     Returns:
         (Q, G) float32, `out` where given; else a NumPy array for arrays, a tensor on the computing device for tensors.
 
     Raises:
-        ValueError: features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half or jaccard
-            out of range; a metric that does not fit; `out` of another shape or dtype.
+        ValueError: features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half, jaccard or
+            approximate out of range; a metric that does not fit; `out` of another shape or dtype.
+        MemoryError: the work would not fit into the device's free memory; nothing has been computed then.
 
     Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
-    neighbourhood.
+    neighbourhood. Equal input gives equal bits on one device.
     """
-    _check(query, gallery, k1, k2, lambda_value, metric, half, jaccard)
-    device = _device(query, device)
-    shape = (len(query), len(gallery))
+    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate, progress)
+    settings.check(query, gallery)
+    shape, device = (len(query), len(gallery)), settings.device_for(query)
+    if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
+        raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
+    settings.announce(query, gallery, holds_result=out is None)
     if out is None:
         out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
-    elif tuple(out.shape) != shape or not str(out.dtype).endswith("float32"):
-        raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
     target = out if is_tensor(out) else torch.from_numpy(out)
     corner = target if target.device == device and not isinstance(out, np.memmap) else None
-    for rows, block in _blocks(
-        query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress, corner
-    ):
+    for rows, block in _blocks(query, gallery, settings, corner):
         if block.data_ptr() != target[rows].data_ptr():
             target[rows].copy_(block)
     return out
 
 
-def k_reciprocal_blocks(
-    query,
-    gallery,
-    *,
-    k1=20,
-    k2=6,
-    lambda_value=0.3,
-    metric=None,
-    device=None,
-    half="official",
-    jaccard="weighted",
-    progress=True,
-):
-    """`k_reciprocal` as a stream of (row slice, (b, G) tensor) in query order, for results too large to hold."""
-    _check(query, gallery, k1, k2, lambda_value, metric, half, jaccard)
-    device = _device(query, device)
-    return _blocks(query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress)
+def k_reciprocal_blocks(query, gallery, **settings):
+    """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
+
+    Takes k_reciprocal's settings, without `out`. To score without ever storing the result:
+
+        evaluator = evaluation.Evaluator(query_table, gallery_table)
+        for _, block in k_reciprocal_blocks(query, gallery):
+            evaluator.update(block)
+        result = evaluator.result()
+    """
+    settings = Settings(**settings)
+    settings.check(query, gallery)
+    settings.announce(query, gallery, holds_result=False)
+    return _blocks(query, gallery, settings)
 
 
-def _blocks(query, gallery, k1, k2, lambda_value, metric, device, half, jaccard, progress, corner=None):
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `k_reciprocal`, checked."""
+
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+    metric: XQDA | None = None
+    device: object = None
+    half: str = "official"
+    jaccard: str = "weighted"
+    approximate: str | None = None
+    progress: bool = True
+
+    def __post_init__(self):
+        for name in ("k1", "k2"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
+        if self.k2 > self.k1:
+            raise ValueError(
+                f"k2={self.k2} exceeds k1={self.k1}; the query expansion averages among the k1 nearest, so lower k2."
+            )
+        if not 0 <= self.lambda_value <= 1:
+            raise ValueError(
+                f"lambda_value={self.lambda_value!r} must lie in [0, 1]; it weighs the original distance."
+            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(map(repr, choices))}."
+                )
+
+    def check(self, query, gallery) -> None:
+        check_features(query, gallery)
+        for name, features in (("query", query), ("gallery", gallery)):
+            check_finite(squared_norms(features), name)
+        if self.metric is not None and len(self.metric.components_) != query.shape[1]:
+            raise ValueError(
+                f"The metric was fitted on {len(self.metric.components_)} dimensions but the features have "
+                f"{query.shape[1]}."
+            )
+        if self.approximate == "tf32" and self.device_for(query).type != "cuda":
+            raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
+
+    def device_for(self, query) -> torch.device:
+        return torch.device(self.device or (query.device if is_tensor(query) else "cpu"))
+
+    def announce(self, query, gallery, *, holds_result: bool) -> None:
+        """Say what a long run will take; refuse one that does not fit into memory."""
+        device = self.device_for(query)
+        projected = None if self.metric is None else self.metric.components_.shape[1]
+        cost = estimate(
+            len(query),
+            len(gallery),
+            query.shape[1],
+            k1=self.k1,
+            projected=projected,
+            device=device,
+            holds_result=holds_result,
+        )
+        free = free_memory(device)
+        size = f"Re-ranking {len(query):,} queries against {len(gallery):,} gallery images"
+        if cost.memory > free:
+            remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if holds_result else ""
+            raise MemoryError(
+                f"{size} needs about {cost.memory / 2**30:.1f} GiB more memory, but only {free / 2**30:.1f} GiB are "
+                f"free; {remedy}use a machine with more memory or a smaller gallery."
+            )
+        if self.progress and cost.flops > ANNOUNCED_FLOPS:
+            minutes = cost.seconds() / 60
+            tqdm.write(f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.", file=sys.stderr)
+
+
+def _blocks(query, gallery, settings: Settings, corner=None):
     """Row blocks of the result, written into `corner`, the whole result, where there is one and it can be used."""
-    features = _joined(query, gallery, device)
+    device = settings.device_for(query)
+    features = _joined(query, gallery, device, as_array=device.type == "cpu" and not settings.approximate)
     n_query, n = len(query), len(features)
     unique, group = representatives(features)
     if len(unique) < n:
-        features, corner = features[unique], None
-    cloud = points(features, metric)
-    plain = corner.numpy() if corner is not None and device.type == "cpu" else corner
-    found = nearest(cloud, k1 + 1, corner=plain, progress=progress)
-    found = _to_device(
-        found if len(unique) == n else expand_duplicates(_to_host(found), group, k1 + 1), device
+        features = features[unique]
+    if len(unique) < n or settings.approximate:
+        corner = None
+    cloud = points(features, settings.metric)
+    found = nearest(
+        cloud,
+        settings.k1 + 1,
+        corner=corner if corner is None or is_tensor(features) else corner.numpy(),
+        approximate=settings.approximate,
+        progress=settings.progress,
     )
+    if len(unique) < n:
+        found = expand_duplicates(_as(found, np.asarray), group, settings.k1 + 1)
+    found = _as(found, lambda part: torch.as_tensor(part, device=device))
     found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
 
-    sets = reciprocal.expanded_sets(found.index, half_neighbourhood(k1, half))
-    if jaccard == "weighted":
+    sets = reciprocal.expanded_sets(found.index, half_neighbourhood(settings.k1, settings.half))
+    if settings.jaccard == "weighted":
         sets = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
-        sets = reciprocal.average(sets, found.index[:, :k2]) if k2 > 1 else sets
-    yield from _final(sets, cloud, group, found.farthest, n_query, lambda_value, jaccard, progress, corner)
+        sets = reciprocal.average(sets, found.index[:, : settings.k2]) if settings.k2 > 1 else sets
+    yield from _final(sets, cloud, group, found.farthest, n_query, settings, corner)
 
 
 def half_neighbourhood(k1: int, half: str) -> int:
@@ -133,8 +224,9 @@ def half_neighbourhood(k1: int, half: str) -> int:
     return (k1 + 2) // 2 if half == "official" else round(k1 / 2) + 1
 
 
-def _final(sets, cloud, group, farthest, n_query, lambda_value, jaccard, progress, corner):
+def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     """Row blocks of (1 - lambda) Jaccard + lambda d: 1 - lambda + lambda d everywhere, less where sets share."""
+    lambda_value = settings.lambda_value
     n, n_gallery = len(sets), len(sets) - n_query
     queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
     size = sets.sizes()
@@ -142,7 +234,7 @@ def _final(sets, cloud, group, farthest, n_query, lambda_value, jaccard, progres
     height, sub_height = ((1 << bits) // n_gallery + 1 for bits in ((25, 20) if on_cpu else (28, 26)))
     scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
     columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
-    bar = tqdm(total=n_query, desc="re-ranking", unit="query", delay=2, disable=not progress)
+    bar = tqdm(total=n_query, desc="re-ranking", unit="query", delay=2, disable=not settings.progress)
     for start in range(0, n_query, height):
         rows = slice(start, min(start + height, n_query))
         if corner is None:
@@ -157,7 +249,7 @@ def _final(sets, cloud, group, farthest, n_query, lambda_value, jaccard, progres
             cell, mass = reciprocal.add_shared_mass(
                 scratch[: part.numel()], queries.rows(start + first, start + last), inverted
             )
-            if jaccard == "set":
+            if settings.jaccard == "set":
                 union = size[start + first + cell // n_gallery] + size[n_query + cell % n_gallery] - mass
             else:
                 union = 2 - mass
@@ -175,47 +267,22 @@ def _pair_distance(cloud, group, row, column):
     return torch.from_numpy(cloud.pair_distance(group[row.numpy()], group[column.numpy()]))
 
 
-def _joined(query, gallery, device):
-    """Queries and gallery as one (N, d) array: NumPy on the CPU, a tensor elsewhere."""
-    if device.type == "cpu":
-        query, gallery = ((f.detach().cpu().numpy() if is_tensor(f) else f) for f in (query, gallery))
-        return np.concatenate([query, gallery])
-    query, gallery = ((f if is_tensor(f) else torch.from_numpy(np.asarray(f))) for f in (query, gallery))
-    return torch.cat([query.detach().to(device), gallery.detach().to(device)])
+def _joined(query, gallery, device, as_array: bool):
+    """Queries and gallery as one (N, d) array or tensor on the device."""
+    if as_array:
+        return np.concatenate([f.detach().cpu().numpy() if is_tensor(f) else f for f in (query, gallery)])
+    return torch.cat(
+        [
+            torch.as_tensor(np.asarray(f) if not is_tensor(f) else f.detach(), device=device)
+            for f in (query, gallery)
+        ]
+    )
 
 
-def _to_host(found: Neighbours) -> Neighbours:
-    return Neighbours(*(part.cpu().numpy() if is_tensor(part) else part for part in vars(found).values()))
-
-
-def _to_device(found: Neighbours, device) -> Neighbours:
-    parts = (part if is_tensor(part) else torch.from_numpy(part) for part in vars(found).values())
-    return Neighbours(*(part.to(device) for part in parts))
-
-
-def _device(query, device) -> torch.device:
-    return torch.device(device or (query.device if is_tensor(query) else "cpu"))
-
-
-def _check(query, gallery, k1, k2, lambda_value, metric, half, jaccard) -> None:
-    check_features(query, gallery)
-    for name, features in (("query", query), ("gallery", gallery)):
-        check_finite(squared_norms(features), name)
-    if metric is not None and len(metric.components_) != query.shape[1]:
-        raise ValueError(
-            f"The metric was fitted on {len(metric.components_)} dimensions but the features have {query.shape[1]}."
+def _as(found: Neighbours, convert) -> Neighbours:
+    return Neighbours(
+        *(
+            convert(part.cpu() if is_tensor(part) and convert is np.asarray else part)
+            for part in vars(found).values()
         )
-    for name, value in (("k1", k1), ("k2", k2)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
-    if k2 > k1:
-        raise ValueError(
-            f"k2={k2} exceeds k1={k1}; the query expansion averages among the k1 nearest, so lower k2."
-        )
-    if not 0 <= lambda_value <= 1:
-        raise ValueError(
-            f"lambda_value={lambda_value!r} must lie in [0, 1]; it weighs the original distance."
-        )
-    for name, value, choices in (("half", half, HALVES), ("jaccard", jaccard, JACCARDS)):
-        if value not in choices:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}.")
+    )
