@@ -12,7 +12,6 @@ import toy_pictures
 from reid_core import features, model, training
 from reid_core.datasets import table as tables
 from reid_core.training import images
-from reid_core.training.images import Batches
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,7 +70,7 @@ def test_features_are_the_normalised_pooled_r5_one_row_an_image(run, toy):
     with torch.inference_mode():
         for i in (0, 6, 7, 23):
             array = images.decoded(table.iloc[[i]], 64, 32, data_root=root, progress=False).pixels
-            batch = Batches(array, torch.device("cpu")).normalise(torch.from_numpy(array))
+            batch = images.normalise(torch.from_numpy(array))
             expected = network.stages(batch)["r5"].mean((2, 3))[0]
             np.testing.assert_allclose(found.values[i], expected / expected.norm(), atol=1e-5)
     assert found.values.shape == (24, 64) and found.values.dtype == np.float32

@@ -30,7 +30,7 @@ from torchvision import transforms
 
 from reid_core import datasets, model, provenance
 from reid_core.datasets import table as tables
-from reid_core.training import Recipe, images
+from reid_core.training import Recipe, batches, images
 from reid_core.training.step import GraphStep, Step, losses, make_optimizer
 
 
@@ -76,11 +76,11 @@ def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device:
     )
     network.to(device, memory_format=torch.channels_last).train()
     pixels = images.decoded(table, recipe.height, recipe.width, data_root=root).pixels
-    batches, sampler = images.Batches(pixels, device), images.Sampler(len(table), recipe)
+    source, sampler = batches.Batches(pixels, device), batches.Sampler(len(table), recipe)
     labels = torch.from_numpy(table[tables.LABEL].to_numpy(copy=True))
     runner = torch.compile(network) if recipe.compile else network
     kind = GraphStep if recipe.cuda_graph else Step
-    step, counter = kind(runner, make_optimizer(network, recipe), recipe, batches, labels), itertools.count()
+    step, counter = kind(runner, make_optimizer(network, recipe), recipe, source, labels), itertools.count()
 
     def once() -> None:
         iteration = next(counter)

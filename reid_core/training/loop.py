@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,9 @@ from tqdm import tqdm
 
 from reid_core import datasets, model, provenance
 from reid_core.datasets import table as tables
-from reid_core.training import checkpoint, distributed, run_folder
-from reid_core.training.images import Batches, Decoded, Sampler, decoded, require_space
+from reid_core.training import checkpoint, distributed, interruption, run_folder
+from reid_core.training.batches import Batches, Sampler
+from reid_core.training.images import Decoded, decoded, require_space
 from reid_core.training.recipe import Recipe
 from reid_core.training.step import GraphStep, Step, make_optimizer
 
@@ -187,7 +187,7 @@ class _Run:
         """Train from the current iteration to the last, then write the run's files."""
         r = self.recipe
         with (
-            _signals() as received,
+            interruption.received_signals() as received,
             tqdm(
                 total=r.iterations,
                 initial=self.iteration,
@@ -329,28 +329,3 @@ class _Run:
         }
         run_folder.write_run(self.run_dir, self.facts)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM in a list instead of stopping at once; a second one stops at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number, frame):
-        received.append(number)
-        restore()
-
-    def restore():
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        restore()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.training.images import Batches, Draw
+from reid_core.training.batches import Batches, Draw
 from reid_core.training.recipe import Recipe
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -9,7 +9,8 @@ import torch
 
 from reid_core.datasets import table as tables
 from reid_core.training import images
-from reid_core.training.images import Batches, Sampler, decoded, plain_batch
+from reid_core.training.batches import Batches, Sampler, plain_batch
+from reid_core.training.images import decoded, normalise
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,7 @@ def test_streamed_images_equal_the_decoded_array(toy_table, toy_root):
     array = decoded(toy_table, 48, 32, data_root=toy_root, progress=False)
     paths = list(toy_table[tables.PATH])
     streamed = torch.cat(list(images.streamed(paths, 48, 32, 7, CPU)))
-    torch.testing.assert_close(streamed, Batches(array.pixels, CPU).normalise(torch.from_numpy(array.pixels)))
+    torch.testing.assert_close(streamed, normalise(torch.from_numpy(array.pixels)))
 
 
 def test_each_epoch_is_one_shuffled_pass_and_the_order_follows_the_seed(quick):
