@@ -44,6 +44,12 @@ def save(figure: Figure, stem: str | Path, **facts) -> list[Path]:
     return written
 
 
+def _unshown(figure: Figure) -> Figure:
+    """Take a figure from pyplot, which would show it once more at the end of a notebook's cell."""
+    plt.close(figure)
+    return figure
+
+
 def source_line(figure: Figure, data_source: str, profile: str, extra: str = "") -> None:
     """Print the data source under a figure, so that embedded results are never taken for the paper's."""
     what = "embedded (rendered) data" if data_source == "embedded" else "official data"
@@ -81,7 +87,7 @@ def loss_curves(
     axes[0, 0].set_ylabel("training loss of R5 (nats)")
     axes[0, -1].legend(loc="upper right")
     figure.tight_layout()
-    return figure
+    return _unshown(figure)
 
 
 def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[str, float]]]) -> Figure:
@@ -104,7 +110,7 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
         axis.text(len(relevant) + 0.15, y, text, va="center", fontsize=9)
     axis.set(xlim=(-0.8, max(len(item[1]) for item in lists) + 3.6), ylim=(-len(lists) + 0.45, 0.55))
     axis.axis("off")
-    return figure
+    return _unshown(figure)
 
 
 def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
@@ -136,7 +142,7 @@ def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
                 _picture(axis, shown["image_path"], colour, rank)
             line += 1
     figure.subplots_adjust(bottom=0.01, top=0.97)
-    return figure
+    return _unshown(figure)
 
 
 def _picture(axis, path: str, colour: str, title: str) -> None:
@@ -173,4 +179,4 @@ def people(
                     fontsize=8, transform=row[0].transAxes)  # fmt: skip
     figure.subplots_adjust(bottom=0.01, top=0.98)
     source_line(figure, facts["data_source"], facts["profile"])
-    return figure
+    return _unshown(figure)
