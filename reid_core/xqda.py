@@ -12,6 +12,7 @@ from reid_core.distance import check_features, check_finite, is_tensor, squared_
 
 SOLVERS = ("svd", "eigh")
 ROWS_AT_ONCE = 4096
+SQUARING_ERROR = 1e-9
 
 
 class XQDA:
@@ -99,10 +100,9 @@ class XQDA:
         del rows
         intra[np.diag_indices_from(intra)] += self.regularizer
         self.values_, basis = _leading(intra, extra, self.solver)
-        self.metric_ = _symmetric(
-            scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
-        )
-        self.components_ = basis if reflectors is None else _apply_q(reflectors, basis)
+        metric = scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
+        self.metric_ = (metric + metric.T) / 2
+        self.components_ = np.ascontiguousarray(basis if reflectors is None else _apply_q(reflectors, basis))
         return self
 
     def transform(self, X):
@@ -193,19 +193,17 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
 
     gallery_sums = _sums_by_person(rows[:n_gallery], in_gallery, n_people)
     probe_sums = _sums_by_person(rows[n_gallery:], in_probe, n_people)
-    cross = gallery_sums.T @ probe_sums
-    total = np.outer(gallery_sums.sum(0), probe_sums.sum(0))
-
     all_partners = np.repeat([float(n_probe), float(n_gallery)], [n_gallery, n_probe])
     own_partners = np.concatenate([probe_count[in_gallery], gallery_count[in_probe]])
+
     rows *= np.sqrt(all_partners)[:, None]
     extra = rows.T @ rows
+    extra -= np.outer(gallery_sums.sum(0), probe_sums.sum(0))
+    extra -= np.outer(probe_sums.sum(0), gallery_sums.sum(0))
     rows *= np.sqrt(own_partners / all_partners)[:, None]
     intra = rows.T @ rows
-    intra -= cross
-    intra -= cross.T
-    extra -= total
-    extra -= total.T
+    intra -= gallery_sums.T @ probe_sums
+    intra -= probe_sums.T @ gallery_sums
     extra -= intra
     intra /= n_intra
     extra /= n_extra
@@ -223,14 +221,34 @@ def _sums_by_person(rows, person, n_people: int) -> np.ndarray:
 
 def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
     """Values above 1 (at least the largest), descending, and the directions that go with them."""
+    triangle = scipy.linalg.cholesky(intra, lower=True, check_finite=False)
     if solver == "svd":
-        ratio = scipy.linalg.cho_solve(scipy.linalg.cho_factor(intra, check_finite=False), extra)
-        vectors, values, _ = scipy.linalg.svd(ratio, overwrite_a=True, check_finite=False)
-    else:
-        values, vectors = scipy.linalg.eigh(extra, intra, check_finite=False)
-        values, vectors = values[::-1], vectors[:, ::-1]
+        return _left_singular(scipy.linalg.cho_solve((triangle, True), extra, check_finite=False))
+    whitened = scipy.linalg.solve_triangular(triangle, extra, lower=True, check_finite=False)
+    whitened = scipy.linalg.solve_triangular(triangle, whitened.T, lower=True, check_finite=False)
+    whitened += whitened.T
+    whitened /= 2
+    values, vectors = _eigen_above_one(whitened)
+    return values, scipy.linalg.solve_triangular(triangle, vectors, lower=True, trans="T", check_finite=False)
+
+
+def _left_singular(matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Left singular vectors as eigenvectors of A A', where squaring leaves them nine digits; else by a full SVD."""
+    squared, vectors = _eigen_above_one(matrix @ matrix.T)
+    if squared[0] * np.finfo(float).eps < SQUARING_ERROR:
+        return np.sqrt(squared), vectors
+    vectors, values, _ = scipy.linalg.svd(matrix, check_finite=False)
     kept = max(1, int((values > 1).sum()))
-    return values[:kept].copy(), np.ascontiguousarray(vectors[:, :kept])
+    return values[:kept], vectors[:, :kept]
+
+
+def _eigen_above_one(matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues above 1 (at least the largest) of a symmetric matrix, descending, and their vectors."""
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_value=(1, np.inf), check_finite=False)
+    if len(values) == 0:
+        last = len(matrix) - 1
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(last, last), check_finite=False)
+    return values[::-1], vectors[:, ::-1]
 
 
 def _apply_q(reflectors, basis) -> np.ndarray:
@@ -244,11 +262,7 @@ def _apply_q(reflectors, basis) -> np.ndarray:
     )
     if info != 0:
         raise RuntimeError(f"LAPACK dormqr failed with info={info}.")
-    return np.ascontiguousarray(product)
-
-
-def _symmetric(matrix) -> np.ndarray:
-    return (matrix + matrix.T) / 2
+    return product
 
 
 def _to_numpy(X) -> np.ndarray:

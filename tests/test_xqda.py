@@ -63,9 +63,11 @@ def loop_distance(query, gallery, full_metric):
     return np.array([[(q - g) @ full_metric @ (q - g) for g in gallery] for q in query])
 
 
+@pytest.mark.parametrize("scale", [1, 300])  # at 300 singular values are too large for squaring: a full SVD
 @pytest.mark.parametrize("solver", ["svd", "eigh"])
-def test_equals_the_oracle_that_forms_every_pair(solver):
+def test_equals_the_oracle_that_forms_every_pair(solver, scale):
     features, person, camera = people()
+    features *= scale * np.linspace(0.01, 1, features.shape[1], dtype=np.float32) ** 3
     fitted = XQDA(solver=solver).fit(features, person, camera)
     full = loop_fit(features, person, camera, solver)
     query, gallery = features[:7], features[7:30]
