@@ -15,7 +15,7 @@ import chromium
 import nbformat
 import pytest
 
-from reid_core import experiment, notebooks, paper
+from reid_core import experiment, notebooks
 from reid_core.provenance import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,8 @@ def before():
 def folder(before, tmp_path_factory):
     """A copy of the notebooks whose results are a copy of the smoke run's, so that nothing in the checkout changes."""
     try:
-        experiment.find_runs(MADE, paper.SETS, [0])
+        for training in experiment.trainings():
+            experiment.describe_run(experiment.run_folder(MADE, *training, 0))
     except FileNotFoundError as error:
         pytest.skip(f"needs the finished smoke run (make reproduce): {error}")
     folder = tmp_path_factory.mktemp("lab")
@@ -86,10 +87,18 @@ def server(folder, tmp_path_factory):
     environment = os.environ | {name: str(own / name.lower()) for name in names}
     environment |= {"JUPYTER_TOKEN": secrets.token_hex(16), "JUPYTER_PREFER_ENV_PATH": "1"}
     environment.pop("MPLBACKEND", None)
+    asks = (
+        own
+        / "jupyterlab_settings_dir"
+        / "@jupyterlab"
+        / "apputils-extension"
+        / "notification.jupyterlab-settings"
+    )
+    asks.parent.mkdir(parents=True)
+    asks.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         "--ServerApp.port=0", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-        "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     ]  # fmt: skip
     with open(own / "log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
@@ -171,6 +180,9 @@ def _see_figures(page, name, outputs):
     cells = [
         number for number, cell in enumerate(outputs) if any("image/png" in o.get("data", {}) for o in cell)
     ]
+    for cell in outputs:
+        shown = [output["data"]["image/png"] for output in cell if "image/png" in output.get("data", {})]
+        assert len(shown) == len(set(shown)), "a figure is shown twice"
     source = notebooks.find(name).read_text()
     assert len(cells) >= source.count("plots.save("), f"{len(cells)} figures to be seen"
     for number in cells:
