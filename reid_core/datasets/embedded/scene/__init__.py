@@ -1,0 +1,1 @@
+"""How one picture is drawn: shapes, clothes, figures, places, and what the camera makes of them."""
