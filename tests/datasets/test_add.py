@@ -245,8 +245,14 @@ def test_a_data_folder_that_cannot_be_made_is_reported(small_data, tmp_path):
         put(small_data, tmp_path / "file" / "data")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_data_folder_is_reported(small_data, tmp_path):
+def test_a_read_only_data_folder_is_reported(small_data, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir(mode=0o500)
-    with pytest.raises(PermissionError, match="cannot be written.*--root"):
+    if os.geteuid() == 0:  # root writes everywhere
+
+        def refused(**given):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(add.tempfile, "mkdtemp", refused)
+    with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\).*--root"):
         put(small_data, tmp_path / "data")
+    assert content(tmp_path / "data") == []
