@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 RECIPE = {
     "recipe": "{backbone: resnet18, weights: random, batchnorm: live, height: 32, width: 32, batch_size: 8}",
-    "schedules": "{" + ", ".join(f"{name}: {{iterations: 2}}" for name in (*paper.SETS, paper.COMBINED)) + "}",
+    "schedules": "{"
+    + ", ".join(f"{name}: {{iterations: 2}}" for name in (*paper.SETS, paper.COMBINED))
+    + "}",
     "literature": "[Colour histogram]",
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,15 @@ def test_missing_data_names_the_folder_and_the_remedy(kit, tmp_path):
     assert (
         refused.returncode == 1 and str(tmp_path) in refused.stderr and "no data set found" in refused.stderr
     )
+
+
+def test_the_readmes_example_runs(kit, monkeypatch, capsys):
+    monkeypatch.setenv("REID_CORE_CACHE", kit.environment["REID_CORE_CACHE"])
+    text = (provenance.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for path, here in (("results/paper", kit.results), ('"data"', repr(str(kit.folder / "data")))):
+        assert path in code
+        code = code.replace(path, str(here))
+    exec(code, {})
+    rank1, mean_ap = (float(number) for number in capsys.readouterr().out.split())
+    assert 0 <= rank1 <= 1 and 0 <= mean_ap <= 1
