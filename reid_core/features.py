@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from reid_core import provenance
 from reid_core.datasets import table as tables
-from reid_core.training import images, run_folder
+from reid_core.training import distributed, images, run_folder
 from reid_core.training.checkpoint import write_tensors
 
 
@@ -94,7 +94,7 @@ def extract(
     }
     if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = distributed.choose(device)
     values = _values(network, table, meta, output, batch_size, device, progress)
     features = Features(values, table, meta | {"device": provenance.device_name()})
     if path is not None:

@@ -23,7 +23,7 @@ from reid_core.training.images import Decoded, decoded, require_space
 from reid_core.training.recipe import Recipe
 from reid_core.training.step import GraphStep, Step, make_optimizer
 
-_BLOCK = {"cpu": 1, "cuda": 50}  # iterations between looks at the losses; each look waits for the GPU
+_BLOCK = 50  # iterations between looks at the losses on a GPU, as each look waits for it; on a CPU: 1
 
 
 def train(
@@ -200,7 +200,8 @@ class _Run:
             while self.iteration < r.iterations:
                 start = self.iteration
                 next_checkpoint = (start // r.checkpoint_every + 1) * r.checkpoint_every
-                self.advance(min(start + _BLOCK[self.device.type], next_checkpoint, r.iterations))
+                block = 1 if self.device.type == "cpu" else _BLOCK
+                self.advance(min(start + block, next_checkpoint, r.iterations))
                 bar.update(self.iteration - start)
                 bar.set_postfix(loss_r5=f"{self.losses[self.iteration - 1, 0]:.3f}", refresh=False)
                 if stop := self.group.any(bool(received)):
@@ -226,6 +227,11 @@ class _Run:
             self.diverged(start + int(finite.argmin()))
         self.iteration = end
 
+    def require_finite_weights(self) -> None:
+        norms = torch._foreach_norm(list(self.network.parameters()))
+        if not torch.stack(norms).isfinite().all():
+            self.diverged(self.iteration - 1)
+
     def diverged(self, iteration: int) -> None:
         files = self.table[tables.PATH].iloc[self.sampler.draw(iteration).rows]
         kept = sorted(self.checkpoints.glob("*.json"))
@@ -234,7 +240,8 @@ class _Run:
             f"{name} {loss}" for name, loss in zip(self.heads, self.losses[iteration], strict=True)
         )
         raise FloatingPointError(
-            f"The loss is not finite at iteration {iteration + 1} ({losses}). Lower base_lr, or look at the batch. "
+            f"The loss or a weight is not finite at iteration {iteration + 1} ({losses}). Lower base_lr, or look at "
+            "the batch. "
             f"Last good checkpoint: {good}. Images of the batch: {', '.join(files)}."
         )
 
@@ -255,9 +262,7 @@ class _Run:
         """Write a checkpoint, unless the weights are no longer finite."""
         if not self.group.first:
             return
-        norms = torch._foreach_norm(list(self.network.parameters()))
-        if not torch.stack(norms).isfinite().all():
-            self.diverged(self.iteration - 1)
+        self.require_finite_weights()
         epoch, position = divmod(self.iteration * self.recipe.batch_size, len(self.table))
         facts = {
             "sampler": {"seed": self.recipe.seed, "epoch": epoch, "position": position},
@@ -310,6 +315,7 @@ class _Run:
 
     def write(self) -> None:
         """The finished run's files, run.json last; then the checkpoints go."""
+        self.require_finite_weights()
         checkpoint.write_tensors(self.run_dir / run_folder.WEIGHTS, self.network.state_dict())
         run_folder.write_losses(self.run_dir, self.losses, self.seconds, self.heads, self.recipe)
         labels = self.table[[tables.LABEL, tables.DATASET, tables.PERSON]].drop_duplicates()

@@ -40,11 +40,12 @@ class Recipe:
     lr_warmup           iterations of linear rise to `base_lr`; 0 = none, as published
     momentum, nesterov, weight_decay
                         of SGD; classifier biases take twice the learning rate and no decay, as published
-    precision           "fp32", or "bf16" or "fp16" autocast (fp16 with loss scaling)
+    precision           "fp32" (on GPUs with PyTorch's defaults: convolutions may use TF32), or "bf16" or "fp16"
+                        autocast (fp16 with loss scaling)
     seed                of initial weights, order of the images, augmentation and dropout
     deterministic       reproducible kernels, also on GPUs, at some cost in speed
     compile             torch.compile the network; pays on GPUs in long runs
-    cuda_graph          replay the iteration as one CUDA graph; single GPU, not with fp16
+    cuda_graph          replay the iteration as one CUDA graph: one GPU, not with fp16; elsewhere without effect
     checkpoint_every    iterations between checkpoints
 
     Raises TypeError for a value of a wrong type and ValueError for one out of range, naming the setting.

@@ -306,6 +306,28 @@ def test_weights_that_are_not_finite_are_never_saved(train, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
+def test_weights_that_end_up_infinite_are_no_finished_run(train, monkeypatch, tmp_path):
+    original = Step.__call__
+
+    def call(self, draw, i):
+        found = original(self, draw, i)
+        if i == 7:
+            with torch.no_grad():
+                self.network.backbone.bn1.weight.fill_(float("inf"))
+        return found
+
+    monkeypatch.setattr(Step, "__call__", call)
+    with pytest.raises(FloatingPointError, match="not finite at iteration 8"):
+        train()
+    assert not run_folder.finished(tmp_path / "run")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_named(toy_table, toy_root, quick, tmp_path):
+    with pytest.raises(ValueError, match="Device cuda was asked for, but PyTorch finds no GPU"):
+        training.train("hcn", toy_table, tmp_path, recipe=quick, data_root=toy_root, device="cuda")
+
+
 def test_bad_tables_and_names_are_refused(train, toy_table):
     with pytest.raises(ValueError, match="Unknown model 'resnet'; there are baseline, hcn"):
         train("resnet")
