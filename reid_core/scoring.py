@@ -159,11 +159,12 @@ def score_runs(
 
 
 def score_literature(
-    table: int, sets: Mapping[str, pd.DataFrame], methods: Iterable[str], matching: Matching, seed: int = 0
+    table: int, sets: Mapping[str, pd.DataFrame], methods: Iterable, matching: Matching, seed: int = 0
 ) -> pd.DataFrame:
     """Published methods and plain references (`reid_core.baselines.METHODS`) on the same images, one line each.
 
-    `methods` are names of rows; those that are not of this `table` are left out.
+    `methods` are names of rows, or {name: settings}, as `reid_core.baselines.chosen` reads them; those that are
+    not of this `table` are left out.
     """
     known = {row.method for row in paper.rows(table) if row.model is None}
     lines = []
@@ -172,12 +173,10 @@ def score_literature(
             subset: images[images[SUBSET] == subset].reset_index(drop=True)
             for subset in (TRAIN, QUERY, GALLERY)
         }
-        for method in methods:
+        for method, run in map(baselines.chosen, methods):
             if method not in known:
                 continue
-            result = baselines.METHODS[method](
-                parts[TRAIN], parts[QUERY], parts[GALLERY], matching=matching, seed=seed
-            )
+            result = run(parts[TRAIN], parts[QUERY], parts[GALLERY], matching=matching, seed=seed)
             matched = Matched(result.distance, parts[QUERY], parts[GALLERY], result.seconds_match)
             line = {"method": method, "model": "literature", "set": name, "seed": seed, "note": result.note}
             line |= {"seconds_train": result.seconds_train, "seconds_match": result.seconds_match}

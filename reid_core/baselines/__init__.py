@@ -6,11 +6,12 @@ usable without the tables: `colour_histogram`, `lomo`, `kissme`, `null_space` (D
 """
 
 from reid_core.baselines import colour_histogram, gated, kissme, lomo, null_space, scsp
-from reid_core.baselines.methods import METHODS, Outcome, why_not
+from reid_core.baselines.methods import METHODS, Outcome, chosen, why_not
 
 __all__ = [
     "METHODS",
     "Outcome",
+    "chosen",
     "colour_histogram",
     "gated",
     "kissme",

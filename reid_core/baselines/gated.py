@@ -182,16 +182,19 @@ class Gated:
         fitted(self, "network_")
         query, gallery = (self._look(images, progress) for images in (query_images, gallery_images))
         out = np.empty((len(query[0]), len(gallery[0])), np.float32)
+        pairs = (
+            512 if query[0].device.type == "cpu" else 8192
+        )  # at a time: fits a processor's cache, fills a GPU
         bar = tqdm(range(len(out)), desc="Gated matching", unit="query", leave=False, disable=not progress)
         with torch.inference_mode():
             for row in bar:
                 one = [part[row : row + 1] for part in query]
-                for start in range(0, out.shape[1], 512):
-                    many = [part[start : start + 512] for part in gallery]
+                for start in range(0, out.shape[1], pairs):
+                    many = [part[start : start + pairs] for part in gallery]
                     found = self.network_.compare(
                         [part.expand(len(many[0]), -1, -1, -1) for part in one], many
                     )
-                    out[row, start : start + 512] = found.cpu()
+                    out[row, start : start + pairs] = found.cpu()
         return out
 
     def _look(self, images: Images, progress: bool) -> tuple[Tensor, Tensor]:

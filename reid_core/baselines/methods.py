@@ -1,9 +1,11 @@
 """One row of Table 2 or 3 by one call: from image tables to a distance, timed."""
 
+import difflib
 import functools
+import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +260,7 @@ def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | No
     return f"The ImageNet weights {path} are not there; put torchvision's of {backbone} there, or leave the row out."
 
 
+_COMMON = 6  # arguments that every method takes: train, query, gallery, matching, seed, progress
 METHODS: dict[str, Callable[..., Outcome]] = {
     "Colour histogram": colour,
     "ImageNet ResNet-50": imagenet,
@@ -269,3 +272,26 @@ METHODS: dict[str, Callable[..., Outcome]] = {
     "DNS [20]": dns,
     "Gated [21]": gated,
 }
+
+
+def chosen(entry: str | Mapping[str, Mapping]) -> tuple[str, Callable[..., Outcome]]:
+    """A method as a profile names it: its row's name, or {name: settings}; the name and the function to call.
+
+    Raises ValueError for a method that does not exist or a setting that it does not have.
+
+    >>> name, run = chosen({"Gated [21]": {"passes": 10}})
+    >>> name, run.keywords
+    ('Gated [21]', {'passes': 10})
+    """
+    settings = {}
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        (entry, settings), *_ = entry.items()
+    if not isinstance(entry, str) or entry not in METHODS:
+        close = difflib.get_close_matches(str(entry), METHODS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METHODS)}."
+        raise ValueError(f"There is no method {entry!r}; {hint}")
+    run = METHODS[entry]
+    own = list(inspect.signature(run).parameters)[_COMMON:]
+    if unknown := [name for name in settings or {} if name not in own]:
+        raise ValueError(f"{entry} has no setting {unknown[0]!r}; it has {', '.join(own) or 'none'}.")
+    return entry, functools.partial(run, **settings or {})

@@ -101,8 +101,8 @@ def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
     gray = lomo.gray_level(pixels).astype(np.int32)
     lab = lab_unit(pixels)
     maps = {
-        "hsv": (_apart(lomo.hsv_bins(pixels, 16), 16), 16),
-        "lab": (_apart(_quantised(lab, 16), 16), 16),
+        "hsv": (_apart(lomo.hsv_bins(pixels, 16)), 16),
+        "lab": (_apart(_quantised(lab, 16)), 16),
         "hsv joint": (_jointly(lomo.hsv_bins(pixels, 8), 8), 8**3),
         "lab joint": (_jointly(_quantised(lab, 8), 8), 8**3),
         "siltp": ([lomo.siltp(gray, radius) for radius in (5, 3)], lomo.SILTP_CODES),
@@ -147,7 +147,7 @@ def _quantised(unit: np.ndarray, bins: int) -> np.ndarray:
     return np.clip(unit * bins, 0, bins - 1).astype(np.uint8)
 
 
-def _apart(channels: np.ndarray, bins: int) -> list[np.ndarray]:
+def _apart(channels: np.ndarray) -> list[np.ndarray]:
     return list(np.moveaxis(channels, -1, 0))
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reid_core import evaluation, paper
-from reid_core.baselines import METHODS, methods, why_not
+from reid_core.baselines import METHODS, chosen, methods, why_not
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +121,17 @@ def test_settings_of_the_matching_reach_xqda(tables):
         for solver in ("svd", "eigh")
     )
     assert not np.allclose(svd, eigh)
+
+
+def test_a_profile_chooses_methods_by_name_with_settings():
+    assert chosen("LOMO")[0] == "LOMO"
+    name, run = chosen({"LOMO+XQDA [19]": {"retinex": False}})
+    assert (name, run.keywords) == ("LOMO+XQDA [19]", {"reranked": True, "retinex": False})
+    with pytest.raises(ValueError, match=r"no method 'Gated'; did you mean 'Gated \[21\]'"):
+        chosen("Gated")
+    with pytest.raises(
+        ValueError, match=r"Gated \[21\] has no setting 'epochs'; it has passes, learning_rate, width"
+    ):
+        chosen({"Gated [21]": {"epochs": 3}})
+    with pytest.raises(ValueError, match="no method"):
+        chosen({"LOMO": {}, "DNS [20]": {}})
