@@ -179,9 +179,15 @@ def queries_with_both(person: np.ndarray, camera: np.ndarray) -> np.ndarray:
     >>> queries_with_both(np.array([1, 1, 2]), np.array([1, 2, 2])).tolist()
     [0]
     """
-    other = camera[:, None] != camera
-    same = person[:, None] == person
-    return np.flatnonzero((other & same).any(axis=1) & (other & ~same).any(axis=1))
+    own, here, both = (_frequency(ids) for ids in (person[None], camera[None], np.stack([person, camera])))
+    matches, elsewhere = own - both, len(person) - here
+    return np.flatnonzero((matches > 0) & (elsewhere > matches))
+
+
+def _frequency(ids: np.ndarray) -> np.ndarray:
+    """How often each column of (k, n) numbers occurs: (n,)."""
+    _, inverse, counts = np.unique(ids, axis=1, return_inverse=True, return_counts=True)
+    return counts[inverse.ravel()]
 
 
 def hinge_dual(gram, offset, rho: float, bound: float, start) -> np.ndarray:

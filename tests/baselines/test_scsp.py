@@ -165,6 +165,13 @@ def test_definiteness_symmetry_and_a_similarity_that_generalises():
 def test_queries_need_a_match_and_a_non_match_in_another_camera():
     person, camera = np.array([1, 1, 2, 3]), np.array([1, 2, 1, 1])
     assert scsp.queries_with_both(person, camera).tolist() == [1]
+    person, camera = np.random.RandomState(0).randint(0, [[9], [3]], (2, 40))
+    expected = [
+        i
+        for i in range(40)
+        if {person[j] == person[i] for j in range(40) if camera[j] != camera[i]} == {True, False}
+    ]
+    assert scsp.queries_with_both(person, camera).tolist() == expected
 
 
 def test_same_seed_same_bits_and_the_seed_draws_the_queries():
