@@ -38,13 +38,13 @@ def camera(world: tuple[int, ...], number: int, path_heading: float | None = Non
     """Camera `number` of the world (seed, data set number): a pure function of its arguments."""
     rng = np.random.default_rng((*world, 3, number))
     places = np.random.default_rng((*world, 9)).permutation(len(SCENES))
-    warmth, tint = rng.uniform(-0.14, 0.14), rng.normal(0, 0.035)
+    warmth, tint = rng.uniform(-0.12, 0.12), rng.normal(0, 0.035)
     gain = np.exp(np.array([warmth, tint, -warmth]) + rng.normal(0, 0.03, 3)) * rng.uniform(0.85, 1.12)
     heading = rng.uniform(-np.pi, np.pi) if path_heading is None else path_heading
     return Camera(
         scene=list(SCENES)[places[number % len(SCENES)]],
         path_heading=float(heading),
-        return_share=float(rng.uniform(0.25, 0.5)),
+        return_share=float(rng.uniform(0.15, 0.4)),
         pitch=float(rng.uniform(0.02, 0.28)),
         gain=gain.astype(np.float32),
         cast=(rng.uniform(0.0, 0.08) * rng.uniform(0.5, 1.0, 3)).astype(np.float32),
@@ -53,7 +53,7 @@ def camera(world: tuple[int, ...], number: int, path_heading: float | None = Non
         contrast=float(rng.uniform(0.8, 1.15)),
         sun=float(rng.uniform(-1.2, 1.2)),
         ambient=float(rng.uniform(0.4, 0.8)),
-        resolution=float(rng.uniform(52, 118)),
+        resolution=float(rng.uniform(60, 120)),
         blur=float(rng.uniform(0.0, 0.9)),
         noise=float(rng.uniform(0.006, 0.03)),
         quality=int(rng.integers(45, 88)),

@@ -235,6 +235,6 @@ def person(world: tuple[int, ...], index: int, people: int) -> Person:
     circle = int(rng.integers(max(1, people // 8)))
     shared = draw_person(np.random.default_rng((*world, 2, circle)))
     body = ("height", "build", "shoulders", "skin", "glasses", "stride", "swing", "lean")
-    groups = rng.choice(len(DETAILS), size=int(rng.choice([1, 2, 3], p=[0.25, 0.4, 0.35])), replace=False)
+    groups = rng.choice(len(DETAILS), size=int(rng.choice(4, p=[0.12, 0.23, 0.35, 0.3])), replace=False)
     kept = [field for group in groups for field in DETAILS[group]]
     return replace(shared, **{field: getattr(own, field) for field in (*body, *kept)})

@@ -24,7 +24,7 @@ from . import layouts, plan
 from .scene.shot import World
 from .sizes import Sizes, bytes_needed
 
-VERSION = 3
+VERSION = 4
 """Version of the renderer: rises whenever the same seed and sizes would give other bytes."""
 
 BATCH = 16

@@ -80,7 +80,7 @@ def compose(
         passer_by(world, rng, canvas, canvas_foot, tall, light, behind=False)
     if rng.random() < 0.10:
         scenery.occluder(rng, canvas, tall)
-    if rng.random() < 0.3:
+    if rng.random() < 0.22:
         cast_shadow(rng, canvas)
     return Frame(canvas, box)
 
@@ -125,7 +125,7 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     place, _ = _camera(world, number)
     rng = world.rng(7, picture)
     pixels = frame.pixels
-    balance = np.exp(rng.normal(0, 0.14) + rng.normal(0, 0.04, 3))
+    balance = np.exp(rng.normal(0, 0.11) + rng.normal(0, 0.03, 3))
     pixels = np.maximum(pixels * (place.gain * balance).astype(np.float32)[:, None, None], 0)
     grey = pixels.mean(0, keepdims=True)
     pixels = grey + np.float32(place.saturation) * (pixels - grey)
