@@ -153,17 +153,17 @@ def _with_subsets(folders: dict[str, list[str]], path: Path) -> list[Piece]:
                 f"{where} lacks {', '.join(sorted(lacking))} (or has no images in it), although it holds "
                 f"{', '.join(sorted(present))}. Market-1501 and CUHK03-NP need all three; obtain the set again."
             )
-        prefix = f"{base}/" if base else ""
-        if any(_MARKET_NAME.match(name) for name in folders[f"{prefix}{layout.SUBSET_FOLDERS['train']}"]):
-            pieces.append(Piece(base, layout.MARKET1501_FOLDER))
-            continue
         boxes = (PurePosixPath(base).name or path.stem).lower()
-        if boxes not in cuhk03.BOXES:
+        train = folders[f"{base}/{layout.SUBSET_FOLDERS['train']}".lstrip("/")]
+        if boxes in cuhk03.BOXES:
+            pieces.append(Piece(base, f"{layout.CUHK03_NP_FOLDER}/{boxes}"))
+        elif any(map(_MARKET_NAME.match, train)):
+            pieces.append(Piece(base, layout.MARKET1501_FOLDER))
+        else:
             raise ValueError(
                 f"{where} looks like CUHK03-NP, but its name does not say which boxes it has. Name the folder "
                 "labeled or detected."
             )
-        pieces.append(Piece(base, f"{layout.CUHK03_NP_FOLDER}/{boxes}"))
     return pieces
 
 
