@@ -328,6 +328,7 @@ class _Run:
             "device": provenance.device_name(),
             "threads": torch.get_num_threads(),
             "processes": self.group.processes,
+            "precision": self.step.precision,
             "commit": provenance.commit(),
             "versions": provenance.versions(),
             "weights_digest": provenance.digest(self.run_dir / run_folder.WEIGHTS),

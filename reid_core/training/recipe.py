@@ -41,7 +41,8 @@ class Recipe:
     momentum, nesterov, weight_decay
                         of SGD; classifier biases take twice the learning rate and no decay, as published
     precision           "fp32" (on GPUs with PyTorch's defaults: convolutions may use TF32), or "bf16" or "fp16"
-                        autocast (fp16 with loss scaling)
+                        autocast (fp16 with loss scaling). "auto": bf16 where the device computes in it,
+                        else fp32; run.json says which it was
     seed                of initial weights, order of the images, augmentation and dropout
     deterministic       reproducible kernels, also on GPUs, at some cost in speed
     compile             torch.compile the network; pays on GPUs in long runs
@@ -83,7 +84,7 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     seed: int = 0
     deterministic: bool = False
     compile: bool = False

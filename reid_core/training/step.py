@@ -40,6 +40,17 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return optimizer
 
 
+def precision(recipe: Recipe, device: torch.device) -> str:
+    """The precision of a recipe on a device: "auto" is bf16 where there are instructions for it, else fp32."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
 class Step:
     """Trains a network, one batch a call.
 
@@ -56,7 +67,8 @@ class Step:
     ):
         self.network, self.optimizer, self.recipe = network, optimizer, recipe
         self.batches, self.labels, self.device = batches, labels.to(batches.device), batches.device
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.precision = precision(recipe, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.weights = None
 
     def __call__(self, draw: Draw, iteration: int) -> Tensor:
@@ -87,9 +99,9 @@ class Step:
         return each.detach()
 
     def autocast(self):
-        if self.recipe.precision == "fp32":
+        if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, _AUTOCAST[self.recipe.precision], cache_enabled=False)
+        return torch.autocast(self.device.type, _AUTOCAST[self.precision], cache_enabled=False)
 
 
 class GraphStep(Step):

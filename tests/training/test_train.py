@@ -170,6 +170,15 @@ def test_reduced_precision_trains_too_and_resumes(train, kill_at, precision):
     assert results(train(precision=precision)) == results(whole)
 
 
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypatch, native, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    run, same = train(precision="auto"), train(folder="same", precision=expected)
+    assert run_folder.read(run)["precision"] == expected
+    assert results(run) == results(same)
+
+
 @pytest.mark.parametrize("model_name", ["baseline", "hcn"])
 @pytest.mark.parametrize("moment", [0, 2, 3, 7])
 def test_a_killed_run_continues_to_the_same_bytes(train, kill_at, model_name, moment, tmp_path):
