@@ -22,7 +22,7 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = ()) -> dict[str,
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
     A key must be a parameter of at least one notebook and have its default's type; `recipe` and `schedules` are
-    checked as `reid_core.training.Recipe`s. Raises FileNotFoundError, ValueError or TypeError naming the file, the
+    checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`. Raises FileNotFoundError, ValueError or TypeError naming the file, the
     key, the value and the remedy.
     """
     path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
@@ -45,6 +45,7 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = ()) -> dict[str,
             raise ValueError(f"{path}: " + notebooks.unknown_name(name, known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
     _check_recipes(settings, path)
+    _check_literature(settings, path)
     return settings
 
 
@@ -72,3 +73,13 @@ def _check_recipes(settings: dict[str, Any], path: Path) -> None:
             training.Recipe.from_dict({**settings["recipe"], **schedule})
         except (TypeError, ValueError) as error:
             raise type(error)(f"{path}: recipe of {train_set}: {error}") from None
+
+
+def _check_literature(settings: dict[str, Any], path: Path) -> None:
+    from reid_core import baselines
+
+    for method in settings.get("literature", []):
+        try:
+            baselines.chosen(method)
+        except ValueError as error:
+            raise ValueError(f"{path}: literature: {error}") from None

@@ -37,6 +37,11 @@ def test_a_bad_recipe_is_refused_with_the_set_it_belongs_to(tmp_path):
         profiles.load(changed(tmp_path, recipe=recipe | {"base_lr": "1e-3"}))
 
 
+def test_an_unknown_method_of_the_literature_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"mine\.yaml: literature: .*'DNS \[20\]'"):
+        profiles.load(changed(tmp_path, literature=["DNS [2]"]))
+
+
 def test_overrides_are_yaml_and_checked():
     assert profiles.load("smoke", ["k1=25"])["k1"] == 25
     assert profiles.load("smoke", ["seeds=[0, 1]"])["seeds"] == [0, 1]
