@@ -1,4 +1,8 @@
-"""One row of Table 2 or 3 by one call: from image tables to a distance, timed."""
+"""One row of Table 2 or 3 by one call: from image tables to a distance, timed.
+
+Every method takes the training, query and gallery image tables, `matching` (XQDA's and re-ranking's settings, such
+as `reid_core.scoring.Matching`; None: the defaults), `seed`, `progress`, and then settings of its own, by name.
+"""
 
 import difflib
 import functools
@@ -69,8 +73,8 @@ class _Clock:
 
     def outcome(self, distance, note, *, squared=True, **seconds) -> Outcome:
         """The seconds counted here, unless `seconds` gives those of features or train."""
-        features, train = (seconds.get(name, self[name]) for name in ("features", "train"))
-        return Outcome(distance, squared, features, train, self["match"], note)
+        reading, learning = (seconds.get(name, self[name]) for name in ("features", "train"))
+        return Outcome(distance, squared, reading, learning, self["match"], note)
 
 
 def _people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
