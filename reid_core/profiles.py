@@ -22,8 +22,8 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = ()) -> dict[str,
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
     A key must be a parameter of at least one notebook and have its default's type; `recipe` and `schedules` are
-    checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`. Raises FileNotFoundError, ValueError or TypeError naming the file, the
-    key, the value and the remedy.
+    checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`. Raises
+    FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy.
     """
     path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
     if not path.is_file():
