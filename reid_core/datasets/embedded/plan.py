@@ -232,7 +232,7 @@ def cuhk03_testsets(sizes: CUHK03Sizes, seed: int) -> list[np.ndarray]:
     return [everybody[np.sort(rng.permutation(len(everybody))[:count])] for _ in range(20)]
 
 
-def cuhk01(sizes: CUHK01Sizes, seed: int) -> list[CampusImage]:
+def cuhk01(sizes: CUHK01Sizes) -> list[CampusImage]:
     """All files of CUHK01: images 1 and 2 from the first camera, 3 and 4 from the second."""
     return [
         CampusImage(f"{who + 1:04d}{k + 1:03d}.png", k // 2, who, 4 * who + k)

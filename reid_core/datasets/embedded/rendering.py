@@ -141,7 +141,7 @@ def render_into(folder: Path, sizes: Sizes, seed: int, workers: int, progress: b
     """Write all three data sets below folder; return their counts and the digest of all images."""
     market = plan.market1501(sizes.market1501, seed)
     campus = plan.cuhk03(sizes.cuhk03, seed)
-    early = plan.cuhk01(sizes.cuhk01, seed)
+    early = plan.cuhk01(sizes.cuhk01)
     for name in ("bounding_box_train", "query", "bounding_box_test"):
         (folder / MARKET1501_FOLDER / name).mkdir(parents=True)
     (folder / CUHK01_FOLDER).mkdir(parents=True)
