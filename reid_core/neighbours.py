@@ -261,7 +261,8 @@ def expand_duplicates(found: Neighbours, group: np.ndarray, k: int) -> Neighbour
     width = min(k, len(group))
     index, distance = np.empty((len(size), width), np.int32), np.empty((len(size), width), np.float32)
     plain = (size[found.index] == 1).all(1)
-    index[plain], distance[plain] = members[first[found.index[plain]]], found.distance[plain]
+    if plain.any():  # lists without copies are full already
+        index[plain], distance[plain] = members[first[found.index[plain]]], found.distance[plain]
     for row in np.flatnonzero(~plain):
         near = found.index[row]
         counts = taken[near]

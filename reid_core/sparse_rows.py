@@ -85,13 +85,13 @@ class SparseRows:
         return position, torch.arange(len(position), device=size.device) + offset[position]
 
     def __add__(self, other: SparseRows) -> SparseRows:
-        if self.column.device.type == "cpu":
+        if _on_cpu(self):
             return _from_scipy(_to_scipy(self) + _to_scipy(other))
         keys = torch.cat([self._keys(), other._keys()])
         return _summed(keys, torch.cat([self.value, other.value]), len(self), self.width)
 
     def __matmul__(self, other: SparseRows) -> SparseRows:
-        if self.column.device.type == "cpu":
+        if _on_cpu(self):
             return _from_scipy(_to_scipy(self) @ _to_scipy(other))
         parts = []
         for first in range(0, len(self), ROWS_AT_ONCE):
@@ -105,6 +105,10 @@ class SparseRows:
 
     def _keys(self) -> torch.Tensor:
         return self.entry_rows() * self.width + self.column
+
+
+def _on_cpu(matrix: SparseRows) -> bool:
+    return matrix.column.device.type == "cpu"
 
 
 def _summed(keys, values, n: int, width: int) -> SparseRows:

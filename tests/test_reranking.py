@@ -1,10 +1,12 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from reid_core.evaluation import evaluate
+from reid_core import reranking, sparse_rows
+from reid_core.evaluation import Evaluator, evaluate
 from reid_core.reranking import k_reciprocal, k_reciprocal_blocks
 from reid_core.xqda import XQDA
 
@@ -62,6 +64,12 @@ def clusters(seed, n_query=12, n_gallery=60, n_people=8, d=16, normalise=True):
         x /= np.linalg.norm(x, axis=1, keepdims=True)
     x = x.astype(np.float32)
     return x[:n_query], x[n_query:], person
+
+
+def tables_of(person, n_query):
+    camera = np.where(np.arange(len(person)) < n_query, 1, 2)
+    table = pd.DataFrame({"person_id": person, "camera_id": camera})
+    return table[:n_query], table[n_query:]
 
 
 @pytest.mark.parametrize("jaccard", ["weighted", "set"])
@@ -157,13 +165,8 @@ def test_same_input_same_bits_and_input_left_alone():
 
 
 def test_scores_equal_the_oracles():
-    import pandas as pd
-
     query, gallery, person = clusters(9, n_query=30, n_gallery=120)
-    tables = [
-        pd.DataFrame({"person_id": p, "camera_id": c})
-        for p, c in ((person[:30], np.ones(30)), (person[30:], np.full(120, 2)))
-    ]
+    tables = tables_of(person, 30)
     ours = evaluate(k_reciprocal(query, gallery), *tables)
     oracle = evaluate(loop_reranking(query, gallery), *tables)
     assert (round(ours.rank1, 4), round(ours.mAP, 4)) == (round(oracle.rank1, 4), round(oracle.mAP, 4))
@@ -181,6 +184,58 @@ def test_tensors_blocks_and_out(tmp_path):
     np.testing.assert_allclose(mapped, expected, atol=1e-6)
 
 
+def test_scores_without_ever_storing_the_result():
+    query, gallery, person = clusters(11, n_query=30, n_gallery=120)
+    tables = tables_of(person, 30)
+    evaluator = Evaluator(*tables)
+    for _, block in k_reciprocal_blocks(query, gallery, progress=False):
+        evaluator.update(block)
+    assert evaluator.result().mAP == pytest.approx(
+        evaluate(k_reciprocal(query, gallery), *tables).mAP, abs=1e-9
+    )
+
+
+def test_other_devices_code_gives_the_same(monkeypatch):
+    """The torch bodies that a GPU runs, here on the CPU, with duplicates and with a metric."""
+    query, gallery, person = clusters(12, n_query=40, n_gallery=100, n_people=20, d=12)
+    gallery[3], gallery[50] = query[5], gallery[40]
+    x, camera = np.concatenate([query, gallery]), np.arange(140) % 3
+    metric = XQDA().fit(x[70:], person[70:], camera[70:])
+    choices = {}, {"jaccard": "set"}, {"metric": metric}
+    expected = [k_reciprocal(query, gallery, **settings) for settings in choices]
+    joined = reranking._joined
+    monkeypatch.setattr(sparse_rows, "_on_cpu", lambda matrix: False)
+    monkeypatch.setattr(reranking, "_joined", lambda q, g, device, as_array: joined(q, g, device, False))
+    for settings, right in zip(choices, expected, strict=True):
+        np.testing.assert_allclose(k_reciprocal(query, gallery, **settings), right, atol=1e-5)
+
+
+def test_bf16_says_approximate_and_is_close():
+    query, gallery, person = clusters(13, n_query=30, n_gallery=120, d=64)
+    tables = tables_of(person, 30)
+    exact, approximate = (
+        evaluate(k_reciprocal(query, gallery, approximate=a), *tables) for a in (None, "bf16")
+    )
+    assert approximate.mAP == pytest.approx(exact.mAP, abs=0.05)
+    assert k_reciprocal(query, gallery, approximate="bf16", lambda_value=1) == pytest.approx(
+        k_reciprocal(query, gallery, lambda_value=1), abs=0.02
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("settings", [{}, {"jaccard": "set"}, {"k1": 7, "k2": 3, "half": "ports"}])
+def test_cuda_equals_the_cpu_and_repeats_its_bits(settings):
+    query, gallery, _ = clusters(14, n_query=300, n_gallery=2000, n_people=80, d=64)
+    gallery[5] = query[3]
+    on_gpu = [torch.from_numpy(x).cuda() for x in (query, gallery)]
+    torch.set_float32_matmul_precision("high")
+    result = k_reciprocal(*on_gpu, **settings)
+    assert result.is_cuda and torch.equal(result, k_reciprocal(*on_gpu, **settings))
+    torch.set_float32_matmul_precision("highest")
+    np.testing.assert_allclose(result.cpu(), k_reciprocal(query, gallery, **settings), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -191,6 +246,8 @@ def test_tensors_blocks_and_out(tmp_path):
         (dict(lambda_value=float("nan")), "lambda_value=nan must lie in"),
         (dict(half="matlab"), "half='matlab' is unknown; choose one of 'official', 'ports'"),
         (dict(jaccard="min"), "jaccard='min' is unknown"),
+        (dict(approximate="fp8"), "approximate='fp8' is unknown; choose one of None, 'tf32', 'bf16'"),
+        (dict(approximate="tf32"), "approximate='tf32' needs a CUDA device"),
         (dict(out=np.empty((2, 2), np.float32)), r"out has shape \(2, 2\) .* expected \(12, 60\)"),
     ],
 )

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from reid_core import reranking, reranking_cost
+from reid_core.reranking_cost import estimate
+
+
+def test_memory_is_linear_in_the_images():
+    one, two, four = (
+        estimate(3368, n, 2048, holds_result=False).memory for n in (10**5, 2 * 10**5, 4 * 10**5)
+    )
+    assert four - two == pytest.approx(2 * (two - one), rel=1e-2)
+    assert estimate(3368, 519_732, 2048, holds_result=False).memory < 12 << 30
+
+
+def test_the_result_counts_when_it_is_held():
+    held, streamed = (estimate(3368, 519_732, 2048, holds_result=held) for held in (True, False))
+    assert held.memory - streamed.memory == 4 * 3368 * 519_732
+    assert streamed.flops > held.flops  # the streamed one computes those distances again
+
+
+def test_the_cpu_uses_the_symmetry():
+    assert estimate(100, 900, 16).pairs == 1000 * 1001 // 2
+    assert estimate(100, 900, 16, device="cuda").pairs == 1000**2
+
+
+def test_seconds_are_positive_and_grow():
+    small, large = estimate(10, 90, 64).seconds(), estimate(1000, 99_000, 2048).seconds()
+    assert 0 < small < large
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(reranking, "free_memory", lambda device: 1 << 20)
+    monkeypatch.setattr(reranking, "nearest", lambda *a, **k: pytest.fail("computed nevertheless"))
+    x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    with pytest.raises(
+        MemoryError, match=r"10 queries against 40 .* only 0.0 GiB are free; pass a memory map"
+    ):
+        reranking.k_reciprocal(x[:10], x[10:])
+    with pytest.raises(MemoryError, match=r"are free; use a machine"):
+        reranking.k_reciprocal_blocks(x[:10], x[10:])
+
+
+def test_a_long_run_is_announced(monkeypatch, capsys):
+    monkeypatch.setattr(reranking, "ANNOUNCED_FLOPS", 0)
+    x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    reranking.k_reciprocal(x[:10], x[10:])
+    assert "10 queries against 40 gallery images: about 0.0 min and 0." in capsys.readouterr().err
+    reranking.k_reciprocal(x[:10], x[10:], progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_free_memory_is_what_the_system_says():
+    assert 0 < reranking_cost.free_memory(torch.device("cpu")) < 1 << 50
