@@ -20,7 +20,8 @@ EXECUTED = experiment.executed_notebooks(SETTINGS)
 NOT_RUN = experiment.not_run(SETTINGS["data_root"], SETTINGS["combined_boxes"]) if OFFICIAL else {}
 TRAININGS = [training for training in experiment.trainings() if training[1] not in NOT_RUN]
 RUNS = [experiment.run_name(*training, seed) for training in TRAININGS for seed in SETTINGS["seeds"]]
-CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(provenance.REPOSITORY.glob("reid_core/**/*.py")))).hexdigest()
+SOURCES = sorted(p for p in provenance.REPOSITORY.glob("reid_core/**/*") if p.suffix in {".py", ".j2", ".css"})
+CODE = hashlib.sha256(b"".join(p.read_bytes() for p in SOURCES)).hexdigest()
 
 
 def settings(name):

@@ -114,7 +114,7 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
 
 
 def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
-    """Figure 5: for each query two rank lists one above the other, matches framed green, others red, junk grey.
+    """Figure 5: for each query two rank lists one above the other, matches framed green and ticked, others red, junk grey.
 
     Each example: {"query": path, "title": str, "lists": [(label, DataFrame)]} with the frames of
     `reid_core.evaluation.ranked` plus `image_path`.
@@ -138,7 +138,7 @@ def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
                     continue
                 shown = ranked.iloc[place]
                 colour = JUNK if shown["flag"] else RIGHT if shown["is_match"] else WRONG
-                rank = shown["flag"] or f"{int(shown['rank'])}"
+                rank = shown["flag"] or f"{int(shown['rank'])}{' ✓' if shown['is_match'] else ''}"
                 _picture(axis, shown["image_path"], colour, rank)
             line += 1
     figure.subplots_adjust(bottom=0.01, top=0.97)
