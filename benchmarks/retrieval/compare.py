@@ -65,21 +65,21 @@ def measure(task: str, n_query: int, n_gallery: int, *, peers=None, **settings) 
     return report
 
 
-def compare(size: str, groups, peers, device) -> pd.DataFrame:
+def compare(size: str, groups, without, peers, device) -> pd.DataFrame:
     """One row a task: time, ratio to the group's first, memory, scores, difference from ours."""
     n_query, n_gallery, n_train = SIZES[size]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for group in groups:
             shape = (n_train // 8, n_train - n_train // 8) if group == "XQDA" else (n_query, n_gallery)
-            for task in GROUPS[group]:
+            for task in (task for task in GROUPS[group] if task not in without):
                 saved = Path(folder) / f"{task}.npy"
                 extra = {"save": str(saved)} if "rerank" in task else {}
                 if device == "cuda" and task == "rerank_ours":
                     extra["device"] = device
                 report = measure(task, *shape, peers=peers, **extra)
                 rows.append({"size": size, "group": group, "task": task, **report})
-                if task in SAME_ALGORITHM and saved.exists():
+                if task in SAME_ALGORITHM and saved.exists() and "rerank_ours" not in without:
                     rows[-1] |= agreement(saved, Path(folder) / "rerank_ours.npy")
                     saved.unlink()
     table = pd.DataFrame(rows)
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--peers", help="folder that holds the peers' packages")
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=["cuhk03-np", "market1501"])
     parser.add_argument("--groups", nargs="*", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--without", nargs="*", default=[], help="tasks to leave out")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--scaling", action="store_true", help="also time and memory against N, with a plot")
     parser.add_argument(
@@ -154,7 +155,10 @@ def main() -> None:
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
 
     RESULTS.mkdir(parents=True, exist_ok=True)
-    tables = [compare(size, arguments.groups, arguments.peers, arguments.device) for size in arguments.sizes]
+    tables = [
+        compare(size, arguments.groups, arguments.without, arguments.peers, arguments.device)
+        for size in arguments.sizes
+    ]
     if tables:
         table = pd.concat(tables)
         table.to_csv(RESULTS / "retrieval.csv", index=False)
