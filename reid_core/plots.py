@@ -114,7 +114,7 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
 
 
 def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
-    """Figure 5: for each query two rank lists one above the other, matches framed green and ticked, others red, junk grey.
+    """Figure 5: a query's rank lists one above the other; matches framed green and ticked, others red, junk grey.
 
     Each example: {"query": path, "title": str, "lists": [(label, DataFrame)]} with the frames of
     `reid_core.evaluation.ranked` plus `image_path`.
