@@ -13,7 +13,7 @@ from reid_core import experiment, notebooks, paper, profiles, provenance
 
 PROFILE = config.get("profile", "smoke")
 OVERRIDES = config.get("overrides", [])
-SETTINGS = profiles.load(PROFILE, OVERRIDES)
+SETTINGS = profiles.load(PROFILE, OVERRIDES, recipes=False)
 RESULTS = SETTINGS["results_root"]
 OFFICIAL = SETTINGS["render_sizes"] == "none"
 EXECUTED = experiment.executed_notebooks(SETTINGS)

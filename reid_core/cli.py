@@ -93,7 +93,7 @@ def _notebook(chosen) -> None:
     from reid_core import experiment, notebooks, profiles, reproduce
 
     notebook = notebooks.find(chosen.name)
-    settings = profiles.load(chosen.profile, chosen.overrides)
+    settings = profiles.load(chosen.profile, chosen.overrides, recipes=not reproduce.is_step())
     parameters = profiles.select(settings, notebook)
     default = experiment.executed_notebooks(settings) / notebook.name
     named = [override.partition("=")[0] for override in chosen.overrides]
@@ -105,7 +105,7 @@ def _notebook(chosen) -> None:
 def _report(chosen) -> None:
     from reid_core import experiment, profiles, report, reproduce
 
-    settings = profiles.load(chosen.profile, chosen.overrides)
+    settings = profiles.load(chosen.profile, chosen.overrides, recipes=False)
     with reproduce.step("report"):
         report.write(experiment.resolve(settings["results_root"]))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import datasets, paper, training
+from reid_core import datasets, paper
 from reid_core.datasets import status
 from reid_core.provenance import REPOSITORY
 
@@ -162,6 +162,8 @@ def describe_runs(results_root: str | os.PathLike, seeds: Iterable[int]) -> pd.D
 
 def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
     """{set: {model: [loss table, one a seed]}} for Figure 3, sets in the paper's order, the baseline first."""
+    from reid_core import training  # loads PyTorch, which the other functions here do without
+
     found: dict = {}
     for name in paper.SETS:
         for model in MODELS:

@@ -18,12 +18,16 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load(profile: str | os.PathLike, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def load(
+    profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: bool = True
+) -> dict[str, Any]:
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
     A key must be a parameter of at least one notebook and have its default's type; `recipe` and `schedules` are
     checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`. Raises
-    FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy.
+    FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy. Without `recipes`
+    those two are taken as they are, for a step of a workflow whose profile was checked at its start: the check loads
+    PyTorch, which takes seconds.
     """
     path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
     if not path.is_file():
@@ -44,8 +48,9 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = ()) -> dict[str,
         if name not in known:
             raise ValueError(f"{path}: " + notebooks.unknown_name(name, known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
-    _check_recipes(settings, path)
-    _check_literature(settings, path)
+    if recipes:
+        _check_recipes(settings, path)
+        _check_literature(settings, path)
     return settings
 
 

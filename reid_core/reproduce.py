@@ -91,6 +91,11 @@ def _execute(base: list[str], results: Path, total: int) -> None:
     print(f"Done in {duration(time.monotonic() - started)}.")
 
 
+def is_step() -> bool:
+    """Whether this process is a step of a workflow, whose profile was checked at its start."""
+    return STEPS in os.environ
+
+
 @contextlib.contextmanager
 def step(title: str) -> Iterator[None]:
     """Announce a step of the workflow, "[3/17] title", and what it took. Alone, without a number."""
