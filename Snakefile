@@ -28,10 +28,11 @@ def settings(name):
     return json.dumps(profiles.select(SETTINGS, name), sort_keys=True)
 
 
-def command(name, output, extra=""):
+def command(notebook, extra=""):
+    """Shell command of a step; Snakemake fills in what stands in braces when the step runs."""
     given = "".join(f" -p {shlex.quote(override)}" for override in OVERRIDES)
-    call = f"python -m reid_core.cli notebook {name} --profile {shlex.quote(PROFILE)}{given}{extra}"
-    return f"{call} --output {shlex.quote(output)}"
+    call = f"python -m reid_core.cli notebook --profile {shlex.quote(PROFILE)}{given}"
+    return call.replace("{", "{{").replace("}", "}}") + f" {notebook}{extra} --output {{output.executed:q}}"
 
 
 def results(*names):
@@ -54,9 +55,9 @@ rule datasets:
         settings=settings("01_datasets"),
     output:
         results("table1.csv", "table1.json", "table1_subsets.csv", "table1_subsets.json"),
-        executed("01_datasets"),
+        executed=executed("01_datasets"),
     shell:
-        command("01_datasets", executed("01_datasets"))
+        command("01_datasets")
 
 
 rule train:
@@ -66,13 +67,9 @@ rule train:
     params:
         settings=settings("02_train"),
     output:
-        executed("02_train-{model}-{train_set}-seed{seed}"),
+        executed=executed("02_train-{model}-{train_set}-seed{seed}"),
     shell:
-        command(
-            "02_train",
-            executed("02_train-{wildcards.model}-{wildcards.train_set}-seed{wildcards.seed}"),
-            " -p model={wildcards.model} -p train_set={wildcards.train_set} -p seed={wildcards.seed}",
-        )
+        command("02_train", " -p model={wildcards.model} -p train_set={wildcards.train_set} -p seed={wildcards.seed}")
 
 
 ANALYSES = {
@@ -102,12 +99,11 @@ for name, (made, needed) in ANALYSES.items():
         params:
             settings=settings(name),
             code=CODE,
-            command=command(name, executed(name)),
         output:
             results(*made),
-            executed(name),
+            executed=executed(name),
         shell:
-            "{params.command}"
+            command("{rule}")
 
 
 rule report:
