@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -27,21 +29,50 @@ class Kit:
     def overrides(self, *changes):
         return [*self.places, *changes]
 
-    def run(self, command, *arguments, changes=()):
+    def command(self, name, *arguments, changes=()):
         given = [word for override in self.overrides(*changes) for word in ("-p", override)]
+        return [sys.executable, "-m", "reid_core.cli", name, *arguments, "--profile", "tiny", *given]
+
+    def run(self, name, *arguments, changes=()):
         return subprocess.run(
-            [sys.executable, "-m", "reid_core.cli", command, *arguments, "--profile", "tiny", *given],
+            self.command(name, *arguments, changes=changes),
             env=self.environment, capture_output=True, text=True, cwd=provenance.REPOSITORY,
         )  # fmt: skip
+
+    def interrupt(self, after: Path):
+        """Start the main job, press Ctrl-C once the file `after` is there and the next step is under way."""
+        process = subprocess.Popen(
+            self.command("reproduce"), env=self.environment, cwd=provenance.REPOSITORY, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 300
+        while not after.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(4)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=120)
+        return process.returncode, said
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
+    """The main job on profile tiny, interrupted once by Ctrl-C and continued by the same command."""
     kit = Kit(tmp_path_factory.mktemp("tiny"))
+    first = kit.results / "table1.csv"
+    kit.interrupted = kit.interrupt(after=first)
+    kit.first_written = first.stat().st_mtime_ns
+    kit.had_report = (kit.results / "report.html").exists()
     done = kit.run("reproduce")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     kit.said = done.stdout
     return kit
+
+
+def test_an_interrupted_job_says_so_and_continues_without_making_again_what_was_finished(kit):
+    code, said = kit.interrupted
+    assert code == 130 and "The same command continues" in said, said[-2000:]
+    assert not kit.had_report
+    assert (kit.results / "table1.csv").stat().st_mtime_ns == kit.first_written
 
 
 def test_every_table_and_figure_is_there_with_its_provenance(kit):
