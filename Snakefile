@@ -1,9 +1,9 @@
 # Which notebook needs which file. `make reproduce` runs this through `reid-core reproduce`, which checks the
-# profile first; run alone: snakemake --cores 1 --config profile=smoke
+# profile first; run alone: snakemake --cores all --config profile=smoke
 #
 # A notebook runs again when one of its parameters, its source, its inputs or (except for the trainings, whose
-# folders know their own recipe and data) the code of reid_core has changed. Trainings run one at a time, so that
-# Table 4 compares their times.
+# folders know their own recipe and data) the code of reid_core has changed. Every step takes all cores: trainings
+# run one at a time, so that Table 4 compares their times.
 
 import hashlib
 import json
@@ -56,6 +56,7 @@ rule datasets:
     output:
         results("table1.csv", "table1.json", "table1_subsets.csv", "table1_subsets.json"),
         executed=executed("01_datasets"),
+    threads: workflow.cores
     shell:
         command("01_datasets")
 
@@ -68,6 +69,7 @@ rule train:
         settings=settings("02_train"),
     output:
         executed=executed("02_train-{model}-{train_set}-seed{seed}"),
+    threads: workflow.cores
     shell:
         command("02_train", " -p model={wildcards.model} -p train_set={wildcards.train_set} -p seed={wildcards.seed}")
 
@@ -102,7 +104,8 @@ for name, (made, needed) in ANALYSES.items():
         output:
             results(*made),
             executed=executed(name),
-        shell:
+        threads: workflow.cores
+    shell:
             command("{rule}")
 
 
@@ -114,5 +117,6 @@ rule report:
         code=CODE,
     output:
         f"{RESULTS}/report.html",
+    threads: workflow.cores
     shell:
         f"python -m reid_core.cli report --profile {shlex.quote(PROFILE)}"
