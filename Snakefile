@@ -105,7 +105,7 @@ for name, (made, needed) in ANALYSES.items():
             results(*made),
             executed=executed(name),
         threads: workflow.cores
-    shell:
+        shell:
             command("{rule}")
 
 
