@@ -57,7 +57,7 @@ def _command(profile: str, overrides: Sequence[str], force: Sequence[str]) -> li
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
     command += [
         "--cores",
-        "1",
+        "all",
         "--nolock",
         "--rerun-incomplete",
         "--rerun-triggers",
