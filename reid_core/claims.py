@@ -107,8 +107,9 @@ def _compare(
     if a.empty or b.empty:
         return Finding("not run", None)
     mean, spread, seeds = _difference(a, b)
-    words = " / ".join(
-        f"{score} {a[score].mean():.1f} against {b[score].mean():.1f} ({mean[score]:+.1f})"
+    words = "; ".join(
+        f"{SCORES[score]} {a[score].mean():.1f} ({NAMES[ours[0]]}) against {b[score].mean():.1f} ({NAMES[theirs[0]]}),"
+        f" {mean[score]:+.1f}"
         for score in margins
     )
     holds = all(mean[score] > 0 and mean[score] >= margin for score, margin in margins.items())
