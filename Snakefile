@@ -28,11 +28,15 @@ def settings(name):
     return json.dumps(profiles.select(SETTINGS, name), sort_keys=True)
 
 
-def command(notebook, extra=""):
-    """Shell command of a step; Snakemake fills in what stands in braces when the step runs."""
+def call(action):
+    """Shell command of a step, its braces doubled because Snakemake fills in what stands in single ones."""
     given = "".join(f" -p {shlex.quote(override)}" for override in OVERRIDES)
-    call = f"python -m reid_core.cli notebook --profile {shlex.quote(PROFILE)}{given}"
-    return call.replace("{", "{{").replace("}", "}}") + f" {notebook}{extra} --output {{output.executed:q}}"
+    text = f"python -m reid_core.cli {action} --profile {shlex.quote(PROFILE)}{given}"
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def command(notebook, extra=""):
+    return f"{call('notebook')} {notebook}{extra} --output {{output.executed:q}}"
 
 
 def results(*names):
@@ -119,4 +123,4 @@ rule report:
         f"{RESULTS}/report.html",
     threads: workflow.cores
     shell:
-        f"python -m reid_core.cli report --profile {shlex.quote(PROFILE)}"
+        call("report")
