@@ -1,7 +1,7 @@
 """Profile paper rehearsed on files of the official structure with pictures of a few pixels.
 
-`make check` runs a few people of each set, and one set alone. The structure at the official counts (68,113 pictures)
-takes longer than the other slow tests together: it runs with REID_REHEARSAL=full where the official arrays are
+Each rehearsal takes minutes, so they run on demand: REID_REHEARSAL=small for a few people of every set and for one
+set alone, REID_REHEARSAL=full also for the official counts (68,113 pictures), where the official arrays are
 (REID_PROTOCOLS or ../shared/protocols).
 """
 
@@ -17,7 +17,11 @@ import pytest
 from reid_core import paper, tables
 from reid_core.provenance import REPOSITORY
 
-pytestmark = pytest.mark.slow
+WANTED = os.environ.get("REID_REHEARSAL")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(WANTED not in ("small", "full"), reason="runs with REID_REHEARSAL=small or full"),
+]
 
 RECIPE = {
     "recipe": "{backbone: resnet18, weights: random, batchnorm: live, height: 32, width: 32, batch_size: 8}",
@@ -68,7 +72,7 @@ def test_market1501_alone_gives_its_rows_and_says_why_the_others_are_not_run(tmp
 
 
 def test_the_official_counts(tmp_path, monkeypatch):
-    if os.environ.get("REID_REHEARSAL") != "full":
+    if WANTED != "full":
         pytest.skip("runs with REID_REHEARSAL=full only")
     arrays = official_structure.protocols()
     if arrays is None:
