@@ -18,6 +18,11 @@ from reid_core import claims, experiment, notebooks, paper, provenance, reproduc
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
 
+def _heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Kit:
     """The command line on profile tiny, with data, results and cache in a folder of its own."""
 
@@ -43,7 +48,7 @@ class Kit:
         """Start the main job, press Ctrl-C once the file `after` is there and the next step is under way."""
         process = subprocess.Popen(
             self.command("reproduce"), env=self.environment, cwd=provenance.REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_heed_interrupts,
         )  # fmt: skip
         deadline = time.monotonic() + 300
         while not after.exists() and process.poll() is None and time.monotonic() < deadline:
