@@ -144,7 +144,7 @@ def duration(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> duration(9.4), duration(75), duration(7300)
-    ('9.4 s', '1 min 15 s', '2 h 2 min')
+    ('9.4 s', '1 min 15 s', '2 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -64,7 +64,7 @@ def kit(tmp_path_factory):
     """The main job on profile tiny, interrupted once by Ctrl-C and continued by the same command."""
     kit = Kit(tmp_path_factory.mktemp("tiny"))
     first = kit.results / "table1.csv"
-    kit.interrupted = kit.interrupt(after=first)
+    kit.interrupted = kit.interrupt(after=kit.results / "notebooks" / "01_datasets.ipynb")
     kit.first_written = first.stat().st_mtime_ns
     kit.had_report = (kit.results / "report.html").exists()
     done = kit.run("reproduce")
