@@ -48,6 +48,7 @@ def test_stopping_early_leaves_no_error(pixels):
     generator = batches(pixels, 20, 10, batch_size=1, progress=False)
     next(generator)
     generator.close()
+    assert next(generator, None) is None
 
 
 def test_grey_and_transparent_files_become_rgb(tmp_path):
