@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from reid_core import paper, provenance, report
+from reid_core import paper, provenance, report, tables
+from reid_core.report import further
 from reid_core.report.words import number
 from reid_core.tables import SCORES
 
@@ -159,6 +160,24 @@ def test_what_is_absent_is_said(results):
     assert "cross_dataset.csv is not there yet" in text
     assert "07_figure4_ap_and_cmc not executed" in text
     assert "hcn-market1501-seed0not measured yet" in text
+
+
+def test_a_further_section_is_one_entry(results, monkeypatch):
+    columns = (further.Column("choice", "Choice"), further.Column("mAP", "mAP", 1, signed=True))
+    drawn = (("figure3", "The spread", (".svg",), "Each choice."),)
+    made = further.Section("spread", "What is left open", "09_claims", "In points.", "spread", columns, drawn)
+    absent = further.Section("later", "Not yet", "09_claims", "Words.", "later", columns)
+    elsewhere = further.Section("none", "Of no notebook", "99_none", "Words.", "later", columns)
+    monkeypatch.setattr(further, "SECTIONS", (made, absent, elsewhere))
+    facts = {"data_source": "embedded", "profile": "smoke"}
+    rows = pd.DataFrame({"choice": ["as <b>it</b> is", "set Jaccard"], "mAP": [0.0, -2.46]}).assign(**facts)
+    tables.save(rows, results / "spread.csv", **facts)
+    page = Reader(report.write(results).read_text())
+    assert {"about-spread", "about-later"} <= set(page.ids) and "about-none" not in page.ids
+    assert "#about-spread" in page.links and "spread.csv" in page.links
+    assert "as <b>it</b> is0.0" in page.text and "set Jaccard−2.5" in page.text
+    part = page.text[page.text.index("In points.") :]
+    assert "The spread. Each choice." in part and "The table is not there yet." in part
 
 
 def test_commands_name_what_differs_from_the_profile(results):

@@ -6,8 +6,10 @@ from typing import Any
 import pandas as pd
 
 from reid_core import __version__, claims, paper, tables
+from reid_core.report.figures import FIGURES, PEOPLE, figure
+from reid_core.report.further import sections
 from reid_core.report.origin import address, executed, files, origin, runs
-from reid_core.report.sources import Results, notebook_names
+from reid_core.report.sources import Results
 from reid_core.report.words import number, plural, spread, text
 from reid_core.reproduce import duration
 
@@ -17,34 +19,9 @@ MARKS = {
     "undecided": "open", claims.NOT_MEASURED: "none",
 }  # fmt: skip
 
-CURVES, PICTURES = (".svg", ".png"), (".png",)
-FIGURES = (
-    ("figure3", "Figure 3", "06_figure3_loss_curves", CURVES,
-     "Training loss of R5, the last feature map, at each iteration: the backbone alone and inside HCN, one panel a set;"
-     " the moving average over the raw values. The paper shows such curves and no numbers; the table below puts numbers"
-     " to them."),
-    ("figure3_time", "Figure 3, against time", "06_figure3_loss_curves", CURVES,
-     "The same losses against seconds of training. An iteration of HCN may cost more than one of the backbone, so being"
-     " ahead at the same iteration is not the same as being ahead at the same time."),
-    ("figure4", "Figure 4", "07_figure4_ap_and_cmc", CURVES,
-     "The paper's three example lists. CMC at rank 1 is 1 for all; average precision tells them apart. The printed 0.83"
-     " is the step AP; the official toolchain behind the tables integrates by trapezoid and gives 0.79."),
-    ("figure5", "Figure 5", "08_figure5_rank_lists", PICTURES,
-     "The ten nearest gallery images of three queries, chosen by rule: the largest gain in AP, the median, the largest"
-     " loss. Above HCN trained on the combined set, below the baseline of [13], both with XQDA and re-ranking. A"
-     " green frame is a true match, a red one another person; each list names its AP."),
-)  # fmt: skip
-PEOPLE = ("people", "Sample images", "01_datasets", PICTURES,
-          "Two people of each set, a row a person, ordered by camera.")  # fmt: skip
-SENSITIVITY = ("sensitivity", "Sensitivity", "10_sensitivity", CURVES,
-               "What the paper leaves open, and how far each choice moves the result: the spread to have in mind when"
-               " two rows differ by little.")  # fmt: skip
-
 
 def everything(found: Results) -> dict[str, Any]:
     """All values of the template."""
-    figures = [figure(found, *about) for about in FIGURES]
-    extra = [figure(found, *SENSITIVITY)] if SENSITIVITY[2] in notebook_names() else []
     return {
         "version": __version__,
         "facts": found.facts,
@@ -59,7 +36,8 @@ def everything(found: Results) -> dict[str, Any]:
         "comparisons": [comparison(found, number) for number in (2, 3)],
         "table4": table4(found),
         "people": figure(found, *PEOPLE),
-        "figures": figures + extra,
+        "figures": [figure(found, *about) for about in FIGURES],
+        "further": sections(found),
         "convergence": convergence(found),
         "across": across(found),
         "origin": origin(found),
@@ -212,19 +190,6 @@ def _hours(line: dict) -> dict[str, Any]:
         "status": line["status"], "paper": number(line["paper_hours"], 0), "ours": words,
         "difference": number(line["ours_hours"] - line["paper_hours"], 1, signed=True),
         "iterations": number(line["iterations"], 0), "each": number(line["seconds_per_iteration"], 2),
-    }  # fmt: skip
-
-
-def figure(
-    found: Results, stem: str, title: str, name: str, suffixes: tuple[str, ...], caption: str
-) -> dict[str, Any]:
-    """A figure inside the page, or why it is not: absent, or of people and kept apart from the page."""
-    withheld = suffixes == PICTURES and not found.embedded
-    inlined = None if withheld else found.image(stem, suffixes)
-    return {
-        "stem": stem, "title": title, "caption": caption, "withheld": withheld,
-        "kept": found.link(found.people_folder / f"{stem}.png") if withheld else None,
-        "source": inlined[1] if inlined else None, "address": address(found, name, stem),
     }  # fmt: skip
 
 

@@ -1,0 +1,85 @@
+"""Sections for what goes beyond the paper's own tables: one entry of SECTIONS each, shown in this order.
+
+To add one: write an entry. Nothing else needs to change; the page's contents line, the table, the figures and the
+commands follow from it. A section is on the page as soon as its notebook is in the kit; a table or a figure that was
+not made yet is said to be absent.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reid_core.report.figures import CURVES, figure
+from reid_core.report.origin import address
+from reid_core.report.sources import Results, notebook_names
+from reid_core.report.words import number, text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a CSV and how it is shown: its heading, and the decimals of a number (None: as text)."""
+
+    name: str
+    heading: str
+    digits: int | None = None
+    signed: bool = False
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A notebook's part of the page: an introduction, a table (the stem of its CSV; "" for none), figures.
+
+    `figures` are (stem, title, suffixes, caption): CURVES for drawings, PICTURES for pictures of people, which stay
+    out of the page on official data.
+    """
+
+    key: str
+    title: str
+    notebook: str
+    words: str
+    table: str = ""
+    columns: tuple[Column, ...] = ()
+    figures: tuple[tuple[str, str, tuple[str, ...], str], ...] = ()
+
+
+SECTIONS = (
+    Section(
+        "sensitivity",
+        "What the paper leaves open",
+        "10_sensitivity",
+        "How far each choice that the paper does not state moves the result: the spread to have in mind when two rows"
+        " differ by little.",
+        "sensitivity",
+        (Column("variant", "Choice"), Column("rank1", "rank-1", 1), Column("mAP", "mAP", 1, strong=True)),
+        (("sensitivity", "Sensitivity", CURVES, "Each choice's result against that of the default."),),
+    ),
+)  # fmt: skip
+
+
+def sections(found: Results) -> list[dict[str, Any]]:
+    """The values of every section whose notebook is in the kit."""
+    return [_section(found, one) for one in SECTIONS if one.notebook in notebook_names()]
+
+
+def _section(found: Results, section: Section) -> dict[str, Any]:
+    names = tuple(column.name for column in section.columns)
+    table = found.table(section.table, names) if section.table else None
+    stems = dict.fromkeys([section.table, *(about[0] for about in section.figures)])
+    return {
+        "key": section.key, "title": section.title, "words": section.words, "table": section.table,
+        "address": address(found, section.notebook, *filter(None, stems)),
+        "columns": section.columns,
+        "rows": None if table is None else [
+            [_cell(line[column.name], column) for column in section.columns] for line in table.to_dict("records")
+        ],
+        "figures": [figure(found, stem, title, section.notebook, suffixes, caption)
+                    for stem, title, suffixes, caption in section.figures],
+    }  # fmt: skip
+
+
+def _cell(value: object, column: Column) -> str:
+    if column.digits is None or (isinstance(value, str) and not pd.isna(value)):
+        return text(value)
+    return number(value, column.digits, column.signed)
