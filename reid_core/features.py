@@ -2,6 +2,8 @@
 
 The retrieval feature is the pooled output of R5 (Section 3.2: "we take the output of R5 to be feature
 representations"), divided by its length before any metric, as in the released toolchain of Zhong et al., CVPR 2017.
+Several outputs can be joined into one feature, each divided by its own length first, so that none outweighs the
+others by its scale; the paper does not do so.
 """
 
 import hashlib
@@ -66,14 +68,15 @@ def extract(
     table : image table of N rows
     data_root : the data folder, to which paths in the file are relative
     path : the feature file (.safetensors); None: nothing is written
-    output : which pooled map: "r5" (the paper's feature), "c1", "c2"
+    output : which pooled map: "r5" (the paper's feature), "c1", "c2"; or several joined, such as "r5+c1+c2":
+        each L2-normalised, then concatenated, then normalised again (`parts` takes them apart)
     height, width : input size in pixels; for a run the one it was trained at, required for a network
     batch_size : images at a time; the features do not depend on it beyond rounding
     device : "cpu", "cuda", ...; None: a GPU where there is one
 
     Returns
     -------
-    Features : values (N, d) float32, rows in the table's order; d = 2048 for R5 of ResNet-50
+    Features : values (N, d) float32, rows in the table's order; d = 2048 for R5 of ResNet-50, 5120 for all three
 
     Raises
     ------
@@ -82,12 +85,12 @@ def extract(
     """
     table = tables.validate(table)
     network, meta = _network(run_dir_or_model, height, width)
-    if output not in network.widths:
-        raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {output!r}.")
+    outputs = _outputs(network, output)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     meta |= {
         "output": output,
+        "widths": [network.widths[name] for name in outputs],
         "table_digest": tables.digest(table, data_root),
         "files_digest": images.files_digest(table),
         "pillow": PIL.__version__,
@@ -95,11 +98,29 @@ def extract(
     if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
     device = distributed.choose(device)
-    values = _values(network, table, meta, output, batch_size, device, progress)
+    values = _values(network, table, meta, outputs, batch_size, device, progress)
     features = Features(values, table, meta | {"device": provenance.device_name()})
     if path is not None:
         save(features, path, data_root)
     return features
+
+
+def parts(features: Features) -> dict[str, Features]:
+    """The single outputs of features that join several: {"r5": ..., "c1": ..., "c2": ...}, each of length 1 again.
+
+    They equal those extracted one by one up to rounding, at the cost of one pass through the network.
+
+    >>> joined = Features(np.float32([[0.6, 0, 0.8]]), pd.DataFrame(), {"output": "r5+c1", "widths": [2, 1]})
+    >>> {name: part.values.tolist() for name, part in parts(joined).items()}
+    {'r5': [[1.0, 0.0]], 'c1': [[1.0]]}
+    """
+    names, widths = features.meta["output"].split("+"), features.meta["widths"]
+    blocks = np.split(features.values, np.cumsum(widths)[:-1], axis=1)
+    found = {}
+    for name, width, block in zip(names, widths, blocks, strict=True):
+        values = torch.nn.functional.normalize(torch.from_numpy(block)).numpy()
+        found[name] = Features(values, features.table, features.meta | {"output": name, "widths": [width]})
+    return found
 
 
 def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
@@ -161,6 +182,17 @@ def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, 
     }
 
 
+def _outputs(network: nn.Module, output: str) -> list[str]:
+    """The names that `output` joins by "+", each an output of the network, none twice."""
+    outputs = output.split("+")
+    for name in outputs:
+        if name not in network.widths:
+            raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {name!r}.")
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"output {output!r} names one output twice.")
+    return outputs
+
+
 def _state_digest(network: nn.Module) -> str:
     """SHA-256 of a network's settings and weights, in hex."""
     digest = hashlib.sha256(repr((network.backbone_name, network.settings)).encode())
@@ -180,7 +212,7 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
 
 
 @torch.inference_mode()
-def _values(network, table, meta, output, batch_size, device, progress) -> np.ndarray:
+def _values(network, table, meta, outputs, batch_size, device, progress) -> np.ndarray:
     training, home = network.training, next(network.parameters()).device
     network.to(device, memory_format=torch.channels_last).eval()
     blocks = []
@@ -188,9 +220,17 @@ def _values(network, table, meta, output, batch_size, device, progress) -> np.nd
         batches = images.streamed(list(table[tables.PATH]), meta["height"], meta["width"], batch_size, device)
         with tqdm(total=len(table), desc="Extract", unit="image", leave=False, disable=not progress) as bar:
             for batch in batches:
-                x = network.features(batch, output).float()
-                blocks.append(torch.nn.functional.normalize(x).cpu())
-                bar.update(len(x))
+                blocks.append(_vectors(network, batch, outputs).cpu())
+                bar.update(len(batch))
     finally:
         network.train(training).to(home)
     return torch.cat(blocks).numpy()
+
+
+def _vectors(network: nn.Module, batch: torch.Tensor, outputs: list[str]) -> torch.Tensor:
+    """Rows (n, d) of length 1: one output's pooled map, or several of length 1 side by side, divided by the root of
+    their number."""
+    one = outputs[0]
+    pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
+    rows = [torch.nn.functional.normalize(pooled[name].float()) for name in outputs]
+    return torch.cat(rows, 1) / len(outputs) ** 0.5

@@ -39,10 +39,17 @@ def extract(
     name: str,
     data_root: str | os.PathLike,
     results_root: str | os.PathLike,
+    output: str = "r5",
 ) -> features.Features:
-    """Features of a set under a run, kept in `features/<run>/<set>.safetensors`, reused while nothing changed."""
-    path = experiment.resolve(results_root) / "features" / run_dir.name / f"{name}.safetensors"
-    return features.extract(run_dir, images, data_root=experiment.resolve(data_root), path=path)
+    """Features of a set under a run, kept in `features/<run>/<set>.safetensors`, reused while nothing changed.
+
+    Outputs other than R5's, such as "c1" or "r5+c1+c2", are kept beside it in `<set>-<output>.safetensors`.
+    """
+    stem = name if output == "r5" else f"{name}-{output}"
+    path = experiment.resolve(results_root) / "features" / run_dir.name / f"{stem}.safetensors"
+    return features.extract(
+        run_dir, images, data_root=experiment.resolve(data_root), output=output, path=path
+    )
 
 
 def extract_untrained(run_dir: Path, images: pd.DataFrame, data_root: str | os.PathLike) -> features.Features:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import toy_pictures
 
-from reid_core import features, model, training
+from reid_core import features, model, scoring, training
 from reid_core.datasets import table as tables
 from reid_core.training import images
 
@@ -94,6 +94,31 @@ def test_an_untrained_network_gives_features_of_each_output(toy, output, width):
     assert network.training  # left as it was
 
 
+@pytest.mark.parametrize("output", ["r5+c1+c2", "c2+r5"])
+def test_a_joined_feature_is_the_separate_ones_side_by_side(run, toy, output):
+    joined = extract(run, toy, output=output)
+    names = output.split("+")
+    alone = {name: extract(run, toy, output=name) for name in names}
+    beside = np.concatenate([alone[name].values for name in names], axis=1)
+    np.testing.assert_allclose(joined.values, beside / np.sqrt(len(names)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(joined.values, axis=1), 1, rtol=1e-5)
+    taken_apart = features.parts(joined)
+    assert list(taken_apart) == names
+    for name, part in taken_apart.items():
+        np.testing.assert_allclose(part.values, alone[name].values, atol=1e-6)
+        assert part.meta == alone[name].meta
+    assert np.array_equal(extract(run, toy, output=output).values, joined.values)
+
+
+def test_each_output_of_a_set_has_a_file_of_its_own(run, toy, tmp_path):
+    root, table = toy
+    for output, name in (("r5", "toy"), ("c1", "toy-c1"), ("r5+c1+c2", "toy-r5+c1+c2")):
+        found = scoring.extract(run, table, "toy", root, tmp_path, output)
+        kept = features.load(tmp_path / "features" / run.name / f"{name}.safetensors", root)
+        assert kept.meta["output"] == output and np.array_equal(kept.values, found.values)
+    assert len(list((tmp_path / "features" / run.name).iterdir())) == 3
+
+
 def test_a_feature_file_holds_relative_paths_and_comes_back_equal(run, toy, tmp_path):
     path = tmp_path / "features.safetensors"
     written = extract(run, toy, path=path)
@@ -149,6 +174,10 @@ def test_bad_input_is_named(run, toy, tmp_path):
         extract(model.HCN(6, "resnet18"), toy)
     with pytest.raises(ValueError, match="outputs r5, c1, c2, not 'c3'"):
         extract(run, toy, output="c3")
+    with pytest.raises(ValueError, match=r"outputs r5, c1, c2, not ''"):
+        extract(run, toy, output="r5+")
+    with pytest.raises(ValueError, match=r"'c1\+c1' names one output twice"):
+        extract(run, toy, output="c1+c1")
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         extract(run, toy, batch_size=0)
     broken = tmp_path / "broken.jpg"
