@@ -1,7 +1,9 @@
 """The kit's figures: Figure 3 (loss curves), Figure 4 (AP and CMC), Figure 5 (rank lists), one style for all.
 
-Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure. Each figure names its data
-source. Functions return a matplotlib Figure; `save` writes PNG and SVG with a sidecar of provenance.
+Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure; dashes, markers, ticks and
+widths of frames say the same without colour. Figures are WIDTH wide, the text of a printed page, so that their letters
+are printed at their own size, 7 points or more. Each figure names its data source. Functions return a matplotlib
+Figure; `save` writes PNG and SVG with a sidecar of provenance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +19,24 @@ from PIL import Image
 
 from reid_core import atomic, paper, provenance
 
-COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#7F7F7F"}
+WIDTH = 7.2  # inches: what an A4 page leaves between its margins
+COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#595959"}
+DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-"}
+MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x"}
 TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
-RIGHT, WRONG, JUNK, QUERY = "#009E73", "#CC3311", "#9A9A9A", "#222222"
+RIGHT, WRONG, JUNK, QUERY, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
+FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK: 1.2, QUERY: 2.6, PLAIN: 0.0}  # points
+SMALL = 7  # points, the smallest letters
 
 
 def style() -> None:
     """Set the kit's one style: white ground, light grid, text stays text in SVG, reproducible identifiers."""
-    sns.set_theme(context="paper", style="whitegrid", font="DejaVu Sans", rc={
-        "figure.dpi": 110, "savefig.dpi": 160, "axes.spines.top": False, "axes.spines.right": False,
+    sizes = dict.fromkeys(
+        ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8
+    )
+    sns.set_theme(context="paper", style="whitegrid", rc=sizes | {
+        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana"], "axes.titlesize": 9,
+        "figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False,
         "grid.color": "#E5E5E5", "axes.edgecolor": "#666666", "legend.frameon": False,
         "svg.fonttype": "none", "svg.hashsalt": "reid-core",
     })  # fmt: skip
@@ -52,9 +63,10 @@ def _unshown(figure: Figure) -> Figure:
 
 def source_line(figure: Figure, data_source: str, profile: str, extra: str = "") -> None:
     """Print the data source under a figure, so that embedded results are never taken for the paper's."""
-    what = "embedded (rendered) data" if data_source == "embedded" else "official data"
-    text = f"{what} · profile {profile}" + (f" · {extra}" if extra else "")
-    figure.text(0.5, -0.01, text, ha="center", va="top", fontsize=8, color="#555555")
+    known = {"embedded": "embedded (rendered) data", "official": "official data"}
+    text = f"{known.get(data_source, data_source)} · profile {profile}" + (f" · {extra}" if extra else "")
+    below = -0.06 / figure.get_figheight()  # inches
+    figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color="#555555")
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -72,21 +84,22 @@ def loss_curves(
     paper's axis) or seconds (wall time). `window`: iterations of the moving average.
     """
     style()
-    figure, axes = plt.subplots(1, len(runs), figsize=(4.1 * len(runs), 3.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.5), sharey=True, squeeze=False)
     for axis, (letter, (name, models)) in zip(axes[0], zip("abc", runs.items(), strict=False), strict=True):
         for model, losses in models.items():
             for number, loss in enumerate(losses):
                 steps = loss[against].to_numpy()
                 axis.plot(steps, loss["loss_r5"], color=COLOURS[model], alpha=0.22, linewidth=0.6)
-                axis.plot(steps, smooth(loss["loss_r5"], window), color=COLOURS[model], linewidth=1.8,
-                          label=None if number else TITLES[model])  # fmt: skip
+                axis.plot(steps, smooth(loss["loss_r5"], window), color=COLOURS[model], linewidth=1.6,
+                          linestyle=DASHES[model], label=None if number else TITLES[model])  # fmt: skip
         axis.set_title(f"({letter}) {paper.SET_TITLES[name]}")
         axis.set_xlabel("iteration" if against == "iteration" else "training time (s)")
         axis.set_ylim(bottom=0)
-        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=against == "iteration"))
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=against == "iteration"))
     axes[0, 0].set_ylabel("training loss of R5 (nats)")
-    axes[0, -1].legend(loc="upper right")
     figure.tight_layout()
+    lines = axes[0, -1].get_legend_handles_labels()
+    figure.legend(*lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0)
     return _unshown(figure)
 
 
@@ -96,20 +109,22 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
     `lists`: (title, relevance of the ranked images, {"step": AP, "trapezoid": AP, "cmc": CMC at rank 1}).
     """
     style()
-    figure, axis = plt.subplots(figsize=(7.6, 0.9 * len(lists) + 0.5))
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.85 * len(lists) + 0.3))
     for row, (title, relevant, values) in enumerate(lists):
         y = -row
-        axis.text(-0.35, y, title, va="center", ha="right", fontsize=11)
+        axis.text(-0.25, y, title, va="center", ha="right", fontsize=10)
         for rank, hit in enumerate(relevant, start=1):
             colour = RIGHT if hit else WRONG
-            box = plt.Rectangle((rank - 0.95, y - 0.36), 0.8, 0.72, fill=False, edgecolor=colour, linewidth=3)
+            box = plt.Rectangle((rank - 0.95, y - 0.36), 0.8, 0.72, fill=False, edgecolor=colour,
+                                linewidth=FRAMES[colour])  # fmt: skip
             axis.add_patch(box)
-            mark = f"rank {rank}\n" + ("match" if hit else "other")
-            axis.text(rank - 0.55, y, mark, ha="center", va="center", fontsize=8, color=colour)
+            mark = f"rank {rank}\n" + ("match ✓" if hit else "other")
+            axis.text(rank - 0.55, y, mark, ha="center", va="center", color=colour)
         text = f"AP {values['step']:.2f} (step)   {values['trapezoid']:.2f} (trapezoid)   CMC {values['cmc']:.0f}"
-        axis.text(len(relevant) + 0.15, y, text, va="center", fontsize=9)
-    axis.set(xlim=(-0.8, max(len(item[1]) for item in lists) + 3.6), ylim=(-len(lists) + 0.45, 0.55))
+        axis.text(len(relevant) + 0.15, y, text, va="center")
+    axis.set(xlim=(-0.6, max(len(item[1]) for item in lists) + 2.75), ylim=(-len(lists) + 0.45, 0.55))
     axis.axis("off")
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1)
     return _unshown(figure)
 
 
@@ -120,43 +135,59 @@ def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
     `reid_core.evaluation.ranked` plus `image_path`.
     """
     style()
-    rows = sum(len(example["lists"]) for example in examples)
-    figure, axes = plt.subplots(
-        rows, top + 1, figsize=(1.02 * (top + 1) + 1.6, 2.15 * rows), squeeze=False,
-        gridspec_kw={"wspace": 0.08, "hspace": 0.28},
-    )  # fmt: skip
+    figure, axes = sheet(sum(len(example["lists"]) for example in examples), top + 1, left=1.2)
     line = 0
     for example in examples:
         for label, ranked in example["lists"]:
-            _picture(axes[line, 0], example["query"], QUERY, "query")
-            axes[line, 0].text(-0.12, 0.5, f"{example['title']}\n{label}", ha="right", va="center", fontsize=8,
-                               transform=axes[line, 0].transAxes)  # fmt: skip
-            for place in range(top):
-                axis = axes[line, place + 1]
+            picture(axes[line, 0], example["query"], QUERY, "query")
+            row_label(axes[line, 0], f"{example['title']}\n{label}")
+            for place, axis in enumerate(axes[line, 1:]):
                 if place >= len(ranked):
                     axis.axis("off")
                     continue
                 shown = ranked.iloc[place]
                 colour = JUNK if shown["flag"] else RIGHT if shown["is_match"] else WRONG
                 rank = shown["flag"] or f"{int(shown['rank'])}{' ✓' if shown['is_match'] else ''}"
-                _picture(axis, shown["image_path"], colour, rank)
+                picture(axis, shown["image_path"], colour, rank)
             line += 1
-    figure.subplots_adjust(bottom=0.01, top=0.97)
     return _unshown(figure)
 
 
-def _picture(axis, path: str, colour: str, title: str) -> None:
+def sheet(rows: int, columns: int, *, left: float, below: float = 0.0) -> tuple[Figure, np.ndarray]:
+    """A figure WIDTH wide of `rows` x `columns` axes for pictures twice as high as wide, and the array of them.
+
+    `left` inches are kept for the rows' labels, and `below` inches under each row besides its titles.
+    """
+    gap, title = 0.05, 0.18
+    wide = (WIDTH - left) / columns - gap
+    pitch = 2 * wide + title + below
+    height = rows * pitch
+    figure = plt.figure(figsize=(WIDTH, height))
+    axes = np.empty((rows, columns), object)
+    for row, column in np.ndindex(rows, columns):
+        place = (left + column * (wide + gap), height - row * pitch - title - 2 * wide, wide, 2 * wide)
+        axes[row, column] = figure.add_axes(tuple(np.divide(place, (WIDTH, height, WIDTH, height))))
+    return figure, axes
+
+
+def picture(axis, path: str, colour: str, title: str) -> None:
+    """Draw an image in a frame whose colour and width say what it is."""
     with Image.open(path) as image:
-        axis.imshow(image.convert("RGB").resize((64, 128), Image.Resampling.BILINEAR))
-    axis.set_title(title, fontsize=7, color=colour, pad=4)
+        axis.imshow(image.convert("RGB").resize((64, 128), Image.Resampling.BILINEAR), aspect="auto")
+    axis.set_title(title, fontsize=SMALL, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
-        spine.set(visible=True, color=colour, linewidth=2.6)
+        spine.set(visible=True, color=colour, linewidth=FRAMES[colour])
+
+
+def row_label(axis, text: str) -> None:
+    """Print a row's label to the left of its first picture."""
+    axis.text(-0.15, 0.5, text, ha="right", va="center", fontsize=SMALL, transform=axis.transAxes)
 
 
 def people(
-    sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, each: int = 2, top: int = 12
+    sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, each: int = 2, top: int = 10
 ) -> Figure:
     """Sample images: per set, `each` people, a row a person, up to `top` images ordered by camera."""
     style()
@@ -166,17 +197,14 @@ def people(
         counts = known.groupby("person_id")["camera_id"].agg(["nunique", "size"])
         most = counts.sort_values(["nunique", "size"], ascending=False, kind="stable").index[:each]
         chosen += [(name, person, known[known["person_id"] == person]) for person in most]
-    figure, axes = plt.subplots(len(chosen), top, figsize=(0.8 * top, 1.75 * len(chosen)), squeeze=False)
+    figure, axes = sheet(len(chosen), top, left=1.05)
     for row, (name, person, images) in zip(axes, chosen, strict=True):
         shown = images.sort_values("camera_id", kind="stable")
         shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(top, len(shown))).astype(int))]
         for axis in row[len(shown) :]:
             axis.axis("off")
         for axis, image in zip(row, shown.itertuples(), strict=False):
-            _picture(axis, image.image_path, "#FFFFFF", "")
-            axis.set_title(f"camera {image.camera_id}", fontsize=7, color="#555555", pad=2)
-        row[0].text(-0.15, 0.5, f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}", ha="right", va="center",
-                    fontsize=8, transform=row[0].transAxes)  # fmt: skip
-    figure.subplots_adjust(bottom=0.01, top=0.98)
+            picture(axis, image.image_path, PLAIN, f"camera {image.camera_id}")
+        row_label(row[0], f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}")
     source_line(figure, facts["data_source"], facts["profile"])
     return _unshown(figure)

@@ -1,3 +1,7 @@
+"""Figures: what they draw, and the rules of the one style that all of them keep."""
+
+import re
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -6,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from reid_core import plots
@@ -17,27 +23,69 @@ def close_figures():
     plt.close("all")
 
 
+@pytest.fixture
+def path(tmp_path):
+    Image.new("RGB", (8, 16), (90, 20, 20)).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
 def losses(model):
     steps = np.arange(1, 31)
     values = 4 / steps + (model == "hcn")
     return pd.DataFrame({"iteration": steps, "loss_r5": values, "seconds": 0.1 * steps, "seed": 0})
 
 
+def curves(sets=("cuhk03_detected", "cuhk03_labeled", "market1501"), against="iteration"):
+    runs = {name: {model: [losses(model)] for model in ("baseline", "hcn")} for name in sets}
+    return plots.loss_curves(runs, 5, against=against)
+
+
+def precision_lists():
+    values = {"step": 0.83, "trapezoid": 0.79, "cmc": 1}
+    return plots.average_precision_lists([(f"({x})", (True, False, True, False), values) for x in "abc"])
+
+
+def rank_lists(path, top=10):
+    places = range(1, top + 1)
+    ranked = pd.DataFrame({"rank": places, "flag": "", "is_match": [place % 2 > 0 for place in places]})
+    lists = [
+        (f"{label}\nAP 0.93", ranked.assign(image_path=path)) for label in ("ours (combined HCN)", "[13]")
+    ]
+    return plots.rank_lists([{"query": path, "title": "query 123: largest gain", "lists": lists}], top=top)
+
+
+def people(path):
+    table = pd.DataFrame({"person_id": 1, "camera_id": range(1, 13), "image_path": path})
+    sets = {"cuhk03_detected": table, "market1501": table.head(4)}
+    return plots.people(sets, {"data_source": "embedded", "profile": "test"})
+
+
+def sourced(figure):
+    plots.source_line(figure, "embedded", "test", "moving average of 15 iterations")
+    return figure
+
+
+FIGURES = {
+    "figure3": lambda path: sourced(curves()),
+    "figure3_time": lambda path: sourced(curves(against="seconds")),
+    "figure4": lambda path: sourced(precision_lists()),
+    "figure5": lambda path: sourced(rank_lists(path)),
+    "people": people,
+}
+
+
 def test_loss_curves_draw_raw_and_smoothed_for_both_models():
-    runs = {name: {m: [losses(m)] for m in ("baseline", "hcn")} for name in ("cuhk03_labeled", "market1501")}
-    figure = plots.loss_curves(runs, 5)
+    figure = curves(("cuhk03_labeled", "market1501"))
     assert len(figure.axes) == 2
     for axis in figure.axes:
         assert len(axis.lines) == 4
         smoothed = axis.lines[1].get_ydata()
         assert np.allclose(smoothed, plots.smooth(losses("baseline")["loss_r5"], 5))
-    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == list(
-        plots.TITLES.values()
-    )[:2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(plots.TITLES.values())[:2]
 
 
 def test_against_wall_time():
-    figure = plots.loss_curves({"market1501": {"hcn": [losses("hcn")]}}, 3, against="seconds")
+    figure = curves(("market1501",), against="seconds")
     assert figure.axes[0].lines[0].get_xdata()[-1] == pytest.approx(3.0)
     assert "(s)" in figure.axes[0].get_xlabel()
 
@@ -48,28 +96,110 @@ def test_figure4_says_both_definitions():
     )
     text = " ".join(item.get_text() for item in figure.axes[0].texts)
     assert "0.83 (step)" in text and "0.79 (trapezoid)" in text
-    edges = [matplotlib.colors.to_hex(patch.get_edgecolor()) for patch in figure.axes[0].patches]
+    edges = [to_hex(patch.get_edgecolor()) for patch in figure.axes[0].patches]
     assert edges == [plots.RIGHT.lower(), plots.WRONG.lower(), plots.RIGHT.lower()]
 
 
-def test_rank_lists_frame_matches_green_and_others_red(tmp_path):
-    Image.new("RGB", (8, 16), (90, 20, 20)).save(tmp_path / "a.png")
-    path = str(tmp_path / "a.png")
-    ranked = pd.DataFrame({"rank": [1, 2], "flag": "", "is_match": [True, False], "image_path": path})
-    figure = plots.rank_lists(
-        [{"query": path, "title": "q", "lists": [("ours", ranked), ("theirs", ranked)]}], top=3
-    )
-    frames = [
-        matplotlib.colors.to_hex(axis.spines["left"].get_edgecolor())
-        for axis in figure.axes
-        if axis.get_images()
-    ]
-    assert frames == [plots.QUERY.lower(), plots.RIGHT.lower(), plots.WRONG.lower()] * 2
+def test_rank_lists_frame_matches_green_and_others_red(path):
+    figure = rank_lists(path, top=3)
+    spines = [axis.spines["left"] for axis in figure.axes if axis.get_images()]
+    colours = [to_hex(spine.get_edgecolor()) for spine in spines]
+    assert colours == [c.lower() for c in (plots.QUERY, plots.RIGHT, plots.WRONG, plots.RIGHT)] * 2
+    assert spines[1].get_linewidth() > 2 * spines[2].get_linewidth(), "also seen without colour"
+    titles = [axis.get_title() for axis in figure.axes[:4]]
+    assert titles == ["query", "1 ✓", "2", "3 ✓"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_letters_are_printed_at_7_points_or_more_and_none_covers_another(name, path):
+    figure = FIGURES[name](path)
+    texts, renderer = drawn_texts(figure)
+    assert sum("embedded (rendered) data · profile test" in text.get_text() for text in texts) == 1
+    assert min(text.get_fontsize() for text in texts) >= 7
+    assert figure.get_tightbbox(renderer).width <= plots.WIDTH + 0.1, "printed smaller than its letters say"
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    for i, box in enumerate(boxes):
+        for text, other in zip(texts[i + 1 :], boxes[i + 1 :], strict=True):
+            assert not covers(box, other), (texts[i].get_text(), text.get_text())
+
+
+def drawn_texts(figure):
+    """The texts that are really drawn, and the renderer that measures them."""
+    renderer, drawn = FigureCanvasAgg(figure).get_renderer(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plt.Text, "draw", lambda text, _: drawn.append(text))
+        figure.draw(renderer)
+    return [text for text in drawn if text.get_visible() and text.get_text().strip()], renderer
+
+
+def covers(a, b):
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_with_ticks_say_what_they_measure_and_in_what(name, path):
+    for axis in FIGURES[name](path).axes:
+        assert not (axis.axison and len(axis.get_xticks())) or axis.get_xlabel() in (
+            "iteration",
+            "training time (s)",
+        )
+        shares = axis.get_shared_y_axes().get_siblings(axis)
+        assert not (axis.axison and len(axis.get_yticks())) or any("(" in one.get_ylabel() for one in shares)
+
+
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", IEEE
+# TVCG 2009: full severity, on linear RGB.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(colour, deficiency):
+    """CIELAB of a colour as seen with a deficiency."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(DEFICIENCIES[deficiency]) @ linear, 0, 1)
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.maximum(matrix @ linear / (0.9505, 1.0, 1.089), 0.00886))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+@pytest.mark.parametrize(
+    "colours",
+    [list(plots.COLOURS.values()), [plots.RIGHT, plots.WRONG, plots.JUNK, plots.QUERY]],
+    ids=["methods", "frames"],
+)
+def test_colours_differ_for_colour_blind_eyes_and_stand_out_from_paper(colours, deficiency):
+    seen = [lab(colour, deficiency) for colour in colours]
+    for i, one in enumerate(seen):
+        assert lab("white", deficiency)[0] - one[0] > 35
+        for j, other in enumerate(seen[:i]):
+            assert np.linalg.norm(one - other) > 15, (colours[i], colours[j])
+
+
+def test_methods_also_differ_without_colour():
+    for mapping in (plots.COLOURS, plots.DASHES, plots.MARKERS):
+        assert set(mapping) == set(plots.COLOURS)
+        methods = [mapping[name] for name in ("baseline", "hcn", "combined")]
+        assert len(set(methods)) == 3
+
+
+def test_colours_are_written_in_one_place():
+    """Every other module and notebook takes its colours from reid_core.plots."""
+    others = [*(plots.provenance.REPOSITORY / "reid_core").glob("*.py")]
+    others += (plots.provenance.REPOSITORY / "notebooks").glob("*.ipynb")
+    for other in others:
+        if other.name != "plots.py":
+            assert not re.search(r"\"#[0-9A-Fa-f]{6}\"", other.read_text(encoding="utf-8")), other
 
 
 def test_saved_figures_are_png_and_svg_with_a_sidecar_and_the_same_bytes_again(tmp_path):
     def made(folder):
-        figure = plots.loss_curves({"market1501": {"hcn": [losses("hcn")]}}, 3)
+        figure = curves(("market1501",))
         plots.source_line(figure, "embedded", "test")
         return [
             path.read_bytes()
@@ -80,3 +210,5 @@ def test_saved_figures_are_png_and_svg_with_a_sidecar_and_the_same_bytes_again(t
     assert first == second
     assert (tmp_path / "a" / "figure3.json").exists()
     assert b"embedded (rendered) data" in first[1], "text stays text in SVG and names the source"
+    families = set(re.findall(rb"font-family: ([^;]+);", first[1]))
+    assert len(families) == 1 and families.pop().endswith(b", sans-serif"), "readable without DejaVu"
