@@ -86,13 +86,14 @@ class Sampler:
 class Batches:
     """Network inputs from the decoded array: gather, mirror, shift, blank and normalise on the device.
 
-    `images`: uint8 (N, height, width, 3). It is kept on the GPU where it fills at most half of the free memory.
+    `images`: uint8 (N, height, width, 3). `resident` says whether it lies on the device: always on the CPU, and on a
+    GPU where it fills at most half of the free memory.
     """
 
     def __init__(self, images: np.ndarray, device: torch.device):
         self.images = torch.from_numpy(images)
         self.device = device
-        self.resident = device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+        self.resident = device.type == "cpu" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
         if self.resident:
             self.images = self.images.to(device)
 

@@ -50,7 +50,8 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) 
 
 def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:
     """Tensors and facts of the newest whole checkpoint, or None; `say` hears of each damaged one passed over."""
-    for record in sorted(folder.glob("*.json"), reverse=True):
+    records = sorted(folder.glob("*.json"), reverse=True)
+    for record in records:
         tensors = record.with_suffix(".safetensors")
         try:
             facts = json.loads(record.read_text())
@@ -59,4 +60,6 @@ def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor],
             return load_file(tensors), facts
         except (OSError, ValueError, KeyError) as error:
             say(f"Checkpoint {tensors} is damaged ({error}); falling back to the one before.")
+    if records:
+        say(f"No whole checkpoint is left in {folder}; starting from the beginning.")
     return None

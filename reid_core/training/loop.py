@@ -21,7 +21,7 @@ from reid_core.training import checkpoint, distributed, interruption, run_folder
 from reid_core.training.batches import Batches, Sampler
 from reid_core.training.images import Decoded, decoded, require_space
 from reid_core.training.recipe import Recipe
-from reid_core.training.step import GraphStep, Step, make_optimizer
+from reid_core.training.step import GraphStep, Step, captures, make_optimizer, unfit
 
 _BLOCK = 50  # iterations between looks at the losses on a GPU, as each look waits for it; on a CPU: 1
 
@@ -165,8 +165,10 @@ class _Run:
         runner = group.wrap(self.network)
         if recipe.compile:
             runner = torch.compile(runner)
-        graph = recipe.cuda_graph and self.device.type == "cuda" and group.processes == 1
-        self.step = (GraphStep if graph else Step)(
+        self.graph = captures(recipe, self.device, group.processes)
+        for sentence in unfit(recipe, self.device, group.processes):
+            self.say(sentence)
+        self.step = (GraphStep if self.graph else Step)(
             runner, self.optimizer, recipe, Batches(images.pixels, self.device), labels
         )
         if found is not None:
@@ -329,6 +331,7 @@ class _Run:
             "threads": torch.get_num_threads(),
             "processes": self.group.processes,
             "precision": self.step.precision,
+            "cuda_graph": self.graph,
             "commit": provenance.commit(),
             "versions": provenance.versions(),
             "weights_digest": provenance.digest(self.run_dir / run_folder.WEIGHTS),

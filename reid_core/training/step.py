@@ -44,11 +44,34 @@ def precision(recipe: Recipe, device: torch.device) -> str:
     """The precision of a recipe on a device: "auto" is bf16 where there are instructions for it, else fp32."""
     if recipe.precision != "auto":
         return recipe.precision
+    return "bf16" if computes_bf16(device) else "fp32"
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; without them it is emulated, slowly."""
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if native else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def unfit(recipe: Recipe, device: torch.device, processes: int) -> list[str]:
+    """What a device cannot do as the recipe says, and what it does instead, a sentence each."""
+    found = []
+    if recipe.cuda_graph and not captures(recipe, device, processes):
+        where = "the CPU" if device.type == "cpu" else f"{processes} processes"
+        found.append(
+            f"cuda_graph has no effect on {where}; the iterations are the same, launched one by one."
+        )
+    if recipe.precision == "bf16" and not computes_bf16(device):
+        found.append('This device emulates precision "bf16", slowly; "auto" or "fp32" is faster here.')
+    if recipe.precision == "fp16" and device.type == "cpu":
+        found.append('precision "fp16" is meant for GPUs; "auto" or "fp32" is faster on the CPU.')
+    return found
+
+
+def captures(recipe: Recipe, device: torch.device, processes: int) -> bool:
+    """Whether the iterations are replayed as a CUDA graph."""
+    return recipe.cuda_graph and device.type == "cuda" and processes == 1
 
 
 class Step:
@@ -104,11 +127,45 @@ class Step:
         return torch.autocast(self.device.type, _AUTOCAST[self.precision], cache_enabled=False)
 
 
-class GraphStep(Step):
+class BufferedStep(Step):
+    """The same iteration from fixed buffers, on any device: what a CUDA graph can be captured from.
+
+    Rows, augmentation and learning rate are written into the buffers; `run` then reads nothing else that changes.
+    The images must be resident on the device.
+    """
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        if not self.batches.resident:
+            raise ValueError("cuda_graph needs the decoded images in GPU memory; set it to false.")
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=self.device)
+        self.buffers = None
+
+    def __call__(self, draw: Draw, iteration: int) -> Tensor:
+        self.set_learning_rate(iteration)
+        arrays = [torch.from_numpy(a) for a in (draw.rows, draw.mirror, draw.shift, draw.box)]
+        if self.buffers is None:
+            self.buffers = [array.to(self.device, copy=True) for array in arrays]
+        for buffer, array in zip(self.buffers, arrays, strict=True):
+            buffer.copy_(array.pin_memory() if self.device.type == "cuda" else array, non_blocking=True)
+        return self.run().clone()
+
+    def run(self) -> Tensor:
+        """Train on the batch that the buffers describe; the heads' losses."""
+        rows, mirror, shift, box = self.buffers
+        pixels = self.batches.pixels(rows)
+        shifts, boxes = self.recipe.crop_padding > 0, self.recipe.erasing > 0
+        images = self.batches.augment(pixels, mirror, shift, box, shifts, boxes)
+        return self.update(images, self.labels[rows])
+
+
+class GraphStep(BufferedStep):
     """The same iteration, captured once as a CUDA graph and replayed: one launch instead of thousands.
 
-    Rows, augmentation and learning rate are written into fixed buffers before each replay; the images must be
-    resident on the GPU. Dropout draws from the device's generator, which the graph advances at each replay.
+    The first iterations run as they are, on a stream of their own, so that every buffer and choice of kernels that
+    outlives an iteration is made outside the graph. Dropout draws from the device's generator, which a replay
+    advances as far as the iteration itself would.
     """
 
     WARM_UP = 3
@@ -117,40 +174,21 @@ class GraphStep(Step):
         super().__init__(*args)
         if self.device.type != "cuda":
             raise ValueError("cuda_graph needs a CUDA device; set it to false.")
-        if not self.batches.resident:
-            raise ValueError("cuda_graph needs the decoded images in GPU memory; set it to false.")
-        for (
-            group
-        ) in self.optimizer.param_groups:  # read from the device, so that it can change between replays
-            group["lr"] = torch.zeros((), device=self.device)
-        self.graph, self.buffers, self.calls = None, None, 0
+        self.graph, self.result, self.runs = None, None, 0
+        self.aside = torch.cuda.Stream(self.device)
 
-    def __call__(self, draw: Draw, iteration: int) -> Tensor:
-        self.set_learning_rate(iteration)
-        arrays = (draw.rows, draw.mirror, draw.shift, draw.box)
-        if self.buffers is None:
-            self.buffers = [torch.from_numpy(array).to(self.device) for array in arrays]
-        for buffer, array in zip(self.buffers, arrays, strict=True):
-            buffer.copy_(torch.from_numpy(array).pin_memory(), non_blocking=True)
-        self.calls += 1
-        if self.calls <= self.WARM_UP:
-            stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(stream):
-                result = self._iterate()
-            torch.cuda.current_stream(self.device).wait_stream(stream)
-            return result.clone()
+    def run(self) -> Tensor:
+        self.runs += 1
+        if self.runs <= self.WARM_UP:
+            current = torch.cuda.current_stream(self.device)
+            self.aside.wait_stream(current)
+            with torch.cuda.stream(self.aside):
+                result = super().run()
+            current.wait_stream(self.aside)
+            return result
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.result = self._iterate()
+            with torch.cuda.graph(self.graph, stream=self.aside):
+                self.result = super().run()
         self.graph.replay()
-        return self.result.clone()
-
-    def _iterate(self) -> Tensor:
-        rows, mirror, shift, box = self.buffers
-        pixels = self.batches.pixels(rows)
-        images = self.batches.augment(
-            pixels, mirror, shift, box, self.recipe.crop_padding > 0, self.recipe.erasing > 0
-        )
-        return self.update(images, self.labels[rows])
+        return self.result

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from reid_core import model, training
 from reid_core.datasets import table as tables
 from reid_core.training import checkpoint, images, loop, run_folder
-from reid_core.training.step import Step
+from reid_core.training.step import BufferedStep, Step
 
 
 @pytest.fixture
@@ -50,16 +50,16 @@ def kill_at(monkeypatch):
     """kill_at(i) ends the process, as it were, when iteration i (0, 1, ...) begins."""
 
     def arrange(iteration):
-        original = Step.__call__
+        original = Step.set_learning_rate
 
-        def call(self, draw, i):
+        def set_learning_rate(self, i):
             if i == iteration:
                 raise Killed
-            return original(self, draw, i)
+            original(self, i)
 
         context = pytest.MonkeyPatch.context()
         patch = context.__enter__()
-        patch.setattr(Step, "__call__", call)
+        patch.setattr(Step, "set_learning_rate", set_learning_rate)
         return lambda: context.__exit__(None, None, None)
 
     return arrange
@@ -170,6 +170,28 @@ def test_reduced_precision_trains_too_and_resumes(train, kill_at, precision):
     assert results(train(precision=precision)) == results(whole)
 
 
+def test_iterations_from_fixed_buffers_are_the_same(train, kill_at, monkeypatch):
+    """All of a CUDA graph's iteration but its capture, on the CPU; the rates are such that float32 holds them."""
+    settings = {"base_lr": 2**-7, "lr_gamma": 0.5, "crop_padding": 2, "erasing": 0.5}
+    whole = train(folder="whole", **settings)
+    monkeypatch.setattr(loop, "Step", BufferedStep)
+    undo = kill_at(5)
+    with pytest.raises(Killed):
+        train(**settings)
+    undo()
+    assert results(train(**settings)) == results(whole)
+
+
+def test_what_the_device_cannot_do_is_said_and_recorded(train, monkeypatch, capfd):
+    monkeypatch.setattr("reid_core.training.step.computes_bf16", lambda device: False)
+    run = train(cuda_graph=True, precision="bf16", iterations=1)
+    said = capfd.readouterr().err
+    assert "cuda_graph has no effect on the CPU" in said and 'emulates precision "bf16"' in said
+    assert run_folder.read(run)["cuda_graph"] is False and run_folder.read(run)["precision"] == "bf16"
+    train(folder="plain", iterations=1)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypatch, native, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
@@ -212,6 +234,20 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_newest_one_is_passed_ov
     assert results(train(iterations=14)) == results(whole)
     said = capfd.readouterr().err
     assert "00000012.safetensors is damaged" in said and "from iteration 9 of 14" in said
+
+
+def test_without_any_whole_checkpoint_a_run_starts_again_and_says_so(train, kill_at, tmp_path, capfd):
+    whole = train(folder="whole")
+    undo = kill_at(7)
+    with pytest.raises(Killed):
+        train()
+    undo()
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "00000006.json").write_text('{"iteration": 6')
+    (folder / "00000003.safetensors").write_bytes(b"")
+    assert results(train()) == results(whole)
+    said = capfd.readouterr().err
+    assert said.count("is damaged") == 2 and "starting from the beginning" in said
 
 
 def test_a_checkpoint_holds_the_whole_state(train, kill_at, tmp_path):
