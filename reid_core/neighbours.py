@@ -12,7 +12,9 @@ fall together in float32 keep the order in which float32 sees them, lowest index
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,47 +114,67 @@ def nearest(cloud: Points, k: int, *, corner=None, approximate=None, progress: b
 
 
 def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
-    n, n_corner = len(cloud), 0 if corner is None else len(corner)
+    n, workers = len(cloud), threads()
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
     farthest = np.full(n, -np.inf, np.float32)
+
+    def look(strip, top: int, left: int, beyond: int):
+        """Finish a strip of a product: serve its rows, and return what its columns from `beyond` on get from it."""
+        rows, columns = slice(top, top + len(strip)), slice(left, left + strip.shape[1])
+        strip += cloud.norms[rows, None]
+        strip += cloud.norms[columns]
+        np.maximum(strip, cloud.floor, out=strip)
+        if left <= top:
+            np.fill_diagonal(strip[:, top - left :], 0)
+        if corner is not None and top < len(corner) < columns.stop:
+            kept, first = strip[: len(corner) - top], max(left, len(corner))
+            corner[top : top + len(kept), first - len(corner) : columns.stop - len(corner)] = kept[
+                :, first - left :
+            ]
+        np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
+        row, column = _few_true(strip < threshold[rows, None])
+        _merge(best, threshold, row + top, column + left, strip[row, column])
+        strip = strip[:, beyond - left :]
+        row, column = _few_true(strip < threshold[beyond : columns.stop])
+        order = np.argsort(column, kind="stable")
+        row, column = row[order], column[order]
+        return strip.max(0), column + beyond, row + top, strip[row, column]
+
     bar = tqdm(
         total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2, disable=not progress
     )
-    for start in range(0, n, TILE_ROWS):
-        stop = min(start + TILE_ROWS, n)
-        for left in range(start, n, TILE_COLUMNS):
-            right = min(left + TILE_COLUMNS, n)
-            product = cloud.left[start:stop] @ cloud.right[left:right].T
-            height = max(1, STRIP // (right - left))
-            for top in range(start, stop, height):
-                rows = slice(top, min(top + height, stop))
-                strip = product[top - start : rows.stop - start]
-                expand(strip, cloud.norms[rows], cloud.norms[left:right], floor=cloud.floor)
-                if left == start:
-                    np.fill_diagonal(strip[:, top - left :], 0)
-                if top < n_corner < right:
-                    kept, first = strip[: n_corner - top], max(left, n_corner)
-                    corner[top : top + len(kept), first - n_corner : right - n_corner] = kept[
-                        :, first - left :
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, n, TILE_ROWS):
+            stop = min(start + TILE_ROWS, n)
+            twice = -2 * cloud.left[start:stop]
+            for left in range(start, n, TILE_COLUMNS):
+                right = min(left + TILE_COLUMNS, n)
+                beyond = min(max(stop, left), right)  # columns from here on will not be rows of this panel
+                product = twice @ cloud.right[left:right].T
+                height = max(1, STRIP // (right - left))
+                tops = range(0, stop - start, height)
+                for first in range(0, len(tops), workers):  # thresholds are at most one round old
+                    jobs = [
+                        pool.submit(look, product[top : top + height], start + top, left, beyond)
+                        for top in tops[first : first + workers]
                     ]
-                np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
-                row, column = _few_true(strip < threshold[rows, None])
-                _merge(best, threshold, row + top, column + left, strip[row, column])
-                beyond = max(stop, left)  # columns that will not be rows of this panel
-                if beyond < right:
-                    strip = strip[:, beyond - left :]
-                    np.maximum(farthest[beyond:right], strip.max(0), out=farthest[beyond:right])
-                    row, column = _few_true(strip < threshold[beyond:right])
-                    order = np.argsort(column, kind="stable")
-                    row, column = row[order], column[order]
-                    _merge(best, threshold, column + beyond, row + top, strip[row, column])
-            bar.update(
-                (stop - start) * (right - left) - (left == start) * (stop - start) * (stop - start - 1) // 2
-            )
+                    for job in jobs:
+                        largest, row, column, distance = job.result()
+                        np.maximum(farthest[beyond:right], largest, out=farthest[beyond:right])
+                        _merge(best, threshold, row, column, distance)
+                bar.update(
+                    (stop - start) * (right - left)
+                    - (left == start) * (stop - start) * (stop - start - 1) // 2
+                )
     bar.close()
     distance, index = _unpack(best)
     return Neighbours(index, distance, farthest)
+
+
+def threads() -> int:
+    """Threads for what NumPy does on one core: OMP_NUM_THREADS where it is set, else the usable cores."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 
 
 def _few_true(mask) -> tuple[np.ndarray, np.ndarray]:

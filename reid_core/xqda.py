@@ -83,6 +83,7 @@ class XQDA:
         n_gallery = len(gallery_id)
         if rows.ndim != 2 or len(rows) != len(person) or n_gallery != len(X_gallery):
             raise ValueError(f"Features of shape {rows.shape} do not go with {len(person)} person numbers.")
+        del X_gallery, X_probe  # with 26,960 dimensions a gigabyte
         if not np.isfinite(rows).all():
             bad = int(np.flatnonzero(~np.isfinite(rows).all(1))[0])
             raise ValueError(
@@ -225,9 +226,9 @@ def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
     if solver == "svd":
         return _left_singular(scipy.linalg.cho_solve((triangle, True), extra, check_finite=False))
     whitened = scipy.linalg.solve_triangular(triangle, extra, lower=True, check_finite=False)
-    whitened = scipy.linalg.solve_triangular(triangle, whitened.T, lower=True, check_finite=False)
-    whitened += whitened.T
-    whitened /= 2
+    whitened = scipy.linalg.solve_triangular(
+        triangle, whitened.T, lower=True, overwrite_b=True, check_finite=False
+    )  # symmetric up to rounding; its lower half is used
     values, vectors = _eigen_above_one(whitened)
     return values, scipy.linalg.solve_triangular(triangle, vectors, lower=True, trans="T", check_finite=False)
 

@@ -205,7 +205,7 @@ def xqda(solver):
     def fit(query, gallery, tables, **_):
         from reid_core.xqda import XQDA
 
-        x = np.concatenate([query, gallery])
+        x = gallery.base  # both as one array, without a copy
         person, camera = (pd.concat(tables)[name].to_numpy() for name in ("person_id", "camera_id"))
         with Clock() as clock:
             XQDA(solver=solver).fit(x, person, camera)
