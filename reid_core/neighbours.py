@@ -174,7 +174,9 @@ def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
 
 def threads() -> int:
     """Threads for what NumPy does on one core: OMP_NUM_THREADS where it is set, else the usable cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(asked) if asked.isdigit() and int(asked) > 0 else usable
 
 
 def _few_true(mask) -> tuple[np.ndarray, np.ndarray]:

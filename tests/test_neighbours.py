@@ -49,6 +49,27 @@ def test_equals_a_full_sort_over_many_tiles_in_any_order(small_tiles, order):
     check(nearest(points(x), 21, progress=False), x, 21)
 
 
+def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
+    x = np.round(features(7))  # many equal distances, whose order must not depend on who is first
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        corner = np.empty((41, 259), np.float32)
+        found.append([*vars(nearest(points(x), 21, corner=corner, progress=False)).values(), corner])
+    for other in found[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
+    order = np.argsort(exact(x), axis=1, kind="stable")[:, :21]
+    np.testing.assert_array_equal(found[0][0], order)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("2,1", 2)])
+def test_threads_are_those_of_omp(monkeypatch, asked, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert neighbours.threads() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert neighbours.threads() >= 1
+
+
 def test_torch_finds_the_same():
     x = features(2)
     found = nearest(points(torch.from_numpy(x)), 21, progress=False)
