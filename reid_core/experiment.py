@@ -128,19 +128,25 @@ def find_runs(
     return pd.DataFrame(lines, columns=["model", "set", "seed", "run"])
 
 
+def is_finished(run_dir: Path) -> bool:
+    """Whether a run folder holds a training that came to its end."""
+    record = run_dir / "run.json"
+    return record.is_file() and bool(json.loads(record.read_text(encoding="utf-8"))["finished"])
+
+
 def describe_run(run_dir: Path) -> dict[str, object]:
     """One line about a finished run: model, train set, seed, hours, iterations, device, form of the heads.
 
     Raises FileNotFoundError when the run is not finished, with the command that makes it.
     """
-    record = run_dir / "run.json"
     model, train_set, seed = run_dir.name.rsplit("-", 2)
     seed = int(seed.removeprefix("seed"))
-    if not record.is_file() or not (run := json.loads(record.read_text(encoding="utf-8")))["finished"]:
+    if not is_finished(run_dir):
         raise FileNotFoundError(
             f"{run_dir}: this run is not finished. Make it with: reid-core notebook 02_train"
             f" -p model={model} -p train_set={train_set} -p seed={seed}"
         )
+    run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     iterations, seconds = run["recipe"]["iterations"], run["seconds"]
     return {
         "model": model, "train_set": train_set, "seed": seed, "hours": seconds / 3600, "iterations": iterations,

@@ -21,6 +21,7 @@ from reid_core import atomic
 from reid_core.provenance import REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookError(RuntimeError):
@@ -169,14 +170,44 @@ def _explain(notebook: Path, executed: Path, failed: Path, error: Exception) -> 
 
 
 def _tidy(executed: Path) -> None:
-    """Drop what a finished progress bar leaves behind: text that later carriage returns overwrite."""
+    """Drop what a reader of an executed copy has no use for.
+
+    That is text of a progress line that later carriage returns overwrite (each of its states comes as a message of
+    its own), and controls, which need a running kernel: the text that comes with them takes their place.
+    """
     book = nbformat.read(executed, as_version=4)
+    book.metadata.pop("widgets", None)
     for cell in book.cells:
         if cell.cell_type != "code":
             continue
+        cell.outputs = _joined(cell.outputs)
         for result in cell.outputs:
             if result.output_type == "stream":
-                lines = re.split(r"(?<=\n)", result.text)
-                result.text = "".join(line.rstrip("\r ").rsplit("\r", 1)[-1] for line in lines)
+                result.text = "".join(map(_as_seen, re.split(r"(?<=\n)", result.text)))
+            result.get("data", {}).pop(WIDGET, None)
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
     nbformat.write(book, executed)
+
+
+def _joined(outputs: list) -> list:
+    """A cell's outputs with each run of messages of one stream as one output."""
+    joined = []
+    for result in outputs:
+        if result.output_type == "stream" and joined and joined[-1].get("name") == result.name:
+            joined[-1].text += result.text
+        else:
+            joined.append(result)
+    return joined
+
+
+def _as_seen(line: str) -> str:
+    """What a terminal shows of a line once every carriage return has taken it back to the line's beginning.
+
+    >>> _as_seen("\\r 50%|##  |\\r100%|####|\\r           \\rdone\\n"), _as_seen("\\r 50%|##  |\\r           \\r")
+    ('done\\n', '')
+    """
+    text, end = line.removesuffix("\n"), "\n" * line.endswith("\n")
+    seen = ""
+    for part in text.split("\r"):
+        seen = part + seen[len(part) :]
+    return seen.rstrip() + end

@@ -6,6 +6,7 @@ are printed at their own size, 7 points or more. Each figure names its data sour
 Figure; `save` writes PNG and SVG with a sidecar of provenance.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -27,6 +29,13 @@ TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HC
 RIGHT, WRONG, JUNK, QUERY, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
 FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK: 1.2, QUERY: 2.6, PLAIN: 0.0}  # points
 SMALL = 7  # points, the smallest letters
+GRAY = "#555555"  # of what is said aside
+
+# Rank lists, in pixels of their pictures: width and height of one, from one to the next, after the query, at the side
+SIZE, PITCH, GAP, SIDE = (64, 128), 76, 12, 4
+# heights of an example's title, a list, what is under its pictures, the last line; ten places are WIDTH wide
+TITLE, LIST, UNDER, FOOT = 26, 192, 22, 20
+DENSITY = (11 * PITCH + GAP) / WIDTH  # pixels an inch
 
 
 def style() -> None:
@@ -61,12 +70,17 @@ def _unshown(figure: Figure) -> Figure:
     return figure
 
 
-def source_line(figure: Figure, data_source: str, profile: str, extra: str = "") -> None:
-    """Print the data source under a figure, so that embedded results are never taken for the paper's."""
+def source_text(data_source: str, profile: str, extra: str = "") -> str:
+    """What a figure was drawn from, so that embedded results are never taken for the paper's."""
     known = {"embedded": "embedded (rendered) data", "official": "official data"}
-    text = f"{known.get(data_source, data_source)} · profile {profile}" + (f" · {extra}" if extra else "")
+    return f"{known.get(data_source, data_source)} · profile {profile}" + (f" · {extra}" if extra else "")
+
+
+def source_line(figure: Figure, data_source: str, profile: str, extra: str = "") -> None:
+    """Print `source_text` under a figure."""
     below = -0.06 / figure.get_figheight()  # inches
-    figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color="#555555")
+    text = source_text(data_source, profile, extra)
+    figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color=GRAY)
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -128,29 +142,75 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
     return _unshown(figure)
 
 
-def rank_lists(examples: Sequence[Mapping], *, top: int = 10) -> Figure:
-    """Figure 5: a query's rank lists one above the other; matches framed green and ticked, others red, junk grey.
+def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) -> Figure:
+    """Figure 5: a query's rank lists one above the other, each image with its camera and distance.
 
-    Each example: {"query": path, "title": str, "lists": [(label, DataFrame)]} with the frames of
-    `reid_core.evaluation.ranked` plus `image_path`.
+    Matches have broad green frames and a tick, others narrow red ones and a cross; images that the scoring passes
+    over are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, DataFrame)]} with
+    the frames of `reid_core.ranklists.nearest`; at least `places` wide. `source` is the line of `source_text`. All is
+    on one axis, with one picture a list, so that an explorer can draw it at every click.
     """
     style()
-    figure, axes = sheet(sum(len(example["lists"]) for example in examples), top + 1, left=1.2)
-    line = 0
+    places = max(places, *(len(ranked) for example in examples for _, ranked in example["lists"]))
+    width = (places + 1) * PITCH + GAP
+    height = sum(TITLE + LIST * len(example["lists"]) for example in examples) + FOOT
+    figure = plt.figure(figsize=(width / DENSITY, height / DENSITY))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axis.axis("off")
+    y = 0
     for example in examples:
+        axis.text(SIDE, y + 0.6 * TITLE, example["title"], fontsize=8, fontweight="bold", va="center")
+        y += TITLE
         for label, ranked in example["lists"]:
-            picture(axes[line, 0], example["query"], QUERY, "query")
-            row_label(axes[line, 0], f"{example['title']}\n{label}")
-            for place, axis in enumerate(axes[line, 1:]):
-                if place >= len(ranked):
-                    axis.axis("off")
-                    continue
-                shown = ranked.iloc[place]
-                colour = JUNK if shown["flag"] else RIGHT if shown["is_match"] else WRONG
-                rank = shown["flag"] or f"{int(shown['rank'])}{' ✓' if shown['is_match'] else ''}"
-                picture(axis, shown["image_path"], colour, rank)
-            line += 1
+            axis.text(SIDE, y + 8, label, fontsize=SMALL, va="center")
+            _rank_list(axis, y + LIST - UNDER - SIZE[1], example["query"], ranked, width)
+            y += LIST
+    axis.text(width / 2, y + FOOT / 2, source, fontsize=SMALL, color=GRAY, ha="center", va="center")
     return _unshown(figure)
+
+
+def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float) -> None:
+    """One list at height `top`, in pixels of its pictures: the query, a gap, the images nearest first."""
+    wide, high = SIZE
+    canvas = np.full((high, int(width), 3), 255, np.uint8)
+    corners, colours = [], []
+
+    def add(x: int, path: str, colour: str, above: str, below: str) -> None:
+        pixels = _pixels(path)
+        canvas[:, x : x + wide] = 255 - (255 - pixels) // 2 if colour == JUNK else pixels
+        corners.append(plt.Rectangle((x, top), wide, high))
+        colours.append(colour)
+        centre = {"x": x + wide / 2, "fontsize": SMALL, "ha": "center"}
+        axis.text(y=top - 5, s=above, color=colour, va="bottom", **centre)
+        axis.text(y=top + high + 5, s=below, color=GRAY, va="top", **centre)
+
+    add(SIDE, query, QUERY, "query", "")
+    for place, image in enumerate(ranked.itertuples(), start=1):
+        colour, above = (JUNK, image.flag) if image.flag else (WRONG, f"{image.rank} ✗")
+        if image.is_match:
+            colour, above = RIGHT, f"{image.rank} ✓"
+        below = f"c{image.camera_id} · {image.distance:.3g}"
+        add(SIDE + GAP + place * PITCH, image.image_path, colour, above, below)
+    axis.imshow(canvas, extent=(0, canvas.shape[1], top + high, top), aspect="auto", zorder=1)
+    widths = [FRAMES[colour] for colour in colours]
+    axis.add_collection(
+        PatchCollection(corners, facecolors="none", edgecolors=colours, linewidths=widths, zorder=2)
+    )
+
+
+def _pixels(path: str) -> np.ndarray:
+    """An image file as (128, 64, 3) uint8, whatever its size."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize(SIZE, Image.Resampling.BILINEAR))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, at its own size and lightly compressed: for showing at once rather than for keeping."""
+    written = io.BytesIO()
+    figure.savefig(
+        written, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
+    )
+    return written.getvalue()
 
 
 def sheet(rows: int, columns: int, *, left: float, below: float = 0.0) -> tuple[Figure, np.ndarray]:
@@ -172,8 +232,7 @@ def sheet(rows: int, columns: int, *, left: float, below: float = 0.0) -> tuple[
 
 def picture(axis, path: str, colour: str, title: str) -> None:
     """Draw an image in a frame whose colour and width say what it is."""
-    with Image.open(path) as image:
-        axis.imshow(image.convert("RGB").resize((64, 128), Image.Resampling.BILINEAR), aspect="auto")
+    axis.imshow(_pixels(path), aspect="auto")
     axis.set_title(title, fontsize=SMALL, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)

@@ -46,12 +46,16 @@ def precision_lists():
 
 
 def rank_lists(path, top=10):
-    places = range(1, top + 1)
-    ranked = pd.DataFrame({"rank": places, "flag": "", "is_match": [place % 2 > 0 for place in places]})
-    lists = [
-        (f"{label}\nAP 0.93", ranked.assign(image_path=path)) for label in ("ours (combined HCN)", "[13]")
-    ]
-    return plots.rank_lists([{"query": path, "title": "query 123: largest gain", "lists": lists}], top=top)
+    """Two lists of `top` counted images, the first two of which stand behind images that are passed over."""
+    flags = ["same camera", "junk"] + [""] * top
+    ranks = [None, None, *range(1, top + 1)]
+    ranked = pd.DataFrame({"rank": pd.array(ranks, "Int64"), "flag": flags, "image_path": path})
+    ranked["is_match"] = [rank is not None and rank % 2 > 0 for rank in ranks]
+    ranked = ranked.assign(camera_id=6, distance=-0.0123).head(top)
+    lists = [(f"{label}: AP 0.93, first match at rank 1", ranked) for label in ("ours (HCN)", "[13]")]
+    source = plots.source_text("embedded", "test", "under each image its camera and distance")
+    example = {"query": path, "title": "query 123: person 4, camera 5 (largest gain)", "lists": lists}
+    return plots.rank_lists([example], source, places=top)
 
 
 def people(path):
@@ -69,7 +73,7 @@ FIGURES = {
     "figure3": lambda path: sourced(curves()),
     "figure3_time": lambda path: sourced(curves(against="seconds")),
     "figure4": lambda path: sourced(precision_lists()),
-    "figure5": lambda path: sourced(rank_lists(path)),
+    "figure5": rank_lists,
     "people": people,
 }
 
@@ -100,14 +104,19 @@ def test_figure4_says_both_definitions():
     assert edges == [plots.RIGHT.lower(), plots.WRONG.lower(), plots.RIGHT.lower()]
 
 
-def test_rank_lists_frame_matches_green_and_others_red(path):
-    figure = rank_lists(path, top=3)
-    spines = [axis.spines["left"] for axis in figure.axes if axis.get_images()]
-    colours = [to_hex(spine.get_edgecolor()) for spine in spines]
-    assert colours == [c.lower() for c in (plots.QUERY, plots.RIGHT, plots.WRONG, plots.RIGHT)] * 2
-    assert spines[1].get_linewidth() > 2 * spines[2].get_linewidth(), "also seen without colour"
-    titles = [axis.get_title() for axis in figure.axes[:4]]
-    assert titles == ["query", "1 ✓", "2", "3 ✓"]
+def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_distances(path):
+    figure = rank_lists(path, top=5)
+    (axis,) = figure.axes
+    for frames in axis.collections:
+        colours = [to_hex(colour) for colour in frames.get_edgecolors()]
+        expected = (plots.QUERY, plots.JUNK, plots.JUNK, plots.RIGHT, plots.WRONG, plots.RIGHT)
+        assert colours == [colour.lower() for colour in expected]
+        widths = frames.get_linewidths()
+        assert widths[3] > 2 * widths[4], "also seen without colour"
+    tops = [frames.get_paths()[0].vertices[:, 1].min() for frames in axis.collections]
+    assert axis.yaxis_inverted() and tops[0] < tops[1], "the first list stands above"
+    texts = [text.get_text() for text in axis.texts]
+    assert {"query", "same camera", "junk", "1 ✓", "2 ✗", "3 ✓", "c6 · -0.0123"} < set(texts)
 
 
 @pytest.mark.parametrize("name", FIGURES)

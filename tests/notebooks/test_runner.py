@@ -1,5 +1,8 @@
 """The strict runner: each silence of papermill is an error, and a failed notebook is kept for reading."""
 
+import io
+import re
+
 import nbformat
 import pytest
 
@@ -22,15 +25,57 @@ def test_a_good_notebook_runs_with_its_parameters_from_the_root(tmp_path, capfd)
     source = book(
         tmp_path / "good.ipynb",
         "import os, sys\nprint(count * rate, os.path.exists('pyproject.toml'))",
-        "for i in range(3): print(f'\\r{i} of 3', end='', file=sys.stderr)\nprint('\\r      ', file=sys.stderr)",
+        "from tqdm import tqdm\nfor _ in tqdm(range(3), mininterval=0, leave=False): pass",
     )
     seconds = notebooks.run(source, tmp_path / "out" / "good.ipynb", {"count": 8})
     assert seconds > 0
     texts = [output.text for output in outputs(tmp_path / "out" / "good.ipynb")]
     assert texts == ["4.0 True\n"], "a finished progress bar leaves nothing behind"
     captured = capfd.readouterr()
-    assert "4.0 True" in captured.out and "2 of 3" in captured.err
+    assert "4.0 True" in captured.out and "2/3" in captured.err
     assert not outputs(source), "the source stays without outputs"
+
+
+class Watching(io.StringIO):
+    """A terminal that notes what is written to it and makes a file once a progress line with time left has come."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def write(self, text):
+        if re.search(r"1/2 \[\d\d:\d\d<\d\d:\d\d", text):
+            self.seen.touch()
+        return super().write(text)
+
+
+def test_a_progress_line_with_time_left_is_seen_while_its_cell_runs(tmp_path, monkeypatch):
+    seen = tmp_path / "seen"
+    source = book(
+        tmp_path / "long.ipynb",
+        "import pathlib, time\nfrom tqdm import tqdm\n"
+        "for part in tqdm(range(2), mininterval=0, leave=False):\n"
+        f"    deadline = time.monotonic() + 60 * part\n"
+        f"    while part and not pathlib.Path({str(seen)!r}).exists():\n"
+        "        assert time.monotonic() < deadline, 'nobody saw the line'\n"
+        "        time.sleep(0.05)",
+    )
+    monkeypatch.setattr("sys.stderr", Watching(seen))
+    notebooks.run(source, tmp_path / "out.ipynb", {})
+    assert seen.exists() and not outputs(tmp_path / "out.ipynb")
+
+
+def test_controls_leave_their_text_in_an_executed_copy(tmp_path):
+    cell = (
+        "import ipywidgets\nfrom IPython.display import display\n"
+        "bundle = ipywidgets.IntText()._repr_mimebundle_() | {'text/plain': 'needs a kernel'}\n"
+        "display(bundle, raw=True)"
+    )
+    notebooks.run(book(tmp_path / "a.ipynb", cell), tmp_path / "out.ipynb", {})
+    assert [output["data"] for output in outputs(tmp_path / "out.ipynb")] == [
+        {"text/plain": "needs a kernel"}
+    ]
+    assert "widgets" not in nbformat.read(tmp_path / "out.ipynb", 4).metadata
 
 
 FAILURES = {
