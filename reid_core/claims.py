@@ -39,23 +39,36 @@ class Finding:
 
 
 def judge(results: Path, data_source: str) -> pd.DataFrame:
-    """One line per claim of `reid_core.paper.CLAIMS`: claim, paper's figure, ours, verdict, threshold, confounds.
+    """One line per claim of `reid_core.paper.CLAIMS`: claim, paper's figure, ours, verdict, threshold, confound, files.
 
     `results` holds table1.csv ... table4.csv, table2_seeds.csv, table3_seeds.csv, figure3.csv, convergence.csv,
     figure4.csv, cross_dataset.csv and, when made, sensitivity.csv; a claim whose file is absent is "not measured".
+    The column files names those that a verdict was read from.
     """
     lines = []
     for claim in paper.CLAIMS:
+        read = _Read(results)
         try:
-            finding = _CHECKS[claim.key](results)
+            finding = _CHECKS[claim.key](read)
         except FileNotFoundError as error:
             finding = Finding(f"needs {Path(error.filename).name}", None)
         lines.append({
             "claim": claim.key, "section": claim.section, "text": claim.text, "paper": claim.paper,
             "ours": finding.ours, "verdict": verdict(finding, data_source), "threshold": claim.threshold,
-            "confound": claim.confound,
+            "confound": claim.confound, "files": " ".join(read.names),
         })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+class _Read:
+    """A results folder that notes which of its files are asked for."""
+
+    def __init__(self, folder: Path):
+        self._folder, self.names = folder, {}
+
+    def __truediv__(self, name: str) -> Path:
+        self.names[name] = None  # a dict keeps the order and each name once
+        return self._folder / name
 
 
 def verdict(finding: Finding, data_source: str) -> str:

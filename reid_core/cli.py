@@ -1,4 +1,4 @@
-"""The command line, `reid-core`: the main job, its plan, single notebooks, the report, the data sets."""
+"""The command line, `reid-core`: the main job, its plan, single notebooks, the report, a number's origin, the data."""
 
 import argparse
 import sys
@@ -47,6 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="write report.html from the results of a profile")
     _profile(command)
     command.set_defaults(run=_report)
+
+    command = commands.add_parser(
+        "explain", help="where a number came from, and the commands that make it again"
+    )
+    command.add_argument("path", help="a table (CSV) or figure of a results folder")
+    command.add_argument("--row", nargs="+", default=[], metavar="VALUE",
+                         help="the row that has all of these, each a cell's VALUE or COLUMN=VALUE;"
+                         " without it, the rows are listed")  # fmt: skip
+    command.add_argument("--column", help="one cell of the row, with the paper's figure beside it")
+    command.set_defaults(run=_explain)
 
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
@@ -108,6 +118,12 @@ def _report(chosen) -> None:
     settings = profiles.load(chosen.profile, chosen.overrides, recipes=False)
     with reproduce.step("report"):
         report.write(experiment.resolve(settings["results_root"]))
+
+
+def _explain(chosen) -> None:
+    from reid_core import explain
+
+    print(explain.describe(chosen.path, chosen.row, chosen.column))
 
 
 def _data_status(chosen) -> None:

@@ -7,6 +7,7 @@ these raises. The executed copy of a failed notebook is kept for reading, under 
 
 import ast
 import difflib
+import json
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import nbformat
 
 from reid_core import atomic
-from reid_core.provenance import REPOSITORY
+from reid_core.provenance import NOTEBOOK, REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -121,6 +122,8 @@ def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapp
     failed = output.parent / "failed" / output.name
     started = time.perf_counter()
     with atomic.replacing(output) as temporary:
+        for_sidecars = {"name": notebook.stem, "parameters": dict(parameters)}
+        os.environ[NOTEBOOK] = json.dumps(for_sidecars)
         try:
             papermill.execute_notebook(
                 str(notebook),
@@ -142,6 +145,8 @@ def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapp
                 with atomic.replacing(failed) as kept:
                     kept.write_bytes(temporary.read_bytes())
             raise NotebookError(_explain(notebook, temporary, failed, error)) from error
+        finally:
+            del os.environ[NOTEBOOK]
         _tidy(temporary)
     failed.unlink(missing_ok=True)
     return time.perf_counter() - started

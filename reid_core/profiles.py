@@ -1,7 +1,9 @@
 """Profiles: one YAML of parameters for all notebooks, checked before anything runs."""
 
+import json
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,27 @@ def select(settings: dict[str, Any], notebook: str | os.PathLike) -> dict[str, A
     """The part of a profile that one notebook declares."""
     known = notebooks.declared(notebooks.find(notebook))
     return {name: value for name, value in settings.items() if name in known}
+
+
+def arguments(profile: str, parameters: Mapping[str, Any], *, run: bool = True) -> str:
+    """What follows `reid-core notebook NAME` to give a notebook these parameters again: the profile, then `-p`s.
+
+    Only what differs from the profile is given on top of it. What a profile file of the user's own says is not known
+    here; it is named by its name alone. Without `run`, model, train_set and seed are left out, as for a whole profile.
+
+    >>> arguments("smoke", {"profile": "smoke", "k1": 25, "k2": 6, "model": "hcn", "seed": 0})
+    '--profile smoke -p k1=25 -p model=hcn -p seed=0'
+    >>> arguments("mine", {"profile": "mine", "k1": 25, "model": "hcn"})
+    '--profile mine.yaml -p model=hcn'
+    """
+    of_a_run = ("model", "train_set", "seed")
+    known = load(profile, recipes=False) if profile in names() else None
+    words = ["--profile", profile if known is not None else f"{profile}.yaml"]
+    for key, value in parameters.items():
+        differs = known is not None and key != "profile" and known.get(key) != value
+        if key in of_a_run and run or key not in of_a_run and differs:
+            words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
 
 
 def _check_recipes(settings: dict[str, Any], path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from reid_core import atomic
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel by `reid_core.notebooks.run`
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "papermill", "pillow", "h5py")
 
 
@@ -56,6 +57,17 @@ def device_name() -> str:
     return f"{model} ({len(os.sched_getaffinity(0))} cores)"
 
 
+def notebook() -> dict | None:
+    """The notebook at work in this process: {"name": str, "parameters": dict or None}; None outside of notebooks.
+
+    `parameters` are those that `reid-core` gave it. In JupyterLab nothing is given, the cells hold what was used.
+    """
+    if given := os.environ.get(NOTEBOOK):
+        return json.loads(given)
+    session = os.environ.get("JPY_SESSION_NAME")  # set by Jupyter's server: the notebook's path
+    return {"name": Path(session).stem, "parameters": None} if session else None
+
+
 def digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as file:
@@ -63,7 +75,7 @@ def digest(path: str | os.PathLike) -> str:
 
 
 def write_sidecar(result: str | os.PathLike, **facts) -> Path:
-    """Write `<stem>.json` beside a result file: `facts`, the file's digest, commit, versions, device, time.
+    """Write `<stem>.json` beside a result file: `facts`, the file's digest, notebook, commit, versions, device, time.
 
     `result` is one file (table2.csv) or the stem of several (figure3 for figure3.png and figure3.svg); every
     existing file `<stem>.*` beside it is listed with its digest. Facts hold at least data_source, profile, seeds
@@ -77,6 +89,7 @@ def write_sidecar(result: str | os.PathLike, **facts) -> Path:
     record = {
         "files": {path.name: digest(path) for path in files},
         **facts,
+        "notebook": notebook(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "device": device_name(),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import claims, experiment, profiles
+from reid_core import claims, experiment, notebooks, profiles
 from reid_core.provenance import REPOSITORY
 
 STEPS, TOTAL = "REID_CORE_STEPS", "REID_CORE_STEPS_TOTAL"
@@ -26,8 +26,9 @@ class WorkflowError(RuntimeError):
 def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) -> Path:
     """Make everything of a profile that is missing or out of date; return the results folder.
 
-    `overrides` are "key=value" on top of the profile; `force` names notebooks to run again. Raises what
-    `reid_core.profiles.load` raises, before anything runs, and WorkflowError when a step fails.
+    `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
+    them. Raises what `reid_core.profiles.load` and `notebooks.find` raise, before anything runs, and WorkflowError
+    when a step fails.
     """
     settings = profiles.load(profile, overrides)
     results = experiment.resolve(settings["results_root"])
@@ -66,7 +67,9 @@ def _command(profile: str, overrides: Sequence[str], force: Sequence[str]) -> li
         "input",
     ]
     command += ["--config", f"profile={profile}", f"overrides={json.dumps(list(overrides))}"]
-    return command + (["--forcerun", *force] if force else [])
+    rules = {"01_datasets": "datasets", "02_train": "train"}  # the others are named after their notebook
+    stems = [notebooks.find(name).stem for name in force]
+    return command + (["--forcerun", *(rules.get(stem, stem) for stem in stems)] if force else [])
 
 
 def _execute(base: list[str], results: Path, total: int) -> None:

@@ -93,6 +93,7 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
         complete = all(part["status"] == MEASURED for part in parts)
         for key in ("ours_hours", "iterations"):
             total[key] = sum(part[key] for part in parts) if complete else None
+        total["runs"] = " ".join(part["runs"] for part in parts if part["runs"])
         total["status"] = MEASURED if complete else NOT_YET
         lines += [part | {"note": note} for part in [*parts, total]]
     return pd.DataFrame([line | dict(facts) for line in lines]).astype({"iterations": "Int64"})

@@ -25,8 +25,8 @@ class Cached:
     seconds: float
 
 
-def lomo_features(table: pd.DataFrame, *, retinex: bool = True, progress: bool = True) -> Cached:
-    """LOMO features of an image table, extracted at the first call and read from the cache afterwards.
+def lomo_path(table: pd.DataFrame, *, retinex: bool = True) -> Path:
+    """Where the LOMO features of an image table are kept.
 
     The file's name holds a digest of all that made it: paths, sizes and dates of the images, the setting, the
     code of the feature, the versions of NumPy and Pillow.
@@ -34,7 +34,12 @@ def lomo_features(table: pd.DataFrame, *, retinex: bool = True, progress: bool =
     code = [Path(module.__file__).read_text(encoding="utf-8") for module in (lomo, windows, images)]
     made_from = [list(table[PATH]), files_digest(table), retinex, code, np.__version__, PIL.__version__]
     key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
-    path = cache_root() / "lomo" / f"{key}.npy"
+    return cache_root() / "lomo" / f"{key}.npy"
+
+
+def lomo_features(table: pd.DataFrame, *, retinex: bool = True, progress: bool = True) -> Cached:
+    """LOMO features of an image table, extracted at the first call and read from `lomo_path` afterwards."""
+    path = lomo_path(table, retinex=retinex)
     record = path.with_suffix(".json")
     if not (path.is_file() and record.is_file()):
         path.parent.mkdir(parents=True, exist_ok=True)

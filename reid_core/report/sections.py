@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from reid_core import __version__, claims, paper, tables
+from reid_core import __version__, claims, paper, profiles, tables
 from reid_core.report.figures import FIGURES, PEOPLE, figure
 from reid_core.report.further import sections
 from reid_core.report.origin import address, executed, files, origin, runs
@@ -45,7 +45,7 @@ def everything(found: Results) -> dict[str, Any]:
         "executed": executed(found),
         "files": files(found),
         "altered": found.altered(),
-        "profile_argument": found.profile_argument,
+        "profile_argument": profiles.arguments(found.facts["profile"], {}),
     }
 
 

@@ -4,10 +4,8 @@ import base64
 import functools
 import json
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -86,16 +84,6 @@ class Results:
     def executed_link(self, name: str) -> str | None:
         return self.link(self.people_folder / "notebooks" / f"{name}.ipynb")
 
-    @functools.cached_property
-    def settings(self) -> dict[str, Any]:
-        """The profile as the kit has it; empty for a profile file of the user's own."""
-        return profiles.load(self.facts["profile"]) if self.facts["profile"] in profiles.names() else {}
-
-    @property
-    def profile_argument(self) -> str:
-        name = self.facts["profile"]
-        return f"--profile {shlex.quote(name if self.settings else f'{name}.yaml')}"
-
     def command(self, name: str) -> str:
         """The command that makes an executed notebook again, with what it was given on top of the profile."""
         name, _, run = name.partition("-")
@@ -105,14 +93,7 @@ class Results:
             else {}
         )
         given |= self.executed.get(f"{name}-{run}" if run else name, {}).get("parameters", {})
-        changed = {key: value for key, value in given.items() if key != "profile"} if self.settings else {
-            key: given[key] for key in ("model", "train_set", "seed") if key in given}  # fmt: skip
-        extra = "".join(
-            f" -p {shlex.quote(f'{key}={value if isinstance(value, str) else json.dumps(value)}')}"
-            for key, value in changed.items()
-            if self.settings.get(key) != value
-        )
-        return f"reid-core notebook {name} {self.profile_argument}{extra}"
+        return f"reid-core notebook {name} {profiles.arguments(self.facts['profile'], given)}"
 
     @functools.cached_property
     def embedded_record(self) -> dict | None:

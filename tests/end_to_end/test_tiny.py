@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from reid_core import claims, experiment, notebooks, paper, provenance, reproduce, tables
+from reid_core import claims, experiment, explain, notebooks, paper, provenance, reproduce, tables
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
@@ -220,3 +221,34 @@ def test_the_readmes_example_runs(kit, monkeypatch, capsys):
     exec(code, {})
     rank1, mean_ap = (float(number) for number in capsys.readouterr().out.split())
     assert 0 <= rank1 <= 1 and 0 <= mean_ap <= 1
+
+
+def test_every_cell_leads_to_its_trainings_features_method_and_commands(kit, monkeypatch):
+    monkeypatch.setenv("REID_CORE_CACHE", kit.environment["REID_CORE_CACHE"])
+    for path in sorted(kit.results.glob("*.csv")):
+        said = explain.describe(path)
+        assert "as it was written" in said and "Rows" in said and "ANOTHER run" not in said, path
+        assert "none recorded" not in said and str(kit.results / "notebooks") in said, path
+    said = " ".join(explain.describe(kit.results / "table2.csv", ["HCN+re-rank", "cuhk03_labeled"]).split())
+    run = "hcn-cuhk03_labeled-seed0"
+    assert f"{kit.results / 'runs' / run}: weights as trained" in said and "mean mAP" in said
+    assert f"{run}/cuhk03_labeled.safetensors: of these weights, r5" in said and "NOT" not in said
+    assert f"-p results_root={kit.results} -p model=hcn -p train_set=cuhk03_labeled -p seed=0" in said
+    method = explain.describe(kit.results / "table3.csv", ["LOMO+XQDA"])
+    assert "lomo_xqda(" in method and method.count(", there") == 3 and "gone" not in method
+    embedded = json.loads((kit.folder / "data" / "embedded.json").read_text())
+    assert f"digest {embedded['digest']}" in " ".join(method.split())
+
+
+def test_the_printed_command_makes_the_file_again(kit):
+    path = kit.results / "table4.csv"
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    said = explain.describe(path, ["Our", "combined"])
+    assert "CHANGED since it was written" in said
+    words = shlex.split(re.search(r"this file.*\n((?:.+\n)+?)  #", said)[1])
+    assert words[0] == "reid-core"
+    subprocess.run([sys.executable, "-m", "reid_core.cli", *words[1:]], check=True, env=kit.environment,
+                   cwd=provenance.REPOSITORY, capture_output=True)  # fmt: skip
+    assert path.read_bytes() == before
+    assert "as it was written" in explain.describe(path)

@@ -1,0 +1,98 @@
+"""Rows of any table of the kit by name: how they are called, and the one that a reader means.
+
+Tables are read as text, every cell as it stands in the CSV; an empty cell is "".
+"""
+
+import difflib
+import itertools
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+FACTS = ("data_source", "profile", "ap")
+LONG = 60  # characters: a longer text is no name
+
+
+def name_columns(table: pd.DataFrame) -> list[str]:
+    """The fewest columns that tell all rows apart, words before whole numbers; empty where none do.
+
+    Decimals, long texts and columns with one value for all rows name nothing.
+
+    >>> table = pd.DataFrame({"set": ["a", "a", "b"], "seed": ["0", "1", "0"], "mAP": ["0.1", "0.2", "0.3"]})
+    >>> name_columns(table)
+    ['set', 'seed']
+    """
+    useful = [column for column in table if column not in FACTS and table[column].nunique() > 1
+              and table[column].str.len().max() <= LONG and not table[column].map(_decimal).any()]  # fmt: skip
+    words = [column for column in useful if not table[column].map(_number).all()]
+    for columns in (words, useful):
+        for count in range(1, min(6, len(columns)) + 1):
+            for chosen in itertools.combinations(columns, count):
+                if not table.duplicated(list(chosen)).any():
+                    return list(chosen)
+    return []
+
+
+def name(table: pd.DataFrame, columns: Sequence[str], row: int) -> str:
+    """What to write after `--row` for a row: bare words where these are enough, else column=value."""
+    cells = {column: table[column].iloc[row] for column in columns}
+    bare = [value if _speaks(value) else f"{column}={value}" for column, value in cells.items() if value]
+    if len(_matching(table, bare)) != 1:
+        bare = [f"{column}={value}" for column, value in cells.items()]
+    return shlex.join(bare)
+
+
+def choose(table: pd.DataFrame, terms: Sequence[str], where: str) -> int:
+    """Index of the one row that all `terms` describe: VALUE, a cell of any column, or COLUMN=VALUE.
+
+    Raises ValueError for none, naming the term at fault and the nearest values, and for several, naming them.
+    """
+    for term in terms:
+        if not _matching(table, [term]):
+            raise ValueError(f"{where}: no row has {term!r}. {_suggestion(table, term)}")
+    found = _matching(table, terms)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValueError(f"{where}: no row has all of {shlex.join(terms)}.")
+    columns = name_columns(table)
+    some = "\n".join(f"  --row {name(table, columns, row)}" for row in found[:20])
+    more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
+    raise ValueError(f"{where}: {len(found)} rows have {shlex.join(terms)}; say which:\n{some}{more}")
+
+
+def _matching(table: pd.DataFrame, terms: Sequence[str]) -> list[int]:
+    cells = table.to_numpy(dtype=object)
+    fits = np.ones(len(table), bool)
+    for term in terms:
+        column, equals, value = term.partition("=")
+        fits &= (
+            (table[column] == value).to_numpy() if equals and column in table else (cells == term).any(axis=1)
+        )
+    return [int(row) for row in np.flatnonzero(fits)]
+
+
+def _suggestion(table: pd.DataFrame, term: str) -> str:
+    column, equals, value = term.partition("=")
+    columns = [column] if equals and column in table else name_columns(table)
+    known = list(dict.fromkeys(cell for name in columns for cell in table[name] if cell))
+    wanted = value if equals and column in table else term
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    near = near or [cell for cell in known if wanted.lower() in cell.lower()][:3] or known[:8]
+    return f"Nearest: {', '.join(near)}." if near else ""
+
+
+def _number(text: str) -> bool:
+    return not text or text.lstrip("-").isdigit()
+
+
+def _decimal(text: str) -> bool:
+    whole, point, rest = text.lstrip("-").partition(".")
+    return bool(point) and whole.isdigit() and rest.isdigit()
+
+
+def _speaks(value: str) -> bool:
+    """Whether a value says by itself what it is: a word, not a number or a truth value."""
+    return not _number(value) and value not in ("True", "False") and "=" not in value
