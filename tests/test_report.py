@@ -267,8 +267,50 @@ def test_template_and_style_are_shipped():
     assert '"reid_core.report" = ["report.html.j2", "report.css"]' in settings
 
 
+def luminance(colour):
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_every_colour_of_a_text_reads_on_its_ground():
+    """WCAG 2 AA: a contrast of at least 4.5 to 1, in the light, in the dark and on paper."""
+    style = (report.FOLDER / "report.css").read_text()
+    light, dark, paper_ = (dict(re.findall(r"--([a-z]+): (#[0-9a-f]{3,6});", block))
+                           for block in re.findall(r":root \{([^}]*)\}", style))  # fmt: skip
+    paper_ = {name: "#ffffff" if colour == "#fff" else colour for name, colour in paper_.items()}
+    for colours in (light, dark, light | paper_):
+        for name in ("ink", "soft", "yes", "no", "open", "none", "warn", "link"):
+            for ground in ("page", "tint"):
+                bright, dim = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
+                assert (bright + 0.05) / (dim + 0.05) >= 4.5, (name, ground, colours[name])
+
+
+def test_every_number_says_how_it_is_traced(embedded):
+    text = Reader(embedded.read_text()).text
+    folder = embedded.parent.resolve()
+    traced = set(re.findall(rf"reid-core explain {folder}/([\w.]+)", text))
+    assert traced >= {path.name for path in folder.glob("*.csv")}
+    for claim in paper.CLAIMS:
+        assert f" {claim.key}" in text
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [390, 820, 1400])
+def test_the_watch_in_chromium_sees_what_a_page_asks_for(embedded, tmp_path):
+    """The next test would fail if the report asked for anything, even for what its policy then blocks."""
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    path = tmp_path / "report.html"
+    image = "http://127.0.0.1:9/a.png"
+    path.write_text(embedded.read_text().replace("</header>", f"<img src='{image}'></header>"))
+    with chromium.page(browser) as page:
+        page.open(path.as_uri())
+        assert image in page.requested
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 800, 1400])
 @pytest.mark.parametrize("dark", [False, True])
 def test_in_chromium_fits_its_width_and_asks_for_nothing(embedded, width, dark):
     browser = chromium.find()

@@ -33,7 +33,7 @@ def figure(
     withheld = suffixes == PICTURES and not found.embedded
     inlined = None if withheld else found.image(stem, suffixes)
     return {
-        "stem": stem, "title": title, "caption": caption, "withheld": withheld,
+        "stem": stem, "title": title, "caption": caption, "withheld": withheld, "drawn": suffixes == CURVES,
         "kept": found.link(found.people_folder / f"{stem}.png") if withheld else None,
         "source": inlined[1] if inlined else None, "address": address(found, name, stem),
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """Where everything on the page comes from: files, notebooks, commands, runs, commits, versions."""
 
+import shlex
 from typing import Any
 
 from reid_core import experiment, tables
@@ -9,7 +10,10 @@ from reid_core.reproduce import duration
 
 
 def address(found: Results, name: str, *stems: str) -> dict[str, Any]:
-    """Where a table or figure comes from: its files, the notebook and its executed copy, the command."""
+    """Where a table or figure comes from: its files, the notebook and its executed copy, the commands.
+
+    `explain` are the commands that trace its numbers, one a table or figure that is there.
+    """
     links = [found.link(found.folder / f"{stem}{suffix}") for stem in stems
              for suffix in (".csv", ".png", ".svg", ".json")]  # fmt: skip
     return {
@@ -17,7 +21,14 @@ def address(found: Results, name: str, *stems: str) -> dict[str, Any]:
         "notebook": name,
         "executed": found.executed_link(name),
         "command": found.command(name),
+        "explain": [command for stem in stems if (command := explained(found, stem))],
     }
+
+
+def explained(found: Results, stem: str) -> str | None:
+    """The command that says where a table's or, without a table, a figure's numbers come from."""
+    there = [path for suffix in (".csv", ".png") if (path := found.folder / f"{stem}{suffix}").is_file()]
+    return f"reid-core explain {shlex.quote(f'{found.shown}/{there[0].name}')}" if there else None
 
 
 def origin(found: Results) -> dict[str, list[str]]:
@@ -34,6 +45,7 @@ def origin(found: Results) -> dict[str, list[str]]:
         "commits": sorted(named) or ["not known (not a git checkout)"],
         "devices": sorted({record["device"] for record in records if record.get("device")}),
         "versions": [f"{package} {' / '.join(sorted(each))}" for package, each in versions.items()],
+        "trained": duration(sum(run["seconds"] for run in found.runs.values() if run.get("finished"))),
         "made": [time[:16].replace("T", " ") for time in (times[0], times[-1])] if times else [],
         "matching": [f"{key} = {value}" for key, value in
                      found.sidecars.get("table2", found.sidecars.get("table3", {})).get("matching", {}).items()],

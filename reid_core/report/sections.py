@@ -8,7 +8,7 @@ import pandas as pd
 from reid_core import __version__, claims, paper, profiles, tables
 from reid_core.report.figures import FIGURES, PEOPLE, figure
 from reid_core.report.further import sections
-from reid_core.report.origin import address, executed, files, origin, runs
+from reid_core.report.origin import address, executed, explained, files, origin, runs
 from reid_core.report.sources import Results
 from reid_core.report.words import number, plural, spread, text
 from reid_core.reproduce import duration
@@ -26,9 +26,10 @@ def everything(found: Results) -> dict[str, Any]:
         "version": __version__,
         "facts": found.facts,
         "embedded": found.embedded,
-        "results": f"results/{found.folder.resolve().name}",
+        "results": found.shown,
         "people_folder": found.link(found.people_folder),
         "data": found.embedded_record,
+        "trace": explained(found, "claims"),
         "claims": [claim(line) for line in found.claims.itertuples()],
         "tally": tally(found.claims["verdict"]),
         "table1": table1(found),
@@ -39,6 +40,7 @@ def everything(found: Results) -> dict[str, Any]:
         "figures": [figure(found, *about) for about in FIGURES],
         "further": sections(found),
         "convergence": convergence(found),
+        "convergence_address": address(found, "06_figure3_loss_curves", "convergence", "loss_curves"),
         "across": across(found),
         "origin": origin(found),
         "runs": runs(found),

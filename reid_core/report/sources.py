@@ -32,6 +32,13 @@ class Results:
         """Where figures of people and executed notebooks lie: apart from the results on official data."""
         return experiment.shows_people(self.folder, self.facts)
 
+    @property
+    def shown(self) -> str:
+        """The folder as commands name it: from the repository's root where it lies below that."""
+        folder = self.folder.resolve()
+        inside = folder.is_relative_to(provenance.REPOSITORY)
+        return (folder.relative_to(provenance.REPOSITORY) if inside else folder).as_posix()
+
     def link(self, path: Path) -> str | None:
         """`path` relative to the page; None when it does not exist."""
         return Path(os.path.relpath(path, self.folder)).as_posix() if path.exists() else None

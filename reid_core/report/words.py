@@ -28,11 +28,12 @@ def text(value: object) -> str:
 
 
 def plural(values: list, word: str) -> str:
-    """
+    """The word with its values, kept on one line with the first.
+
     >>> plural(["0"], "seed"), plural(["0", "1"], "seed")
-    ('seed 0', 'seeds 0, 1')
+    ('seed\xa00', 'seeds\xa00, 1')
     """
-    return f"{word}{'s' if len(values) != 1 else ''} {', '.join(map(str, values))}"
+    return f"{word}{'s' if len(values) != 1 else ''}\N{NO-BREAK SPACE}{', '.join(map(str, values))}"
 
 
 def typeset(words: str) -> str:
