@@ -49,16 +49,17 @@ Block = tuple[str, list[str]]  # a heading and its lines
 
 
 def _text(blocks: Sequence[Block]) -> str:
-    parts = []
-    for heading, lines in blocks:
-        wrapped = [
-            part
-            for line in lines
-            for part in textwrap.wrap(line, WIDTH, subsequent_indent=" " * 12, break_long_words=False,
-                                      break_on_hyphens=False) or [""]
-        ]  # fmt: skip
-        parts.append("\n".join([heading, *(f"  {line}" for line in wrapped)]))
-    return "\n\n".join(parts)
+    return "\n\n".join("\n".join([heading, *map(_wrapped, lines)]) for heading, lines in blocks)
+
+
+def _wrapped(line: str) -> str:
+    """A line indented and wrapped; a command stays whole, to be copied."""
+    if line.startswith("reid-core "):
+        return f"  {line}"
+    parts = textwrap.wrap(
+        line, WIDTH, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(f"  {part}" for part in parts or [""])
 
 
 def _head(result: Result, row: str = "") -> Block:

@@ -246,7 +246,7 @@ def test_the_printed_command_makes_the_file_again(kit):
     path.write_bytes(before + b"\n")
     said = explain.describe(path, ["Our", "combined"])
     assert "CHANGED since it was written" in said
-    words = shlex.split(re.search(r"this file.*\n((?:.+\n)+?)  #", said)[1])
+    words = shlex.split(re.search(r"this file.*\n(.*)", said)[1])
     assert words[0] == "reid-core"
     subprocess.run([sys.executable, "-m", "reid_core.cli", *words[1:]], check=True, env=kit.environment,
                    cwd=provenance.REPOSITORY, capture_output=True)  # fmt: skip
