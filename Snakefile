@@ -81,8 +81,12 @@ rule train:
 ANALYSES = {
     "03_table2_cuhk03": (["table2.csv", "table2_seeds.csv"], ["table1.csv"]),
     "04_table3_market1501": (["table3.csv", "table3_seeds.csv"], ["table1.csv"]),
-    "05_table4_training_time": (["table4.csv"], []),
-    "06_figure3_loss_curves": (["figure3.png", "figure3.svg", "figure3_time.png", "convergence.csv", "loss_curves.csv"], []),
+    "05_table4_training_time": (["table4.csv", "table4_forms.csv"], []),
+    "06_figure3_loss_curves": (
+        ["figure3.png", "figure3.svg", "figure3_time.png", "convergence.csv", "convergence_time.csv",
+         "loss_levels.csv", "loss_curves.csv"],
+        ["table4_forms.csv"],
+    ),
     "07_figure4_ap_and_cmc": (["figure4.csv", "figure4.png", "figure4.svg"], []),
     "08_figure5_rank_lists": (["figure5.csv"], ["table1.csv"]),
     "09_claims": (

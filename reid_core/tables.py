@@ -94,9 +94,33 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
         for key in ("ours_hours", "iterations"):
             total[key] = sum(part[key] for part in parts) if complete else None
         total["runs"] = " ".join(part["runs"] for part in parts if part["runs"])
+        summed = (
+            runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
+        )
+        total["hours_std"] = summed.std(ddof=1) if complete and len(summed) > 1 else None
         total["status"] = MEASURED if complete else NOT_YET
         lines += [part | {"note": note} for part in [*parts, total]]
     return pd.DataFrame([line | dict(facts) for line in lines]).astype({"iterations": "Int64"})
+
+
+def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
+    """Table 4's totals projected from the steady speed of an iteration, HCN with pooled and with plain heads.
+
+    `table`: from `table4`, whose iterations are taken; `speeds`: from `reid_core.training.speed.measure`. Columns
+    beside those of `speeds`: method, iterations, projected_hours, and share_of_baselines, the hours over the
+    baselines'.
+    """
+    iterations = table[table["train_set"] == "total"].set_index("method")["iterations"]
+    lines = []
+    for method, model in (("Zhong [13]", "baseline"), ("Our", "hcn"), ("HCN, separately", "hcn")):
+        for speed in speeds[speeds["model"] == model].drop(columns="iterations").to_dict("records"):
+            hours = iterations[method] * speed["seconds_per_iteration"] / 3600
+            lines.append(
+                {"method": method, **speed, "iterations": iterations[method], "projected_hours": hours}
+            )
+    found = pd.DataFrame(lines).astype({"iterations": "Int64", "projected_hours": "Float64"})
+    found["share_of_baselines"] = found["projected_hours"] / found["projected_hours"].iloc[0]
+    return found.assign(**facts)
 
 
 def _hours(method: str, train_set: str, printed: float | None, found: pd.DataFrame) -> dict:

@@ -83,6 +83,27 @@ def test_table4_adds_up_and_needs_every_run():
     assert some.loc["Zhong [13]", "status"] == tables.NOT_YET
 
 
+def test_table4_totals_have_a_spread_over_seeds():
+    second = runs().assign(seed=1, hours=lambda t: t["hours"] + 0.1)
+    table = tables.table4(pd.concat([runs(), second]), FACTS)
+    total = table.query("train_set == 'total'").set_index("method")
+    assert total.loc["Zhong [13]", "ours_hours"] == pytest.approx(3.15)
+    assert total.loc["Zhong [13]", "hours_std"] == pytest.approx(np.std([3.0, 3.3], ddof=1))
+    assert total.loc["Our", "hours_std"] == pytest.approx(np.std([1.2, 1.3], ddof=1))
+
+
+def test_table4_is_projected_for_both_forms():
+    speeds = pd.DataFrame({
+        "model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"],
+        "seconds_per_iteration": [360.0, 360.0, 540.0], "over_baseline": [1, 1, 1.5], "iterations": 5,
+    })  # fmt: skip
+    forms = tables.table4_forms(tables.table4(runs(), FACTS), speeds, FACTS).set_index(["method", "form"])
+    assert forms.loc[("Zhong [13]", "pooled"), "projected_hours"] == pytest.approx(3.0)  # 30 iterations
+    assert forms.loc[("Our", "pooled"), "projected_hours"] == pytest.approx(1.0)
+    assert forms.loc[("Our", "plain"), "share_of_baselines"] == pytest.approx(0.5)
+    assert pd.isna(forms.loc[("HCN, separately", "plain"), "projected_hours"]), "those runs are not there"
+
+
 def test_saved_tables_have_a_sidecar_and_read_back(tmp_path):
     table = tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS)
     path = tables.save(table, tmp_path / "table3.csv", seeds=[0], **FACTS)

@@ -3,22 +3,27 @@
     python benchmarks/training/throughput.py --data-root data/embedded/smoke --backbone resnet50 \\
         --height 128 --width 64 --batch-size 16 --precision fp32 bf16 [--torchreid-python PATH] [--csv FILE]
 
-Every row trains on Market-1501's training images of the data folder, from random weights, SGD with momentum, and
-counts the images of its steady state (the first `--warm-up` seconds are left out). "plain loop" is what a tutorial
-writes: torchvision's ResNet, a DataLoader of JPEG files with torchvision's transforms on all cores, loss.item() at
-each iteration; its HCN computes the merged maps. torchreid runs in its own environment, whose Python is given.
-The operations are counted exactly (flops.py), the peak is that of a large matrix product on this device, now.
+Every row trains on Market-1501's training images of the data folder, from random weights, SGD with momentum. The
+contenders take turns, `--rounds` times: each turn runs `--warm-up` seconds uncounted, then counts for `--seconds`;
+the median turn is reported, with the slowest and the fastest. So another load on the machine meets all alike.
+"plain loop" is what a tutorial writes: torchvision's ResNet, a DataLoader of JPEG files with torchvision's transforms
+on all cores, loss.item() at each iteration; its HCN computes the merged maps. torchreid runs in its own environment,
+whose Python is given. The operations are counted exactly (flops.py); the peak is that of a large matrix product on
+this device, the fastest of all rounds.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,14 +40,14 @@ from reid_core.training.step import GraphStep, Step, losses, make_optimizer
 
 
 def rate(step: Callable[[], None], batch_size: int, warm_up: float, seconds: float, wait: Callable) -> float:
-    """Images a second of repeated steps, after `warm_up` seconds and at least three steps."""
-    for count in itertools.count():
-        if count == 0:
-            begun = time.perf_counter()
-        step()
-        if count >= 2 and time.perf_counter() - begun > warm_up:
-            break
-    wait()
+    """Images a second of one turn: repeated steps, after `warm_up` seconds and at least one uncounted step."""
+    _steps(step, warm_up, wait)
+    count, taken = _steps(step, seconds, wait)
+    return count * batch_size / taken
+
+
+def _steps(step: Callable[[], None], seconds: float, wait: Callable) -> tuple[int, float]:
+    """Run steps for so many seconds, one at least; how many, and the seconds they took."""
     begun = time.perf_counter()
     for count in itertools.count(1):
         step()
@@ -51,16 +56,16 @@ def rate(step: Callable[[], None], batch_size: int, warm_up: float, seconds: flo
         if time.perf_counter() - begun > seconds:
             break
     wait()
-    return count * batch_size / (time.perf_counter() - begun)
+    return count, time.perf_counter() - begun
 
 
 def peak(device: torch.device, precision: str, wait: Callable) -> float:
-    """Operations a second of a square matrix product in a precision."""
+    """Operations a second of a square matrix product in a precision, the fastest of four."""
     n = 8192 if device.type == "cuda" else 2048
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     fastest = float("inf")
-    for _ in range(8):
+    for _ in range(4):
         wait()
         begun = time.perf_counter()
         a @ b
@@ -142,12 +147,14 @@ def plain_step(name: str, recipe: Recipe, table: pd.DataFrame, device: torch.dev
     return once
 
 
-def torchreid_rate(python: str, recipe: Recipe, root: Path, device: torch.device, args) -> float:
-    script = Path(__file__).with_name("torchreid_peer.py")
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "market1501").symlink_to(root.resolve())
+class Torchreid:
+    """torchreid's engine in a process of its own; each call of `turn` is one turn, its images a second."""
+
+    def __init__(self, python: str, recipe: Recipe, root: Path, device: torch.device, args):
+        self.folder = tempfile.TemporaryDirectory()
+        (Path(self.folder.name) / "market1501").symlink_to(root.resolve())
         settings = {
-            "root": folder,
+            "root": self.folder.name,
             "backbone": recipe.backbone,
             "height": recipe.height,
             "width": recipe.width,
@@ -157,12 +164,48 @@ def torchreid_rate(python: str, recipe: Recipe, root: Path, device: torch.device
             "seconds": args.seconds,
             "device": device.type,
         }
-        run = subprocess.run(
-            [python, str(script), json.dumps(settings)], capture_output=True, text=True, check=False
+        script = Path(__file__).with_name("torchreid_peer.py")
+        self.process = subprocess.Popen(
+            [python, str(script), json.dumps(settings)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
-    if run.returncode:
-        raise SystemExit(f"torchreid failed: {run.stderr[-2000:]}")
-    return json.loads(run.stdout.splitlines()[-1])["images_per_second"]
+
+    def turn(self) -> float:
+        print(file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("{"):  # torchreid itself prints much
+                return json.loads(line)["images_per_second"]
+        raise SystemExit(f"torchreid ended with status {self.process.wait()}; what it said is above.")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+COLUMNS = ["trainer", "model", "heads", "precision", "images/s", "slowest", "fastest", "TFLOP/s", "peak TFLOP/s",
+           "share of peak"]  # fmt: skip
+
+
+def summary(found: pd.DataFrame) -> str:
+    """What the table says in ratios: ours to the others, HCN to the baseline."""
+    speed = found.set_index(["trainer", "model", "heads", "precision"])["images/s"]
+    ours = ("ours", "baseline", "pooled")
+    lines = []
+    for precision in found.loc[found["trainer"] == "ours", "precision"].unique():
+        base = speed[(*ours, precision)]
+        for trainer, *rest in (key for key in speed.index if key[0] != "ours"):
+            own = speed[("ours", rest[0], rest[1], precision)]
+            other = speed[(trainer, *rest)]
+            lines.append(
+                f"ours ({precision}) to {trainer}, {rest[0]}, {rest[1]}: {own / other:.2f} times the images/s"
+            )
+        for heads in ("pooled", "plain"):
+            cost = base / speed[("ours", "hcn", heads, precision)] - 1
+            lines.append(f"HCN, {heads}, over the baseline ({precision}): {cost:+.0%} time an image")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -176,60 +219,60 @@ def main() -> None:
     parser.add_argument("--cuda-graph", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--warm-up", type=float, default=3.0)
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warm-up", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--torchreid-python")
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
 
     device = torch.device(args.device)
+    torch.backends.cudnn.benchmark = True  # as `train` does; all in this process profit
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     table = datasets.combine({"market1501": datasets.load("market1501", args.data_root)})
-    classes, rows = int(table[tables.LABEL].max()) + 1, []
+    classes = int(table[tables.LABEL].max()) + 1
+    sizes = {name: getattr(args, name) for name in ("backbone", "height", "width", "batch_size")}
+    common = Recipe(**sizes, weights="random", batchnorm="live", cuda_graph=args.cuda_graph, compile=args.compile,
+                    iterations=1_000_000)  # fmt: skip
 
-    def row(trainer: str, name: str, precision: str, heads: str, speed: float) -> None:
-        sizes = {name: getattr(args, name) for name in ("backbone", "height", "width", "batch_size")}
-        flops = step_flops(name, classes, heads=heads, **sizes) / args.batch_size * speed
-        share = flops / peaks[precision]
-        rows.append([trainer, name, heads, precision, speed, flops / 1e12, peaks[precision] / 1e12, share])
-        print(f"{trainer:12}{name:10}{heads:8}{precision:6}{speed:10.1f} images/s{flops / 1e12:9.3f} TFLOP/s"
-              f"{share:8.1%} of the peak", file=sys.stderr)  # fmt: skip
+    def turns(step: Callable[[], None]) -> Callable[[], float]:
+        return lambda: rate(step, args.batch_size, args.warm_up, args.seconds, wait)
 
-    peaks = {precision: peak(device, precision, wait) for precision in {*args.precision, "fp32"}}
-    timing = args.batch_size, args.warm_up, args.seconds, wait
+    contenders: dict[tuple[str, str, str, str], Callable[[], float]] = {}
     for precision in args.precision:
         for name, heads in (("baseline", "pooled"), ("hcn", "pooled"), ("hcn", "plain")):
-            recipe = Recipe(
-                backbone=args.backbone, weights="random", batchnorm="live", height=args.height, width=args.width,
-                batch_size=args.batch_size, precision=precision, heads=heads, cuda_graph=args.cuda_graph,
-                compile=args.compile, iterations=1_000_000,
-            )  # fmt: skip
-            row(
-                "ours",
-                name,
-                precision,
-                heads,
-                rate(our_step(name, recipe, table, args.data_root, device), *timing),
-            )
+            recipe = replace(common, precision=precision, heads=heads)
+            step = our_step(name, recipe, table, args.data_root, device)
+            contenders["ours", name, heads, precision] = turns(step)
     for name, heads in (("baseline", "pooled"), ("hcn", "plain")):
-        row("plain loop", name, "fp32", heads, rate(plain_step(name, recipe, table, device), *timing))
-    if args.torchreid_python:
-        speed = torchreid_rate(args.torchreid_python, recipe, args.data_root, device, args)
-        row("torchreid", "baseline", "fp32", "pooled", speed)
+        contenders["plain loop", name, heads, "fp32"] = turns(plain_step(name, common, table, device))
+    with contextlib.ExitStack() as stack:
+        if args.torchreid_python:
+            peer = Torchreid(args.torchreid_python, common, args.data_root, device, args)
+            stack.callback(peer.close)
+            contenders["torchreid", "baseline", "pooled", "fp32"] = peer.turn
+        speeds = {key: [] for key in contenders}
+        peaks = dict.fromkeys({key[3] for key in contenders}, 0.0)
+        for number in range(args.rounds):
+            for key, turn in contenders.items():
+                speeds[key].append(turn())
+                print(
+                    f"{number + 1}/{args.rounds} {' '.join(key):34}{speeds[key][-1]:9.1f} images/s",
+                    file=sys.stderr,
+                )
+            peaks = {precision: max(old, peak(device, precision, wait)) for precision, old in peaks.items()}
 
-    columns = [
-        "trainer",
-        "model",
-        "heads",
-        "precision",
-        "images/s",
-        "TFLOP/s",
-        "peak TFLOP/s",
-        "share of peak",
-    ]
-    found = pd.DataFrame(rows, columns=columns)
+    rows = []
+    for key, found in speeds.items():
+        flops = (
+            step_flops(key[1], classes, heads=key[2], **sizes) / args.batch_size * statistics.median(found)
+        )
+        rows.append([*key, statistics.median(found), min(found), max(found), flops / 1e12, peaks[key[3]] / 1e12,
+                     flops / peaks[key[3]]])  # fmt: skip
+    found = pd.DataFrame(rows, columns=COLUMNS)
     print(f"{provenance.device_name()}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}")
     print(found.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+    print(summary(found))
     if args.csv:
         found.to_csv(args.csv, index=False)
 

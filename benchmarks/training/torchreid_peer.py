@@ -1,11 +1,13 @@
-"""Images a second of torchreid's own training engine; run by throughput.py in torchreid's environment."""
+"""Images a second of torchreid's own training engine; run by throughput.py in torchreid's environment.
+
+For every line on standard input it takes one turn, as throughput.py's `rate` does, and prints {"images_per_second"}.
+"""
 
 import itertools
 import json
 import sys
 import time
 
-import torch
 import torchreid
 
 settings = json.loads(sys.argv[1])
@@ -27,16 +29,19 @@ network = network.cuda() if cuda else network
 optimizer = torchreid.optim.build_optimizer(network, optim="sgd", lr=1e-3)
 engine = torchreid.engine.ImageSoftmaxEngine(data, network, optimizer, use_gpu=cuda, label_smooth=False)
 engine.set_model_mode("train")
-begun, counted, first = None, 0, time.perf_counter()
-for done, batch in enumerate(itertools.chain.from_iterable(itertools.repeat(engine.train_loader))):
-    engine.forward_backward(batch)  # ends with loss.item(), so the device is done
-    now = time.perf_counter()
-    if begun is None and done >= 2 and now - first > settings["warm_up"]:
-        begun = now
-    elif begun is not None:
-        counted += 1
-        if now - begun > settings["seconds"]:
-            break
-if cuda:
-    torch.cuda.synchronize()
-print(json.dumps({"images_per_second": counted * settings["batch_size"] / (time.perf_counter() - begun)}))
+batches = itertools.chain.from_iterable(itertools.repeat(engine.train_loader))
+
+
+def steps(seconds: float) -> tuple[int, float]:
+    """Train for so many seconds, one step at least; how many steps, and the seconds they took."""
+    begun = time.perf_counter()
+    for count in itertools.count(1):
+        engine.forward_backward(next(batches))  # ends with loss.item(), so the device is done
+        if (taken := time.perf_counter() - begun) > seconds:
+            return count, taken
+
+
+for _ in sys.stdin:
+    steps(settings["warm_up"])
+    count, taken = steps(settings["seconds"])
+    print(json.dumps({"images_per_second": count * settings["batch_size"] / taken}), flush=True)

@@ -89,7 +89,7 @@ def train(
                         run_folder.write_run(run_dir, facts)
                 group.wait()
             if not run_folder.finished(run_dir):
-                stack.enter_context(_generators(recipe, group.device))
+                stack.enter_context(generators(recipe, group.device))
                 _Run(model_name, table, images, run_dir, recipe, facts, group, progress).finish()
             group.wait()
     return run_dir
@@ -115,7 +115,7 @@ def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 
 @contextlib.contextmanager
-def _generators(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def generators(recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Seed torch for the run and choose its kernels; leave both as they were."""
     backend = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), backend.deterministic, backend.benchmark
