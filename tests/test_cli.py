@@ -1,52 +1,8 @@
-"""The command line: plan, data, errors with exit status 1, and every command that the README prints."""
-
-import re
-import shlex
-import subprocess
+"""The command line: plan, data, errors with exit status 1."""
 
 import pytest
 
 from reid_core import cli, plan, profiles, training
-from reid_core.provenance import REPOSITORY
-
-PAGES = ("README.md", "data/README.md", "results/README.md")
-TEXT = {page: (REPOSITORY / page).read_text(encoding="utf-8") for page in PAGES}
-
-
-def commands(program):
-    """Commands of the pages' code blocks and code spans that start with `program`, without comments."""
-    for page, text in TEXT.items():
-        spans = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^    (\S.*)$", text, re.MULTILINE)
-        for span in spans:
-            for part in re.split(r"\s+#|&&", span):
-                if part.strip().startswith(program + " ") and "..." not in part and "<" not in part:
-                    yield pytest.param(part.strip(), id=f"{page}: {part.strip()}")
-
-
-@pytest.mark.parametrize("command", list(commands("reid-core")))
-def test_commands_of_the_pages_are_understood(command):
-    chosen = cli._parser().parse_args(shlex.split(command)[1:])
-    assert callable(chosen.run)
-
-
-@pytest.mark.parametrize("command", list(commands("make")))
-def test_make_targets_of_the_pages_exist(command):
-    words = shlex.split(command)
-    assert subprocess.run([*words, "--dry-run"], cwd=REPOSITORY, capture_output=True).returncode == 0
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_of_the_pages_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT[page]):
-        if not target.startswith("http"):
-            assert ((REPOSITORY / page).parent / target).exists(), target
-
-
-def test_paths_of_the_readmes_tree_exist():
-    tree = TEXT["README.md"].split("## Layout")[1].split("##")[0]
-    for name in re.findall(r"(?<![\w/.-])([\w-]+(?:\.py|/))", tree):
-        places = (REPOSITORY / name, REPOSITORY / "reid_core" / name, REPOSITORY / "tests" / name)
-        assert any(place.exists() for place in places), name
 
 
 def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):

@@ -1,13 +1,10 @@
 """Profile tiny through the real notebooks: everything appears, says where it came from, and is made only once."""
 
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -17,61 +14,6 @@ import pytest
 from reid_core import claims, experiment, explain, notebooks, paper, provenance, reproduce, tables
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
-
-
-def _heed_interrupts():
-    """A shell's background jobs ignore SIGINT, and what they start inherits that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-class Kit:
-    """The command line on profile tiny, with data, results and cache in a folder of its own."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.results = folder, folder / "results"
-        self.places = [f"data_root={folder / 'data'}", f"results_root={self.results}"]
-        self.environment = os.environ | {"REID_CORE_CACHE": str(folder / "cache"), "MPLBACKEND": "Agg"}
-
-    def overrides(self, *changes):
-        return [*self.places, *changes]
-
-    def command(self, name, *arguments, changes=()):
-        given = [word for override in self.overrides(*changes) for word in ("-p", override)]
-        return [sys.executable, "-m", "reid_core.cli", name, *arguments, "--profile", "tiny", *given]
-
-    def run(self, name, *arguments, changes=()):
-        return subprocess.run(
-            self.command(name, *arguments, changes=changes),
-            env=self.environment, capture_output=True, text=True, cwd=provenance.REPOSITORY,
-        )  # fmt: skip
-
-    def interrupt(self, after: Path):
-        """Start the main job, press Ctrl-C once the file `after` is there and the next step is under way."""
-        process = subprocess.Popen(
-            self.command("reproduce"), env=self.environment, cwd=provenance.REPOSITORY, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_heed_interrupts,
-        )  # fmt: skip
-        deadline = time.monotonic() + 300
-        while not after.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
-        time.sleep(4)
-        os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=120)
-        return process.returncode, said
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory):
-    """The main job on profile tiny, interrupted once by Ctrl-C and continued by the same command."""
-    kit = Kit(tmp_path_factory.mktemp("tiny"))
-    first = kit.results / "table1.csv"
-    kit.interrupted = kit.interrupt(after=kit.results / "notebooks" / "01_datasets.ipynb")
-    kit.first_written = first.stat().st_mtime_ns
-    kit.had_report = (kit.results / "report.html").exists()
-    done = kit.run("reproduce")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    kit.said = done.stdout
-    return kit
 
 
 def test_an_interrupted_job_says_so_and_continues_without_making_again_what_was_finished(kit):
