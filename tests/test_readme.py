@@ -212,6 +212,14 @@ def test_every_notebook_has_its_row():
         assert f"(notebooks/{path.name})" in TEXT["README.md"], path.name
 
 
+def test_every_file_of_a_run_is_on_the_results_page(kit):
+    made = {path.name for path in kit.results.iterdir() if path.suffix in (".csv", ".png", ".html")}
+    for name in sorted(made):
+        assert any(shown in TEXT["results/README.md"] for shown in (f"`{name}`", f"`{Path(name).stem}.*`")), (
+            name
+        )
+
+
 def test_troubles_are_those_that_the_kit_says():
     troubles = TEXT["README.md"].split("## If something stops")[1]
     sources = (REPOSITORY / "Makefile").read_text() + (REPOSITORY / "reid_core" / "reproduce.py").read_text()

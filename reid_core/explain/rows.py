@@ -16,18 +16,23 @@ LONG = 60  # characters: a longer text is no name
 
 
 def name_columns(table: pd.DataFrame) -> list[str]:
-    """The fewest columns that tell all rows apart, words before whole numbers; empty where none do.
+    """The fewest columns that tell all rows apart; empty where none do.
 
-    Decimals, long texts and columns with one value for all rows name nothing.
+    Words are tried first, then whole numbers too, then decimals that repeat, then any decimals. Long texts and columns
+    with one value for all rows name nothing.
 
     >>> table = pd.DataFrame({"set": ["a", "a", "b"], "seed": ["0", "1", "0"], "mAP": ["0.1", "0.2", "0.3"]})
     >>> name_columns(table)
     ['set', 'seed']
+    >>> name_columns(table.drop(columns="seed").assign(set="a"))
+    ['mAP']
     """
-    useful = [column for column in table if column not in FACTS and table[column].nunique() > 1
-              and table[column].str.len().max() <= LONG and not table[column].map(_decimal).any()]  # fmt: skip
-    words = [column for column in useful if not table[column].map(_number).all()]
-    for columns in (words, useful):
+    short = [column for column in table if column not in FACTS and table[column].nunique() > 1
+             and table[column].str.len().max() <= LONG]  # fmt: skip
+    whole = [column for column in short if not table[column].map(_decimal).any()]
+    words = [column for column in whole if not table[column].map(_number).all()]
+    repeated = [column for column in short if column in whole or table[column].nunique() <= len(table) / 2]
+    for columns in (words, whole, repeated, short):
         for count in range(1, min(6, len(columns)) + 1):
             for chosen in itertools.combinations(columns, count):
                 if not table.duplicated(list(chosen)).any():
@@ -95,4 +100,4 @@ def _decimal(text: str) -> bool:
 
 def _speaks(value: str) -> bool:
     """Whether a value says by itself what it is: a word, not a number or a truth value."""
-    return not _number(value) and value not in ("True", "False") and "=" not in value
+    return not _number(value) and not _decimal(value) and value not in ("True", "False") and "=" not in value

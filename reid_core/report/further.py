@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from reid_core import paper
 from reid_core.report.figures import CURVES, figure
 from reid_core.report.origin import address
 from reid_core.report.sources import Results, notebook_names
@@ -46,6 +47,29 @@ class Section:
 
 SECTIONS = (
     Section(
+        "forms",
+        "Table 4, projected",
+        "05_table4_training_time",
+        "Table 4 from the steady speed of an iteration, measured side by side: another load on the machine while a run"
+        " trained shows in the hours above, not here. Pooled heads give the same losses as the plain form, in which the"
+        " maps are merged in full, with less arithmetic.",
+        "table4_forms",
+        (Column("method", "Method"), Column("form", "heads"), Column("seconds_per_iteration", "s an iteration", 4),
+         Column("over_baseline", "over the baseline", 2), Column("iterations", "iterations", 0),
+         Column("projected_hours", "hours", 3, strong=True), Column("share_of_baselines", "of the baselines’", 2)),
+    ),
+    Section(
+        "levels",
+        "Figure 3, at given losses",
+        "06_figure3_loss_curves",
+        "Iterations that each model takes to a smoothed R5 loss, given as a share of the baseline’s first; empty where"
+        " it is never reached. Saved: the part of the baseline’s iterations that HCN does without.",
+        "loss_levels",
+        (Column("set", "Set"), Column("seed", "seed", 0), Column("share", "share", 2), Column("loss", "loss", 2),
+         Column("baseline_iterations", "baseline", 0), Column("hcn_iterations", "HCN", 0),
+         Column("saved", "saved", 2, signed=True, strong=True)),
+    ),
+    Section(
         "sensitivity",
         "What the paper leaves open",
         "10_sensitivity",
@@ -81,5 +105,5 @@ def _section(found: Results, section: Section) -> dict[str, Any]:
 
 def _cell(value: object, column: Column) -> str:
     if column.digits is None or (isinstance(value, str) and not pd.isna(value)):
-        return text(value)
+        return text(paper.SET_TITLES.get(value, value))
     return number(value, column.digits, column.signed)
