@@ -85,10 +85,13 @@ class Page:
         preferred = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[preferred])
 
+    def image(self, *, whole: bool = False) -> bytes:
+        """What the window shows, or the whole page, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+
     def screenshot(self, path: Path, *, whole: bool = False) -> Path:
         """Write what the window shows, or the whole page, as PNG."""
-        answer = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(answer["data"]))
+        path.write_bytes(self.image(whole=whole))
         return path
 
     def pdf(self, path: Path) -> Path:

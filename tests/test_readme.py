@@ -200,6 +200,17 @@ def test_links_of_the_pages_lead_somewhere(page):
             assert ((REPOSITORY / page).parent / target).exists(), target
 
 
+def test_pictures_are_small_and_have_words_for_those_who_do_not_see_them():
+    pictures = [
+        (page, *found) for page in PAGES for found in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", TEXT[page])
+    ]
+    assert pictures
+    for page, words, target in pictures:
+        assert len(words.split()) >= 4 and ((REPOSITORY / page).parent / target).stat().st_size < 400_000, (
+            target
+        )
+
+
 def test_paths_of_the_readmes_tree_exist():
     tree = TEXT["README.md"].split("## Layout")[1].split("##")[0]
     for name in re.findall(r"(?<![\w/.-])([\w-]+(?:\.py|/))", tree):
