@@ -115,10 +115,21 @@ def look(rankings: Rankings, choice: Choice, facts: Mapping[str, object]) -> tup
     figure = plots.rank_lists([example], source, places=places)
     sentence = f"{where}, {example['title']}."
     if choice.rule == "reranking":
-        sentence += f" Re-ranking changes the upper method's AP by {_worth(rankings, choice)[query]:+.2f}."
+        sentence += (
+            f" Re-ranking changes the upper method's AP by {_signed(_worth(rankings, choice)[query])}."
+        )
     elif len(lists) == 2:
-        sentence += f" Upper minus lower AP: {lists[0][1].ap[query] - lists[1][1].ap[query]:+.2f}."
+        sentence += f" Upper minus lower AP: {_signed(lists[0][1].ap[query] - lists[1][1].ap[query])}."
     return figure, sentence
+
+
+def _signed(number: float) -> str:
+    """Two decimals with a sign, and no negative zero.
+
+    >>> _signed(0.974), _signed(-0.001)
+    ('+0.97', '+0.00')
+    """
+    return f"{round(number, 2) + 0.0:+.2f}"
 
 
 class Explorer:
@@ -132,13 +143,13 @@ class Explorer:
         )
         self.upper, self.lower = _MethodControls("upper list"), _MethodControls("lower list", optional=True)
         self.rule = _dropdown("query", {words: rule for rule, words in RULES.items()}, start.rule)
-        self.number = widgets.IntText(start.number, description="number", layout={"width": "160px"})
+        self.number = widgets.IntText(start.number, description="number", **_shape(130, 60))
         self.back, self.on = (
-            widgets.Button(description=words, tooltip=tip, layout={"width": "90px"})
+            widgets.Button(description=words, tooltip=tip, **_shape(85))
             for words, tip in (("◀ before", "the query before this one"), ("next ▶", "the next query"))
         )
         self.passed_over = widgets.Checkbox(
-            start.passed_over, description="show passed-over images", indent=False
+            start.passed_over, description="show passed-over images", indent=False, **_shape(200)
         )
         self.message, self.progress = widgets.HTML(), widgets.Output()
         rows = [
@@ -176,15 +187,15 @@ class Explorer:
         try:
             self._prepare(choice)
             figure, sentence = look(self._rankings, choice, self._facts)
-        except (ValueError, OSError, MemoryError) as error:
-            self.message.value = f"<b>{_escaped(error)}</b>"
+        except (ValueError, OSError, MemoryError, KeyboardInterrupt) as error:
+            self.message.value = f"<b>{html.escape(str(error) or 'Interrupted.')}</b>"
             return
         picture = Image(plots.png(figure), format="png", alt=sentence)
         if self._picture is None:
             self._picture = display(picture, display_id=True)
         else:
             self._picture.update(picture)
-        self.message.value = _escaped(sentence)
+        self.message.value = html.escape(sentence)
 
     def _prepare(self, choice: Choice) -> None:
         """Make the rankings that are not there yet, under a word of progress and the work's own progress line."""
@@ -192,9 +203,15 @@ class Explorer:
             if not self._rankings.has(choice.set, method):
                 where = paper.SET_TITLES[choice.set]
                 self.message.value = f"<i>Working on {title(method)} on {where}, for the first time …</i>"
-                with self.progress:
-                    self._rankings(choice.set, method)
+                failed = None
+                with self.progress:  # which would show an exception and go on
+                    try:
+                        self._rankings(choice.set, method)
+                    except (Exception, KeyboardInterrupt) as error:
+                        failed = error
                 self.progress.clear_output()
+                if failed:
+                    raise failed
 
     def _step(self, by: int) -> None:
         self.number.value += by
@@ -219,7 +236,7 @@ class _MethodControls:
         self._optional = optional
         self.model = _dropdown(words, {})
         self.metric = _dropdown("metric", {words: metric for metric, words in METRICS.items()})
-        self.reranked = widgets.Checkbox(description="re-ranked", indent=False, layout={"width": "110px"})
+        self.reranked = widgets.Checkbox(description="re-ranked", indent=False, **_shape(110))
         self.row = [self.model, self.metric, self.reranked]
 
     def offer(self, models, method: Method | None) -> None:
@@ -241,9 +258,11 @@ class _MethodControls:
 
 
 def _dropdown(words: str, options: Mapping, value=None) -> widgets.Dropdown:
-    options = list(options.items())
-    return widgets.Dropdown(options=options, description=words, **({} if value is None else {"value": value}))
+    chosen = {} if value is None else {"value": value}
+    return widgets.Dropdown(options=list(options.items()), description=words, **chosen, **_shape(265, 70))
 
 
-def _escaped(text) -> str:
-    return html.escape(str(text))
+def _shape(width: int, description: int | None = None) -> dict[str, dict]:
+    """Width of a control and of its description, in pixels."""
+    style = {} if description is None else {"style": {"description_width": f"{description}px"}}
+    return {"layout": {"width": f"{width}px"}} | style

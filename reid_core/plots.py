@@ -186,8 +186,10 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
 
     add(SIDE, query, QUERY, "query", "")
     for place, image in enumerate(ranked.itertuples(), start=1):
-        colour, above = (JUNK, image.flag) if image.flag else (WRONG, f"{image.rank} ✗")
-        if image.is_match:
+        colour, above = WRONG, f"{image.rank} ✗"
+        if image.flag:
+            colour, above = JUNK, image.flag.replace("camera", "cam.")
+        elif image.is_match:
             colour, above = RIGHT, f"{image.rank} ✓"
         below = f"c{image.camera_id} · {image.distance:.3g}"
         add(SIDE + GAP + place * PITCH, image.image_path, colour, above, below)

@@ -166,7 +166,7 @@ def test_the_picture_has_two_lists_with_frames_signs_cameras_and_distances(ranki
         colours = [matplotlib.colors.to_hex(colour) for colour in frames.get_edgecolors()]
         assert colours == [named[kind].lower() for kind in kinds]
     texts = [text.get_text() for text in axis.texts]
-    for expected in ("1 ✗", "2 ✓", "3 ✓", "junk", "same camera", "c3 · 4"):
+    for expected in ("1 ✗", "2 ✓", "3 ✓", "junk", "same cam.", "c3 · 4"):
         assert expected in texts
     assert "HCN, XQDA: AP 0.58, first match at rank 2" in texts
     assert texts[-1].startswith("embedded (rendered) data · profile test · Market-1501")

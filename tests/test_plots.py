@@ -116,7 +116,7 @@ def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_dist
     tops = [frames.get_paths()[0].vertices[:, 1].min() for frames in axis.collections]
     assert axis.yaxis_inverted() and tops[0] < tops[1], "the first list stands above"
     texts = [text.get_text() for text in axis.texts]
-    assert {"query", "same camera", "junk", "1 ✓", "2 ✗", "3 ✓", "c6 · -0.0123"} < set(texts)
+    assert {"query", "same cam.", "junk", "1 ✓", "2 ✗", "3 ✓", "c6 · -0.0123"} < set(texts)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,38 +1,25 @@
 """Every numbered notebook as a reader uses it: opened in a real JupyterLab, Run All, looked at in a browser."""
 
-import contextlib
+import base64
+import io
 import json
 import os
 import re
-import secrets
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import chromium
+import lab
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from reid_core import experiment, notebooks
+from reid_core import experiment, explorer, notebooks, plots, ranklists
 from reid_core.provenance import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 MADE = REPOSITORY / "results" / "smoke"
-SECONDS = 900  # a limit against hanging, not a measurement
-
-CELLS = (
-    "lab.content.widgets.filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim())"
-)
-OUTPUTS = "cell.model.sharedModel.getOutputs()"
-ENDED = f"""(() => {{
-    const cells = {CELLS};
-    const failed = cells.some(cell => {OUTPUTS}.some(output => output.output_type === 'error'));
-    return failed || (ran && cells.every(cell => cell.model.executionCount > 0));
-}})()"""
-IDLE = "lab.sessionContext.session.kernel.status === 'idle'"
 
 
 def _state():
@@ -47,27 +34,20 @@ def before():
 
 @pytest.fixture(scope="module")
 def folder(before, tmp_path_factory):
-    """A copy of the notebooks whose results are a copy of the smoke run's, so that nothing in the checkout changes."""
+    """A folder like the checkout, with notebooks/ whose results are a copy of the smoke run's: nothing here changes."""
     try:
         for training in experiment.trainings():
             experiment.describe_run(experiment.run_folder(MADE, *training, 0))
     except FileNotFoundError as error:
         pytest.skip(f"needs the finished smoke run (make reproduce): {error}")
     folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
     shutil.copytree(
         MADE, folder / "results", copy_function=_link, ignore=shutil.ignore_patterns("*.lock", ".lock")
     )
     for name in notebooks.names():
-        book = nbformat.read(notebooks.find(name), as_version=4)
-        declared = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
-        declared.source, count = re.subn(
-            r'^results_root = "results/smoke"$',
-            f'results_root = "{folder / "results"}"',
-            declared.source,
-            flags=re.M,
-        )
-        assert count == 1, f"{name} has other defaults than the smoke run's results"
-        nbformat.write(book, folder / f"{name}.ipynb")
+        results = {'"results/smoke"': f'"{folder / "results"}"'}
+        _copy(name, folder / "notebooks" / f"{name}.ipynb", results)
     return folder
 
 
@@ -78,95 +58,69 @@ def _link(source, target):
         shutil.copy2(source, target)
 
 
-@pytest.fixture(scope="module")
-def server(folder, tmp_path_factory):
-    """Address and token of a JupyterLab of its own: no settings of the user's, no news, no look for updates."""
-    own = tmp_path_factory.mktemp("jupyter")
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
-             "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
-    environment = os.environ | {name: str(own / name.lower()) for name in names}
-    environment |= {"JUPYTER_TOKEN": secrets.token_hex(16), "JUPYTER_PREFER_ENV_PATH": "1"}
-    environment.pop("MPLBACKEND", None)
-    asks = (
-        own
-        / "jupyterlab_settings_dir"
-        / "@jupyterlab"
-        / "apputils-extension"
-        / "notification.jupyterlab-settings"
-    )
-    asks.parent.mkdir(parents=True)
-    asks.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        "--ServerApp.port=0", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
-    with open(own / "log", "w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-    try:
-        runtime = own / "jupyter_runtime_dir"
-        record = _wait_for(lambda: next(runtime.glob("jpserver-*.json"), None), process, own / "log")
-        yield json.loads(record.read_text())["url"], environment["JUPYTER_TOKEN"]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
+def _copy(name, target, changes):
+    """Copy a notebook with other defaults: {what its parameters say: what the copy's say}."""
+    book = nbformat.read(notebooks.find(name), as_version=4)
+    declared = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    for old, new in changes.items():
+        assert declared.source.count(old) == 1, f"{name} has other defaults than profile smoke: no {old}"
+        declared.source = declared.source.replace(old, new)
+    nbformat.write(book, target)
 
 
-def _wait_for(look, process, log):
-    end = time.monotonic() + 120
-    while not (found := look()):
-        if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
-        time.sleep(0.2)
-    return found
-
-
-@pytest.fixture(scope="module")
-def page(server):
+def _opened(start, tmp_path_factory):
     browser = chromium.find()
     if browser is None:
         pytest.skip("there is no Chromium here")
-    address, token = server
-    with chromium.page(browser) as page:
-        page.look(1400, 1000)
-        page.open(f"{address}lab?reset&token={token}")
-        page.until("window.jupyterapp !== undefined", 120)
-        page.evaluate("jupyterapp.restored.then(() => true)")
-        yield page
+    return lab.opened(browser, start, tmp_path_factory.mktemp("jupyter"))
+
+
+@pytest.fixture(scope="module")
+def root_lab(folder, tmp_path_factory):
+    """A JupyterLab started in the root of the checkout's copy."""
+    with _opened(folder, tmp_path_factory) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("name", notebooks.names())
-def test_run_all(page, server, folder, tmp_path, name):
-    page.evaluate(f"""(async () => {{
-        const asked = {{path: '{name}.ipynb', factory: 'Notebook'}};
-        window.ran = false;
-        window.lab = await jupyterapp.commands.execute('docmanager:open', asked);
-        await lab.context.ready;
-        await lab.sessionContext.ready;
-    }})()""")
-    page.evaluate(
-        "void jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.ran = true; })"
-    )
-    try:
-        page.until(ENDED, SECONDS)
-        page.until(IDLE, 60)
-        outputs = page.evaluate(f"{CELLS}.map(cell => {OUTPUTS})")
-        errors = [output for cell in outputs for output in cell if output["output_type"] == "error"]
-        assert not errors, f"{errors[0]['ename']}: {errors[0]['evalue']}"
-        assert not [text for cell in outputs for text in _streams(cell) if _unfinished(text)]
-        _see_figures(page, name, outputs)
-    finally:
-        page.screenshot(tmp_path / f"{name}.png")
-        page.evaluate("""(async () => {
-            await lab.context.save();
-            await lab.sessionContext.shutdown();
-            lab.dispose();
-        })()""")
+def test_run_all(root_lab, tmp_path, name):
+    with root_lab.notebook(f"notebooks/{name}.ipynb"):
+        root_lab.start_all()
+        try:
+            _see(root_lab, name, root_lab.end())
+        finally:
+            root_lab.page.screenshot(tmp_path / f"{name}.png")
 
 
-def _streams(outputs):
-    return ["".join(output["text"]) for output in outputs if output["output_type"] == "stream"]
+def test_run_all_where_jupyterlab_was_started_in_the_notebooks_own_folder(folder, tmp_path_factory):
+    name = "07_figure4_ap_and_cmc"
+    with _opened(folder / "notebooks", tmp_path_factory) as own_lab, own_lab.notebook(f"{name}.ipynb"):
+        own_lab.start_all()
+        _see(own_lab, name, own_lab.end())
+
+
+def _see(in_lab, name, outputs):
+    """No progress line stands still; every figure that the notebook saves is there and drawn when scrolled to."""
+    streams = [output for cell in outputs for output in cell if output["output_type"] == "stream"]
+    assert not [output for output in streams if _unfinished("".join(output["text"]))]
+    cells = [number for number, cell in enumerate(outputs) if _pictures(cell)]
+    for cell in outputs:
+        assert len(_pictures(cell)) == len(set(_pictures(cell))), "a figure is shown twice"
+    source = notebooks.find(name).read_text()
+    assert len(cells) >= source.count("plots.save("), f"{len(cells)} figures to be seen"
+    for number in cells:
+        in_lab.scroll_to(number)
+        in_lab.page.until(
+            f"""[...{lab.CELLS}[{number}].node.querySelectorAll('img')].some(image => {{
+                const seen = image.getBoundingClientRect();
+                return image.complete && image.naturalWidth > 200 && seen.bottom > 0 && seen.top < innerHeight;
+            }})""",
+            30,
+        )
+
+
+def _pictures(cell):
+    return [output["data"]["image/png"] for output in cell if "image/png" in output.get("data", {})]
 
 
 def _unfinished(text):
@@ -175,25 +129,97 @@ def _unfinished(text):
     return any(re.search(r"(?<!\d)\d{1,2}%\|", line) for line in lines)
 
 
-def _see_figures(page, name, outputs):
-    """Every figure that the notebook saves is among its outputs, and each is drawn when scrolled to."""
-    cells = [
-        number for number, cell in enumerate(outputs) if any("image/png" in o.get("data", {}) for o in cell)
-    ]
-    for cell in outputs:
-        shown = [output["data"]["image/png"] for output in cell if "image/png" in output.get("data", {})]
-        assert len(shown) == len(set(shown)), "a figure is shown twice"
-    source = notebooks.find(name).read_text()
-    assert len(cells) >= source.count("plots.save("), f"{len(cells)} figures to be seen"
-    for number in cells:
-        page.evaluate(f"lab.content.scrollToItem(lab.content.widgets.indexOf({CELLS}[{number}]), 'smart')")
-        page.until(
-            f"""[...{CELLS}[{number}].node.querySelectorAll('img')].some(image => {{
-                const seen = image.getBoundingClientRect();
-                return image.complete && image.naturalWidth > 200 && seen.bottom > 0 && seen.top < innerHeight;
-            }})""",
-            30,
+def test_a_training_shows_one_live_progress_line_with_time_left(root_lab, folder):
+    iterations = '"market1501": {"iterations": %d}'
+    anew = {'"results/smoke"': f'"{folder / "anew"}"', iterations % 240: iterations % 25}
+    _copy("02_train", folder / "notebooks" / "train.ipynb", anew)
+    with root_lab.notebook("notebooks/train.ipynb"):
+        root_lab.start_all()
+        lines = f"""{lab.CELLS}.flatMap(cell => [...cell.node.querySelectorAll('.jp-OutputArea-output')])
+            .flatMap(area => area.innerText.split('\\n')).filter(line => line.includes('%|'))"""
+        pattern = r"/Train hcn: +\d+%\|.*\d+\/25 \[\d\d:\d\d<\d\d:\d\d/"
+        seen = root_lab.page.until(
+            f"(lines => lines.some(line => {pattern}.test(line)) && lines)({lines})", lab.SECONDS
         )
+        assert len(seen) == 1, f"several at a time: {seen}"
+        root_lab.end()
+        assert root_lab.page.evaluate(lines) == []
+
+
+CHOOSE = """((words, value) => {
+    const find = (kind, label) => [...document.querySelectorAll('.widget-' + kind)]
+        .find(widget => widget.querySelector('label')?.textContent === label);
+    const [list, text] = [find('dropdown', words), find('text', words)];
+    const nbsp = String.fromCharCode(160);
+    if (list) {
+        const select = list.querySelector('select');
+        select.selectedIndex = [...select.options].findIndex(option => option.text.replaceAll(nbsp, ' ') === value);
+        if (select.selectedIndex < 0) throw new Error(value + ' is not offered');
+        select.dispatchEvent(new Event('change', {bubbles: true}));
+    } else {
+        const input = text.querySelector('input');
+        input.value = value;
+        input.dispatchEvent(new Event('change', {bubbles: true}));
+    }
+})"""
+
+
+def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_path):
+    page, name = root_lab.page, "08_figure5_rank_lists"
+    queries = experiment.load_set("data/embedded/smoke", "market1501").query("subset == 'query'").image_path
+    with root_lab.notebook(f"notebooks/{name}.ipynb"):
+        root_lab.start_all()
+        root_lab.end()
+        number = next(i for i, cell in enumerate(root_lab.outputs()) if len(cell) > 1 and _pictures(cell))
+        root_lab.scroll_to(number)
+        says = f"{lab.CELLS}[{number}].node.querySelector('.widget-html-content').innerText"
+        page.until(f"{says}.startsWith('CUHK03 labeled, query ')", 30)
+        first = _picture(root_lab, number)
+        page.screenshot(tmp_path / "explorer_first.png")
+
+        def choose(words, value, said):
+            page.evaluate(f"{CHOOSE}({json.dumps(words)}, {json.dumps(value)})")
+            return page.until(f"{says}.includes({json.dumps(said)}) && {says}", 120)
+
+        choose("data set", "Market-1501", "Market-1501, query ")
+        choose("query", "by number", "query 0:")
+        choose("number", "17", "query 17:")
+        assert _picture(root_lab, number) != first
+        assert _shows(_picture(root_lab, number), queries.iloc[17])
+        assert not _shows(_picture(root_lab, number), queries.iloc[18])
+        page.screenshot(tmp_path / "explorer_query_17.png")
+        choose("number", "999", "There is no query 999: Market-1501 has the queries 0 to ")
+        assert _shows(_picture(root_lab, number), queries.iloc[17]), "the last picture stays"
+        choose("query", explorer.RULES["reranking"], "Re-ranking changes the upper method's AP by +")
+        choose("upper list", plots.TITLES["hcn"], "Re-ranking changes the upper method's AP by +")
+        choose("query", explorer.RULES["worst"], "(worst AP of the upper list)")
+        page.screenshot(tmp_path / "explorer_worst.png")
+        assert not page.errors
+        last = _picture(root_lab, number)
+        drawn = page.evaluate(f"{lab.CELLS}[{number}].node.querySelector('.jp-OutputArea img').src")
+        assert drawn.partition("base64,")[2] == last.replace("\n", "")
+    saved = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    assert any(last in _pictures(cell.get("outputs", [])) for cell in saved), (
+        "the notebook keeps the last picture"
+    )
+
+
+def _picture(in_lab, number):
+    """The picture that a cell shows, as base64."""
+    return _pictures(in_lab.outputs()[number])[-1]
+
+
+def _shows(picture, path):
+    """Whether a rank list's picture has the image `path` as its query: small differences are the drawing's."""
+    whole = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    columns = ranklists.TOP + ranklists.PASSED_OVER + 1
+    scale = whole.width / (columns * plots.PITCH + plots.GAP)
+    top = plots.TITLE + plots.LIST - plots.UNDER - plots.SIZE[1]
+    corners = [plots.SIDE, top, plots.SIDE + plots.SIZE[0], top + plots.SIZE[1]]
+    seen = whole.crop([round(scale * corner) for corner in corners]).resize((8, 16), Image.Resampling.BOX)
+    wanted = Image.open(path).convert("RGB").resize((8, 16), Image.Resampling.BOX)
+    inner = np.s_[1:-1, 1:-1]  # within the frame
+    return np.abs(np.asarray(seen, int)[inner] - np.asarray(wanted, int)[inner]).mean() < 6
 
 
 def test_the_checkout_is_left_clean(folder, before):
