@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("plan", help="the runs of a profile, their time and disk, what is missing")
     _profile(command)
+    command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
+                         help="train each model on noise for so long, to project the time")  # fmt: skip
     command.set_defaults(run=_plan)
 
     command = commands.add_parser("notebook", help="run one notebook, strictly")
@@ -93,7 +95,7 @@ def _reproduce(chosen) -> None:
 def _plan(chosen) -> None:
     from reid_core import plan, profiles, reproduce
 
-    print(plan.describe(profiles.load(chosen.profile, chosen.overrides)))
+    print(plan.describe(profiles.load(chosen.profile, chosen.overrides), chosen.measure))
     print("\nSteps that `reid-core reproduce` would run now")
     steps = reproduce.steps(chosen.profile, chosen.overrides)
     print("\n".join(f"  {count:>3} x {name}" for name, count in steps.items()) or "  none: all is up to date")

@@ -1,11 +1,14 @@
 """What a profile will do, before it does it: its runs, their time and disk, and what is missing."""
 
+import functools
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,22 +16,23 @@ from reid_core import experiment, model, paper, training
 from reid_core.datasets import embedded
 from reid_core.provenance import device_name
 from reid_core.reproduce import duration
-from reid_core.training import run_folder
+from reid_core.training import run_folder, speed
 
 EFFICIENCY = (
     0.35  # share of a large matrix product's rate that a training step reaches, where nothing was measured
 )
 
 
-def describe(settings: Mapping[str, object]) -> str:
-    """The plan of a profile as text. Starts nothing; on a device without earlier runs it times one matrix product.
+def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
+    """The plan of a profile as text. Starts nothing.
 
-    Expected times come from finished runs of the same results folder where there are some, else from counted
-    floating-point operations and the device's rate for a large matrix product.
+    Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
+    runs of the same results folder where there are some; else from counted floating-point operations and the
+    device's rate for one large matrix product, which is timed.
     """
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
     lines += ["", "Data"] + _data(settings)
-    lines += ["", "Trainings"] + _trainings(settings)
+    lines += ["", "Trainings"] + _trainings(settings, measure)
     lines += ["", "Disk"] + _disk(settings)
     return "\n".join(lines)
 
@@ -44,33 +48,70 @@ def _data(settings: Mapping) -> list[str]:
     return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
 
 
-def _trainings(settings: Mapping) -> list[str]:
-    lines, total = [], 0.0
-    rate = None
-    for seed in settings["seeds"]:
-        for name, train_set in experiment.trainings():
-            folder = experiment.run_folder(settings["results_root"], name, train_set, seed)
-            schedule = settings["schedules"][train_set]
-            recipe = training.Recipe.from_dict({**settings["recipe"], **schedule, "seed": seed})
-            if (folder / run_folder.RUN).is_file() and run_folder.read(folder)["finished"]:
-                run = run_folder.read(folder)
-                lines.append(
-                    f"  {folder.name:<34} {recipe.iterations:>7} iterations  done in {duration(run['seconds'])}"
-                )
-                continue
-            rate = rate or matrix_rate()
-            flops = step_flops(name, recipe) * recipe.iterations
-            seconds = flops / (EFFICIENCY * rate)
-            total += seconds
-            lines.append(
-                f"  {folder.name:<34} {recipe.iterations:>7} iterations  about {duration(seconds)}, {flops:.1e} flop"
+def _trainings(settings: Mapping, measure: float) -> list[str]:
+    runs = [
+        (name, train_set, seed, experiment.run_folder(settings["results_root"], name, train_set, seed))
+        for seed in settings["seeds"]
+        for name, train_set in experiment.trainings()
+    ]
+    done = {folder: run for *_, folder in runs if (run := _finished(folder))}
+    speeds, said = _speeds(settings, measure, done.values()) if len(done) < len(runs) else ({}, [])
+    lines, total, rate = [], 0.0, None
+    for name, train_set, seed, folder in runs:
+        recipe = _recipe(settings, train_set, seed)
+        line = f"  {folder.name:<34} {recipe.iterations:>7} iterations  "
+        if folder in done:
+            lines.append(line + f"done in {duration(done[folder]['seconds'])}")
+            continue
+        flops = step_flops(name, replace(recipe, seed=0))
+        if name not in speeds and rate is None:
+            rate = matrix_rate()
+            said.append(
+                f"{'others: ' if speeds else ''}taking {EFFICIENCY:.0%} of this device's {rate / 1e12:.2f} Tflop/s for"
+                " a large float32 product; a guess within a factor of two, which --measure 60 replaces"
             )
-    if rate:
+        each = speeds[name] if name in speeds else flops / (EFFICIENCY * rate)
+        total += recipe.iterations * each
         lines.append(
-            f"  still to train: about {duration(total)}, taking {EFFICIENCY:.0%} of this device's {rate / 1e12:.2f}"
-            " Tflop/s for a large float32 product; a guess within a factor of two"
+            line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop"
         )
+    if len(done) < len(runs):
+        lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
     return lines
+
+
+def _finished(folder: Path) -> dict | None:
+    """What run.json says of a finished run; None for any other."""
+    run = run_folder.read(folder) if (folder / run_folder.RUN).is_file() else {}
+    return run if run.get("finished") else None
+
+
+def _recipe(settings: Mapping, train_set: str, seed: int) -> training.Recipe:
+    return training.Recipe.from_dict({**settings["recipe"], **settings["schedules"][train_set], "seed": seed})
+
+
+def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[dict[str, float], list[str]]:
+    """{model: seconds an iteration} as far as known, and sentences on how."""
+    recipe = _recipe(settings, paper.COMBINED, 0)
+    if measure > 0:
+        found = speed.measure(recipe, paper.TABLE1["Combined"][1], seconds=measure)
+        said = [
+            f"{line.model}, {line.form} form: {line.seconds_per_iteration:.4g} s an iteration"
+            f" ({line.fastest_turn:.4g} to {line.slowest_turn:.4g}), {line.precision},"
+            f" {recipe.batch_size / line.seconds_per_iteration:.4g} images/s"
+            for line in found.itertuples()
+        ]
+        said.append(
+            f"projected from {measure:g} s of steady training of each on {device_name()}, images of noise"
+        )
+        found = found.sort_values("form", key=lambda forms: forms != recipe.heads, kind="stable")
+        return found.drop_duplicates("model").set_index("model")["seconds_per_iteration"].to_dict(), said
+    found = pd.DataFrame(
+        [(run["model"], run["seconds"] / run["recipe"]["iterations"]) for run in done],
+        columns=["model", "each"],
+    )
+    speeds = found.groupby("model")["each"].median().to_dict()
+    return speeds, [f"{' and '.join(speeds)}: as in the finished runs, the median of each"] if speeds else []
 
 
 def _disk(settings: Mapping) -> list[str]:
@@ -100,6 +141,7 @@ def _disk(settings: Mapping) -> list[str]:
     )
 
 
+@functools.cache
 def step_flops(name: str, recipe: training.Recipe) -> float:
     """Floating-point operations (a multiply-add is two) of one training iteration, forward and backward."""
     with torch.device("meta"):

@@ -1,5 +1,9 @@
 """The command line: plan, data, errors with exit status 1."""
 
+import json
+import re
+
+import pandas as pd
 import pytest
 
 from reid_core import cli, plan, profiles, training
@@ -19,6 +23,35 @@ def test_data_status_of_an_empty_folder_says_what_to_place_where(capsys, tmp_pat
     assert cli.main(["data", "status", "--root", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert str(tmp_path) in said and "cuhk03_release/cuhk-03.mat" in said and "reid-core data add" in said
+
+
+def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monkeypatch):
+    settings = profiles.load("paper", [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"])
+    folder = tmp_path / "results" / "runs" / "hcn-market1501-seed0"
+    folder.mkdir(parents=True)
+    run = {"finished": True, "model": "hcn", "seconds": 3600.0, "recipe": {"iterations": 50_000}}
+    (folder / "run.json").write_text(json.dumps(run))
+    monkeypatch.setattr(plan, "matrix_rate", lambda: 1e12)
+    monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 1e12)
+    said = plan.describe(settings)
+    assert (
+        "done in 1 h 0 min" in said
+        and "hcn: as in the finished runs" in said
+        and "others: taking 35%" in said
+    )
+    assert re.search(r"hcn-combined-seed0 +75000 iterations  about 1 h 30 min", said)
+
+    speeds = pd.DataFrame({
+        "model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"],
+        "seconds_per_iteration": [0.04, 0.05, 0.0625], "fastest_turn": 0.03, "slowest_turn": 0.07, "precision": "fp32",
+    })  # fmt: skip
+    monkeypatch.setattr(plan.speed, "measure", lambda recipe, people, seconds: speeds)
+    said = plan.describe(settings, measure=60)
+    assert re.search(r"baseline-market1501-seed0 +50000 iterations  about 33 min 20 s", said)
+    assert re.search(r"hcn-combined-seed0 +75000 iterations  about 1 h 2 min", said)
+    assert "hcn, plain form: 0.0625 s an iteration" in said and "projected from 60 s" in said
+    settings["recipe"]["heads"] = "plain"
+    assert re.search(r"hcn-combined-seed0 .* about 1 h 18 min", plan.describe(settings, measure=60))
 
 
 def test_plan_of_the_paper_lists_runs_time_disk_and_what_is_missing(tmp_path):

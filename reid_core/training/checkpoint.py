@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,9 +20,16 @@ KEPT = 2
 
 
 def write_tensors(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a .safetensors file in one step."""
+    """Write a .safetensors file in one step. Raises OSError when it cannot be written, as on a disk full by now."""
     with atomic.replacing(target) as temporary:
-        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata)
+        try:
+            save_file(
+                {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata
+            )
+        except SafetensorError as error:
+            raise OSError(
+                f"{target} cannot be written: {error}. Make room; the same command continues."
+            ) from error
         temporary.chmod(0o644)
 
 

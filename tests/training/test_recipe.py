@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from reid_core import model
+from reid_core import model, profiles
 from reid_core.training import Recipe
 
 SCRATCH = {"weights": "random", "batchnorm": "live"}
@@ -112,3 +112,18 @@ def test_differences_name_both_values():
     other = replace(r, iterations=10).to_dict()
     assert r.differences(r.to_dict()) == []
     assert r.differences(other) == ["iterations: 10 there, 50000 asked for"]
+
+
+def test_the_large_batch_profile_trains_for_the_same_epochs_with_scaled_rates():
+    paper, large = profiles.load("paper"), profiles.load("paper-large-batch")
+    for name, schedule in paper["schedules"].items():
+        small = Recipe.from_dict(paper["recipe"] | schedule)
+        big = Recipe.from_dict(large["recipe"] | large["schedules"][name])
+        factor = big.batch_size / small.batch_size
+        assert factor == 8 and big.base_lr == pytest.approx(factor * small.base_lr)
+        assert big.iterations * factor == small.iterations and big.lr_step * factor == small.lr_step
+        assert big.lr_warmup * big.batch_size == pytest.approx(5 * 12_936, rel=0.02)
+    alike = ("recipe", "schedules", "profile", "results_root")
+    assert {k: v for k, v in large.items() if k not in alike} == {
+        k: v for k, v in paper.items() if k not in alike
+    }

@@ -128,3 +128,17 @@ def test_impossible_groups_are_refused(monkeypatch):
     with pytest.raises(ValueError, match='batchnorm "live" over several CPU processes'):
         with training.loop.distributed.group("cpu", recipe):
             pass
+
+
+def test_live_statistics_are_synchronised_on_gpus_without_losing_a_parameter(monkeypatch):
+    """The conversion alone, as SyncBatchNorm runs on GPUs only."""
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda network, **options: network)
+    network = model.HCN(6, "resnet18").train()
+    optimizer = training.step.make_optimizer(network, training.Recipe(**SETTINGS))
+    wrapped = training.loop.distributed.Group(1, 2).wrap(network)
+    kinds = {type(m) for m in wrapped.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
+    assert kinds == {torch.nn.SyncBatchNorm} and all(m.training for m in wrapped.modules())
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in wrapped.parameters()} and wrapped.dropout.shard == (1, 2)
+    frozen = training.loop.distributed.Group(1, 2).wrap(model.HCN(6, "resnet18", batchnorm="frozen"))
+    assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in frozen.modules())

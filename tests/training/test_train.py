@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from reid_core import model, training
@@ -394,6 +395,25 @@ def test_no_space_for_checkpoints_is_found_before_training(train, monkeypatch, t
     monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained"))
     with pytest.raises(OSError, match="MiB free and needs .* two checkpoints and the weights"):
         train()
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_the_checkpoints_before(train, monkeypatch, tmp_path):
+    whole = train(folder="whole")
+    original = checkpoint.save_file
+
+    def save_file(tensors, path, metadata):
+        if "00000006" in path.name:
+            path.write_bytes(b"half")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        original(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", save_file)
+        with pytest.raises(OSError, match=r"00000006\.safetensors cannot be written: .*No space.*Make room"):
+            train()
+    names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["00000003.json", "00000003.safetensors"]
+    assert results(train()) == results(whole)
 
 
 def test_a_local_weights_file_starts_a_run_with_frozen_statistics(train, tmp_path):
