@@ -58,7 +58,7 @@ rule datasets:
     params:
         settings=settings("01_datasets"),
     output:
-        results("table1.csv", "table1.json", "table1_subsets.csv", "table1_subsets.json"),
+        results("table1.csv", "table1.json", "table1_subsets.csv", "table1_subsets.json", "near_duplicate_counts.csv"),
         executed=executed("01_datasets"),
     threads: workflow.cores
     shell:
@@ -90,7 +90,7 @@ ANALYSES = {
     "07_figure4_ap_and_cmc": (["figure4.csv", "figure4.png", "figure4.svg"], []),
     "08_figure5_rank_lists": (["figure5.csv"], ["table1.csv"]),
     "09_claims": (
-        ["claims.csv", "cross_dataset.csv"],
+        ["claims.csv", "cross_dataset.csv", "near_duplicate_scores.csv"],
         ["table1.csv", "table2.csv", "table3.csv", "table4.csv", "convergence.csv", "figure4.csv"],
     ),
 }

@@ -13,10 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from reid_core import datasets, paper
-from reid_core.datasets import status
+from reid_core.datasets import duplicates, memory, status
 from reid_core.provenance import REPOSITORY
 
 MODELS = ("baseline", "hcn")
+ALL_SETS = (paper.MARKET1501, paper.CUHK03_LABELED, paper.CUHK03_DETECTED, "cuhk01")
+NEAR_DUPLICATES = ("keep", "leave_out")
 
 
 def resolve(path: str | os.PathLike) -> Path:
@@ -50,10 +52,59 @@ def executed_notebooks(settings: Mapping[str, object]) -> Path:
     return shows_people(resolve(settings["results_root"]), {"data_source": source}) / "notebooks"
 
 
-def load_set(data_root: str | os.PathLike, name: str) -> pd.DataFrame:
-    """Image table of market1501, cuhk01, cuhk03_labeled or cuhk03_detected under `data_root`."""
+def load_set(
+    data_root: str | os.PathLike, name: str, unreadable: str = "refuse", near_duplicates: str = "keep"
+) -> pd.DataFrame:
+    """Image table of market1501, cuhk01, cuhk03_labeled or cuhk03_detected under `data_root`, or of an own CSV there.
+
+    Parameters
+    ----------
+    data_root, name : the data folder, and a set or the name of a CSV file in it.
+    unreadable : "refuse" raises a ValueError that names images which do not decode; "drop" leaves them out and warns.
+    near_duplicates : "keep", or "leave_out": training images that show the same picture as a query or gallery image
+        of any set are left out of the table, so that neither networks nor metrics learn from them.
+    """
+    if near_duplicates == "keep":
+        return _read(data_root, name, unreadable)
+    return load_sets(data_root, [name], unreadable, near_duplicates)[name]
+
+
+def load_sets(
+    data_root: str | os.PathLike,
+    own_sets: Iterable[str] = (),
+    unreadable: str = "refuse",
+    near_duplicates: str = "keep",
+) -> dict[str, pd.DataFrame]:
+    """{name: image table} of every set of the paper that is under `data_root`, and of the CSV files `own_sets`.
+
+    `unreadable`, `near_duplicates`: see :func:`load_set`.
+    """
+    if near_duplicates not in NEAR_DUPLICATES:
+        raise ValueError(
+            f"near_duplicates is {near_duplicates!r}; it is one of {', '.join(NEAR_DUPLICATES)}."
+        )
+    absent = not_run(data_root)
+    names = dict.fromkeys([*(name for name in ALL_SETS if name not in absent), *own_sets])
+    sets = {name: _read(data_root, name, unreadable) for name in names}
+    if near_duplicates == "keep":
+        return sets
+    pairs = audit(sets)
+    return {name: duplicates.leave_out(table, pairs) for name, table in sets.items()}
+
+
+def _read(data_root: str | os.PathLike, name: str, unreadable: str) -> pd.DataFrame:
+    if name.endswith(".csv"):
+        return datasets.load(name, resolve(data_root), unreadable=unreadable)
     base, _, boxes = name.partition("_")
-    return datasets.load(base, resolve(data_root), **({"boxes": boxes} if boxes else {}))
+    options = {"boxes": boxes} if boxes else {}
+    return datasets.load(base, resolve(data_root), unreadable=unreadable, **options)
+
+
+def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`duplicates.find` between the training and the test images of all `sets`, remembered until a file changes."""
+    return memory.remembered(
+        sets.values(), [list(sets), "defaults"], duplicates.__file__, lambda: duplicates.find(sets)
+    )
 
 
 def not_run(data_root: str | os.PathLike, combined_boxes: str = "labeled") -> dict[str, str]:
@@ -72,20 +123,30 @@ def combined_parts(combined_boxes: str = "labeled") -> tuple[str, str, str]:
 
 
 def training_table(
-    data_root: str | os.PathLike, train_set: str, combined_boxes: str = "labeled"
+    data_root: str | os.PathLike,
+    train_set: str,
+    combined_boxes: str = "labeled",
+    leaked_people: str = "leave_out",
+    unreadable: str = "refuse",
+    near_duplicates: str = "keep",
 ) -> pd.DataFrame:
     """Labelled training images of one set, or of Market-1501 + CUHK03 + CUHK01 for `combined` (Sec. 3.3).
 
-    `combined_boxes`: which of CUHK03's two forms the combined set takes. The paper prints the combined training
-    under "labeled" in Table 4. The splits of CUHK03's two forms differ in two people (1202, 1390); a training
-    person whom either form tests is left out, so that the one model may be scored on both forms.
+    Parameters
+    ----------
+    combined_boxes : which of CUHK03's two forms the combined set takes. The paper prints the combined training under
+        "labeled" in Table 4.
+    leaked_people : the splits of CUHK03's two forms differ in two people (1202, 1390). A training person of the
+        combined set whom either form tests is left out ("leave_out"), so that the one model may be scored on both
+        forms, or kept with a warning ("report"), or refused ("refuse").
+    unreadable, near_duplicates : see :func:`load_set`.
     """
     if train_set != paper.COMBINED:
-        return datasets.combine({train_set.partition("_")[0]: load_set(data_root, train_set)})
+        return datasets.combine({train_set: load_set(data_root, train_set, unreadable, near_duplicates)})
     parts = combined_parts(combined_boxes)
-    tables = {name.partition("_")[0]: load_set(data_root, name) for name in parts}
-    scored = [load_set(data_root, name) for name in paper.SETS if name not in not_run(data_root)]
-    return datasets.combine(tables, scored=scored, leaked="leave_out")
+    sets = load_sets(data_root, parts, unreadable, near_duplicates)
+    scored = [sets[name] for name in paper.SETS if name in sets]
+    return datasets.combine({name: sets[name] for name in parts}, scored=scored, leaked=leaked_people)
 
 
 def run_name(model: str, train_set: str, seed: int) -> str:

@@ -111,8 +111,17 @@ class Rankings:
         return self._kept[name, method]
 
 
-def of_runs(data_root: str, results_root: str, seed: int, matching: scoring.Matching) -> Rankings:
+def of_runs(
+    data_root: str,
+    results_root: str,
+    seed: int,
+    matching: scoring.Matching,
+    unreadable: str = "refuse",
+    near_duplicates: str = "keep",
+) -> Rankings:
     """The rankings that the finished runs of one seed allow, on the sets that are under `data_root`.
+
+    `unreadable`, `near_duplicates`: how the sets are read, see `experiment.load_set`.
 
     Asked for another, it raises FileNotFoundError with the command that makes the run.
     """
@@ -128,7 +137,7 @@ def of_runs(data_root: str, results_root: str, seed: int, matching: scoring.Matc
     def make(name: str, method: Method) -> Ranking:
         run = experiment.run_folder(results_root, method.model, name, seed)
         experiment.describe_run(run)
-        images = experiment.load_set(data_root, name)
+        images = experiment.load_set(data_root, name, unreadable, near_duplicates)
         found = scoring.extract(run, images, name, data_root, results_root)
         return retrieve(found, method.metric, method.reranked, matching)
 

@@ -37,7 +37,10 @@ def compare(
                     (found["model"] == row.model) & (found["metric"] == row.metric)
                     & (found["reranked"] == row.reranked)]  # fmt: skip
             lines.append(_line(row, name, found, not_run) | dict(facts))
-    return pd.DataFrame(lines).astype({"queries": "Int64", "queries_without_match": "Int64"})
+    counted = {name: "Int64" for name in ("queries", "queries_without_match")}
+    scored = {name: float for score in SCORES
+              for name in (f"paper_{score}", f"ours_{score}", f"{score}_std", f"{score}_difference")}  # fmt: skip
+    return pd.DataFrame(lines).astype(counted | scored)
 
 
 def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, str]) -> dict:

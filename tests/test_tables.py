@@ -111,6 +111,13 @@ def test_saved_tables_have_a_sidecar_and_read_back(tmp_path):
     assert json.loads((tmp_path / "table3.json").read_text())["ap"] == "trapezoid"
 
 
+def test_a_table_of_which_nothing_was_run_is_shown_with_the_reason():
+    why = {paper.MARKET1501: "not run: Market-1501 not found (see reid-core data status)"}
+    shown = tables.as_printed(tables.compare(paper.rows(3), [paper.MARKET1501], pd.DataFrame(), FACTS, why))
+    assert set(shown[("Market-1501", "rank-1", "ours")]) == set(why.values())
+    assert set(shown[("Market-1501", "mAP", "difference")]) == {""}
+
+
 def test_as_printed_shows_each_method_once_with_both_numbers():
     shown = tables.as_printed(tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS))
     cells = shown.loc["HCN+re-rank", "Market-1501"]

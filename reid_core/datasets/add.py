@@ -161,8 +161,8 @@ def _with_subsets(folders: dict[str, list[str]], path: Path) -> list[Piece]:
             pieces.append(Piece(base, layout.MARKET1501_FOLDER))
         else:
             raise ValueError(
-                f"{where} looks like CUHK03-NP, but its name does not say which boxes it has. Name the folder "
-                "labeled or detected."
+                f"{where} has the folders of CUHK03-NP, but its name does not say which boxes it has. If it is "
+                "CUHK03-NP, name the folder labeled or detected; other data comes in as own data (data/README.md)."
             )
     return pieces
 
@@ -195,7 +195,9 @@ def _place(source: Path, target: Path, copy: bool) -> None:
     if not copy:
         target.symlink_to(source.resolve())
     elif source.is_dir():
-        shutil.copytree(source, target)
+        for name in _walk(source):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target / name)
     else:
         shutil.copyfile(source, target)
 

@@ -65,7 +65,10 @@ def _settle(train: pd.DataFrame, people: pd.DataFrame, leaked: str) -> pd.DataFr
     )
     message = f"{who} of a set to be scored: {named}"
     if leaked == "refuse":
-        raise ValueError(f"{message}. Leave them out of training with leaked='leave_out'.")
+        raise ValueError(
+            f"{message}. Leave them out of training with leaked='leave_out' "
+            "(leaked_people: leave_out in a profile)."
+        )
     if leaked == "report":
         warnings.warn(f"{message}. The training keeps them (leaked='report').", stacklevel=3)
         return train

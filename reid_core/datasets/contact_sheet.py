@@ -12,6 +12,7 @@ from reid_core import atomic
 from reid_core.datasets.table import portable_paths
 
 _IMAGE, _GAP, _TEXT, _COLUMNS = (64, 128), 6, 40, 5
+_CELL = 176  # width of a pair with its caption
 
 
 def write_audit(
@@ -40,15 +41,15 @@ def write_audit(
 
 def draw(pairs: pd.DataFrame, *, total: int | None = None) -> Image.Image:
     """The pairs side by side, training image left, test image right, under each what it is."""
-    width, height = 2 * _IMAGE[0] + _GAP, _IMAGE[1] + _TEXT
+    height = _IMAGE[1] + _TEXT
     columns = min(_COLUMNS, max(1, len(pairs)))
     rows = -(-len(pairs) // columns)
-    size = (max(columns * (width + 2 * _GAP), 560), 20 + rows * (height + 2 * _GAP))
+    size = (max(columns * _CELL, 560), 20 + rows * (height + 2 * _GAP))
     sheet = Image.new("RGB", size, "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     pen.text((_GAP, 4), _title(len(pairs), len(pairs) if total is None else total), fill="black", font=font)
     for number, pair in enumerate(pairs.itertuples()):
-        left = (number % columns) * (width + 2 * _GAP) + _GAP
+        left = (number % columns) * _CELL + _GAP
         top = 20 + (number // columns) * (height + 2 * _GAP)
         for position, path in enumerate((pair.train_path, pair.test_path)):
             with Image.open(path) as image:

@@ -89,7 +89,7 @@ def split(release: cuhk03_mat.Release, testset: int | None = None) -> np.ndarray
     if testset is None:
         return new_protocol(person, view)
     if not 0 <= testset < len(release.testsets):
-        raise ValueError(f"testset is {testset}; the file holds {len(release.testsets)}, numbered from 0.")
+        raise ValueError(f"testset is {testset}; the file has 0 to {len(release.testsets) - 1}.")
     first = np.cumsum([0, *release.people])
     chosen = [first[pair - 1] + number for pair, number in release.testsets[testset]]
     return np.where(np.isin(person, chosen), np.where(view == 1, QUERY, GALLERY), TRAIN)

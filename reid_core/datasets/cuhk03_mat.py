@@ -51,7 +51,7 @@ def open_release(mat: Path, boxes: str, *, progress: bool = True) -> Release:
     """
     folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
     if not (folder / _MANIFEST).is_file():
-        with _locked(folder.parent / f"{boxes}.lock"):
+        with _explaining(folder.parent, mat), _locked(folder.parent / f"{boxes}.lock"):
             if not (folder / _MANIFEST).is_file():
                 _extract(mat, boxes, folder, progress)
     manifest = json.loads((folder / _MANIFEST).read_text())
@@ -74,7 +74,7 @@ def fingerprint(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_mat(path: Path):
-    """The HDF5 file, checked to be a cuhk-03.mat."""
+    """The HDF5 file, checked to be a cuhk-03.mat; what cannot be read of it later is a ValueError, too."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -90,13 +90,27 @@ def open_mat(path: Path):
         else:
             reason = "it is not a MATLAB v7.3 (HDF5) file; it may be damaged or something else"
         raise ValueError(f"{path} cannot be read as CUHK03: {reason}.") from error
-    with file:
+    with file, _naming(path):
         if absent := {"labeled", "detected", "testsets"} - set(file):
             raise ValueError(
                 f"{path} is not the CUHK03 release: it lacks {', '.join(sorted(absent))} and holds "
                 f"{', '.join(sorted(set(file) - {'#refs#'})) or 'nothing'}. The file wanted is cuhk-03.mat."
             )
         yield file
+
+
+@contextlib.contextmanager
+def _naming(path: Path):
+    """Turn what HDF5 raises for a damaged file (KeyError, RuntimeError, OSError without a number) into a ValueError."""
+    try:
+        yield
+    except (KeyError, RuntimeError, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        reason = str(error).strip("'\"")
+        raise ValueError(
+            f"{path} cannot be read as CUHK03: it is damaged ({reason}). Copy or download it again."
+        ) from error
 
 
 def index(mat: Path, boxes: str, *, progress: bool = True) -> Release:
@@ -121,7 +135,6 @@ def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
     _sweep(folder)
     with (
         open_mat(mat) as file,
-        _explaining(folder, mat),
         atomic.replacing(folder, folder=True) as target,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
@@ -225,10 +238,8 @@ def _explaining(folder: Path, mat: Path):
 @contextlib.contextmanager
 def _locked(path: Path):
     """One process at a time: the others wait, then find the work done."""
-    with _explaining(path.parent, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")
-    with file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -22,11 +22,18 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from reid_core.datasets.table import CAMERA, PATH, PERSON, SUBSET, TRAIN
+from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON, SUBSET, TRAIN
 
 HEIGHT, WIDTH = 32, 16
+ANY = "any"
 MAX_BITS = 20  # of 64; copies cut up to 10% differently differ by 14 bits in the median, other people by 28
 MIN_CORRELATION = 0.9
+COLUMNS = {
+    "train_set": object, "train_person": np.int64, "train_camera": np.int64, "train_path": object,
+    "test_set": object, "test_subset": object, "test_person": np.int64, "test_camera": np.int64,
+    "test_path": object, "bits": np.uint8, "correlation": np.float32, "matches": np.int64,
+}  # fmt: skip
+_BEST_FIRST = (["correlation", "bits", "train_path", "test_path"], [False, True, True, True])
 _SHRINK = 2
 _MIN_UNALIGNED, _MIN_ALIGNED = 0.55, 0.8
 _GRAY = np.float32([0.299, 0.587, 0.114])
@@ -48,16 +55,18 @@ def find(
     tables : name to image table; the training rows of each are compared with the query and gallery rows of each.
     max_bits : pairs whose hashes differ in more bits (of 64) are not looked at.
     min_correlation : smallest confirmed correlation of the colour copies, in [-1, 1].
-    per_image : at most this many test images are listed for a training image, the most alike first.
+    per_image : of more matches of one image in one set, the most alike are listed. Every training image that has a
+        match is listed, and so is every test image.
 
     Returns
     -------
     DataFrame
-        One row a pair, the most alike first: `train_set`, `train_person`, `train_camera`, `train_path`, `test_set`,
-        `test_subset`, `test_person`, `test_camera`, `test_path`, `bits`, `correlation`, and `matches`, the
-        number of test images found for the training image (which may exceed `per_image`).
+        One row a pair, the most alike first, with the columns of :data:`COLUMNS`; `matches` is the number of test
+        images found for the training image, listed or not. Empty where there is nothing to compare.
     """
     train, test = _sides(tables)
+    if train.empty or test.empty:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
     paths = pd.unique(pd.concat([train[PATH], test[PATH]]))
     copies = thumbnails(paths, progress=progress)
     picture_of, _ = pd.factorize(np.array([copy.tobytes() for copy in copies], dtype=object))
@@ -71,9 +80,52 @@ def find(
 
 
 def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The table without the training images that :func:`find` found; people who lose all images go with them."""
-    found = (table[SUBSET] == TRAIN) & table[PATH].isin(pairs["train_path"])
+    """The table without the training images that :func:`find` found; people who lose all images go with them.
+
+    Raises ValueError if that were all training images of the table.
+    """
+    training = table[SUBSET] == TRAIN
+    found = training & table[PATH].isin(pairs["train_path"])
+    if found.any() and found.sum() == training.sum():
+        raise ValueError(
+            f"All {found.sum():,} training images of {table.loc[found, DATASET].iloc[0]} are near-duplicates of test "
+            "images, so none would be left to train on. Look at the contact sheet of notebook 01_datasets: is the same "
+            "set there twice? near_duplicates: keep trains on all of them."
+        )
     return table[~found].reset_index(drop=True)
+
+
+def counts(tables: Mapping[str, pd.DataFrame], pairs: pd.DataFrame) -> pd.DataFrame:
+    """How many training images have a near-duplicate in a test set, without naming any.
+
+    Returns
+    -------
+    DataFrame
+        One row per training set and test set, then one with `test_set` "any", of: `training images` and `people` of
+        the training set, `images found`, `people found` (who have such an image), `people lost` (who have no other),
+        `test images found`.
+    """
+    rows = []
+    for name, table in tables.items():
+        train = table[table[SUBSET] == TRAIN]
+        of_set = pairs[pairs["train_set"] == name]
+        tested = [other for other, rest in tables.items() if (rest[SUBSET] != TRAIN).any()]
+        for test_set in (*tested, ANY) if len(train) else ():
+            chosen = of_set if test_set == ANY else of_set[of_set["test_set"] == test_set]
+            found = train[PATH].isin(chosen["train_path"])
+            rows.append(
+                {
+                    "train_set": name,
+                    "test_set": test_set,
+                    "training images": len(train),
+                    "people": train[PERSON].nunique(),
+                    "images found": int(found.sum()),
+                    "people found": train.loc[found, PERSON].nunique(),
+                    "people lost": train[PERSON].nunique() - train.loc[~found, PERSON].nunique(),
+                    "test images found": chosen["test_path"].nunique(),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
@@ -103,14 +155,9 @@ def perceptual_hash(copies: np.ndarray) -> np.ndarray:
 
 def _sides(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
     everything = pd.concat([table.assign(set=name) for name, table in tables.items()], ignore_index=True)
+    everything = everything[["set", SUBSET, PERSON, CAMERA, PATH]]
     training = everything[SUBSET] == TRAIN
-    sides = everything[training], everything[~training]
-    for side, missing in zip(sides, ("training", "query or gallery"), strict=True):
-        if side.empty:
-            raise ValueError(
-                f"None of {', '.join(tables)} has {missing} images to look for near-duplicates in."
-            )
-    return sides
+    return everything[training], everything[~training]
 
 
 def _compare(
@@ -232,28 +279,34 @@ def _rows(
     test_picture: np.ndarray,
     per_image: int,
 ) -> pd.DataFrame:
-    """Picture pairs as rows of images, the best `per_image` of every training image."""
-    images = test.assign(test=test_picture)
-    copies = images.groupby("test").size()
-    pairs = pairs.assign(copies=pairs["test"].map(copies)).sort_values(
-        ["correlation", "bits", "test"], ascending=[False, True, True], kind="stable"
+    """Picture pairs as rows of images: of every image the best `per_image` in each set of the other side."""
+    left, right = _named(train, "train", train_picture), _named(test, "test", test_picture)
+    copies = pairs["test"].map(right.groupby("test").size())
+    matches = copies.groupby(pairs["train"]).sum()
+    both_ways = [
+        _nearest(pairs, left, right, ("train", "test"), per_image),
+        _nearest(pairs, right, left, ("test", "train"), per_image),
+    ]
+    listed = pd.concat(both_ways).drop_duplicates(["train_set", "train_path", "test_set", "test_path"])
+    listed["matches"] = listed["train"].map(matches).astype(np.int64)
+    return listed.sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])[list(COLUMNS)].reset_index(drop=True)
+
+
+def _named(images: pd.DataFrame, side: str, picture: np.ndarray) -> pd.DataFrame:
+    """The rows of one side with its name before every column, and the number of their picture."""
+    names = {name: f"{side}_{name.removesuffix('_id').removeprefix('image_')}" for name in images.columns}
+    return images.rename(columns=names).assign(**{side: picture})
+
+
+def _nearest(
+    pairs: pd.DataFrame, images: pd.DataFrame, others: pd.DataFrame, sides: tuple[str, str], per_image: int
+) -> pd.DataFrame:
+    """For every image the `per_image` most alike in each set of the other side; of equal pictures the first few."""
+    side, other = sides
+    few = others.groupby([other, f"{other}_set"]).head(per_image)
+    rows = (
+        images.merge(pairs, on=side)
+        .merge(few, on=other)
+        .sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])
     )
-    matches = pairs.groupby("train")["copies"].sum()
-    listed = pairs.groupby("train").head(per_image)
-    images = images.groupby("test").head(per_image)
-    names = {"set": "set", PERSON: "person", CAMERA: "camera", PATH: "path"}
-    left = train.assign(train=train_picture)[["train", *names]].rename(
-        columns={old: f"train_{new}" for old, new in names.items()}
-    )
-    right = images[["test", SUBSET, *names]].rename(
-        columns={SUBSET: "test_subset"} | {old: f"test_{new}" for old, new in names.items()}
-    )
-    right = right[["test", "test_set", "test_subset", "test_person", "test_camera", "test_path"]]
-    listed = left.merge(listed, on="train").merge(right, on="test")
-    listed["matches"] = listed["train"].map(matches)
-    listed = listed.sort_values(
-        ["correlation", "bits", "train_path", "test_path"], ascending=[False, True, True, True]
-    )
-    listed = listed.groupby("train_path", sort=False).head(per_image)
-    columns = [*left.columns[1:], *right.columns[1:], "bits", "correlation", "matches"]
-    return listed[columns].reset_index(drop=True)
+    return rows.groupby([f"{side}_set", f"{side}_path", f"{other}_set"], sort=False).head(per_image)

@@ -60,7 +60,7 @@ def _read(path: Path) -> pd.DataFrame:
     if missing := [column for column in NEEDED if column not in rows.columns]:
         raise ValueError(
             f"{path} lacks the column(s) {', '.join(missing)}; its first line names {', '.join(rows.columns)}. "
-            f"The columns {', '.join(NEEDED)} are needed."
+            f"The columns {', '.join(NEEDED)} are needed, separated by commas."
         )
     blank = rows[PATH].str.strip() == ""
     if blank.any():

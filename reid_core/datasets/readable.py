@@ -8,13 +8,23 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from reid_core.datasets import memory
 from reid_core.datasets.table import PATH, unmatched_queries, validate
 
 REASON = "reason"
 
 
 def unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
-    """The rows whose image does not decode to its end, with a column `reason`; every image is decoded once."""
+    """The rows whose image does not decode to its end, with a column `reason`.
+
+    Every image is decoded once; what was found is remembered until a file changes.
+    """
+    found = memory.remembered([table], "unreadable", __file__, lambda: _decode_all(table, progress))
+    return table.loc[found.index].assign(**{REASON: found[REASON]})
+
+
+def _decode_all(table: pd.DataFrame, progress: bool) -> pd.DataFrame:
+    """The column `reason` of the rows whose image does not decode."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(_defect, table[PATH], chunksize=64)
         reasons = list(
@@ -27,8 +37,7 @@ def unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
                 leave=False,
             )
         )
-    found = pd.Series(reasons, index=table.index, dtype=object)
-    return table[found.notna()].assign(**{REASON: found.dropna()})
+    return pd.DataFrame({REASON: pd.Series(reasons, index=table.index, dtype=object).dropna()})
 
 
 def refuse_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:

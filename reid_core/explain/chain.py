@@ -222,7 +222,10 @@ def lomo_files(result: Result, row: dict[str, str], retinex: bool) -> list[tuple
     root = result.parameters.get("data_root")
     if not root or row["set"] in experiment.not_run(root):
         return []
-    images = experiment.load_set(root, row["set"])
+    reading = {
+        key: result.parameters[key] for key in ("unreadable", "near_duplicates") if key in result.parameters
+    }
+    images = experiment.load_set(root, row["set"], **reading)
     parts = ((subset, images[images[SUBSET] == subset].reset_index(drop=True)) for subset in SUBSETS)
     paths = {subset: cached.lomo_path(part, retinex=retinex) for subset, part in parts}
     return [(subset, path, path.is_file()) for subset, path in paths.items()]

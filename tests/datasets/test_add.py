@@ -102,7 +102,9 @@ def test_np_zip_and_one_kind_of_boxes(np_folders, tmp_path):
     put(np_folders / "detected", tmp_path / "other")
     assert content(tmp_path / "other" / "cuhk03-np") == ["detected"]
     (np_folders / "detected").rename(np_folders.parent / "mystery")
-    with pytest.raises(ValueError, match="mystery looks like CUHK03-NP.*Name the folder labeled or detected"):
+    with pytest.raises(
+        ValueError, match="mystery has the folders of CUHK03-NP.*name the folder labeled or detected"
+    ):
         put(np_folders.parent / "mystery", tmp_path / "third")
 
 
@@ -237,6 +239,22 @@ def test_a_full_disk_is_reported(small_data, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="data has too little space, and nothing was added: .*m.zip needs"):
         put(archive, tmp_path / "data")
     assert content(tmp_path / "data") == []
+
+
+def test_a_disk_that_fills_while_copying_is_reported_once(small_data, tmp_path, monkeypatch):
+    copyfile, copied = shutil.copyfile, []
+
+    def until_full(source, target):
+        if len(copied) == 5:
+            raise OSError(28, "No space left on device", str(source))
+        copied.append(copyfile(source, target))
+
+    monkeypatch.setattr(add.shutil, "copyfile", until_full)
+    with pytest.raises(
+        OSError, match="data has too little space, and nothing was added: No space left on dev"
+    ):
+        put(small_data / MARKET, tmp_path / "data", copy=True)
+    assert len(copied) == 5 and content(tmp_path / "data") == []
 
 
 def test_a_data_folder_that_cannot_be_made_is_reported(small_data, tmp_path):

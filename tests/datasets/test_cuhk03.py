@@ -163,7 +163,7 @@ def test_a_classic_test_set_is_its_people_in_two_views(small_data):
     assert people == chosen and len(chosen) == 5
     assert set(loaded.loc[loaded[SUBSET] == "query", CAMERA]) == {1}
     assert set(loaded.loc[loaded[SUBSET] == "gallery", CAMERA]) == {2}
-    with pytest.raises(ValueError, match="testset is 20; the file holds 20, numbered from 0"):
+    with pytest.raises(ValueError, match="testset is 20; the file has 0 to 19"):
         load(small_data, testset=20)
 
 
@@ -274,6 +274,18 @@ def test_a_pair_of_another_shape_and_a_cell_that_is_no_image_are_named(mat):
         ValueError, match=r"camera pair 1 of labeled is not a cell of M x 10 images .*\(4, 12\)"
     ):
         load(mat.parents[1])
+
+
+def test_a_file_damaged_within_is_named(small_data, tmp_path):
+    whole = (small_data / official_structure.CUHK03_MAT).read_bytes()
+    mat = tmp_path / official_structure.CUHK03_MAT
+    mat.parent.mkdir()
+    middle = len(whole) // 2
+    mat.write_bytes(whole[:middle] + b"\xff" * 4000 + whole[middle + 4000 :])
+    with pytest.raises(
+        ValueError, match="cuhk-03.mat cannot be read as CUHK03: it is damaged.*download it again"
+    ):
+        datasets.load("cuhk03", tmp_path, progress=False)
 
 
 def test_a_full_disk_is_reported_with_the_remedy(mat, own_cache, monkeypatch):

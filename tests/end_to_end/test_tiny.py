@@ -65,6 +65,20 @@ def test_all_of_our_rows_are_measured(kit):
     assert pd.read_csv(kit.results / "table4.csv")["ours_hours"].notna().all()
 
 
+def test_near_duplicates_are_counted_listed_shown_and_their_effect_is_measured(kit):
+    counts = pd.read_csv(kit.results / "near_duplicate_counts.csv").set_index(["train_set", "test_set"])
+    assert counts.loc[("cuhk03_detected", "cuhk03_labeled"), "images found"] > 0, "the forms share frames"
+    assert counts.loc[("market1501", "cuhk03_labeled"), "images found"] == 0
+    listed = pd.read_csv(kit.results / "near_duplicates.csv")
+    assert listed["train_path"].nunique() == counts.xs("any", level="test_set")["images found"].sum()
+    assert (kit.results / "near_duplicates.png").stat().st_size > 5000
+    scores = pd.read_csv(kit.results / "near_duplicate_scores.csv")
+    assert len(scores) == 9 and scores["queries affected"].le(scores["queries"]).all()
+    table = pd.read_csv(kit.results / "table2.csv").query("method == 'HCN' and set == 'cuhk03_labeled'")
+    same = scores.query("model == 'hcn' and set == 'cuhk03_labeled'")
+    assert same["mAP"].iloc[0] == pytest.approx(table["ours_mAP"].iloc[0], abs=1e-3)
+
+
 def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
     table = pd.read_csv(kit.results / "claims.csv").set_index("claim")
     assert set(table.index) == {claim.key for claim in paper.CLAIMS}
