@@ -201,19 +201,23 @@ def score_across(
 ) -> pd.DataFrame:
     """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent.
 
-    The two forms of CUHK03 are one set of people and are not crossed. "untrained" is the network of the set's own
-    run with its initial weights.
+    The two forms of CUHK03 are one set of people and are not crossed. A set that is not of the paper need not have
+    been trained on. "untrained" is the network of the set's own run (or else of the first set's) with its initial
+    weights.
     """
     lines = []
     for seed in seeds:
+        trained = [
+            name for name in sets
+            if name in paper.SETS or (experiment.run_folder(results_root, "hcn", name, seed) / run_folder.RUN).is_file()
+        ]  # fmt: skip
         for name, images in sets.items():
             own = name.partition("_")[0]
-            sources = [other for other in sets if other == name or other.partition("_")[0] != own]
+            sources = [other for other in trained if other == name or other.partition("_")[0] != own]
             for source in [UNTRAINED, *sources, *({paper.COMBINED} - set(not_run))]:
                 kind = paper.COMBINED if source == paper.COMBINED else "hcn"
-                run_dir = experiment.run_folder(
-                    results_root, kind, name if source == UNTRAINED else source, seed
-                )
+                network = (name if name in trained else trained[0]) if source == UNTRAINED else source
+                run_dir = experiment.run_folder(results_root, kind, network, seed)
                 if source == UNTRAINED:
                     found = extract_untrained(run_dir, images, data_root)
                 else:
