@@ -200,7 +200,8 @@ def describe_run(run_dir: Path) -> dict[str, object]:
 
     Raises FileNotFoundError when the run is not finished, with the command that makes it.
     """
-    model, train_set, seed = run_dir.name.rsplit("-", 2)
+    model, _, rest = run_dir.name.partition("-")
+    train_set, _, seed = rest.rpartition("-")
     seed = int(seed.removeprefix("seed"))
     if not is_finished(run_dir):
         raise FileNotFoundError(
