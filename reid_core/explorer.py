@@ -139,7 +139,7 @@ class Explorer:
         self._rankings, self._facts = rankings, facts
         self._picture, self._quiet = None, False
         self.set = _dropdown(
-            "data set", {paper.SET_TITLES[name]: name for name in rankings.models}, start.set
+            "data set", {paper.SET_TITLES.get(name, name): name for name in rankings.models}, start.set
         )
         self.upper, self.lower = _MethodControls("upper list"), _MethodControls("lower list", optional=True)
         self.rule = _dropdown("query", {words: rule for rule, words in RULES.items()}, start.rule)

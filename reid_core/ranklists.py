@@ -9,7 +9,7 @@ distance matrix, so a list can show them where they would stand, flagged and wit
 kept a query, the nearest, and the others are counted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -118,8 +118,10 @@ def of_runs(
     matching: scoring.Matching,
     unreadable: str = "refuse",
     near_duplicates: str = "keep",
+    own_sets: Iterable[str] = (),
 ) -> Rankings:
-    """The rankings that the finished runs of one seed allow, on the sets that are under `data_root`.
+    """The rankings that the finished runs of one seed allow, on the paper's sets under `data_root` and the CSV files
+    `own_sets` there.
 
     `unreadable`, `near_duplicates`: how the sets are read, see `experiment.load_set`.
 
@@ -127,7 +129,7 @@ def of_runs(
     """
     absent = experiment.not_run(data_root)
     models = {}
-    for name in (name for name in paper.SETS if name not in absent):
+    for name in (*(name for name in paper.SETS if name not in absent), *own_sets):
         folders = {
             model: experiment.run_folder(results_root, model, name, seed)
             for model in (*experiment.MODELS, paper.COMBINED)
