@@ -73,7 +73,7 @@ def find(rankings: Rankings, choice: Choice) -> int:
     """
     upper = rankings(choice.set, choice.upper)
     count = len(upper.query)
-    where = paper.SET_TITLES[choice.set]
+    where = paper.SET_TITLES.get(choice.set, choice.set)
     if choice.rule == "number":
         if not 0 <= choice.number < count:
             raise ValueError(f"There is no query {choice.number}: {where} has the queries 0 to {count - 1}.")
@@ -108,7 +108,7 @@ def look(rankings: Rankings, choice: Choice, facts: Mapping[str, object]) -> tup
     lists = [(title(method), rankings(choice.set, method)) for method in shown]
     example = ranklists.example(why, query, lists, ignored=choice.passed_over)
     places = ranklists.TOP + choice.passed_over * ranklists.PASSED_OVER
-    where = paper.SET_TITLES[choice.set]
+    where = paper.SET_TITLES.get(choice.set, choice.set)
     source = plots.source_text(
         facts["data_source"], facts["profile"], f"{where} · under each image its camera and distance"
     )
@@ -201,7 +201,7 @@ class Explorer:
         """Make the rankings that are not there yet, under a word of progress and the work's own progress line."""
         for method in choice.methods:
             if not self._rankings.has(choice.set, method):
-                where = paper.SET_TITLES[choice.set]
+                where = paper.SET_TITLES.get(choice.set, choice.set)
                 self.message.value = f"<i>Working on {title(method)} on {where}, for the first time …</i>"
                 failed = None
                 with self.progress:  # which would show an exception and go on
