@@ -83,12 +83,13 @@ SECTIONS = (
         "near-duplicates",
         "Pictures in training and in a test set",
         "01_datasets",
-        "Training images that show the same picture as a query or gallery image, newly cut or encoded. CUHK01 and CUHK03"
-        " were taken on one campus, and CUHK03's two kinds of boxes are cut from the same frames. The paper does not say"
-        " whether this was looked at; the setting near_duplicates: leave_out keeps these images out of training.",
+        "Training images that show the same picture as a query or gallery image, newly cut or encoded. CUHK01 and"
+        " CUHK03 were taken on one campus, and CUHK03's two kinds of boxes are cut from the same frames. The paper does"
+        " not say whether this was looked at; the setting near_duplicates: leave_out keeps them out of training.",
         "near_duplicate_counts",
         (Column("train_set", "Training set"), Column("test_set", "Test set"),
-         Column("training images", "training images", 0), Column("images found", "of them in the test set", 0, strong=True),
+         Column("training images", "training images", 0),
+         Column("images found", "of them in the test set", 0, strong=True),
          Column("people found", "people", 0), Column("test images found", "test images", 0)),
         (("near_duplicates", "Near-duplicates", PICTURES,
           "Pairs, the most alike first: training image left, test image right. The last may be look-alikes."),),
@@ -97,8 +98,8 @@ SECTIONS = (
         "met-in-training",
         "What they do to the scores",
         "09_claims",
-        "Euclidean scores of each model over all queries, and over those that were not met in training, neither in their own"
-        " image nor in that of a true match.",
+        "Euclidean scores of each model over all queries, and over those that were not met in training, neither in"
+        " their own image nor in that of a true match.",
         "near_duplicate_scores",
         (Column("model", "Model"), Column("set", "Test set"), Column("seed", "seed"), Column("queries", "queries", 0),
          Column("queries affected", "met in training", 0), Column("mAP", "mAP, all", 1),
