@@ -32,6 +32,10 @@ INSTALL = (
     "tests/end_to_end/test_environment.py::"
     "test_the_pip_part_installs_into_an_empty_environment_and_imports_the_kit"
 )
+OWN = "tests/end_to_end/test_official_structure.py::test_own_data_goes_through_the_notebooks"
+LEFT_OUT = (
+    "reid-core reproduce --profile paper -p near_duplicates=leave_out -p results_root=results/paper-left-out"
+)
 LAB = "tests/notebooks/test_jupyterlab.py::test_run_all"
 
 RUN = (
@@ -50,12 +54,18 @@ RUN_SLOWLY = (
 ELSEWHERE = {
     "make reproduce": SMOKE,
     "make lab": LAB,
+    "reid-core notebook 01 --profile paper -p 'own_sets=[shop.csv]'": OWN,
+    "reid-core notebook 02 --profile paper -p train_set=shop.csv -p 'schedules={shop.csv: {iterations: 20000}}'": OWN,
+    "reid-core notebook 09 --profile paper -p 'own_sets=[shop.csv]'": OWN,
+    "reid-core notebook 08 --profile paper -p rank_list_set=shop.csv": OWN,
     "conda env create -f environment.yml": INSTALL,
 }
 UNDERSTOOD = {
     "make test": "it is what runs this; .ci/run has it",
     "make check": "it runs the slow tests; .ci/run has it",
     "make reproduce PROFILE=paper": "official data; end_to_end/test_official_structure.py rehearses it on demand",
+    LEFT_OUT: "official data; the setting is tried in test_experiment.py and test_overlap.py",
+    "reid-core reproduce -p unreadable=drop": "all of profile smoke; the setting is tried in test_experiment.py",
     "make reproduce PROFILE=gpu": "hours without a GPU",
     "make reproduce PROFILE=<profile>": "stands for the commands above",
     "REID_CORE_CACHE=/other/disk make reproduce": "the folder is the reader's",
