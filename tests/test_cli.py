@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from reid_core import cli, plan, profiles, training
+from reid_core import cli, plan, profiles, reproduce, training
 
 
 def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):
@@ -17,6 +17,15 @@ def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):
     assert "01_datasets" in capsys.readouterr().err
     assert cli.main(["report", "--profile", "tiny", "-p", f"results_root={tmp_path}"]) == 1
     assert "claims.csv" in capsys.readouterr().err
+
+
+def test_force_takes_notebooks_by_name_or_number():
+    assert reproduce._command("tiny", (), ["01", "03_table2_cuhk03"])[-2:] == [
+        "datasets",
+        "03_table2_cuhk03",
+    ]
+    with pytest.raises(FileNotFoundError, match="There is no notebook '99'; there are: 01_datasets"):
+        reproduce.steps("tiny", force=["99"])
 
 
 def test_data_status_of_an_empty_folder_says_what_to_place_where(capsys, tmp_path):

@@ -184,8 +184,22 @@ def test_a_table_of_any_shape_is_explained(tmp_path, monkeypatch):
     assert "Rows: 3" in said and "choice=k1=30" in said and "pool maximum" in said
     said = explain.describe(path, ["k1=30", "b"])
     assert "runs/hcn-a-seed0: gone" in said and re.search(r"mAP +0\.1250", said)
-    assert "10_anything, no executed copy" in said
+    assert "10_anything, run in JupyterLab" in said
     assert "reid-core notebook 10_anything --profile mine.yaml" in said
+
+
+def test_the_executed_copy_is_named_and_said_to_be_of_another_run(results):
+    book = results / "notebooks" / "03_table2_cuhk03.ipynb"
+    record = json.loads(book.read_text())
+    written = json.loads((results / "table3.json").read_text())["created"]
+    for start, end, other in (("2000", "2999", False), ("2000", "2001", True)):
+        record["metadata"]["papermill"] |= {"start_time": f"{start}-01-01T00", "end_time": f"{end}-01-01T00"}
+        book.write_text(json.dumps(record))
+        said = told(results / "table3.csv")
+        assert f"executed copy {book}" in said and written[:10] in said
+        assert ("ANOTHER run" in said) == other
+    book.unlink()
+    assert "03_table2_cuhk03, no executed copy" in told(results / "table3.csv")
 
 
 def test_a_figure_has_an_origin_too(made):

@@ -140,6 +140,8 @@ def _data(result: Result) -> str:
 def _notebook(result: Result) -> str:
     if result.notebook is None:
         return "none recorded: written outside of a notebook, or by an earlier version of the kit"
+    if not result.parameters:
+        return f"{result.notebook}, run in JupyterLab: the parameters are those of its cells, not known here"
     copy, of_this_run = result.copy
     if of_this_run is None:
         return f"{result.notebook}, no executed copy"
