@@ -80,9 +80,12 @@ class Result:
 
         The two differ when the notebook was run again elsewhere, for instance in JupyterLab.
         """
-        path = experiment.shows_people(self.results, self.record) / "notebooks" / f"{self.notebook}.ipynb"
-        if not path.is_file():
-            return path, None
+        sources = ("embedded", "official")  # Figure 4 is of neither, its notebook of either
+        folders = [experiment.shows_people(self.results, {"data_source": source}) for source in sources]
+        paths = [folder / "notebooks" / f"{self.notebook}.ipynb" for folder in folders]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            return paths[0], None
         about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
         times = [about.get(key) or "" for key in ("start_time", "end_time")]
         return path, times[0][:19] <= self.record["created"][:19] <= times[1][:19]
