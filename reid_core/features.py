@@ -9,6 +9,7 @@ others by its scale; the paper does not do so.
 import hashlib
 import io
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,10 @@ def extract(
     if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
     device = distributed.choose(device)
+    started = time.perf_counter()
     values = _values(network, table, meta, outputs, batch_size, device, progress)
-    features = Features(values, table, meta | {"device": provenance.device_name()})
+    made = {"device": provenance.device_name(), "seconds": time.perf_counter() - started}
+    features = Features(values, table, meta | made)
     if path is not None:
         save(features, path, data_root)
     return features

@@ -10,7 +10,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid_core import baselines, evaluation, experiment, features, model, paper, reranking, training, xqda
+from reid_core import (
+    baselines,
+    evaluation,
+    experiment,
+    features,
+    model,
+    paper,
+    reranking,
+    tables,
+    training,
+    xqda,
+)
 from reid_core import distance as distances
 from reid_core.datasets.table import CAMERA, GALLERY, JUNK, PERSON, QUERY, SUBSET, TRAIN
 from reid_core.training import run_folder
@@ -74,12 +85,13 @@ def split(found: features.Features) -> dict[str, tuple[np.ndarray, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Matched:
-    """A distance (Q, G), the tables of its rows and columns, and the seconds that metric and matching took."""
+    """A distance (Q, G), the tables of its rows and columns, and the seconds of matching and of the metric's fit."""
 
     distance: np.ndarray
     query: pd.DataFrame
     gallery: pd.DataFrame
     seconds: float
+    seconds_fit: float = 0.0
 
 
 def match(found: features.Features, metric: str, reranked: bool, matching: Matching) -> Matched:
@@ -102,6 +114,7 @@ def match(found: features.Features, metric: str, reranked: bool, matching: Match
         learned.fit(train, rows[PERSON].to_numpy(), rows[CAMERA].to_numpy())
     elif metric != "euclidean":
         raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
+    fitted = time.perf_counter()
     if reranked:
         settings = {"k1": matching.k1, "k2": matching.k2, "lambda_value": matching.lambda_value}
         settings |= {"half": matching.half, "jaccard": matching.jaccard}
@@ -110,7 +123,8 @@ def match(found: features.Features, metric: str, reranked: bool, matching: Match
         distance = learned.distance(query, gallery)
     else:
         distance = distances.squared_euclidean(query, gallery)
-    return Matched(distance, query_table, gallery_table, time.perf_counter() - started)
+    seconds = time.perf_counter() - fitted
+    return Matched(distance, query_table, gallery_table, seconds, fitted - started)
 
 
 def evaluate(matched: Matched, ap: str) -> dict[str, object]:
@@ -136,7 +150,8 @@ def score(
     for metric in metrics:
         for again in reranked:
             matched = match(found, metric, again, matching)
-            line = {"metric": metric, "reranked": again, "seconds_match": matched.seconds}
+            line = {"metric": metric, "reranked": again}
+            line |= {"seconds_fit": matched.seconds_fit, "seconds_match": matched.seconds}
             lines.append(line | evaluate(matched, matching.ap))
     return pd.DataFrame(lines)
 
@@ -148,32 +163,40 @@ def score_runs(
     results_root: str | os.PathLike,
     matching: Matching,
 ) -> pd.DataFrame:
-    """Every run of `experiment.find_runs` scored on its set, both metrics, with and without re-ranking."""
+    """Every run of `experiment.find_runs` scored on its set, both metrics, with and without re-ranking.
+
+    Times as those of the literature: `seconds_features`, every image of the set through the network, as it took when
+    the feature file was made; `seconds_train`, the whole training (of the combined set: the one training that serves
+    every set) and the metric's fit; `seconds_match`, comparing and re-ranking.
+    """
     parts = []
     for line in runs.itertuples():
         run_dir = experiment.run_folder(results_root, line.model, line.set, line.seed)
         found = extract(run_dir, sets[line.set], line.set, data_root, results_root)
-        seconds = 3600 * experiment.describe_run(run_dir)["hours"]
-        about = {
-            "model": line.model,
-            "set": line.set,
-            "seed": line.seed,
-            "run": line.run,
-            "seconds_train": seconds,
-        }
-        parts.append(score(found, matching).assign(**about))
+        scores = score(found, matching)
+        seconds = 3600 * experiment.describe_run(run_dir)["hours"] + scores.pop("seconds_fit")
+        about = {"model": line.model, "set": line.set, "seed": line.seed, "run": line.run}
+        times = {"seconds_features": found.meta.get("seconds"), "seconds_train": seconds}
+        parts.append(scores.assign(**about, **times))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
 def score_literature(
-    table: int, sets: Mapping[str, pd.DataFrame], methods: Iterable, matching: Matching, seed: int = 0
+    table: int,
+    sets: Mapping[str, pd.DataFrame],
+    methods: Iterable,
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+    matching: Matching,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Published methods and plain references (`reid_core.baselines.METHODS`) on the same images, one line each.
 
     `methods` are names of rows, or {name: settings}, as `reid_core.baselines.chosen` reads them; those that are
-    not of this `table` are left out.
+    not of this `table`, or cannot run here (`literature_not_run`), are left out. What is trained on the kit's loop
+    leaves a run folder among the others.
     """
-    known = {row.method for row in paper.rows(table) if row.model is None}
+    known = {row.method for row in paper.rows(table) if row.model is None} - set(literature_not_run(methods))
     lines = []
     for name, images in sets.items():
         parts = {
@@ -183,12 +206,33 @@ def score_literature(
         for method, run in map(baselines.chosen, methods):
             if method not in known:
                 continue
-            result = run(parts[TRAIN], parts[QUERY], parts[GALLERY], matching=matching, seed=seed)
+            result = run(
+                *parts.values(),
+                matching=matching,
+                seed=seed,
+                data_root=experiment.resolve(data_root),
+                run_dir=experiment.run_folder(results_root, method.partition(" ")[0].lower(), name, seed),
+            )
             matched = Matched(result.distance, parts[QUERY], parts[GALLERY], result.seconds_match)
-            line = {"method": method, "model": "literature", "set": name, "seed": seed, "note": result.note}
-            line |= {"seconds_train": result.seconds_train, "seconds_match": result.seconds_match}
+            line = {"method": method, "model": "literature", "set": name, "seed": seed, "run": result.run}
+            line |= {"faithful": result.faithful, "note": result.note}
+            line |= {f"seconds_{part}": getattr(result, f"seconds_{part}") for part in tables.TIMES}
             lines.append(line | evaluate(matched, matching.ap))
     return pd.DataFrame(lines, columns=None if lines else COLUMNS)
+
+
+def literature_not_run(methods: Iterable) -> dict[str, str]:
+    """{row: why it is not run} for rows of the literature that `methods` leaves out or that cannot run here."""
+    entries = [entry if isinstance(entry, Mapping) else {entry: {}} for entry in methods]
+    asked = {name: settings or {} for entry in entries for name, settings in entry.items()}
+    found = {
+        name: "not run: not in this profile's literature" for name in baselines.METHODS if name not in asked
+    }
+    for name, settings in asked.items():
+        needs = {key: settings[key] for key in ("weights", "backbone") if key in settings}
+        if baselines.why_not(name, **needs):
+            found[name] = "not run: its pretrained weights are not here"
+    return found
 
 
 def score_across(

@@ -10,6 +10,7 @@ from reid_core import atomic, paper, provenance
 NOT_YET = "not measured yet"
 MEASURED = "measured"
 SCORES = ("rank1", "mAP")
+TIMES = ("features", "train", "match")
 
 
 def compare(
@@ -22,12 +23,15 @@ def compare(
     """Table 2 or 3: one line per row of the paper and set.
 
     `scores` holds one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
-    literature), seed, rank1 and mAP (fractions), queries, run. `facts` (data_source, profile, ap) go into every line;
-    `not_run` gives a reason by method, set or model. Scores are in per cent, the mean over seeds with its standard
-    deviation (over one seed: none); differences are ours - paper.
+    literature), seed, rank1 and mAP (fractions), queries, run, the seconds of `TIMES`, for the literature also how
+    faithful the row is (`reid_core.baselines.FAITHFUL`) and a note. `facts` (data_source, profile, ap) go into every
+    line; `not_run` gives a reason by set, method or model. Scores are in per cent, the mean over seeds with its
+    standard deviation (over one seed: none); differences are ours - paper.
     """
     not_run = not_run or {}
-    scores = scores.reindex(columns=dict.fromkeys([*scores.columns, "set", "model", "method", "run", "note"]))
+    scores = scores.reindex(
+        columns=dict.fromkeys([*scores.columns, "set", "model", "method", "run", "faithful", "note"])
+    )
     lines = []
     for row in rows:
         for name in sets:
@@ -54,14 +58,15 @@ def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, 
         line[f"{score}_std"] = 100 * found[score].std(ddof=1) if len(found) > 1 else None
         line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
     line["paper_source"] = "released results of [13]" if row.released else "paper" if row.printed else ""
-    why = next((not_run[key] for key in (row.method, name, row.model) if key in not_run), NOT_YET)
+    why = next((not_run[key] for key in (name, row.method, row.model) if key in not_run), NOT_YET)
     line["status"] = MEASURED if len(found) else why
     line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"].unique())) if len(found) else ""
     line["queries"] = int(found["queries"].iloc[0]) if len(found) else None
     line["queries_without_match"] = int(found["queries_without_match"].max()) if len(found) else None
-    for seconds in ("seconds_train", "seconds_match"):
-        known = len(found) and seconds in found
-        line[seconds] = round(float(found[seconds].mean()), 2) if known else None
+    for part in TIMES:
+        known = len(found) and f"seconds_{part}" in found
+        line[f"seconds_{part}"] = round(float(found[f"seconds_{part}"].mean()), 2) if known else None
+    line["faithful"] = " ".join(found["faithful"].dropna().unique())
     line["runs"] = " ".join(sorted(found["run"].dropna().unique())) if len(found) else ""
     extra = " ".join(found["note"].dropna().unique())
     line["note"] = f"{row.note} {extra}".strip()
@@ -150,7 +155,8 @@ def save(table: pd.DataFrame, path: str | Path, **facts) -> Path:
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 2 or 3 in the paper's shape for reading: a row a method, per set rank-1 and mAP, paper's and ours."""
+    """Table 2 or 3 in the paper's shape for reading: a row a method, per set rank-1 and mAP, paper's and ours, and
+    the seconds that features, training and matching took; last, how faithful a row of the literature is."""
     blocks = {}
     for name in table["set"].unique():
         part = table[table["set"] == name].set_index("method")
@@ -164,6 +170,9 @@ def as_printed(table: pd.DataFrame) -> pd.DataFrame:
                 )
             ]
             blocks[heading, title, "difference"] = part[f"{score}_difference"].map("{:+.1f}".format)
+        for time in TIMES:
+            blocks[heading, "seconds", time] = part[f"seconds_{time}"].map(_cell)
+    blocks["literature", "row", "is"] = table.groupby("method", sort=False)["faithful"].max()
     return pd.DataFrame(blocks).replace({"+nan": "", "nan": ""})
 
 

@@ -152,10 +152,30 @@ def test_a_published_method_names_its_function_and_settings(results, monkeypatch
     )
     gated = told(results / "table3.csv", "Gated [21]")
     assert "reid_core.baselines.methods.gated(passes=3)" in gated and "Trainings" not in gated
+    assert "learnt anew in the notebook" in gated
     assert "methods.dns(its defaults)" in explain.describe(results / "table3.csv", ["DNS [20]"])
     missing = explain.describe(results / "table3.csv", ["LOMO"])
     assert (
         "Not measured\n  not measured yet" in missing and "reid-core notebook 04_table3_market1501" in missing
+    )
+
+
+def test_a_published_method_trained_on_the_kits_loop_names_its_run(results, monkeypatch):
+    given = {"profile": "smoke", "literature": ["Gated [21]"]}
+    monkeypatch.setenv(provenance.NOTEBOOK, json.dumps({"name": "04_table3_market1501", "parameters": given}))
+    facts = {"data_source": "embedded", "profile": "smoke", "ap": "trapezoid"}
+    scores = pd.DataFrame([{"model": "literature", "method": "Gated [21]", "set": paper.MARKET1501, "seed": 0,
+                            "rank1": 0.5, "mAP": 0.4, "metric": None, "reranked": None, "queries": 9,
+                            "queries_without_match": 0, "run": "gated-market1501-seed0"}])  # fmt: skip
+    tables.save(
+        tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts
+    )
+    said = told(results / "table3.csv", "Gated [21]")
+    assert "trained on the kit's loop" in said and "runs/gated-market1501-seed0: gone" in said
+    assert (
+        "Features" not in said
+        and "02_train" not in said
+        and "reid-core notebook 04_table3_market1501" in said
     )
 
 

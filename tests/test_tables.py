@@ -124,3 +124,32 @@ def test_as_printed_shows_each_method_once_with_both_numbers():
     assert cells["rank-1", "paper"] == "84.1" and cells["rank-1", "ours"] == "50.0"
     assert cells["rank-1", "difference"] == "-34.1"
     assert shown.loc["SCSP [3]", ("Market-1501", "rank-1", "ours")] == tables.NOT_YET
+
+
+def test_every_row_has_its_three_times_and_a_row_of_the_literature_says_how_faithful_it_is():
+    times = {"seconds_features": 2.0, "seconds_train": 60.0, "seconds_match": 0.25}
+    ours = scores((0, 1)).assign(**times)
+    published = scores(model="literature").assign(**times, method="Gated [21]", faithful="re-created")
+    both = pd.concat([ours, published])
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], both, FACTS)
+    for method in ("HCN+re-rank", "Gated [21]"):
+        assert line(table, method)[list(times)].tolist() == list(times.values())
+    assert (
+        line(table, "Gated [21]")["faithful"] == "re-created" and line(table, "HCN+re-rank")["faithful"] == ""
+    )
+    shown = tables.as_printed(table)
+    assert shown.xs("seconds", axis=1, level=1).loc["HCN+re-rank"].tolist() == ["2.0", "60.0", "0.2"]
+    assert shown.loc["Gated [21]", ("literature", "row", "is")] == "re-created"
+    assert shown.loc["SCSP [3]", ("Market-1501", "seconds", "train")] == ""
+
+
+def test_a_missing_set_is_the_reason_before_a_missing_method():
+    why = {paper.MARKET1501: "not run: no Market-1501", "SCSP [3]": "not run: not asked for"}
+    scored = scores(model="combined")
+    assert line(tables.compare(paper.rows(3), [paper.MARKET1501], scored, FACTS, why), "SCSP [3]")[
+        "status"
+    ] == ("not run: no Market-1501")
+    del why[paper.MARKET1501]
+    assert line(tables.compare(paper.rows(3), [paper.MARKET1501], scored, FACTS, why), "SCSP [3]")[
+        "status"
+    ] == ("not run: not asked for")

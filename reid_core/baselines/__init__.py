@@ -6,9 +6,11 @@ usable without the tables: `colour_histogram`, `lomo`, `kissme`, `null_space` (D
 """
 
 from reid_core.baselines import colour_histogram, gated, kissme, lomo, null_space, scsp
-from reid_core.baselines.methods import METHODS, Outcome, chosen, why_not
+from reid_core.baselines.methods import METHODS, chosen, why_not
+from reid_core.baselines.outcome import FAITHFUL, Outcome
 
 __all__ = [
+    "FAITHFUL",
     "METHODS",
     "Outcome",
     "chosen",

@@ -14,22 +14,48 @@ baseline network is not rebuilt: five small blocks with batch normalisation, one
 a cosine schedule, and negatives mined in the batch: of all its pairs of two people those within the margin.
 The row is therefore a re-creation of the idea, not of the authors' network; their 65.88 / 39.55 is no target.
 
-Matching runs the last block on every pair of query and gallery image, so it costs far more than comparing vectors.
+Trained on the kit's own loop (`reid_core.training`): batches of people with one image in each of two cameras; a run
+folder with its loss curve, that is continued when interrupted and found again when finished. Of the recipe, the
+settings of backbone, dropout and heads are not used.
+
+Matching: what an image is by itself (blocks one to four, the sums of its rows) is computed once an image; gate and
+last block run on every pair of query and gallery image, some 1.5 million operations each. That block is small for
+this reason: Market-1501 has 66 million pairs.
 """
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
+import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from reid_core import model, training
 from reid_core.baselines.checks import fitted, training_set
-from reid_core.baselines.images import Images, batches, count
+from reid_core.datasets.table import CAMERA, LABEL, PATH, PERSON
+from reid_core.training import distributed, images, run_folder
+from reid_core.training.batches import Draw
+from reid_core.training.recipe import Recipe
 
 HEIGHT, WIDTH = 128, 64
 MARGIN = 1.0
+
+
+class Looks(NamedTuple):
+    """What the network sees in n images alone: maps (n, h, 8, 4) and the gate's sums of their rows (n, h, 8, 1)."""
+
+    maps: Tensor
+    rows: Tensor
+
+    def part(self, index) -> Looks:
+        """Some of the images."""
+        return Looks(self.maps[index], self.rows[index])
 
 
 class MatchingGate(nn.Module):
@@ -45,49 +71,53 @@ class MatchingGate(nn.Module):
         self.spread = nn.Parameter(torch.full((channels, 1, 1), spread))
 
     def summarise(self, maps: Tensor) -> Tensor:
-        """Row summaries (n, h, rows, 1) of maps (n, h, rows, c): all the gate needs to know of an image's rows."""
+        """Row sums (n, h, rows, 1) of maps (n, h, rows, c): all the gate needs to know of an image's rows."""
         return self.activation(self.summary(maps))
 
     def boost(self, maps: Tensor, own: Tensor, other: Tensor) -> Tensor:
-        """Gated maps of unit length over the channels, given the summaries of the image and of its partner."""
+        """Gated maps of unit length over the channels, given the row sums of the image and of its partner."""
         gate = torch.exp(-((own - other) ** 2) / self.spread**2)
-        return F.normalize(maps + maps * gate, dim=1)
+        return F.normalize(maps * (1 + gate), dim=1)
 
 
 class GatedNetwork(nn.Module):
-    """Trunk (each image alone), gate, head (each pair): 128x64 pixels to pairs of features of unit length."""
+    """Trunk (each image alone), gate and head (each pair): images to the squared distances of their pairs."""
 
-    def __init__(self, width: int = 32, dimension: int = 256):
+    def __init__(self, width: int = 32, dimension: int = 128):
         super().__init__()
-        pool = nn.MaxPool2d(2)
+        pool, narrow = nn.MaxPool2d(2), 2 * width
         self.trunk = nn.Sequential(
             *_block(3, width, 5, stride=2),  # 64 x 32
             pool,  # 32 x 16
             *_block(width, 2 * width, 3),
             *_block(2 * width, 3 * width, 3),
             pool,  # 16 x 8
-            *_block(3 * width, 3 * width, 3),
+            *_block(3 * width, narrow, 3),
             pool,  # 8 x 4
         )
-        self.gate = MatchingGate(3 * width, WIDTH // 16)
-        self.head = nn.Sequential(*_block(3 * width, 3 * width, 3), pool, nn.Flatten())  # 4 x 2
-        self.feature = nn.Linear(3 * width * 8, dimension)
+        self.gate = MatchingGate(narrow, WIDTH // 16)
+        self.head = nn.Sequential(*_block(narrow, narrow, 3, stride=2), nn.Flatten())  # 4 x 2
+        self.feature = nn.Linear(narrow * 8, dimension)
 
-    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (n, h, 8, 4) and their row summaries (n, h, 8, 1) of uint8 RGB images (n, 128, 64, 3)."""
-        x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-        maps = self.trunk(x)
-        return maps, self.gate.summarise(maps)
+    def look(self, pixels: Tensor) -> Looks:
+        """What is seen in normalised images (n, 3, 128, 64) alone."""
+        maps = self.trunk(pixels)
+        return Looks(maps, self.gate.summarise(maps))
 
-    def compare(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-        """Squared Euclidean distance (n,) of n pairs, each given by what `look` made of its images."""
-        boosted = [
-            self.gate.boost(first[0], first[1], second[1]),
-            self.gate.boost(second[0], second[1], first[1]),
-        ]
-        features = F.normalize(self.feature(self.head(torch.cat(boosted))), dim=1)
-        a, b = features.chunk(2)
+    def compare(self, first: Looks, second: Looks) -> Tensor:
+        """Squared Euclidean distance (n,) of n pairs; one image may be compared with many."""
+        a = self._feature(self.gate.boost(first.maps, first.rows, second.rows))
+        b = self._feature(self.gate.boost(second.maps, second.rows, first.rows))
         return ((a - b) ** 2).sum(dim=1)
+
+    def _feature(self, boosted: Tensor) -> Tensor:
+        return F.normalize(self.feature(self.head(boosted)).float(), dim=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Squared distances (n, n) of all pairs of a first and a second view: the halves of (2 n, 3, 128, 64)."""
+        seen, n = self.look(pixels), len(pixels) // 2
+        i, j = torch.cartesian_prod(*[torch.arange(n, device=pixels.device)] * 2).T
+        return self.compare(seen.part(i), seen.part(n + j)).reshape(n, n)
 
 
 def _block(channels_in: int, channels_out: int, size: int, stride: int = 1) -> list[nn.Module]:
@@ -98,13 +128,87 @@ def _block(channels_in: int, channels_out: int, size: int, stride: int = 1) -> l
 def contrastive_loss(squared: Tensor, same: Tensor) -> Tensor:
     """Mean squared distance of pairs of one person plus mean (margin - distance)^2 of the hard pairs of two.
 
-    squared (n,), same (n,) bool. A pair of two people is hard if it is nearer than the margin; others count nothing.
+    squared, same: of one shape, same bool. A pair of two people is hard if it is nearer than the margin; others count
+    nothing.
 
     >>> contrastive_loss(torch.tensor([0.25, 0.25, 1.5]), torch.tensor([True, False, False])).item()
     0.5
     """
     near = (MARGIN - squared.clamp(min=1e-12).sqrt()).clamp(min=0)[~same]
     return squared[same].mean() + (near**2).sum() / (near > 0).sum().clamp(min=1)
+
+
+class PairSampler:
+    """Batches of people with one image in each of two cameras: first views, then second views in the same order.
+
+    >>> person, camera = np.array([5, 5, 9, 9]), np.array([1, 2, 1, 2])
+    >>> rows = PairSampler(person, camera, Recipe(batch_size=4)).draw(0).rows
+    >>> sorted(rows.tolist()), (person[rows[:2]] == person[rows[2:]]).tolist()
+    ([0, 1, 2, 3], [True, True])
+    """
+
+    def __init__(self, person: np.ndarray, camera: np.ndarray, recipe: Recipe):
+        self.camera, self.recipe, self.people = camera, recipe, in_two_cameras(person, camera)
+
+    def draw(self, iteration: int) -> Draw:
+        """The batch of iteration 0, 1, ..., a function of the seed and the iteration."""
+        n, rng = self.recipe.batch_size, np.random.default_rng([self.recipe.seed, 2, iteration])
+        first, second = [], []
+        for number in rng.permutation(len(self.people))[: n // 2]:
+            rows = self.people[number]
+            one = rng.choice(rows)
+            first.append(one)
+            second.append(rng.choice(rows[self.camera[rows] != self.camera[one]]))
+        mirror = rng.random(n) < (0.5 if self.recipe.mirror else 0.0)
+        still = np.zeros((n, 6), np.int64)
+        return Draw(np.array(first + second), mirror, still[:, :2], still[:, 2:])
+
+
+def in_two_cameras(person: np.ndarray, camera: np.ndarray) -> list[np.ndarray]:
+    """Rows of each person who was seen by two cameras."""
+    people = [np.flatnonzero(person == number) for number in np.unique(person)]
+    return [rows for rows in people if len(np.unique(camera[rows])) > 1]
+
+
+class PairTask:
+    """Pair training on the kit's loop; a `reid_core.training.task.Task`. `width`: channels of the first block."""
+
+    name, parallel = "gated", False
+    memory = {"mean": "exp_avg", "square": "exp_avg_sq", "steps": "step"}
+
+    def __init__(self, width: int):
+        self.width = width
+        code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+        self.settings = {"width": width, "code": code}
+
+    def network(self, num_classes: int, recipe: Recipe) -> nn.Module:
+        return GatedNetwork(self.width)
+
+    def pretrain(self, network: nn.Module, recipe: Recipe, progress: bool) -> None:
+        """There are no pretrained weights."""
+
+    def optimizer(self, network: nn.Module, recipe: Recipe) -> optim.Optimizer:
+        group = {"params": list(network.parameters()), "multiplier": 1.0}
+        adam = optim.Adam([group], recipe.base_lr, weight_decay=recipe.weight_decay)
+        for parameter in group["params"]:
+            moments = {
+                name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")
+            }
+            adam.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        return adam
+
+    def sampler(self, table: pd.DataFrame, recipe: Recipe) -> PairSampler:
+        return PairSampler(table[PERSON].to_numpy(), table[CAMERA].to_numpy(), recipe)
+
+    def heads(self, network: nn.Module) -> list[str]:
+        return ["contrastive"]
+
+    def losses(self, squared: Tensor, labels: Tensor) -> Tensor:
+        first, second = labels.chunk(2)
+        return contrastive_loss(squared, first[:, None] == second).reshape(1)
+
+    def form(self, network: nn.Module, recipe: Recipe) -> str:
+        return "pairs"
 
 
 class Gated:
@@ -119,7 +223,7 @@ class Gated:
         device: "cpu", "cuda", ...; None: a GPU where there is one.
 
     Attributes (after fit):
-        network_: the trained `GatedNetwork`, in evaluation mode.   losses_: (iterations,) float32.
+        network_: the trained `GatedNetwork`, in evaluation mode.   seconds_: what the training took.
     """
 
     def __init__(self, passes=50, people=16, learning_rate=1e-3, width=32, random_state=0, device=None):
@@ -131,110 +235,85 @@ class Gated:
         self.passes, self.people, self.learning_rate, self.width = passes, people, learning_rate, width
         self.random_state, self.device = random_state, device
 
-    def fit(self, images: Images, person_id, camera_id, *, progress: bool = True) -> Gated:
-        """Train on images (a table, paths or a uint8 array) of people `person_id` (n,) in cameras `camera_id` (n,).
+    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path, progress=True) -> Gated:
+        """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
+        and code; another run there is moved aside.
 
-        Raises ValueError for lengths that disagree, one person, one image per person or one camera, and what
-        `reid_core.baselines.images.batches` raises.
+        Raises ValueError for one person, one image per person or one camera, and what `training.train` raises.
         """
-        n = count(images)
-        training_set(np.zeros((n, 1)), person_id, camera_id, "The gated network")
-        draws = PairSampler(np.asarray(person_id), np.asarray(camera_id), self.people, self.random_state)
-        pixels = np.concatenate(
-            [p for _, p in batches(images, HEIGHT, WIDTH, progress=progress, description="Gated")]
+        person, camera = table[PERSON].to_numpy(), table[CAMERA].to_numpy()
+        training_set(np.zeros((len(table), 1)), person, camera, "The gated network")
+        people = min(self.people, len(in_two_cameras(person, camera)))
+        if people < 2:
+            raise ValueError("The gated network needs two or more people who were seen by two cameras.")
+        task = PairTask(self.width)
+        training.train(
+            task,
+            table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]}),
+            run_dir,
+            recipe=self.recipe(len(table), people),
+            data_root=data_root,
+            device=self.device,
+            progress=progress,
+            other_recipe="set_aside",
         )
-        pixels = torch.from_numpy(pixels)
-        device = self._device()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
-            self.network_ = GatedNetwork(self.width).to(device).train()
-        iterations = max(1, round(self.passes * n / (2 * draws.people)))
-        optimiser = torch.optim.Adam(self.network_.parameters(), self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-        losses = torch.empty(iterations)
-        bar = tqdm(
-            range(iterations), desc="Gated training", unit="iteration", leave=False, disable=not progress
+        self.seconds_ = run_folder.read(run_dir)["seconds"]
+        device = distributed.choose(self.device)
+        self.network_ = GatedNetwork(self.width).to(device, memory_format=torch.channels_last).eval()
+        weights = Path(run_dir) / run_folder.WEIGHTS
+        model.load_state(
+            self.network_, model.read_state(weights), str(weights), "the gated network of its run"
         )
-        for iteration in bar:
-            rows, mirrored = draws.draw()
-            batch = pixels[rows]
-            batch[mirrored] = batch[mirrored].flip(2)
-            loss = self._loss(batch.to(device))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            losses[iteration] = loss.detach()
-        self.losses_ = losses.numpy()
-        self.network_.eval()
         return self
 
-    def _loss(self, batch: Tensor) -> Tensor:
-        """Contrastive loss of all pairs of a first and a second view in a batch: (2 people, 128, 64, 3)."""
-        maps, rows = self.network_.look(batch)
-        people = len(batch) // 2
-        i, j = torch.cartesian_prod(*[torch.arange(people, device=maps.device)] * 2).T
-        squared = self.network_.compare((maps[i], rows[i]), (maps[people + j], rows[people + j]))
-        return contrastive_loss(squared, i == j)
+    def recipe(self, n_images: int, people: int) -> Recipe:
+        """The recipe of a training on so many images, with so many people in a batch."""
+        return Recipe(
+            weights="random",
+            batchnorm="live",
+            height=HEIGHT,
+            width=WIDTH,
+            batch_size=2 * people,
+            iterations=max(1, round(self.passes * n_images / (2 * people))),
+            base_lr=self.learning_rate,
+            lr_schedule="cosine",
+            weight_decay=0.0,
+            precision="auto",
+            seed=self.random_state,
+        )
 
-    def distance(self, query_images: Images, gallery_images: Images, *, progress: bool = True) -> np.ndarray:
-        """Squared Euclidean distance of every pair's two gated features, (Q, G) float32."""
+    @torch.inference_mode()
+    def look(self, table: pd.DataFrame, *, progress: bool = True) -> Looks:
+        """What the network sees in each image of a table alone, on its device."""
         fitted(self, "network_")
-        query, gallery = (self._look(images, progress) for images in (query_images, gallery_images))
-        out = np.empty((len(query[0]), len(gallery[0])), np.float32)
-        pairs = (
-            512 if query[0].device.type == "cpu" else 8192
-        )  # at a time: fits a processor's cache, fills a GPU
+        device = next(self.network_.parameters()).device
+        batches = images.streamed(list(table[PATH]), HEIGHT, WIDTH, 64, device)
+        with tqdm(total=len(table), desc="Gated", unit="image", leave=False, disable=not progress) as bar:
+            found = []
+            for pixels in batches:
+                found.append(self.network_.look(pixels))
+                bar.update(len(pixels))
+        parts = (torch.cat(part) for part in zip(*found, strict=True))
+        return Looks(*(part.contiguous(memory_format=torch.channels_last) for part in parts))
+
+    @torch.inference_mode()
+    def compare(self, query: Looks, gallery: Looks, *, progress: bool = True) -> np.ndarray:
+        """Squared Euclidean distance of every pair's two gated features, (Q, G) float32."""
+        out = np.empty((len(query.maps), len(gallery.maps)), np.float32)
+        # Pairs at a time: what fits a processor's cache, what fills a GPU.
+        pairs = 256 if query.maps.device.type == "cpu" else 8192
         bar = tqdm(range(len(out)), desc="Gated matching", unit="query", leave=False, disable=not progress)
-        with torch.inference_mode():
-            for row in bar:
-                one = [part[row : row + 1] for part in query]
-                for start in range(0, out.shape[1], pairs):
-                    many = [part[start : start + pairs] for part in gallery]
-                    found = self.network_.compare(
-                        [part.expand(len(many[0]), -1, -1, -1) for part in one], many
-                    )
-                    out[row, start : start + pairs] = found.cpu()
+        for row in bar:
+            one = query.part(slice(row, row + 1))
+            found = [
+                self.network_.compare(one, gallery.part(slice(start, start + pairs)))
+                for start in range(0, out.shape[1], pairs)
+            ]
+            out[row] = torch.cat(found).cpu()
         return out
 
-    def _look(self, images: Images, progress: bool) -> tuple[Tensor, Tensor]:
-        device = self._device()
-        with torch.inference_mode():
-            found = [
-                self.network_.look(torch.from_numpy(pixels).to(device))
-                for _, pixels in batches(images, HEIGHT, WIDTH, progress=progress, description="Gated")
-            ]
-        maps, rows = zip(*found, strict=True)
-        return torch.cat(maps), torch.cat(rows)
-
-    def _device(self) -> torch.device:
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-class PairSampler:
-    """Batches of people with one image in each of two cameras, and which of the images are mirrored.
-
-    >>> sampler = PairSampler(np.array([5, 5, 9, 9]), np.array([1, 2, 1, 2]), people=2, random_state=0)
-    >>> rows, _ = sampler.draw()
-    >>> sorted(rows.tolist()), np.array([5, 5, 9, 9])[rows[:2]].tolist() == np.array([5, 5, 9, 9])[rows[2:]].tolist()
-    ([0, 1, 2, 3], True)
-    """
-
-    def __init__(self, person: np.ndarray, camera: np.ndarray, people: int, random_state: int):
-        self.random = np.random.RandomState(random_state)
-        self.camera = camera
-        images = [np.flatnonzero(person == number) for number in np.unique(person)]
-        self.images = [rows for rows in images if len(np.unique(camera[rows])) > 1]
-        if len(self.images) < 2:
-            raise ValueError("The gated network needs two or more people who were seen by two cameras.")
-        self.people = min(people, len(self.images))
-
-    def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (2 people,): the first views, then the second views in the same order; mirrored (2 people,) bool."""
-        first, second = [], []
-        for number in self.random.permutation(len(self.images))[: self.people]:
-            rows = self.images[number]
-            one = self.random.choice(rows)
-            first.append(one)
-            second.append(self.random.choice(rows[self.camera[rows] != self.camera[one]]))
-        return np.array(first + second), self.random.rand(2 * self.people) < 0.5
+    def distance(self, query: pd.DataFrame, gallery: pd.DataFrame, *, progress: bool = True) -> np.ndarray:
+        """`compare` of what is seen in the images of two tables, (Q, G) float32."""
+        return self.compare(
+            self.look(query, progress=progress), self.look(gallery, progress=progress), progress=progress
+        )

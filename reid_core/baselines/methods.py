@@ -1,7 +1,8 @@
 """One row of Table 2 or 3 by one call: from image tables to a distance, timed.
 
 Every method takes the training, query and gallery image tables, `matching` (XQDA's and re-ranking's settings, such
-as `reid_core.scoring.Matching`; None: the defaults), `seed`, `progress`, and then settings of its own, by name.
+as `reid_core.scoring.Matching`; None: the defaults), `seed`, `progress`, `data_root` and `run_dir` (the data folder and
+the run folder of what is trained on the kit's loop; the others do without), and then settings of its own, by name.
 """
 
 import difflib
@@ -10,8 +11,6 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from reid_core.baselines import cached, colour_histogram
 from reid_core.baselines.gated import Gated
 from reid_core.baselines.kissme import KISSME
 from reid_core.baselines.null_space import NullSpace
+from reid_core.baselines.outcome import ADAPTED, OURS, RECREATED, Clock, Outcome
 from reid_core.baselines.scsp import SCSP
 from reid_core.baselines.scsp_features import RegionFeatures, layer_weights
 from reid_core.datasets.table import CAMERA, PATH, PERSON
@@ -31,64 +31,20 @@ from reid_core.distance import squared_euclidean
 from reid_core.model import ResNet50Baseline, load_backbone
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one method made of one set.
-
-    distance: (Q, G) float32, smaller is more alike; `squared` says of which kind it is.
-    seconds_features: reading all images, as it took when it was last done (LOMO is kept in the cache).
-    seconds_train, seconds_match: learning (0 where nothing is learnt); comparing all queries to the gallery.
-    note: what stands behind the row, for the reader of the table.
-    """
-
-    distance: np.ndarray
-    squared: bool
-    seconds_features: float
-    seconds_train: float
-    seconds_match: float
-    note: str
-
-
-class _Clock:
-    """Seconds spent under each name.
-
-    >>> clock = _Clock()
-    >>> with clock("train"):
-    ...     pass
-    >>> clock["train"] < 1, clock["match"]
-    (True, 0.0)
-    """
-
-    def __init__(self):
-        self._seconds = {}
-
-    @contextmanager
-    def __call__(self, name: str):
-        started = time.perf_counter()
-        yield
-        self._seconds[name] = self[name] + time.perf_counter() - started
-
-    def __getitem__(self, name: str) -> float:
-        return self._seconds.get(name, 0.0)
-
-    def outcome(self, distance, note, *, squared=True, **seconds) -> Outcome:
-        """The seconds counted here, unless `seconds` gives those of features or train."""
-        reading, learning = (seconds.get(name, self[name]) for name in ("features", "train"))
-        return Outcome(distance, squared, reading, learning, self["match"], note)
-
-
 def _people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return table[PERSON].to_numpy(), table[CAMERA].to_numpy()
 
 
-def colour(train, query, gallery, *, matching=None, seed=0, progress=True, bins=8) -> Outcome:
+def colour(
+    train, query, gallery, *, matching=None, seed=0, progress=True, data_root=None, run_dir=None, bins=8
+) -> Outcome:
     """Whole-image RGB histogram, squared Hellinger distance; learns nothing."""
-    clock = _Clock()
+    clock = Clock()
     with clock("features"):
         found = [colour_histogram.extract(t, bins=bins, progress=progress) for t in (query, gallery)]
     with clock("match"):
         distance = squared_euclidean(*found)
-    return clock.outcome(distance, f"Plain reference: joint RGB histogram, {bins}x{bins}x{bins} bins.")
+    return clock.outcome(distance, OURS, f"Joint RGB histogram, {bins}x{bins}x{bins} bins.")
 
 
 def _lomo(*tables, retinex, progress) -> tuple[list[cached.Cached], float]:
@@ -96,23 +52,35 @@ def _lomo(*tables, retinex, progress) -> tuple[list[cached.Cached], float]:
     return found, sum(one.seconds for one in found)
 
 
-def lomo_euclidean(train, query, gallery, *, matching=None, seed=0, progress=True, retinex=True) -> Outcome:
+def lomo_euclidean(
+    train, query, gallery, *, matching=None, seed=0, progress=True, data_root=None, run_dir=None, retinex=True
+) -> Outcome:
     """LOMO and squared Euclidean distance; learns nothing."""
-    clock = _Clock()
+    clock = Clock()
     (query, gallery), seconds = _lomo(query, gallery, retinex=retinex, progress=progress)
     with clock("match"):
         distance = squared_euclidean(query.values, gallery.values)
-    return clock.outcome(distance, "Plain reference: LOMO without a learnt metric.", features=seconds)
+    return clock.outcome(distance, OURS, "LOMO without a learnt metric.", features=seconds)
 
 
 def lomo_xqda(
-    train, query, gallery, *, matching=None, seed=0, progress=True, retinex=True, reranked=False
+    train,
+    query,
+    gallery,
+    *,
+    matching=None,
+    seed=0,
+    progress=True,
+    data_root=None,
+    run_dir=None,
+    retinex=True,
+    reranked=False,
 ) -> Outcome:
     """LOMO and XQDA of [19], with the training pairs of [13]; `reranked` by k-reciprocal neighbours.
 
     Of `matching`, xqda_solver, k1, k2, lambda_value, half and jaccard are used where given.
     """
-    clock = _Clock()
+    clock = Clock()
     (learn, query, gallery), seconds = _lomo(train, query, gallery, retinex=retinex, progress=progress)
     person, camera = _people(train)
     solver = getattr(matching, "xqda_solver", "svd")
@@ -128,7 +96,8 @@ def lomo_xqda(
             distance = metric.distance(query.values, gallery.values)
     return clock.outcome(
         distance,
-        "LOMO by the published description, its Retinex not the authors' closed one."
+        ADAPTED,
+        "LOMO by the published description; its Retinex is the published algorithm, not the authors' closed binary."
         if retinex
         else "LOMO without its Retinex.",
         features=seconds,
@@ -145,31 +114,44 @@ def _fitted_xqda(path: str, person: bytes, camera: bytes, solver: str, seed: int
     return learner.fit(np.load(path, mmap_mode="r"), person, camera), time.perf_counter() - started
 
 
-def _learnt_on_lomo(learner, train, query, gallery, note, retinex, progress) -> Outcome:
-    clock = _Clock()
+def _learnt_on_lomo(learner, train, query, gallery, faithful, note, retinex, progress) -> Outcome:
+    clock = Clock()
     (learn, query, gallery), seconds = _lomo(train, query, gallery, retinex=retinex, progress=progress)
     with clock("train"):
         learner.fit(learn.values, *_people(train))
     with clock("match"):
         distance = learner.distance(query.values, gallery.values)
-    return clock.outcome(distance, note, features=seconds)
+    return clock.outcome(distance, faithful, note, features=seconds)
 
 
-def dns(train, query, gallery, *, matching=None, seed=0, progress=True, retinex=True) -> Outcome:
+def dns(
+    train, query, gallery, *, matching=None, seed=0, progress=True, data_root=None, run_dir=None, retinex=True
+) -> Outcome:
     """The discriminative null space of [20] on LOMO."""
     note = (
-        "Measured: the null space of LOMO alone, for which [20] reports 55.43 / 29.87 on Market-1501. "
-        "The printed figure is [20]'s fusion with a second feature, which is not on record for this set."
+        "Measured: the null space of LOMO alone, for which [20] reports 55.43 / 29.87 on Market-1501 (single query). "
+        "The printed figure is [20]'s score-level fusion with a second feature, for this set the authors' own "
+        "re-implementation of Lisanti et al.'s (ICDSC 2014), which they did not release."
     )
-    return _learnt_on_lomo(NullSpace(), train, query, gallery, note, retinex, progress)
+    return _learnt_on_lomo(NullSpace(), train, query, gallery, ADAPTED, note, retinex, progress)
 
 
 def kissme(
-    train, query, gallery, *, matching=None, seed=0, progress=True, retinex=True, n_components=100
+    train,
+    query,
+    gallery,
+    *,
+    matching=None,
+    seed=0,
+    progress=True,
+    data_root=None,
+    run_dir=None,
+    retinex=True,
+    n_components=100,
 ) -> Outcome:
     """KISSME on LOMO after PCA."""
-    note = f"Plain reference: KISSME on {n_components} principal components of LOMO."
-    return _learnt_on_lomo(KISSME(n_components, seed), train, query, gallery, note, retinex, progress)
+    note = f"KISSME on {n_components} principal components of LOMO."
+    return _learnt_on_lomo(KISSME(n_components, seed), train, query, gallery, OURS, note, retinex, progress)
 
 
 def scsp(
@@ -180,13 +162,15 @@ def scsp(
     matching=None,
     seed=0,
     progress=True,
+    data_root=None,
+    run_dir=None,
     n_components=120,
     n_images=1500,
     n_queries=1500,
     global_weight=1.1,
 ) -> Outcome:
     """SCSP of [3]: four cues in the whole image and four stripes, ADMM. Training includes the whitening."""
-    clock = _Clock()
+    clock = Clock()
     regions = RegionFeatures(n_components, n_images, seed)
     learner = SCSP(layer_weights(global_weight), n_queries=n_queries, random_state=seed)
     with clock("train"):
@@ -201,28 +185,57 @@ def scsp(
         "After the authors' release, which covers one image a person in two cameras: matches and non-matches of "
         "several images are averaged (our reading), and the features are whitened on training images only."
     )
-    return clock.outcome(distance, note, squared=False)
+    return clock.outcome(distance, ADAPTED, note, squared=False)
 
 
 def gated(
-    train, query, gallery, *, matching=None, seed=0, progress=True, passes=50, learning_rate=1e-3, width=32
+    train,
+    query,
+    gallery,
+    *,
+    matching=None,
+    seed=0,
+    progress=True,
+    data_root=None,
+    run_dir=None,
+    passes=50,
+    learning_rate=1e-3,
+    width=32,
 ) -> Outcome:
-    """The gated Siamese network of [21], re-created; `passes` over the training images is its budget."""
-    clock = _Clock()
+    """The gated Siamese network of [21], re-created; `passes` over the training images is its budget.
+
+    It is trained in `run_dir`, or found there. Raises ValueError without `run_dir` and `data_root`.
+    """
+    if run_dir is None or data_root is None:
+        raise ValueError(
+            "The gated network is trained in a run folder: give run_dir, and the data_root of the tables."
+        )
+    clock = Clock()
     learner = Gated(passes, learning_rate=learning_rate, width=width, random_state=seed)
-    with clock("train"):
-        learner.fit(train, *_people(train), progress=progress)
+    learner.fit(train, run_dir, data_root=data_root, progress=progress)
+    with clock("features"):
+        query, gallery = (learner.look(t, progress=progress) for t in (query, gallery))
     with clock("match"):
-        distance = learner.distance(query, gallery, progress=progress)
+        distance = learner.compare(query, gallery, progress=progress)
     note = (
         f"Re-created, {passes:g} passes from random weights: the matching gate by its published equations, in a small "
-        "network of ours, as the authors' network and schedule are not on record. Matching includes reading the images."
+        "network of ours; the authors' network is not rebuilt (they released no code)."
     )
-    return clock.outcome(distance, note)
+    return clock.outcome(distance, RECREATED, note, train=learner.seconds_, run=Path(run_dir).name)
 
 
 def imagenet(
-    train, query, gallery, *, matching=None, seed=0, progress=True, weights="imagenet", backbone="resnet50"
+    train,
+    query,
+    gallery,
+    *,
+    matching=None,
+    seed=0,
+    progress=True,
+    data_root=None,
+    run_dir=None,
+    weights="imagenet",
+    backbone="resnet50",
 ) -> Outcome:
     """A ResNet as ImageNet left it: pooled map at 224x224, unit length, squared Euclidean distance.
 
@@ -233,8 +246,10 @@ def imagenet(
         raise FileNotFoundError(reason)
     network = ResNet50Baseline(2, backbone).eval()  # its classifier is not used
     load_backbone(network, weights, progress=progress)
-    root = os.path.commonpath([os.path.dirname(path) for t in (query, gallery) for path in t[PATH]])
-    clock = _Clock()
+    root = data_root or os.path.commonpath(
+        [os.path.dirname(path) for t in (query, gallery) for path in t[PATH]]
+    )
+    clock = Clock()
     with clock("features"):
         found = [
             features.extract(network, t, data_root=root, height=224, width=224, progress=progress).values
@@ -242,7 +257,7 @@ def imagenet(
         ]
     with clock("match"):
         distance = squared_euclidean(*found)
-    return clock.outcome(distance, f"Plain reference: {backbone} trained on ImageNet, never on people.")
+    return clock.outcome(distance, OURS, f"A {backbone} trained on ImageNet, never on people.")
 
 
 def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | None:
@@ -264,7 +279,7 @@ def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | No
     return f"The ImageNet weights {path} are not there; put torchvision's of {backbone} there, or leave the row out."
 
 
-_COMMON = 6  # arguments that every method takes: train, query, gallery, matching, seed, progress
+_COMMON = 8  # arguments that every method takes: train, query, gallery, matching, seed, progress, data_root, run_dir
 METHODS: dict[str, Callable[..., Outcome]] = {
     "Colour histogram": colour,
     "ImageNet ResNet-50": imagenet,

@@ -194,7 +194,9 @@ def _method(result: Result, line: dict[str, str]) -> Block | None:
     settings = ", ".join(f"{name}={value}" for name, value in given.items())
     lines = [
         f"{about['function']}({settings or 'its defaults'})",
-        "trained anew in the notebook; no weights are kept",
+        "trained on the kit's loop, in the run below"
+        if line.get("runs")
+        else "learnt anew in the notebook, not kept",
     ]
     if about["lomo"]:
         kept = chain.lomo_files(result, line, given.get("retinex", True))
@@ -221,8 +223,8 @@ def _trainings(result: Result, names: Sequence[str]) -> Block | None:
         ]
         lines += [
             f"{folder}: {kept}, digest {record['weights_digest'][:12]}",
-            f"  {record['model']}, {recipe.get('backbone')}, {recipe['iterations']} iterations, seed {record['seed']},"
-            f" {duration(record['seconds'])} on {record['device']}",
+            f"  {record['model']}, {record.get('settings') or recipe.get('backbone')}, seed {record['seed']},"
+            f" {recipe['iterations']} iterations, {duration(record['seconds'])} on {record['device']}",
             f"  data digest {record['data_digest'][:12]}, {record['images']} images of {record['num_classes']} people;"
             f" commit {commit['id'][:12] if commit else 'not known'}; every setting: run.json",
         ]

@@ -143,11 +143,12 @@ def runs(result: Result, row: dict[str, str]) -> list[str]:
 
 
 def features(result: Result, row: dict[str, str], run: str) -> list[Path]:
-    """Feature files of a run that a row was scored from; none for a result without retrieval (ap: none).
+    """Feature files of a run that a row was scored from; none for a result without retrieval (ap: none), nor for a
+    published method, which keeps none.
 
     The set is the row's, else the one that the notebook was given; a row of neither takes all of the run's files.
     """
-    if result.record.get("ap") == "none":
+    if result.record.get("ap") == "none" or row.get("model") == "literature":
         return []
     name = (
         row.get("set")
@@ -260,6 +261,8 @@ def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:
     places = {key: value for key, value in result.parameters.items() if key in ("data_root", "results_root")}
     for run in run_names:
         model, train_set, seed = run.rsplit("-", 2)
+        if model not in experiment.MODELS:
+            continue  # trained by the notebook of its table
         given = places | {"model": model, "train_set": train_set, "seed": int(seed.removeprefix("seed"))}
         made.append(
             (f"reid-core notebook 02_train {profiles.arguments(profile, given)}", f"the training {run}")

@@ -1,4 +1,4 @@
-"""Section 3.1: train the baseline or HCN by identity classification, and survive every interruption."""
+"""Train a task - Section 3.1: the baseline or HCN, by identity classification - and survive every interruption."""
 
 import contextlib
 import os
@@ -18,16 +18,17 @@ from tqdm import tqdm
 from reid_core import datasets, model, provenance
 from reid_core.datasets import table as tables
 from reid_core.training import checkpoint, distributed, interruption, run_folder
-from reid_core.training.batches import Batches, Sampler
+from reid_core.training.batches import Batches
 from reid_core.training.images import Decoded, decoded, require_space
 from reid_core.training.recipe import Recipe
-from reid_core.training.step import GraphStep, Step, captures, make_optimizer, unfit
+from reid_core.training.step import GraphStep, Step, captures, unfit
+from reid_core.training.task import Identities, Task
 
 _BLOCK = 50  # iterations between looks at the losses on a GPU, as each look waits for it; on a CPU: 1
 
 
 def train(
-    model_name: str,
+    model_name: str | Task,
     table: pd.DataFrame,
     run_dir: str | Path,
     *,
@@ -46,7 +47,7 @@ def train(
 
     Parameters
     ----------
-    model_name : "baseline" or "hcn"
+    model_name : "baseline" or "hcn", trained as in Section 3.1; or another `reid_core.training.task.Task`
     table : labelled training images, from `datasets.combine`
     run_dir : folder of the run, made here; `reid_core.training.run_folder` says what it will hold
     recipe : every setting
@@ -58,22 +59,23 @@ def train(
     Raises
     ------
     ValueError for an unknown model, a table without labels, a batch larger than the set, a folder of another
-    run (with the differences), a broken image; FileNotFoundError for a missing image or weights file; OSError
-    for a full disk; RuntimeError when another process trains in the folder; FloatingPointError when the loss is
-    no longer finite, with iteration, image files and last checkpoint. SIGINT and SIGTERM write a checkpoint and
-    then raise KeyboardInterrupt and SystemExit.
+    run (with the differences), a broken image, several processes for a task that takes one; FileNotFoundError for
+    a missing image or weights file; OSError for a full disk; RuntimeError when another process trains in the
+    folder; FloatingPointError when the loss is no longer finite, with iteration, image files and last checkpoint.
+    SIGINT and SIGTERM write a checkpoint and then raise KeyboardInterrupt and SystemExit.
     """
-    if model_name not in model.MODELS:
-        raise ValueError(f"Unknown model {model_name!r}; there are {', '.join(model.MODELS)}.")
+    task = Identities(model_name) if isinstance(model_name, str) else model_name
     table, run_dir = _checked(table, recipe), Path(run_dir)
     with distributed.group(device, recipe) as group:
+        if group.processes > 1 and not task.parallel:
+            raise ValueError(f"{task.name} trains in one process; start it without torchrun.")
         with contextlib.ExitStack() as stack:
             progress = progress and group.first
             if not group.first:
                 group.wait()  # for the first process's decoded images and settled folder
             images = decoded(table, recipe.height, recipe.width, data_root=data_root, progress=progress)
             facts = {
-                "model": model_name,
+                "model": task.name,
                 "num_classes": int(table[tables.LABEL].max()) + 1,
                 "images": len(table),
                 "data_digest": images.digest,
@@ -81,6 +83,8 @@ def train(
                 "recipe": recipe.to_dict(),
                 "finished": False,
             }
+            if task.settings:
+                facts["settings"] = task.settings
             if group.first:
                 run_folder.settle(run_dir, facts, recipe, other_recipe)
                 if not run_folder.finished(run_dir):
@@ -90,7 +94,7 @@ def train(
                 group.wait()
             if not run_folder.finished(run_dir):
                 stack.enter_context(generators(recipe, group.device))
-                _Run(model_name, table, images, run_dir, recipe, facts, group, progress).finish()
+                _Run(task, table, images, run_dir, recipe, facts, group, progress).finish()
             group.wait()
     return run_dir
 
@@ -136,7 +140,7 @@ class _Run:
 
     def __init__(
         self,
-        model_name: str,
+        task: Task,
         table: pd.DataFrame,
         images: Decoded,
         run_dir: Path,
@@ -145,22 +149,20 @@ class _Run:
         group: distributed.Group,
         progress: bool,
     ):
-        self.table, self.run_dir, self.recipe, self.facts = table, run_dir, recipe, facts
+        self.task, self.table, self.run_dir, self.recipe, self.facts = task, table, run_dir, recipe, facts
         self.group, self.device, self.progress = group, group.device, progress
-        self.network = model.MODELS[model_name](
-            facts["num_classes"], recipe.backbone, **recipe.network_settings()
-        )
-        self.heads = list(self.network.widths)
+        self.network = task.network(facts["num_classes"], recipe)
+        self.heads = task.heads(self.network)
         self.iteration = 0
         self.losses = np.zeros((recipe.iterations, len(self.heads)), np.float32)
         self.seconds = np.zeros(recipe.iterations)
         found = checkpoint.latest(self.checkpoints, self.say)
-        if found is None and recipe.weights != "random":
-            model.load_backbone(self.network, recipe.weights, progress=progress)
+        if found is None:
+            task.pretrain(self.network, recipe, progress)
         self.network.to(self.device, memory_format=torch.channels_last)
         self.network.train()
-        self.optimizer = make_optimizer(self.network, recipe)
-        self.sampler = Sampler(len(table), recipe)
+        self.optimizer = task.optimizer(self.network, recipe)
+        self.sampler = task.sampler(table, recipe)
         labels = torch.from_numpy(table[tables.LABEL].to_numpy(np.int64, copy=True))
         runner = group.wrap(self.network)
         if recipe.compile:
@@ -169,7 +171,7 @@ class _Run:
         for sentence in unfit(recipe, self.device, group.processes):
             self.say(sentence)
         self.step = (GraphStep if self.graph else Step)(
-            runner, self.optimizer, recipe, Batches(images.pixels, self.device), labels
+            runner, self.optimizer, recipe, Batches(images.pixels, self.device), labels, task.losses
         )
         if found is not None:
             self.restore(*found)
@@ -205,7 +207,8 @@ class _Run:
                 block = 1 if self.device.type == "cpu" else _BLOCK
                 self.advance(min(start + block, next_checkpoint, r.iterations))
                 bar.update(self.iteration - start)
-                bar.set_postfix(loss_r5=f"{self.losses[self.iteration - 1, 0]:.3f}", refresh=False)
+                last = self.losses[self.iteration - 1, 0]
+                bar.set_postfix_str(f"loss_{self.heads[0]}={last:.3f}", refresh=False)
                 if stop := self.group.any(bool(received)):
                     self.save()
                     self.interrupt(received)
@@ -251,8 +254,9 @@ class _Run:
         """All tensors of the state, by name."""
         state = {f"network.{name}": x for name, x in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
-            if parameter in self.optimizer.state:
-                state[f"momentum.{name}"] = self.optimizer.state[parameter]["momentum_buffer"]
+            for key, own in self.task.memory.items():
+                if own in (remembered := self.optimizer.state.get(parameter, {})):
+                    state[f"{key}.{name}"] = remembered[own]
         state["generator.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             state["generator.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -293,9 +297,10 @@ class _Run:
         expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"
         model.load_state(self.network, part("network."), str(path), expected)
         parameters = dict(self.network.named_parameters())
-        for name, momentum in part("momentum.").items():
-            # Copied into the buffer there is, whose layout is the parameter's, as the fused update expects.
-            self.optimizer.state[parameters[name]]["momentum_buffer"].copy_(momentum)
+        for key, own in self.task.memory.items():
+            for name, x in part(f"{key}.").items():
+                # Copied into the buffer there is, whose layout is the parameter's, as the fused update expects.
+                self.optimizer.state[parameters[name]][own].copy_(x)
         self.step.scaler.load_state_dict(facts["scaler"])
         torch.set_rng_state(tensors["generator.cpu"])
         if "generator.cuda" in tensors and self.device.type == "cuda":
@@ -324,7 +329,7 @@ class _Run:
         run_folder.write_labels(self.run_dir, labels)
         self.facts |= {
             "heads": self.heads,
-            "form": self.network.form(self.recipe.height, self.recipe.width),
+            "form": self.task.form(self.network, self.recipe),
             "seed": self.recipe.seed,
             "seconds": float(self.seconds[-1]),
             "device": provenance.device_name(),

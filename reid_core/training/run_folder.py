@@ -31,7 +31,7 @@ RUN, WEIGHTS, LOSS, TIMING, LABELS, CHECKPOINTS = (
     "labels.csv",
     "checkpoints",
 )
-_IDENTITY = ("model", "num_classes", "images", "data_digest")
+_IDENTITY = ("model", "num_classes", "images", "data_digest", "settings")
 
 
 @contextlib.contextmanager
@@ -82,9 +82,9 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
     if not finished(run_dir) and not any((run_dir / CHECKPOINTS).glob("*.json")):
         return []  # it stopped before its first checkpoint: nothing would be lost
     facts = [
-        f"{name}: {there.get(name)!r} there, {identity[name]!r} asked for"
+        f"{name}: {there.get(name)!r} there, {identity.get(name)!r} asked for"
         for name in _IDENTITY
-        if there.get(name) != identity[name]
+        if there.get(name) != identity.get(name)
     ]
     return facts + recipe.differences(there.get("recipe", {}))
 

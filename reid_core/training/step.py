@@ -1,6 +1,8 @@
-"""One iteration of SGD: forward, the losses of Section 3.1, backward, update; eagerly or as a CUDA graph."""
+"""One iteration: forward, the losses (those of Section 3.1), backward, update; eagerly or as a CUDA graph."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,18 +79,20 @@ def captures(recipe: Recipe, device: torch.device, processes: int) -> bool:
 class Step:
     """Trains a network, one batch a call.
 
-    `network` gives logits (a DistributedDataParallel or compiled module will do); `labels` (N,) int64.
+    `network` gives logits (a DistributedDataParallel or compiled module will do); `labels` (N,) int64; `measure`
+    makes the losses (heads,) float32 of what it gives and the batch's labels.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.SGD,
+        optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         batches: Batches,
         labels: Tensor,
+        measure: Callable[[Any, Tensor], Tensor] = losses,
     ):
-        self.network, self.optimizer, self.recipe = network, optimizer, recipe
+        self.network, self.optimizer, self.recipe, self.measure = network, optimizer, recipe, measure
         self.batches, self.labels, self.device = batches, labels.to(batches.device), batches.device
         self.precision = precision(recipe, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -110,8 +114,8 @@ class Step:
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         with self.autocast():
-            logits = self.network(images)
-        each = losses(logits, labels)
+            outputs = self.network(images)
+        each = self.measure(outputs, labels)
         if self.weights is None:
             weights = [self.recipe.loss_weight(i) for i in range(len(each))]
             self.weights = torch.tensor(weights, device=self.device)

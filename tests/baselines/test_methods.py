@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reid_core import evaluation, paper
-from reid_core.baselines import METHODS, chosen, methods, why_not
+from reid_core.baselines import FAITHFUL, METHODS, chosen, methods, why_not
 
 torch.set_num_threads(1)  # the same bits twice need the same split of sums
 
@@ -60,11 +60,22 @@ def weights(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ImageNet ResNet-50"])
-def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables):
-    first, second = (METHODS[name](*tables, progress=False, seed=1, **SMALL.get(name, {})) for _ in range(2))
+def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables, tmp_path):
+    first, second = (
+        METHODS[name](
+            *tables,
+            progress=False,
+            seed=1,
+            data_root=tmp_path,
+            run_dir=tmp_path / folder,
+            **SMALL.get(name, {}),
+        )
+        for folder in "ab"
+    )
     assert first.distance.shape == (4, len(tables[2])) and first.distance.dtype == np.float32
     np.testing.assert_array_equal(first.distance, second.distance)
     assert first.note and min(first.seconds_features, first.seconds_train, first.seconds_match) >= 0
+    assert first.faithful in FAITHFUL and (first.run == "a") == (name == "Gated [21]")
     assert evaluation.evaluate(first.distance, tables[1], tables[2]).mAP > 0.35  # chance: about 0.2
 
 
@@ -90,7 +101,16 @@ def test_imagenet_row_runs_with_local_weights_and_says_what_is_missing(
 def test_all_methods_take_the_same_arguments():
     for function in METHODS.values():
         names = list(inspect.signature(function).parameters)
-        assert names[:6] == ["train", "query", "gallery", "matching", "seed", "progress"]
+        assert names[:8] == [
+            "train",
+            "query",
+            "gallery",
+            "matching",
+            "seed",
+            "progress",
+            "data_root",
+            "run_dir",
+        ]
 
 
 def test_lomo_is_extracted_once_and_again_when_an_image_changes(tables, cache, monkeypatch):
@@ -137,3 +157,16 @@ def test_a_profile_chooses_methods_by_name_with_settings():
         chosen({"Gated [21]": {"epochs": 3}})
     with pytest.raises(ValueError, match="no method"):
         chosen({"LOMO": {}, "DNS [20]": {}})
+
+
+def test_the_gated_row_reports_what_its_training_once_took(tables, tmp_path):
+    place = {"data_root": tmp_path, "run_dir": tmp_path / "run", "progress": False}
+    first, again = (METHODS["Gated [21]"](*tables, **place, **SMALL["Gated [21]"]) for _ in range(2))
+    assert again.seconds_train == first.seconds_train > 0 and again.seconds_features > 0
+    with pytest.raises(ValueError, match="give run_dir"):
+        METHODS["Gated [21]"](*tables)
+
+
+def test_kept_lomo_features_report_the_seconds_they_once_took(tables):
+    first, again = (METHODS["LOMO"](*tables, progress=False) for _ in range(2))
+    assert again.seconds_features == first.seconds_features > 0
