@@ -26,6 +26,23 @@ ENDED = f"""(() => {{
 }})()"""
 IDLE = "lab.sessionContext.session.kernel.status === 'idle'"
 
+CHOOSE = """((words, value) => {
+    const find = (kind, label) => [...document.querySelectorAll('.widget-' + kind)]
+        .find(widget => widget.querySelector('label')?.textContent === label);
+    const [list, text] = [find('dropdown', words), find('text', words)];
+    const nbsp = String.fromCharCode(160);
+    if (list) {
+        const select = list.querySelector('select');
+        select.selectedIndex = [...select.options].findIndex(option => option.text.replaceAll(nbsp, ' ') === value);
+        if (select.selectedIndex < 0) throw new Error(value + ' is not offered');
+        select.dispatchEvent(new Event('change', {bubbles: true}));
+    } else {
+        const input = text.querySelector('input');
+        input.value = value;
+        input.dispatchEvent(new Event('change', {bubbles: true}));
+    }
+})"""
+
 
 @contextlib.contextmanager
 def served(start: Path, own: Path) -> Iterator[str]:
@@ -127,3 +144,7 @@ class Lab:
         self.page.evaluate(
             f"lab.content.scrollToItem(lab.content.widgets.indexOf({CELLS}[{number}]), 'smart')"
         )
+
+    def choose(self, words: str, value: str) -> None:
+        """Give the dropdown or the field described by `words` a value, as a reader would."""
+        self.page.evaluate(f"{CHOOSE}({json.dumps(words)}, {json.dumps(value)})")

@@ -146,24 +146,6 @@ def test_a_training_shows_one_live_progress_line_with_time_left(root_lab, folder
         assert root_lab.page.evaluate(lines) == []
 
 
-CHOOSE = """((words, value) => {
-    const find = (kind, label) => [...document.querySelectorAll('.widget-' + kind)]
-        .find(widget => widget.querySelector('label')?.textContent === label);
-    const [list, text] = [find('dropdown', words), find('text', words)];
-    const nbsp = String.fromCharCode(160);
-    if (list) {
-        const select = list.querySelector('select');
-        select.selectedIndex = [...select.options].findIndex(option => option.text.replaceAll(nbsp, ' ') === value);
-        if (select.selectedIndex < 0) throw new Error(value + ' is not offered');
-        select.dispatchEvent(new Event('change', {bubbles: true}));
-    } else {
-        const input = text.querySelector('input');
-        input.value = value;
-        input.dispatchEvent(new Event('change', {bubbles: true}));
-    }
-})"""
-
-
 def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_path):
     page, name = root_lab.page, "08_figure5_rank_lists"
     queries = experiment.load_set("data/embedded/smoke", "market1501").query("subset == 'query'").image_path
@@ -178,7 +160,7 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
         page.screenshot(tmp_path / "explorer_first.png")
 
         def choose(words, value, said):
-            page.evaluate(f"{CHOOSE}({json.dumps(words)}, {json.dumps(value)})")
+            root_lab.choose(words, value)
             return page.until(f"{says}.includes({json.dumps(said)}) && {says}", 120)
 
         choose("data set", "Market-1501", "Market-1501, query ")
