@@ -22,8 +22,8 @@ import pytest
 from reid_core import cli, explain, paper
 from reid_core.provenance import REPOSITORY
 
-PAGES = ("README.md", "data/README.md", "results/README.md",
-         "benchmarks/retrieval/README.md", "benchmarks/training/README.md")  # fmt: skip
+BENCHMARKS = tuple(f"benchmarks/{name}/README.md" for name in ("explorer", "retrieval", "training"))
+PAGES = ("README.md", "data/README.md", "results/README.md", *BENCHMARKS)
 TEXT = {page: (REPOSITORY / page).read_text(encoding="utf-8") for page in PAGES}
 PROGRAM = re.compile(r"(?:[A-Z_]+=\S+ )*(?:make|reid-core|conda|papermill|pip|python|peer/bin/\w+|apt) \S")
 
@@ -76,6 +76,7 @@ UNDERSTOOD = {
     "apt install python3-venv": "changes the system",
     "conda activate reid-core": "needs conda",
     "python benchmarks/retrieval/compare.py --peers build/peers": "minutes to hours",
+    "python benchmarks/explorer/redraw.py": "a minute or two",
     "python benchmarks/training/throughput.py --data-root data/embedded/smoke": "minutes",
     "pip install --no-deps --target build/peers torchreid==0.2.5 fastreid==1.4.0 faiss-cpu": "downloads the peers",
     "python -m venv peer": "the peer's own environment",
