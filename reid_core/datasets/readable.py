@@ -46,7 +46,7 @@ def refuse_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataF
     if len(bad):
         raise ValueError(
             f"{_described(bad)} of {len(table):,}. Restore the files from the data set's archive, "
-            "or leave them out with unreadable='drop'."
+            "or leave them out with unreadable='drop' (unreadable: drop in a profile)."
         )
     return table
 
