@@ -180,7 +180,7 @@ class Torchreid:
         raise SystemExit(f"torchreid ended with status {self.process.wait()}; what it said is above.")
 
     def close(self) -> None:
-        self.process.stdin.close()
+        print("end", file=self.process.stdin, flush=True)  # the loaders' workers hold the pipe open too
         self.process.wait()
         self.folder.cleanup()
 

@@ -1,6 +1,7 @@
 """Images a second of torchreid's own training engine; run by throughput.py in torchreid's environment.
 
-For every line on standard input it takes one turn, as throughput.py's `rate` does, and prints {"images_per_second"}.
+For every empty line on standard input it takes one turn, as throughput.py's `rate` does, and prints
+{"images_per_second"}; any other line ends it.
 """
 
 import itertools
@@ -41,7 +42,9 @@ def steps(seconds: float) -> tuple[int, float]:
             return count, taken
 
 
-for _ in sys.stdin:
+for line in sys.stdin:
+    if line.strip():
+        break
     steps(settings["warm_up"])
     count, taken = steps(settings["seconds"])
     print(json.dumps({"images_per_second": count * settings["batch_size"] / taken}), flush=True)
