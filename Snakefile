@@ -94,9 +94,12 @@ ANALYSES = {
         ["table1.csv", "table2.csv", "table3.csv", "table4.csv", "table4_forms.csv", "convergence.csv",
          "figure4.csv"],
     ),
+    "11_inside_hcn": (["inside_hcn.csv", "inside_hcn.png", "inside_hcn.svg"], ["table1.csv"]),
 }
 if {SETTINGS["rank_list_set"], paper.COMBINED} & set(NOT_RUN):  # Figure 5 compares the two models on one set
     del ANALYSES["08_figure5_rank_lists"]
+if set(paper.SETS) <= set(NOT_RUN):  # nothing to retrieve from
+    del ANALYSES["11_inside_hcn"]
 
 for name, (made, needed) in ANALYSES.items():
 
@@ -113,6 +116,7 @@ for name, (made, needed) in ANALYSES.items():
         output:
             results(*made),
             executed=executed(name),
+        priority: 100 - int(name[:2])  # in the order of their numbers
         threads: workflow.cores
         shell:
             command("{rule}")

@@ -64,7 +64,7 @@ def save(figure: Figure, stem: str | Path, **facts) -> list[Path]:
     return written
 
 
-def _unshown(figure: Figure) -> Figure:
+def unshown(figure: Figure) -> Figure:
     """Take a figure from pyplot, which would show it once more at the end of a notebook's cell."""
     plt.close(figure)
     return figure
@@ -114,7 +114,7 @@ def loss_curves(
     figure.tight_layout()
     lines = axes[0, -1].get_legend_handles_labels()
     figure.legend(*lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0)
-    return _unshown(figure)
+    return unshown(figure)
 
 
 def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[str, float]]]) -> Figure:
@@ -139,7 +139,7 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
     axis.set(xlim=(-0.6, max(len(item[1]) for item in lists) + 2.75), ylim=(-len(lists) + 0.45, 0.55))
     axis.axis("off")
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1)
-    return _unshown(figure)
+    return unshown(figure)
 
 
 def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) -> Figure:
@@ -166,7 +166,7 @@ def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) ->
             _rank_list(axis, y + LIST - UNDER - SIZE[1], example["query"], ranked, width)
             y += LIST
     axis.text(width / 2, y + FOOT / 2, source, fontsize=SMALL, color=GRAY, ha="center", va="center")
-    return _unshown(figure)
+    return unshown(figure)
 
 
 def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float) -> None:
@@ -215,19 +215,20 @@ def png(figure: Figure) -> bytes:
     return written.getvalue()
 
 
-def sheet(rows: int, columns: int, *, left: float, below: float = 0.0) -> tuple[Figure, np.ndarray]:
+def sheet(rows: int, columns: int, *, left: float, groups: int = 1) -> tuple[Figure, np.ndarray]:
     """A figure WIDTH wide of `rows` x `columns` axes for pictures twice as high as wide, and the array of them.
 
-    `left` inches are kept for the rows' labels, and `below` inches under each row besides its titles.
+    `left` inches are kept for the rows' labels; the columns stand in `groups` a little apart.
     """
-    gap, title = 0.05, 0.18
-    wide = (WIDTH - left) / columns - gap
-    pitch = 2 * wide + title + below
+    gap, apart, title = 0.05, 0.12, 0.18
+    wide = (WIDTH - left - apart * (groups - 1)) / columns - gap
+    pitch = 2 * wide + title
     height = rows * pitch
     figure = plt.figure(figsize=(WIDTH, height))
     axes = np.empty((rows, columns), object)
     for row, column in np.ndindex(rows, columns):
-        place = (left + column * (wide + gap), height - row * pitch - title - 2 * wide, wide, 2 * wide)
+        x = left + column * (wide + gap) + apart * (column * groups // columns)
+        place = (x, height - row * pitch - title - 2 * wide, wide, 2 * wide)
         axes[row, column] = figure.add_axes(tuple(np.divide(place, (WIDTH, height, WIDTH, height))))
     return figure, axes
 
@@ -268,4 +269,4 @@ def people(
             picture(axis, image.image_path, PLAIN, f"camera {image.camera_id}")
         row_label(row[0], f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}")
     source_line(figure, facts["data_source"], facts["profile"])
-    return _unshown(figure)
+    return unshown(figure)

@@ -181,6 +181,32 @@ def score_runs(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
+def score_outputs(
+    runs: pd.DataFrame,
+    sets: Mapping[str, pd.DataFrame],
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+    matching: Matching,
+) -> pd.DataFrame:
+    """Each output of a run as the retrieval feature, and all of them joined; Euclidean, with and without re-ranking.
+
+    The paper retrieves with R5's alone (Section 3.2). One line per run of `experiment.find_runs`, output and
+    re-ranking, with the feature's `width`; rank-1 and mAP in per cent. The baseline has R5 alone.
+    """
+    parts = []
+    for line in runs.itertuples():
+        run_dir = experiment.run_folder(results_root, line.model, line.set, line.seed)
+        network, _ = training.load_network(run_dir)
+        found = extract(run_dir, sets[line.set], line.set, data_root, results_root, "+".join(network.widths))
+        about = {"set": line.set, "model": line.model, "seed": line.seed, "run": line.run}
+        for output, part in (features.parts(found) | {found.meta["output"]: found}).items():
+            scores = score(part, matching, metrics=["euclidean"])
+            parts.append(scores.assign(**about, output=output, width=part.values.shape[1]))
+    table = pd.concat(parts, ignore_index=True)
+    table[["rank1", "mAP"]] *= 100
+    return table[[*about, "output", "width", "metric", "reranked", "rank1", "mAP", "queries", "gallery"]]
+
+
 def score_literature(
     table: int,
     sets: Mapping[str, pd.DataFrame],

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from reid_core import plots
+from reid_core import plots, response_plots
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,29 @@ def people(path):
     return plots.people(sets, {"data_source": "embedded", "profile": "test"})
 
 
+def output_scores():
+    lines = [
+        (name, model, seed, output, reranked, 50 + 10 * seed)
+        for name in ("cuhk03_detected", "cuhk03_labeled", "market1501")
+        for model in ("baseline", "hcn", "combined")
+        for seed in (0, 1)
+        for output in (("r5",) if model == "baseline" else ("r5", "c1", "c2", "r5+c1+c2"))
+        for reranked in (False, True)
+    ]
+    return response_plots.scores(
+        pd.DataFrame(lines, columns=["set", "model", "seed", "output", "reranked", "mAP"])
+    )
+
+
+def response_example(path):
+    pictures = pd.DataFrame(
+        {"image_path": path, "kind": ["query", "match", "match", "other"], "rank": [0, 1, 12, 2]}
+    )
+    sizes = {"r5": (2, 1), "c1": (8, 4), "c2": (16, 8)}
+    maps = {name: np.arange(4 * h * w, dtype=float).reshape(4, h, w) - 9 for name, (h, w) in sizes.items()}
+    return {"title": "query 1234: largest gain", "pictures": pictures, "response": maps, "similarity": maps}
+
+
 def sourced(figure):
     plots.source_line(figure, "embedded", "test", "moving average of 15 iterations")
     return figure
@@ -75,6 +98,8 @@ FIGURES = {
     "figure4": lambda path: sourced(precision_lists()),
     "figure5": rank_lists,
     "people": people,
+    "inside_hcn": lambda path: sourced(output_scores()),
+    "response_maps": lambda path: sourced(response_plots.maps([response_example(path)] * 3)),
 }
 
 
@@ -119,6 +144,40 @@ def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_dist
     assert {"query", "same cam.", "junk", "1 ✓", "2 ✗", "3 ✓", "c6 · -0.0123"} < set(texts)
 
 
+def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
+    figure = output_scores()
+    assert len(figure.axes) == 6
+    axis = figure.axes[0]
+    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == [
+        "R5",
+        "C1",
+        "C2",
+        "all joined",
+    ]
+    across, *points = axis.lines
+    assert (
+        list(across.get_ydata()) == [55, 55]
+        and to_hex(across.get_color()) == plots.COLOURS["baseline"].lower()
+    )
+    for line, model in zip(points, ("hcn", "combined"), strict=True):
+        assert list(line.get_ydata()) == [55] * 4 and line.get_marker() == plots.MARKERS[model]
+        assert to_hex(line.get_color()) == plots.COLOURS[model].lower()
+    bars = [segment[:, 1].tolist() for one in axis.collections for segment in one.get_segments()]
+    assert bars == [[50, 60]] * 8
+
+
+def test_response_maps_share_a_scale_along_a_row_and_print_the_cosine(path):
+    one, other = response_example(path), response_example(path)
+    other["response"] = {name: maps + 100 for name, maps in other["response"].items()}
+    figure = response_plots.maps([one, other])
+    rows = np.array(figure.axes, object).reshape(7, 8)
+    assert [axis.get_title() for axis in rows[0, :4]] == ["query", "1 ✓", "12 ✓", "2 ✗"]
+    for row, size in zip(rows[1:4], (2, 32, 128), strict=True):
+        assert {axis.get_images()[0].get_clim() for axis in row} == {(-9, 4 * size + 90)}
+    assert rows[1, 0].texts[0].get_text() == "R5 (2×1)\nresponse\n-9 to 98"
+    assert [axis.get_title() for axis in rows[4, :4]] == ["-8.50", "-6.50", "-4.50", "-2.50"]
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_letters_are_printed_at_7_points_or_more_and_none_covers_another(name, path):
     figure = FIGURES[name](path)
@@ -148,12 +207,14 @@ def covers(a, b):
 @pytest.mark.parametrize("name", FIGURES)
 def test_axes_with_ticks_say_what_they_measure_and_in_what(name, path):
     for axis in FIGURES[name](path).axes:
-        assert not (axis.axison and len(axis.get_xticks())) or axis.get_xlabel() in (
-            "iteration",
-            "training time (s)",
+        beside, above = (
+            axis.get_shared_y_axes().get_siblings(axis),
+            axis.get_shared_x_axes().get_siblings(axis),
         )
-        shares = axis.get_shared_y_axes().get_siblings(axis)
-        assert not (axis.axison and len(axis.get_yticks())) or any("(" in one.get_ylabel() for one in shares)
+        if axis.axison and len(axis.get_xticks()):
+            assert {one.get_xlabel() for one in above} & {"iteration", "training time (s)", "feature"}
+        if axis.axison and len(axis.get_yticks()):
+            assert any("(" in one.get_ylabel() for one in beside)
 
 
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", IEEE

@@ -105,6 +105,24 @@ SECTIONS = (
          Column("queries affected", "met in training", 0), Column("mAP", "mAP, all", 1),
          Column("mAP others", "mAP, others", 1), Column("mAP difference", "difference", 1, signed=True, strong=True)),
     ),
+    Section(
+        "inside",
+        "A look inside HCN",
+        "11_inside_hcn",
+        "What the cross maps C1 and C2 hold. The paper trains with them, retrieves with R5 alone, and does not say what"
+        " the others would give.",
+        figures=(
+            ("inside_hcn", "Each output as the feature", CURVES,
+             "mAP with R5, C1 or C2 as the retrieval feature, and with all joined, each of length 1 first; Euclidean,"
+             " below re-ranked. A model's place above the baseline's line is what training with C1 and C2 adds to R5;"
+             " its places beside R5 are what they add as features."),
+            ("response_maps", "Response maps", PICTURES,
+             "Three queries, chosen by rule: the largest gain in AP from joining C1 and C2 to R5, the median, the"
+             " largest loss; beside each its nearest matches and the nearest other person. Response: the length of the"
+             " map's vector at each place. Similarity: what each place adds to the cosine of the two features, printed"
+             " above it. Brackets give a map's height and width; a row goes from dark, its lowest value, to bright."),
+        ),
+    ),
 )  # fmt: skip
 
 

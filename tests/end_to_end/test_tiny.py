@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from reid_core import claims, experiment, explain, notebooks, paper, provenance, reproduce, tables
+from reid_core import claims, experiment, explain, notebooks, paper, plots, provenance, reproduce, tables
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
@@ -35,13 +35,15 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
         "figure5",
         "convergence",
         "people",
+        "inside_hcn",
+        "response_maps",
     ]
     for stem in stems:
         record = json.loads((kit.results / f"{stem}.json").read_text())
         assert record["profile"] == "tiny" and {"data_source", "commit", "device", "versions"} <= set(record)
         for name, digest in record["files"].items():
             assert provenance.digest(kit.results / name) == digest
-    for stem in ("figure3", "figure4", "figure5"):
+    for stem in ("figure3", "figure4", "figure5", "inside_hcn", "response_maps"):
         assert (kit.results / f"{stem}.png").stat().st_size > 5000
         assert b"<svg" in (kit.results / f"{stem}.svg").read_bytes()[:1000]
     assert (kit.results / "report.html").stat().st_size > 50_000
@@ -49,7 +51,7 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
 
 def test_every_row_says_what_it_was_measured_on(kit):
     names = ("table1", "table2", "table3", "table4", "table4_forms", "claims", "convergence", "convergence_time",
-             "loss_levels", "cross_dataset")  # fmt: skip
+             "loss_levels", "cross_dataset", "inside_hcn")  # fmt: skip
     for name in names:
         table = pd.read_csv(kit.results / f"{name}.csv")
         assert (table["data_source"] == "embedded").all() and (table["profile"] == "tiny").all()
@@ -77,6 +79,34 @@ def test_near_duplicates_are_counted_listed_shown_and_their_effect_is_measured(k
     table = pd.read_csv(kit.results / "table2.csv").query("method == 'HCN' and set == 'cuhk03_labeled'")
     same = scores.query("model == 'hcn' and set == 'cuhk03_labeled'")
     assert same["mAP"].iloc[0] == pytest.approx(table["ours_mAP"].iloc[0], abs=1e-3)
+
+
+def test_every_output_is_scored_and_r5s_scores_are_the_tables(kit):
+    inside = pd.read_csv(kit.results / "inside_hcn.csv")
+    assert (
+        inside.groupby("output")["run"].nunique() == pd.Series({"c1": 4, "c2": 4, "r5": 7, "r5+c1+c2": 4})
+    ).all()
+    scores = pd.concat([pd.read_csv(kit.results / f"table{number}_seeds.csv") for number in (2, 3)])
+    scores = scores[(scores["metric"] == "euclidean") & (scores["model"] != "literature")]
+    key = ["set", "model", "seed", "reranked"]
+    both = inside[inside["output"] == "r5"].merge(scores, on=key, suffixes=("", "_table"))
+    assert len(both) == 18
+    for score in tables.SCORES:
+        assert (both[score] - 100 * both[f"{score}_table"]).abs().max() < 0.5, "equal up to rounding"
+
+
+def test_drawings_keep_the_style(kit):
+    """As wide as a printed page or less, letters of 7 points or more in a font that is everywhere, the source said."""
+    drawings = sorted(kit.results.glob("*.svg"))
+    assert len(drawings) >= 7
+    for path in drawings:
+        text = path.read_text(encoding="utf-8")
+        assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', text)[1]) <= 72 * (plots.WIDTH + 0.3), (
+            path.name
+        )
+        assert min(map(float, re.findall(r"font-size: ([\d.]+)px", text))) >= plots.SMALL, path.name
+        assert all(families.endswith("sans-serif") for families in re.findall(r"font-family: ([^;]+);", text))
+        assert "profile tiny" in text, path.name
 
 
 def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
