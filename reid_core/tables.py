@@ -11,6 +11,12 @@ NOT_YET = "not measured yet"
 MEASURED = "measured"
 SCORES = ("rank1", "mAP")
 TIMES = ("features", "train", "match")
+REFERENCE, ADAPTED, RECREATED = "reference", "adapted", "re-created"
+FAITHFUL = {  # how near a row of the literature comes to its paper
+    REFERENCE: "a plain reference of ours, in no paper's table",
+    ADAPTED: "by the published equations, a part that is not on record replaced or left out, as the note says",
+    RECREATED: "the published idea in a network of ours: the printed figure is no target",
+}
 
 
 def compare(
@@ -24,7 +30,7 @@ def compare(
 
     `scores` holds one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
     literature), seed, rank1 and mAP (fractions), queries, run, the seconds of `TIMES`, for the literature also how
-    faithful the row is (`reid_core.baselines.FAITHFUL`) and a note. `facts` (data_source, profile, ap) go into every
+    faithful the row is (`FAITHFUL`) and a note. `facts` (data_source, profile, ap) go into every
     line; `not_run` gives a reason by set, method or model. Scores are in per cent, the mean over seeds with its
     standard deviation (over one seed: none); differences are ours - paper.
     """

@@ -55,7 +55,7 @@ def _scores(draw: np.random.Generator, sets: tuple[str, ...], seeds: tuple[int, 
     return pd.DataFrame([
         {"model": model, "set": name, "metric": metric, "reranked": reranked, "method": None, "seed": seed,
          "rank1": 0.3 + 0.1 * draw.random(), "mAP": 0.3 + 0.1 * draw.random(), "queries": 132,
-         "queries_without_match": 0, "seconds_train": 40.0, "seconds_match": 0.5,
+         "queries_without_match": 0, "seconds_features": 3.0, "seconds_train": 40.0, "seconds_match": 0.5,
          "run": experiment.run_name(model, name, seed)}
         for model in ("baseline", "hcn", "combined") for name in sets for metric in ("euclidean", "xqda")
         for reranked in (False, True) for seed in seeds

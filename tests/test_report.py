@@ -64,6 +64,17 @@ def results(embedded, tmp_path):
     return folder
 
 
+def test_a_row_of_the_literature_says_how_faithful_it_is_and_every_row_what_it_took(results):
+    table = pd.read_csv(results / "table3.csv").astype({"faithful": object})
+    gated = table["method"] == "Gated [21]"
+    table.loc[gated, "faithful"] = "re-created"
+    table.to_csv(results / "table3.csv", index=False)
+    page = report.write(results).read_text(encoding="utf-8")
+    assert "<small>re-created</small></th>" in page and "the printed figure is no target" in page
+    assert "<small>adapted</small>" not in page
+    assert "Table 3, in seconds" in page and "40.0" in page
+
+
 @pytest.mark.parametrize("which", ["embedded", "official"])
 def test_links_resolve_and_nothing_is_loaded_from_elsewhere(which, request):
     path = request.getfixturevalue(which)

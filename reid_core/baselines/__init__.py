@@ -7,10 +7,9 @@ usable without the tables: `colour_histogram`, `lomo`, `kissme`, `null_space` (D
 
 from reid_core.baselines import colour_histogram, gated, kissme, lomo, null_space, scsp
 from reid_core.baselines.methods import METHODS, chosen, why_not
-from reid_core.baselines.outcome import FAITHFUL, Outcome
+from reid_core.baselines.outcome import Outcome
 
 __all__ = [
-    "FAITHFUL",
     "METHODS",
     "Outcome",
     "chosen",

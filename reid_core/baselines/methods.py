@@ -23,12 +23,13 @@ from reid_core.baselines import cached, colour_histogram
 from reid_core.baselines.gated import Gated
 from reid_core.baselines.kissme import KISSME
 from reid_core.baselines.null_space import NullSpace
-from reid_core.baselines.outcome import ADAPTED, OURS, RECREATED, Clock, Outcome
+from reid_core.baselines.outcome import Clock, Outcome
 from reid_core.baselines.scsp import SCSP
 from reid_core.baselines.scsp_features import RegionFeatures, layer_weights
 from reid_core.datasets.table import CAMERA, PATH, PERSON
 from reid_core.distance import squared_euclidean
 from reid_core.model import ResNet50Baseline, load_backbone
+from reid_core.tables import ADAPTED, RECREATED, REFERENCE
 
 
 def _people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +45,7 @@ def colour(
         found = [colour_histogram.extract(t, bins=bins, progress=progress) for t in (query, gallery)]
     with clock("match"):
         distance = squared_euclidean(*found)
-    return clock.outcome(distance, OURS, f"Joint RGB histogram, {bins}x{bins}x{bins} bins.")
+    return clock.outcome(distance, REFERENCE, f"Joint RGB histogram, {bins}x{bins}x{bins} bins.")
 
 
 def _lomo(*tables, retinex, progress) -> tuple[list[cached.Cached], float]:
@@ -60,7 +61,7 @@ def lomo_euclidean(
     (query, gallery), seconds = _lomo(query, gallery, retinex=retinex, progress=progress)
     with clock("match"):
         distance = squared_euclidean(query.values, gallery.values)
-    return clock.outcome(distance, OURS, "LOMO without a learnt metric.", features=seconds)
+    return clock.outcome(distance, REFERENCE, "LOMO without a learnt metric.", features=seconds)
 
 
 def lomo_xqda(
@@ -129,9 +130,8 @@ def dns(
 ) -> Outcome:
     """The discriminative null space of [20] on LOMO."""
     note = (
-        "Measured: the null space of LOMO alone, for which [20] reports 55.43 / 29.87 on Market-1501 (single query). "
-        "The printed figure is [20]'s score-level fusion with a second feature, for this set the authors' own "
-        "re-implementation of Lisanti et al.'s (ICDSC 2014), which they did not release."
+        "Measured: the null space of LOMO alone. The second feature is for this set the authors' own re-implementation "
+        "of Lisanti et al.'s (ICDSC 2014), which they did not release."
     )
     return _learnt_on_lomo(NullSpace(), train, query, gallery, ADAPTED, note, retinex, progress)
 
@@ -151,7 +151,9 @@ def kissme(
 ) -> Outcome:
     """KISSME on LOMO after PCA."""
     note = f"KISSME on {n_components} principal components of LOMO."
-    return _learnt_on_lomo(KISSME(n_components, seed), train, query, gallery, OURS, note, retinex, progress)
+    return _learnt_on_lomo(
+        KISSME(n_components, seed), train, query, gallery, REFERENCE, note, retinex, progress
+    )
 
 
 def scsp(
@@ -218,8 +220,8 @@ def gated(
     with clock("match"):
         distance = learner.compare(query, gallery, progress=progress)
     note = (
-        f"Re-created, {passes:g} passes from random weights: the matching gate by its published equations, in a small "
-        "network of ours; the authors' network is not rebuilt (they released no code)."
+        f"Re-created, trained from random weights ({passes:g} passes over the images): the matching gate by its "
+        "published equations, in a small network of ours; the authors' network is not rebuilt (they released no code)."
     )
     return clock.outcome(distance, RECREATED, note, train=learner.seconds_, run=Path(run_dir).name)
 
@@ -257,7 +259,7 @@ def imagenet(
         ]
     with clock("match"):
         distance = squared_euclidean(*found)
-    return clock.outcome(distance, OURS, f"A {backbone} trained on ImageNet, never on people.")
+    return clock.outcome(distance, REFERENCE, f"A {backbone} trained on ImageNet, never on people.")
 
 
 def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | None:

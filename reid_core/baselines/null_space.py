@@ -9,9 +9,11 @@ space; people are compared by Euclidean distance in the null space.
 What stands behind the printed 61.02 rank-1 / 35.68 mAP: not one feature. The authors' table for Market-1501
 gives 55.43 / 29.87 for the null space of LOMO alone and 61.02 / 35.68 under "fusion", a sum of distances in
 two null spaces, the second learnt from the colour, HOG and LBP stripes of Lisanti et al. (ICDSC 2014), which
-their release calls the kCCA feature. The release holds ready-made features and fusion for VIPeR only, so the
-weights and the second feature for Market-1501 are not on record. `NullSpace` on LOMO, which we run, is
-therefore to be held against 55.43 / 29.87, and the row says so.
+their release (lzrobots/NullSpace_ReID) calls the kCCA feature and pairs with an exponential chi-square kernel.
+The notes of its first version say that the original kCCA features exist for VIPeR and PRID2011 only, and that
+those of CUHK01, CUHK03 and Market-1501 are the authors' own re-implementation, used for the fusion; neither that
+code, nor those features, nor the fusion's weights were released. `NullSpace` on LOMO, which we run, is therefore
+to be held against 55.43 / 29.87, and the row says so.
 
 `NullSpace` gets the same transform as the release faster. Where the centred kernel has rank n - 1 (no two
 images alike), a direction that collapses every person is found by solving for it: one Cholesky

@@ -18,7 +18,7 @@ class Outcome:
 
     distance: (Q, G) float32, smaller is more alike; `squared` says of which kind it is.
     seconds_features, seconds_train, seconds_match: as above; 0 where there is nothing to learn.
-    faithful: how near the row comes to its paper, one of `FAITHFUL`.
+    faithful: how near the row comes to its paper, a key of `reid_core.tables.FAITHFUL`.
     note: what stands behind the row, for the reader of the table.
     run: name of the run folder of what was trained on the kit's loop.
     """
@@ -31,14 +31,6 @@ class Outcome:
     faithful: str
     note: str
     run: str | None = None
-
-
-OURS, ADAPTED, RECREATED = "reference", "adapted", "re-created"
-FAITHFUL = {
-    OURS: "a plain reference of ours, in no paper's table",
-    ADAPTED: "by the published equations, with a part that is not on record replaced or left out, as its note says",
-    RECREATED: "the idea by its published equations in a network of ours: the printed figure is no target",
-}
 
 
 class Clock:

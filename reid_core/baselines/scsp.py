@@ -3,7 +3,7 @@
 Two images x and z are alike by a sum over layers, a layer being one visual cue in one region (whole image or
 stripe): f(x, z) = sum of w_l [ (x - z)' A_l (x - z) + x' B_l z + z' B_l x ], linear in the polynomial feature
 maps of the pair, with A_l negative semi-definite (a distance) and B_l symmetric (a bilinear similarity).
-Learnt (their Section 4, solved by ADMM as in the authors' release): every query's mean similarity to its
+Learnt (their Section 4, by ADMM as in the authors' release, dapengchen123/SCSP): every query's mean similarity to its
 matches should exceed that to its non-matches by 1 (hinge loss, weight `penalty`), few dimensions should be
 used (sparsity of the rows of A_l and B_l, `sparsity`), and A_l must be negative semi-definite.
 

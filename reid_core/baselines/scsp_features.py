@@ -6,8 +6,9 @@ the logarithm of one plus six histograms: HSV and LAB with 16 bins a channel apa
 each. Regions are the whole image and four overlapping stripes of 9 patch rows. In every region each of the
 cue's two parts is brought to unit length; principal components then whiten the two together.
 
-Where ours differs: the release learns the components from training and test images together; ours from
-training images only, from a random sample of them where there are many (`n_images`).
+Where ours differs: the release (dapengchen123/SCSP) learns the components from training and test images together;
+ours from training images only, from a random sample of them where there are many (`n_images`). It resizes by
+bilinear, ours by bicubic interpolation. It has settings for VIPeR alone; those for Market-1501 are not on record.
 """
 
 from __future__ import annotations
@@ -134,12 +135,13 @@ def orientation(gray: np.ndarray) -> np.ndarray:
     """Orientation 0..7 of the gradient (not its direction) of integer gray images (n, h, w), uint8.
 
     Central differences, zero outside the image; flat pixels count as 0 degrees. Each pixel counts once, whatever
-    its gradient's length, as in the release.
+    its gradient's length; one that is exactly vertical lies in the first bin if the image brightens downwards, else
+    in the last. All as in the release.
     """
     padded = np.pad(gray, ((0, 0), (1, 1), (1, 1)))
     across = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]).astype(np.float64)
     down = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-    angle = np.arctan(down / np.where(across == 0, 1e-15, across))
+    angle = np.arctan(down / np.where(across == 0, -1e-15, across))
     return np.minimum((angle / np.pi + 0.5) * ORIENTATIONS, ORIENTATIONS - 1).astype(np.uint8)
 
 

@@ -69,6 +69,20 @@ SECTIONS = (
          Column("baseline_iterations", "baseline", 0), Column("hcn_iterations", "HCN", 0),
          Column("saved", "saved", 2, signed=True, strong=True)),
     ),
+    *(
+        Section(
+            f"seconds{number}",
+            f"Table {number}, in seconds",
+            notebook,
+            "What each row took: its features, of every image that it uses, each alone; its training, the metric’s fit"
+            " included (of the combined model: the one training that serves every set); matching all queries with the"
+            " gallery, re-ranking included. What is kept on disk reports the seconds that it once took.",
+            f"table{number}",
+            (Column("method", "Method"), Column("set", "Set"), Column("seconds_features", "features", 1),
+             Column("seconds_train", "train", 1), Column("seconds_match", "match", 2)),
+        )
+        for number, notebook in ((2, "03_table2_cuhk03"), (3, "04_table3_market1501"))
+    ),
     Section(
         "sensitivity",
         "What the paper leaves open",

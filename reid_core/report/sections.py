@@ -110,7 +110,18 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
     stem, digits = f"table{table_number}", table_number - 1  # Table 2 prints one decimal, Table 3 two
     needed = [form.format(score) for score in tables.SCORES
               for form in ("paper_{}", "ours_{}", "{}_std", "{}_difference")]  # fmt: skip
-    needed += ["set", "method", "model", "status", "seeds", "queries", "paper_source", "note", "ap"]
+    needed += [
+        "set",
+        "method",
+        "model",
+        "status",
+        "seeds",
+        "queries",
+        "paper_source",
+        "note",
+        "faithful",
+        "ap",
+    ]
     table = found.table(stem, tuple(needed))
     shown = {"number": table_number, "address": address(found, name, stem, f"{stem}_seeds"), "rows": None}
     if table is None:
@@ -124,11 +135,16 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
         model = lines["model"].iloc[0]
         rows.append({
             "method": method, "model": model, "first": not rows or rows[-1]["model"] != model,
-            "notes": [notes.index(note) + 1 for note in own],
+            "notes": [notes.index(note) + 1 for note in own], "faithful": next(iter(lines["faithful"].dropna()), ""),
             "sets": [_scores(lines[lines["set"] == part].iloc[0], digits) for part in sets],
         })  # fmt: skip
+    words = {
+        word: meaning
+        for word, meaning in tables.FAITHFUL.items()
+        if word in {row["faithful"] for row in rows}
+    }
     return shown | {
-        "rows": rows, "notes": notes, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
+        "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
         "ap": ", ".join(table["ap"].unique()), "facts": [_evaluated(table[table["set"] == part]) for part in sets],
     }  # fmt: skip
 
