@@ -260,7 +260,7 @@ def test_methods_also_differ_without_colour():
 
 def test_colours_are_written_in_one_place():
     """Every other module and notebook takes its colours from reid_core.plots."""
-    others = [*(plots.provenance.REPOSITORY / "reid_core").glob("*.py")]
+    others = [*(plots.provenance.REPOSITORY / "reid_core").rglob("*.py")]
     others += (plots.provenance.REPOSITORY / "notebooks").glob("*.ipynb")
     for other in others:
         if other.name != "plots.py":
