@@ -26,6 +26,7 @@ RECIPE = {
     + ", ".join(f"{name}: {{iterations: 2}}" for name in (*paper.SETS, paper.COMBINED))
     + "}",
     "literature": "[Colour histogram]",
+    "form_seconds": "0.2",
 }
 
 
