@@ -66,6 +66,7 @@ UNDERSTOOD = {
     "make reproduce PROFILE=paper": "official data; end_to_end/test_official_structure.py rehearses it on demand",
     LEFT_OUT: "official data; the setting is tried in test_experiment.py and test_overlap.py",
     "reid-core reproduce -p unreadable=drop": "all of profile smoke; the setting is tried in test_experiment.py",
+    "reid-core plan --measure 60": "minutes; test_cli.py holds the projection to a measurement",
     "make reproduce PROFILE=paper-large-batch": "official data and a GPU; training/test_recipe.py holds it to paper",
     "make reproduce PROFILE=gpu": "hours without a GPU",
     "make reproduce PROFILE=<profile>": "stands for the commands above",
