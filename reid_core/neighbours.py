@@ -142,7 +142,13 @@ def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
         return strip.max(0), column + beyond, row + top, strip[row, column]
 
     bar = tqdm(
-        total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2, disable=not progress
+        total=n * (n + 1) // 2,
+        desc="neighbours",
+        unit="pair",
+        unit_scale=True,
+        delay=2,
+        leave=False,
+        disable=not progress,
     )
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, n, TILE_ROWS):
@@ -229,7 +235,7 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -
     if approximate == "bf16":
         left, right = left.bfloat16(), right.bfloat16()
     height = max(1, (1 << 28) // n)
-    for start in tqdm(range(0, n, height), desc="neighbours", delay=2, disable=not progress):
+    for start in tqdm(range(0, n, height), desc="neighbours", delay=2, leave=False, disable=not progress):
         rows = slice(start, min(start + height, n))
         with matmul_precision("tf32" if approximate == "tf32" else "ieee"):
             product = (left[rows] @ right.T).float()

@@ -188,7 +188,7 @@ def _tidy(executed: Path) -> None:
         cell.outputs = _joined(cell.outputs)
         for result in cell.outputs:
             if result.output_type == "stream":
-                result.text = "".join(map(_as_seen, re.split(r"(?<=\n)", result.text)))
+                result.text = "".join(map(as_seen, re.split(r"(?<=\n)", result.text)))
             result.get("data", {}).pop(WIDGET, None)
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
     nbformat.write(book, executed)
@@ -205,10 +205,10 @@ def _joined(outputs: list) -> list:
     return joined
 
 
-def _as_seen(line: str) -> str:
+def as_seen(line: str) -> str:
     """What a terminal shows of a line once every carriage return has taken it back to the line's beginning.
 
-    >>> _as_seen("\\r 50%|##  |\\r100%|####|\\r           \\rdone\\n"), _as_seen("\\r 50%|##  |\\r           \\r")
+    >>> as_seen("\\r 50%|##  |\\r100%|####|\\r           \\rdone\\n"), as_seen("\\r 50%|##  |\\r           \\r")
     ('done\\n', '')
     """
     text, end = line.removesuffix("\n"), "\n" * line.endswith("\n")

@@ -234,7 +234,9 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     height, sub_height = ((1 << bits) // n_gallery + 1 for bits in ((25, 20) if on_cpu else (28, 26)))
     scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
     columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
-    bar = tqdm(total=n_query, desc="re-ranking", unit="query", delay=2, disable=not settings.progress)
+    bar = tqdm(
+        total=n_query, desc="re-ranking", unit="query", delay=2, leave=False, disable=not settings.progress
+    )
     for start in range(0, n_query, height):
         rows = slice(start, min(start + height, n_query))
         if corner is None:

@@ -97,7 +97,12 @@ def unpack(
         with (
             zipfile.ZipFile(archive) as file,
             tqdm(
-                total=total, desc=f"Unpacking {archive.name}", unit="B", unit_scale=True, disable=not progress
+                total=total,
+                desc=f"Unpacking {archive.name}",
+                unit="B",
+                unit_scale=True,
+                leave=False,
+                disable=not progress,
             ) as bar,
         ):
             for info, below in wanted.values():

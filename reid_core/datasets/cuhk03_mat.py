@@ -124,7 +124,11 @@ def index(mat: Path, boxes: str, *, progress: bool = True) -> Release:
     with open_mat(mat) as file:
         people = _people(file, boxes)
         with tqdm(
-            total=sum(people), desc=f"CUHK03 {boxes}: counting", unit="person", disable=not progress
+            total=sum(people),
+            desc=f"CUHK03 {boxes}: counting",
+            unit="person",
+            leave=False,
+            disable=not progress,
         ) as bar:
             names = [name for name, cell in _cells(file, boxes, bar) if not _is_empty(cell)]
         return Release(mat, names, people, _testsets(file))
@@ -140,7 +144,11 @@ def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
     ):
         people, names, writing = _people(file, boxes), [], []
         with tqdm(
-            total=sum(people), desc=f"CUHK03 {boxes}: extracting", unit="person", disable=not progress
+            total=sum(people),
+            desc=f"CUHK03 {boxes}: extracting",
+            unit="person",
+            leave=False,
+            disable=not progress,
         ) as bar:
             for name, cell in _cells(file, boxes, bar):
                 if not _is_empty(cell):

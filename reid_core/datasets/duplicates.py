@@ -140,7 +140,12 @@ def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(copy, range(len(paths)))
         for _ in tqdm(
-            done, total=len(paths), desc="Near-duplicates: reading", unit="image", disable=not progress
+            done,
+            total=len(paths),
+            desc="Near-duplicates: reading",
+            unit="image",
+            leave=False,
+            disable=not progress,
         ):
             pass
     return copies
@@ -187,7 +192,15 @@ def _compare(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         starts = range(0, len(train), _BLOCK)
         blocks = pool.map(block, starts)
-        found = list(tqdm(blocks, total=len(starts), desc="Near-duplicates: comparing", disable=not progress))
+        found = list(
+            tqdm(
+                blocks,
+                total=len(starts),
+                desc="Near-duplicates: comparing",
+                leave=False,
+                disable=not progress,
+            )
+        )
     columns = (np.concatenate(column) for column in zip(*found, strict=True))
     return pd.DataFrame(dict(zip(("train", "test", "bits", "correlation"), columns, strict=True)))
 

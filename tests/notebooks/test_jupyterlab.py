@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import re
 import shutil
 
 import chromium
@@ -100,9 +99,10 @@ def test_run_all_where_jupyterlab_was_started_in_the_notebooks_own_folder(folder
 
 
 def _see(in_lab, name, outputs):
-    """No progress line stands still; every figure that the notebook saves is there and drawn when scrolled to."""
+    """No progress line is left; every figure that the notebook saves is there and drawn when scrolled to."""
     streams = [output for cell in outputs for output in cell if output["output_type"] == "stream"]
-    assert not [output for output in streams if _unfinished("".join(output["text"]))]
+    lines = [notebooks.as_seen(line) for output in streams for line in "".join(output["text"]).split("\n")]
+    assert not [line for line in lines if "%|" in line]
     cells = [number for number, cell in enumerate(outputs) if _pictures(cell)]
     for cell in outputs:
         assert len(_pictures(cell)) == len(set(_pictures(cell))), "a figure is shown twice"
@@ -121,12 +121,6 @@ def _see(in_lab, name, outputs):
 
 def _pictures(cell):
     return [output["data"]["image/png"] for output in cell if "image/png" in output.get("data", {})]
-
-
-def _unfinished(text):
-    """A progress bar that stands still below 100%, as seen once carriage returns have overwritten what was before."""
-    lines = [line.rstrip("\r ").rsplit("\r", 1)[-1] for line in text.split("\n")]
-    return any(re.search(r"(?<!\d)\d{1,2}%\|", line) for line in lines)
 
 
 def test_a_training_shows_one_live_progress_line_with_time_left(root_lab, folder):

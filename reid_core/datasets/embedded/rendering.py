@@ -164,7 +164,7 @@ def render_into(folder: Path, sizes: Sizes, seed: int, workers: int, progress: b
     with (
         layouts.CUHK03Writer(mat, sizes.cuhk03) as writer,
         drawn(jobs, workers) as results,
-        tqdm(total=total, desc="Rendering pedestrians", unit="img", disable=not progress) as bar,
+        tqdm(total=total, desc="Rendering pedestrians", unit="img", leave=False, disable=not progress) as bar,
     ):
         for batch in results:
             for box, content in batch:
