@@ -128,3 +128,28 @@ def test_models_across_sets(tmp_path):
     lines[1]["mAP"] = 40
     pd.DataFrame(lines).to_csv(tmp_path / "cross_dataset.csv", index=False)
     assert verdict(tmp_path, "cross_dataset").startswith("does not hold")
+
+
+@pytest.mark.parametrize(
+    ("combined", "words"),
+    [((48, 49), "holds"), ((44, 52), "undecided"), ((40, 41), "does not hold")],
+)
+def test_models_across_sets_heed_the_spread_over_seeds(tmp_path, combined, words):
+    lines = [{"train_set": train, "test_set": name, "seed": seed, "rank1": 50, "mAP": value}
+             for name in paper.SETS for seed in (0, 1)
+             for train, value in ((name, 50), (paper.COMBINED, combined[seed]))]  # fmt: skip
+    pd.DataFrame(lines).to_csv(tmp_path / "cross_dataset.csv", index=False)
+    assert verdict(tmp_path, "cross_dataset").startswith(words)
+
+
+@pytest.mark.parametrize(("dns", "words"), [(0.3, "holds"), (0.52, "undecided"), (0.9, "does not hold")])
+def test_the_literature_heeds_the_spread_over_seeds(tmp_path, dns, words):
+    ours = [{"model": "combined", "method": None, "set": paper.MARKET1501, "metric": "euclidean", "reranked": True,
+             "seed": seed, "rank1": value, "mAP": value} for seed, value in enumerate((0.5, 0.6))]  # fmt: skip
+    theirs = [{"model": "literature", "method": name, "set": paper.MARKET1501, "metric": "", "reranked": False,
+               "seed": 0, "rank1": value, "mAP": value}
+              for name, value in (("SCSP [3]", 0.56), ("DNS [20]", dns), ("Gated [21]", 0.2))]  # fmt: skip
+    if words == "holds":
+        theirs[0] |= {"rank1": 0.3, "mAP": 0.3}
+    pd.DataFrame(ours + theirs).to_csv(tmp_path / "table3_seeds.csv", index=False)
+    assert verdict(tmp_path, "beats_literature_market1501").startswith(words)
