@@ -92,8 +92,9 @@ ANALYSES = {
     "09_claims": (
         ["claims.csv", "cross_dataset.csv", "near_duplicate_scores.csv"],
         ["table1.csv", "table2.csv", "table3.csv", "table4.csv", "table4_forms.csv", "convergence.csv",
-         "figure4.csv"],
+         "figure4.csv", "sensitivity.csv"],
     ),
+    "10_sensitivity": (["sensitivity.csv", "sensitivity.png", "sensitivity.svg"], ["table1.csv"]),
     "11_inside_hcn": (["inside_hcn.csv", "inside_hcn.png", "inside_hcn.svg"], ["table1.csv"]),
 }
 if {SETTINGS["rank_list_set"], paper.COMBINED} & set(NOT_RUN):  # Figure 5 compares the two models on one set

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid_core import experiment, model, paper, training
+from reid_core import experiment, model, paper, profiles, training
 from reid_core.datasets import embedded
 from reid_core.provenance import device_name
 from reid_core.reproduce import duration
@@ -48,18 +48,26 @@ def _data(settings: Mapping) -> list[str]:
     return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
 
 
+def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
+    """(model, recipe, run folder) of every training: those of the paper for every seed, then 10_sensitivity's."""
+    root, jobs = settings["results_root"], []
+    for seed in settings["seeds"]:
+        for name, train_set in experiment.trainings():
+            folder = experiment.run_folder(root, name, train_set, seed)
+            jobs.append((name, _recipe(settings, train_set, seed), folder))
+    known = {folder for *_, folder in jobs}
+    study = [run for run in profiles.study(settings).runs if run.folder not in known]
+    return jobs + [("hcn", run.recipe, run.folder) for run in study]
+
+
 def _trainings(settings: Mapping, measure: float) -> list[str]:
-    runs = [
-        (name, train_set, seed, experiment.run_folder(settings["results_root"], name, train_set, seed))
-        for seed in settings["seeds"]
-        for name, train_set in experiment.trainings()
-    ]
-    done = {folder: run for *_, folder in runs if (run := _finished(folder))}
-    speeds, said = _speeds(settings, measure, done.values()) if len(done) < len(runs) else ({}, [])
+    jobs = _jobs(settings)
+    done = {folder: run for *_, folder in jobs if (run := _finished(folder))}
+    own = [run for folder, run in done.items() if folder.parent.name == "runs"]
+    speeds, said = _speeds(settings, measure, own) if len(done) < len(jobs) else ({}, [])
     lines, total, rate = [], 0.0, None
-    for name, train_set, seed, folder in runs:
-        recipe = _recipe(settings, train_set, seed)
-        line = f"  {folder.name:<34} {recipe.iterations:>7} iterations  "
+    for name, recipe, folder in jobs:
+        line = f"  {folder.name:<42} {recipe.iterations:>7} iterations  "
         if folder in done:
             lines.append(line + f"done in {duration(done[folder]['seconds'])}")
             continue
@@ -70,12 +78,15 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
                 f"{'others: ' if speeds else ''}taking {EFFICIENCY:.0%} of this device's {rate / 1e12:.2f} Tflop/s for"
                 " a large float32 product; a guess within a factor of two, which --measure 60 replaces"
             )
-        each = speeds[name] if name in speeds else flops / (EFFICIENCY * rate)
+        if name in speeds:  # a variant's iteration takes as much longer as it has more arithmetic
+            each = speeds[name] * flops / step_flops(name, _recipe(settings, paper.COMBINED, 0))
+        else:
+            each = flops / (EFFICIENCY * rate)
         total += recipe.iterations * each
         lines.append(
             line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop"
         )
-    if len(done) < len(runs):
+    if len(done) < len(jobs):
         lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
     return lines
 
@@ -122,7 +133,7 @@ def _disk(settings: Mapping) -> list[str]:
         else embedded.Sizes.named(settings["render_sizes"])
     )
     images = sizes.images
-    runs = len(experiment.trainings()) * len(settings["seeds"])
+    runs = len(_jobs(settings))
     network = model.HCN(2489, recipe.backbone, **recipe.network_settings())
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     decoded = 2 * images * recipe.height * recipe.width * 3

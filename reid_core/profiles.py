@@ -26,10 +26,10 @@ def load(
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
     A key must be a parameter of at least one notebook and have its default's type; `recipe` and `schedules` are
-    checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`. Raises
-    FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy. Without `recipes`
-    those two are taken as they are, for a step of a workflow whose profile was checked at its start: the check loads
-    PyTorch, which takes seconds.
+    checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`, the `sensitivity_` ones
+    by `reid_core.sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file, the key, the value
+    and the remedy. Without `recipes` these are taken as they are, for a step of a workflow whose profile was checked
+    at its start: the check loads PyTorch, which takes seconds.
     """
     path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
     if not path.is_file():
@@ -53,6 +53,7 @@ def load(
     if recipes:
         _check_recipes(settings, path)
         _check_literature(settings, path)
+        _check_sensitivity(settings, path)
     return settings
 
 
@@ -111,3 +112,38 @@ def _check_literature(settings: dict[str, Any], path: Path) -> None:
             baselines.chosen(method)
         except ValueError as error:
             raise ValueError(f"{path}: literature: {error}") from None
+
+
+def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
+    from reid_core import scoring, sensitivity
+
+    given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
+    matching = scoring.Matching(
+        **{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")}
+    )
+    try:
+        study(settings)
+        sensitivity.options(matching, given["sensitivity_matching"])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def study(settings: dict[str, Any]):
+    """The trainings of 10_sensitivity under a profile, a `reid_core.sensitivity.variants.Study`.
+
+    What the profile does not give is the notebook's default. Raises what `reid_core.sensitivity.plan` raises.
+    """
+    from reid_core import sensitivity
+
+    given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
+    name = given["sensitivity_set"]
+    return sensitivity.plan(
+        given["results_root"],
+        given.get("recipe", {}) | given.get("schedules", {}).get(name, {}),
+        name,
+        seeds=given["seeds"],
+        default_seeds=given["sensitivity_seeds"],
+        variant_seeds=given["sensitivity_variant_seeds"],
+        schedule=given["sensitivity_schedule"],
+        variants=given["sensitivity_variants"],
+    )

@@ -23,7 +23,7 @@ from reid_core import (
     xqda,
 )
 from reid_core import distance as distances
-from reid_core.datasets.table import CAMERA, GALLERY, JUNK, PERSON, QUERY, SUBSET, TRAIN
+from reid_core.datasets.table import CAMERA, GALLERY, JUNK, LABEL, PERSON, QUERY, SUBSET, TRAIN
 from reid_core.training import run_folder
 
 UNTRAINED = "untrained"
@@ -57,7 +57,10 @@ def extract(
     Outputs other than R5's, such as "c1" or "r5+c1+c2", are kept beside it in `<set>-<output>.safetensors`.
     """
     stem = name if output == "r5" else f"{name}-{output}"
-    path = experiment.resolve(results_root) / "features" / run_dir.name / f"{stem}.safetensors"
+    results = experiment.resolve(results_root)
+    below = run_dir.is_relative_to(results / "runs")
+    run = run_dir.relative_to(results / "runs") if below else run_dir.name
+    path = results / "features" / run / f"{stem}.safetensors"
     return features.extract(
         run_dir, images, data_root=experiment.resolve(data_root), output=output, path=path
     )
@@ -94,12 +97,28 @@ class Matched:
     seconds_fit: float = 0.0
 
 
-def match(found: features.Features, metric: str, reranked: bool, matching: Matching) -> Matched:
+def learn(found: features.Features, solver: str = "svd", pairing: int = 5489) -> xqda.XQDA:
+    """XQDA fitted on the training images of a set; people are told apart by `label` where the table has one.
+
+    `pairing` is the seed of the random pairing of training images, XQDA's random_state.
+    """
+    train, rows = split(found)[TRAIN]
+    person = rows[LABEL if LABEL in rows else PERSON].to_numpy()
+    return xqda.XQDA(solver, random_state=pairing).fit(train, person, rows[CAMERA].to_numpy())
+
+
+def match(
+    found: features.Features,
+    metric: str,
+    reranked: bool,
+    matching: Matching,
+    learned: xqda.XQDA | None = None,
+) -> Matched:
     """Distance of a set's queries and gallery images.
 
-    `metric` is euclidean (squared) or xqda (squared-type, fitted on the training images of the same set; the paper
-    does not say which). With `reranked`, the k-reciprocal distance of Eq. (4). Junk stays in the pool while
-    re-ranking, as in the official toolchain, unless `matching.junk_in_pool` is false.
+    `metric` is euclidean (squared) or xqda (squared-type): `learned`, or else fitted here on the training images of
+    the same set (the paper does not say which). With `reranked`, the k-reciprocal distance of Eq. (4). Junk stays in
+    the pool while re-ranking, as in the official toolchain, unless `matching.junk_in_pool` is false.
     """
     parts = split(found)
     (query, query_table), (gallery, gallery_table) = parts[QUERY], parts[GALLERY]
@@ -107,12 +126,11 @@ def match(found: features.Features, metric: str, reranked: bool, matching: Match
         keep = gallery_table[PERSON].to_numpy() != JUNK
         gallery, gallery_table = gallery[keep], gallery_table[keep].reset_index(drop=True)
     started = time.perf_counter()
-    learned = None
     if metric == "xqda":
-        train, rows = parts[TRAIN]
-        learned = xqda.XQDA(solver=matching.xqda_solver)
-        learned.fit(train, rows[PERSON].to_numpy(), rows[CAMERA].to_numpy())
-    elif metric != "euclidean":
+        learned = learned or learn(found, matching.xqda_solver)
+    elif metric == "euclidean":
+        learned = None
+    else:
         raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
     fitted = time.perf_counter()
     if reranked:

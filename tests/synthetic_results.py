@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from reid_core import claims, convergence, datasets, experiment, paper, plots, tables
+from reid_core import claims, convergence, datasets, experiment, paper, plots, sensitivity, tables
 
 PARTS = (("train", 1, 1), ("query", 2, 1), ("gallery", 2, 2))
 SETTINGS = {"backbone": "resnet18", "iterations": 150}
@@ -45,6 +45,7 @@ def make(
         if name == source or name[:6] != source[:6]
     ])  # fmt: skip
     tables.save(cross.assign(**facts), folder / "cross_dataset.csv", **facts)
+    _sensitivity(folder, draw, seeds, facts)
     verdicts = claims.judge(folder, data_source).assign(**facts, seeds=" ".join(map(str, seeds)))
     tables.save(verdicts, folder / "claims.csv", **facts)
     _notebooks(folder, facts, seeds)
@@ -107,6 +108,28 @@ def _figures(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], fa
         Image.new("RGB", (660, 420), colour).save(people / f"{stem}.png")
 
 
+def _sensitivity(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> None:
+    spread, name = 1.2 if len(seeds) > 1 else np.nan, paper.CUHK03_LABELED
+    lines = []
+    for kind, variant, choice in (("seed", "seed", "Seed of the training"), ("matching", "k1", "k1"),
+                                  ("training", "adjacent", "Merged levels"), ("training", "conv1", "conv1"),
+                                  ("training", "relu", "ReLU after merging")):  # fmt: skip
+        line = {
+            "kind": kind, "variant": variant, "choice": choice, "default": "one", "other": "two", "set": name,
+            "model": "hcn", "metric": "xqda", "reranked": True, "matching": "XQDA, re-ranked", "status": "measured",
+            "default_loss": 0.4, "other_loss": 0.5, "seeds": " ".join(map(str, seeds)), "other_seeds": "0",
+            "iterations": 150, "queries": 132, "runs": experiment.run_name("hcn", name, 0),
+        }  # fmt: skip
+        for score in tables.SCORES:
+            gap = draw.normal()
+            line |= {f"default_{score}": 40.0, f"other_{score}": 40 + gap, f"{score}_difference": gap,
+                     f"{score}_low": gap - 0.2, f"{score}_high": gap + 0.2, f"{score}_spread": spread}  # fmt: skip
+        lines.append(line | ({"status": "not run: not chosen"} if variant == "relu" else {}))
+    table = sensitivity.table(lines, facts)
+    tables.save(table, folder / "sensitivity.csv", **facts)
+    plots.save(sensitivity.draw(table), folder / "sensitivity", **facts)
+
+
 def _notebooks(folder: Path, facts: dict, seeds: tuple[int, ...]) -> None:
     copies = experiment.shows_people(folder, facts) / "notebooks"
     copies.mkdir(parents=True)
@@ -117,7 +140,7 @@ def _notebooks(folder: Path, facts: dict, seeds: tuple[int, ...]) -> None:
     }
     names = {name: given for name in (
         "01_datasets", "03_table2_cuhk03", "04_table3_market1501", "05_table4_training_time", "06_figure3_loss_curves",
-        "07_figure4_ap_and_cmc", "08_figure5_rank_lists", "09_claims")}  # fmt: skip
+        "07_figure4_ap_and_cmc", "08_figure5_rank_lists", "09_claims", "10_sensitivity")}  # fmt: skip
     for model, train_set in experiment.trainings():
         for seed in seeds:
             trained = {"model": model, "train_set": train_set, "seed": seed}

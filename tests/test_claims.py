@@ -153,3 +153,39 @@ def test_the_literature_heeds_the_spread_over_seeds(tmp_path, dns, words):
         theirs[0] |= {"rank1": 0.3, "mAP": 0.3}
     pd.DataFrame(ours + theirs).to_csv(tmp_path / "table3_seeds.csv", index=False)
     assert verdict(tmp_path, "beats_literature_market1501").startswith(words)
+
+
+def sensitivity_table(difference, spread, status="measured"):
+    lines = [{"kind": "training", "variant": name, "set": paper.CUHK03_LABELED, "reranked": reranked, "status": status,
+              "default_mAP": 40.0, "other_mAP": 40.0 + difference * (1 if reranked else -1), "mAP_spread": spread,
+              "mAP_difference": difference * (1 if reranked else -1), "seeds": "0 1 2" if spread else "0"}
+             for name in ("conv1", "adjacent") for reranked in (False, True)]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize("key", ["conv1_does_not_help", "skipping_beats_adjacent"])
+@pytest.mark.parametrize(
+    ("difference", "spread", "words"),
+    [
+        (-3.0, 1.0, "holds"),
+        (3.0, 1.0, "does not hold"),
+        (0.5, 1.0, claims.UNDECIDED),
+        (-0.5, 1.0, claims.UNDECIDED),
+        (-3.0, None, "holds (one seed: spread not known)"),
+        (0.0, None, "holds (one seed: spread not known)"),
+    ],
+)
+def test_claims_on_the_architecture_are_judged_re_ranked_and_against_the_seeds(
+    tmp_path, key, difference, spread, words
+):
+    sensitivity_table(difference, spread).to_csv(tmp_path / "sensitivity.csv", index=False)
+    assert verdict(tmp_path, key) == words
+    ours = claims.judge(tmp_path, "embedded").set_index("claim").loc[key, "ours"]
+    assert f"({difference:+.1f}; {'seeds alone: ±1.0' if spread else 'one seed'})" in ours
+
+
+def test_a_variant_that_was_not_run_says_why(tmp_path):
+    reason = "not run: CUHK03 not found"
+    sensitivity_table(np.nan, None, reason).to_csv(tmp_path / "sensitivity.csv", index=False)
+    line = claims.judge(tmp_path, "embedded").set_index("claim").loc["conv1_does_not_help"]
+    assert (line["verdict"], line["ours"]) == (claims.NOT_MEASURED, reason)

@@ -104,6 +104,49 @@ def test_cross_maps_equal_a_loop_over_pixels():
                 torch.testing.assert_close(merged[name][:, :, y, x], expected)
 
 
+SKIPPED = {"c1": ("r5", "r3"), "c2": ("r4", "r2")}
+ADJACENT = {"c1": ("r5", "r4"), "c2": ("c1", "r3"), "c3": ("c2", "r2")}
+
+
+@pytest.mark.parametrize(
+    ("options", "merges"),
+    [
+        ({"merging": "adjacent"}, ADJACENT),
+        ({"conv1_level": True}, SKIPPED | {"c3": ("r3", "r1")}),
+        ({"merging": "adjacent", "conv1_level": True}, ADJACENT | {"c4": ("c3", "r1")}),
+        ({"merge_relu": True}, SKIPPED),
+        ({"merge_conv3x3": True}, SKIPPED),
+        ({"merging": "adjacent", "merge_conv3x3": True, "merge_relu": True}, ADJACENT),
+        ({"pooling": "maximum"}, SKIPPED),
+    ],
+    ids=str,
+)
+def test_every_variant_equals_its_formula_read_aloud(options, merges):
+    """Merge first (nearest neighbour, 1x1, sum), then 3x3, then ReLU, then pool; the chain takes maps before both."""
+    network, maps = hcn(**options)
+    merged, outputs = dict(maps), {"r5": maps["r5"]}
+    for name, (upper, lower) in merges.items():
+        lateral, (_, _, height, width) = network.laterals[name], merged[lower].shape
+        rows = [y * merged[upper].shape[2] // height for y in range(height)]
+        columns = [x * merged[upper].shape[3] // width for x in range(width)]
+        widened = torch.einsum("nchw,kc->nkhw", merged[lower], lateral.weight[:, :, 0, 0])
+        merged[name] = widened + lateral.bias[:, None, None] + merged[upper][:, :, rows][..., columns]
+        x = merged[name]
+        if "merge_conv3x3" in options:
+            kernel, padded = network.after[name], torch.zeros(*x.shape[:2], height + 2, width + 2).double()
+            padded[:, :, 1:-1, 1:-1] = x
+            x = kernel.bias[:, None, None] + sum(
+                torch.einsum("nchw,kc->nkhw", padded[:, :, i : i + height, j : j + width], kernel.weight[:, :, i, j])
+                for i in range(3) for j in range(3)
+            )  # fmt: skip
+        outputs[name] = x.clamp(min=0) if "merge_relu" in options else x
+    pooled = network.pooled(None)
+    assert list(pooled) == list(outputs)
+    for name, x in outputs.items():
+        expected = x.flatten(2).max(2).values if "pooling" in options else x.flatten(2).mean(2)
+        torch.testing.assert_close(pooled[name], expected)
+
+
 @pytest.mark.parametrize("options", COMMUTING, ids=str)
 @pytest.mark.parametrize("size", [(64, 32), (96, 32)])
 def test_pooled_form_equals_plain_form_in_output_and_gradients(options, size):

@@ -140,7 +140,7 @@ def test_no_picture_of_a_person_on_official_data(official):
         kept = official.parent.parent / "private" / "paper" / f"{stem}.png"
         (official.parent / f"{stem}.png").write_bytes(kept.read_bytes())
     page = Reader(report.write(official.parent).read_text())
-    assert len(page.images) == 3 and all(image.startswith("data:image/svg+xml") for image in page.images)
+    assert len(page.images) == 4 and all(image.startswith("data:image/svg+xml") for image in page.images)
     assert "../private/paper/figure5.png" in page.links and "../private/paper/people.png" in page.links
     assert "../private/paper/notebooks/09_claims.ipynb" in page.links
 

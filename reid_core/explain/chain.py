@@ -260,6 +260,8 @@ def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:
     ]
     places = {key: value for key, value in result.parameters.items() if key in ("data_root", "results_root")}
     for run in run_names:
+        if "/" in run:  # a training of 10_sensitivity, which that notebook makes itself
+            continue
         model, train_set, seed = run.rsplit("-", 2)
         if model not in experiment.MODELS:
             continue  # trained by the notebook of its table
