@@ -35,9 +35,8 @@ def compare(
     standard deviation (over one seed: none); differences are ours - paper.
     """
     not_run = not_run or {}
-    scores = scores.reindex(
-        columns=dict.fromkeys([*scores.columns, "set", "model", "method", "run", "faithful", "note"])
-    )
+    known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "note")
+    scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
     lines = []
     for row in rows:
         for name in sets:
