@@ -226,17 +226,17 @@ def test_every_cell_leads_to_its_trainings_features_method_and_commands(kit, mon
     assert f"{kit.results / 'runs' / run}: weights as trained" in said and "mean mAP" in said
     assert f"{run}/cuhk03_labeled.safetensors: of these weights, r5" in said and "NOT" not in said
     assert f"-p results_root={kit.results} -p model=hcn -p train_set=cuhk03_labeled -p seed=0" in said
-    method = explain.describe(kit.results / "table3.csv", ["LOMO+XQDA"])
+    method = explain.describe(kit.results / "table2.csv", ["LOMO+XQDA", "cuhk03_labeled"])
     assert "lomo_xqda(" in method and method.count(", there") == 3 and "gone" not in method
     embedded = json.loads((kit.folder / "data" / "embedded.json").read_text())
     assert f"digest {embedded['digest']}" in " ".join(method.split())
 
 
 def test_the_printed_command_makes_the_file_again(kit):
-    path = kit.results / "table4.csv"
+    path = kit.results / "figure4.csv"
     before = path.read_bytes()
     path.write_bytes(before + b"\n")
-    said = explain.describe(path, ["Our", "combined"])
+    said = explain.describe(path, ["(c)"])
     assert "CHANGED since it was written" in said
     words = shlex.split(re.search(r"this file.*\n(.*)", said)[1])
     assert words[0] == "reid-core"
