@@ -9,10 +9,11 @@ from reid_core.datasets import table
 from reid_core.features import Features
 
 
-def pairs(**test_paths):
+def pairs(person=9, **test_paths):
     """Near-duplicates by training set: lists of test images."""
-    rows = [(name, path) for name, paths in test_paths.items() for path in paths]
-    return pd.DataFrame(rows, columns=["train_set", "test_path"])
+    rows = [(name, person, path) for name, paths in test_paths.items() for path in paths]
+    found = pd.DataFrame(rows, columns=["train_set", "train_person", "test_path"])
+    return found.astype({"train_set": str, "train_person": int, "test_path": str})
 
 
 QUERY = table.build("market1501", "query", [1, 1, 2, 3], [1, 2, 1, 1], ["/q/0", "/q/1", "/q/2", "/q/3"])
@@ -32,9 +33,19 @@ GALLERY = table.build(
     ],
 )
 def test_a_query_is_affected_by_its_own_image_and_its_true_matches(found, expected):
-    affected = overlap.affected(QUERY, GALLERY, pairs(cuhk01=found), ["market1501", "cuhk01"])
-    assert affected.tolist() == expected
-    assert not overlap.affected(QUERY, GALLERY, pairs(cuhk01=found), ["market1501"]).any()
+    assert overlap.affected(QUERY, GALLERY, pairs(cuhk01=found)).tolist() == expected
+
+
+def test_only_pairs_of_the_sets_and_people_that_were_trained_on_count():
+    found = pd.concat([pairs(person=5, cuhk03_labeled=["/q/0"], cuhk03_detected=["/q/1"], cuhk01=["/q/2"]),
+                       pairs(person=6, cuhk03_labeled=["/q/3"])])  # fmt: skip
+    labels = pd.DataFrame(
+        {"label": [0, 1, 2], "dataset": ["cuhk03", "cuhk01", "cuhk01"], "person_id": [5, 5, 6]}
+    )
+    both = overlap.trained_on(found, ["cuhk03_labeled", "cuhk01"], labels)
+    assert both["test_path"].tolist() == ["/q/0", "/q/2"], "person 6 of CUHK03 was left out"
+    assert overlap.trained_on(found, ["market1501"], labels).empty
+    assert overlap.trained_on(found.iloc[:0], ["cuhk01"], labels).empty
 
 
 def test_affected_queries_equal_those_of_a_loop():
@@ -53,12 +64,16 @@ def test_affected_queries_equal_those_of_a_loop():
         for q in query.itertuples()
     ]  # fmt: skip
     assert 5 < sum(expected) < 55
-    assert overlap.affected(query, gallery, pairs(a=found), ["a"]).tolist() == expected
+    assert overlap.affected(query, gallery, pairs(a=found)).tolist() == expected
 
 
 @pytest.fixture
-def features(monkeypatch):
-    """Queries 0-2 find their person at rank 1, query 3 finds the distractor."""
+def features(monkeypatch, tmp_path):
+    """Queries 0-2 find their person at rank 1, query 3 the distractor; runs have learnt person 9 of two sets."""
+    labels = pd.DataFrame({"label": [0, 1], "dataset": ["cuhk01", "market1501"], "person_id": [9, 9]})
+    for name in ("hcn-market1501-seed0", "hcn-combined-seed0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        labels.to_csv(tmp_path / "runs" / name / "labels.csv", index=False)
     angles = {"/q/0": 0, "/q/1": 3, "/q/2": 90, "/q/3": 200, "/g/0": 1, "/g/1": 2, "/g/2": 91, "/g/3": 92,
               "/g/4": 260, "/g/5": 201}  # fmt: skip
     train = table.build("market1501", "train", [9], 1, ["/t/0"])
@@ -66,13 +81,14 @@ def features(monkeypatch):
     turned = np.radians([angles.get(path, 0) for path in images["image_path"]])
     values = np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
     monkeypatch.setattr(scoring, "extract", lambda *given: Features(values, images, {}))
+    return tmp_path
 
 
 def test_scores_with_and_without_the_affected_queries(features):
     runs = pd.DataFrame([{"model": model, "set": paper.MARKET1501, "seed": 0, "run": f"{model}-run"}
                          for model in ("hcn", "combined")])  # fmt: skip
     found = overlap.scores(
-        runs, {paper.MARKET1501: None}, pairs(cuhk01=["/q/3"]), "data", "results", scoring.Matching()
+        runs, {paper.MARKET1501: None}, pairs(cuhk01=["/q/3"]), "data", features, scoring.Matching()
     )
     hcn, combined = found.to_dict("records")
     assert hcn["queries affected"] == 0 and hcn["rank1 difference"] == 0
@@ -85,7 +101,7 @@ def test_where_every_query_is_affected_nothing_is_claimed_of_the_others(features
     runs = pd.DataFrame([{"model": "hcn", "set": paper.MARKET1501, "seed": 0, "run": "r"}])
     everything = pairs(market1501=[f"/q/{n}" for n in range(4)])
     (line,) = overlap.scores(
-        runs, {paper.MARKET1501: None}, everything, "data", "results", scoring.Matching()
+        runs, {paper.MARKET1501: None}, everything, "data", features, scoring.Matching()
     ).to_dict("records")
     assert line["queries affected"] == 4 and np.isnan(line["mAP others"]) and line["rank1"] == 75
 
