@@ -143,6 +143,12 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
     if len(notes):
         lines.append("")
         lines += [f"{TITLES.get(row.set, row.set)}: {row.note}" for row in notes.itertuples()]
+    if (frame["state"] == DIFFERS).any():
+        lines += [
+            "",
+            "What differs from the published set is measured all the same, and Table 1 shows by how much; for the",
+        ]
+        lines += ["paper's numbers unpack or obtain that set again, whole."]
     if (frame["state"] == MISSING).any() and source == "official":
         lines += ["", "`reid-core data add PATH` links or unpacks what you have to the right place."]
     return "\n".join(lines)

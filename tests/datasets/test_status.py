@@ -31,6 +31,7 @@ def test_small_data_differs_from_the_published_numbers(small_data):
     assert frame.loc[("cuhk03_detected", "mat", "query"), "people"] == 12
     text = status.render_text(frame.reset_index(), small_data)
     assert "12,936" in text and "(!)" in text and "official data" in text
+    assert "differs from the published set" in text and "obtain that set again, whole" in text
 
 
 def test_embedded_data_is_found_and_not_compared(small_data, tmp_path):
@@ -41,6 +42,7 @@ def test_embedded_data_is_found_and_not_compared(small_data, tmp_path):
     assert set(frame["state"]) == {"found", "missing"}
     text = status.render_text(frame, root)
     assert "embedded data" in text and "(!)" not in text and "not rendered" in text
+    assert "differs" not in text
 
 
 def test_a_broken_set_says_why_and_the_others_are_shown(small_data, tmp_path):
