@@ -69,8 +69,8 @@ def matching_lines(
 
 def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mapping[str, str]) -> dict:
     way = ("xqda", True)
-    other = f"seeds 0 to {pairings - 1}, their mean"
-    note = "XQDA pairs the training images at random; low and high are over all seeds."
+    other = f"seeds 0 to {pairings - 1}"
+    note = "XQDA pairs the training images at random; the mean over these seeds, low and high over all."
     line = _about("matching", "xqda_pairing", "XQDA's random pairing", "seed 5489", other, name, way, note)
     if bench is None:
         return line | {"status": not_run[name]}

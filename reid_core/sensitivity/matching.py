@@ -18,7 +18,7 @@ REPORTED: dict[str, Way] = {  # of the rows that Tables 2 and 3 print for the pa
     paper.CUHK03_LABELED: ("xqda", True),
     paper.MARKET1501: ("euclidean", True),
 }
-NUMBERS = {"k1": "k1", "k2": "k2, query expansion", "lambda_value": "lambda, first distance's weight"}
+NUMBERS = {"k1": "k1", "k2": "k2, query expansion", "lambda_value": "lambda"}
 
 
 @dataclass(frozen=True)
