@@ -45,7 +45,8 @@ def style() -> None:
     )
     sns.set_theme(context="paper", style="whitegrid", rc=sizes | {
         "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana"], "axes.titlesize": 9,
-        "figure.dpi": 110, "savefig.dpi": 200, "axes.spines.top": False, "axes.spines.right": False,
+        "figure.dpi": 110, "savefig.dpi": 200, "savefig.pad_inches": 0.02,
+        "axes.spines.top": False, "axes.spines.right": False,
         "grid.color": "#E5E5E5", "axes.edgecolor": "#666666", "legend.frameon": False,
         "svg.fonttype": "none", "svg.hashsalt": "reid-core",
     })  # fmt: skip

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from reid_core import paper, plots, response_maps
 
+METRICS = {"euclidean": "Euclidean", "xqda": "XQDA"}
 COLOURS = "viridis"  # of maps; dark is low and bright is high for every eye, and in grey
 HEIGHT, WIDTH = 128, 64  # pixels at which a map is drawn, as the pictures are
 
 
 def scores(table: pd.DataFrame) -> Figure:
-    """mAP of each output as the retrieval feature, and of all joined: a column a set, re-ranked below.
+    """mAP of each output as the retrieval feature, and of all joined: a column a set, a row a metric, then re-ranked.
 
     `table` as from `reid_core.scoring.score_outputs`, mAP in per cent: the mean over seeds, with a bar from the lowest
     to the highest. The baseline, which has R5 alone, is a line.
@@ -22,12 +23,13 @@ def scores(table: pd.DataFrame) -> Figure:
     plots.style()
     names = list(table["set"].unique())
     outputs = sorted(table["output"].unique(), key=lambda output: (len(output), output != "r5", output))
-    figure, axes = plt.subplots(
-        2, len(names), figsize=(plots.WIDTH, 3.9), sharex=True, sharey=True, squeeze=False
-    )
-    for row, again in zip(axes, (False, True), strict=True):
+    ways = [(metric, again) for metric in table["metric"].unique() for again in (False, True)]
+    size = (plots.WIDTH, 1.5 * len(ways) + 0.6)
+    figure, axes = plt.subplots(len(ways), len(names), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for row, (metric, again) in zip(axes, ways, strict=True):
+        row[0].set_ylabel(f"{METRICS[metric]}{', re-ranked' if again else ''}\nmAP (%)")
         for axis, name in zip(row, names, strict=True):
-            part = table[(table["set"] == name) & (table["reranked"] == again)]
+            part = table[(table["set"] == name) & (table["metric"] == metric) & (table["reranked"] == again)]
             for model, lines in part.groupby("model", sort=False):
                 _points(axis, model, lines.groupby("output")["mAP"].agg(["mean", "min", "max"]), outputs)
     for axis, name in zip(axes[0], names, strict=True):
@@ -35,8 +37,6 @@ def scores(table: pd.DataFrame) -> Figure:
     for axis in axes[-1]:
         axis.set_xticks(range(len(outputs)), ["all joined" if "+" in x else x.upper() for x in outputs])
         axis.set(xlabel="feature", xlim=(-0.6, len(outputs) - 0.4), ylim=(0, 1.1 * table["mAP"].max()))
-    axes[0, 0].set_ylabel("mAP (%)")
-    axes[1, 0].set_ylabel("mAP (%), re-ranked")
     figure.tight_layout()
     marks = axes[0, 0].get_legend_handles_labels()
     figure.legend(*marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, borderaxespad=0)

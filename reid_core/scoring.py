@@ -206,9 +206,9 @@ def score_outputs(
     results_root: str | os.PathLike,
     matching: Matching,
 ) -> pd.DataFrame:
-    """Each output of a run as the retrieval feature, and all of them joined; Euclidean, with and without re-ranking.
+    """Each output of a run as the retrieval feature, and all of them joined; both metrics, with and without re-ranking.
 
-    The paper retrieves with R5's alone (Section 3.2). One line per run of `experiment.find_runs`, output and
+    The paper retrieves with R5's alone (Section 3.2). One line per run of `experiment.find_runs`, output, metric and
     re-ranking, with the feature's `width`; rank-1 and mAP in per cent. The baseline has R5 alone.
     """
     parts = []
@@ -218,7 +218,7 @@ def score_outputs(
         found = extract(run_dir, sets[line.set], line.set, data_root, results_root, "+".join(network.widths))
         about = {"set": line.set, "model": line.model, "seed": line.seed, "run": line.run}
         for output, part in (features.parts(found) | {found.meta["output"]: found}).items():
-            scores = score(part, matching, metrics=["euclidean"])
+            scores = score(part, matching)
             parts.append(scores.assign(**about, output=output, width=part.values.shape[1]))
     table = pd.concat(parts, ignore_index=True)
     table[["rank1", "mAP"]] *= 100

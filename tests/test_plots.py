@@ -66,15 +66,16 @@ def people(path):
 
 def output_scores():
     lines = [
-        (name, model, seed, output, reranked, 50 + 10 * seed)
+        (name, model, seed, output, metric, reranked, 50 + 10 * seed)
         for name in ("cuhk03_detected", "cuhk03_labeled", "market1501")
         for model in ("baseline", "hcn", "combined")
         for seed in (0, 1)
         for output in (("r5",) if model == "baseline" else ("r5", "c1", "c2", "r5+c1+c2"))
+        for metric in ("euclidean", "xqda")
         for reranked in (False, True)
     ]
     return response_plots.scores(
-        pd.DataFrame(lines, columns=["set", "model", "seed", "output", "reranked", "mAP"])
+        pd.DataFrame(lines, columns=["set", "model", "seed", "output", "metric", "reranked", "mAP"])
     )
 
 
@@ -146,9 +147,10 @@ def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_dist
 
 def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
     figure = output_scores()
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 12
+    assert figure.axes[9].get_ylabel() == "XQDA, re-ranked\nmAP (%)"
     axis = figure.axes[0]
-    assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == [
+    assert [label.get_text() for label in figure.axes[9].get_xticklabels()] == [
         "R5",
         "C1",
         "C2",

@@ -23,7 +23,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    """(data root, table with a query and gallery of three people, results root with a run of HCN and a baseline)."""
+    """(data root, table with a query, a match and two training images a person, results root with two runs)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CORE_CACHE", str(tmp_path_factory.mktemp("response_cache")))
         patch.setattr(model, "_backbone", model._backbone)  # so that it is put back
@@ -36,8 +36,8 @@ def toy(tmp_path_factory):
         for name in ("hcn", "baseline"):
             folder = experiment.run_folder(results, name, "market1501", 0)
             training.train(name, images, folder, recipe=recipe, data_root=root, device="cpu", progress=False)
-        first = images.groupby(tables.PERSON).cumcount()
-        subset = np.where(first == 0, tables.QUERY, tables.GALLERY)
+        place = images.groupby(tables.PERSON).cumcount()
+        subset = place.map({0: tables.QUERY, 1: tables.GALLERY, 2: tables.TRAIN, 3: tables.TRAIN})
         yield root, images.assign(subset=subset).drop(columns=tables.LABEL), results
 
 
@@ -152,14 +152,14 @@ def test_outputs_are_scored_alone_and_joined_as_features_of_their_own(toy):
     ])  # fmt: skip
     matching = scoring.Matching(k1=4, k2=2)
     found = scoring.score_outputs(runs, {"market1501": table}, root, results, matching)
-    assert len(found) == 2 * (1 + 4)
+    assert len(found) == 2 * 2 * (1 + 4)
     assert found.groupby("model")["output"].unique().map(list).to_dict() == {
         "baseline": ["r5"], "hcn": ["r5", "c1", "c2", "r5+c1+c2"],
     }  # fmt: skip
     run = experiment.run_folder(results, "hcn", "market1501", 0)
     for output, width in (("c2", 32), ("r5+c1+c2", 160)):
         alone = features.extract(run, table, data_root=root, output=output, progress=False)
-        expected = scoring.score(alone, matching, metrics=["euclidean"])
+        expected = scoring.score(alone, matching)
         lines = found[(found["model"] == "hcn") & (found["output"] == output)]
         np.testing.assert_allclose(lines["mAP"], 100 * expected["mAP"], atol=1e-3)
         np.testing.assert_allclose(lines["rank1"], 100 * expected["rank1"], atol=1e-3)

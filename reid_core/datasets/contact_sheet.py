@@ -11,12 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from reid_core import atomic
 from reid_core.datasets.table import portable_paths
 
-_IMAGE, _GAP, _TEXT, _COLUMNS = (64, 128), 6, 40, 5
-_CELL = 176  # width of a pair with its caption
+_IMAGE, _GAP, _TEXT, _COLUMNS = (64, 128), 6, 48, 4
+_CELL, _HEAD = 220, 20  # width of a pair with its caption, height of the title
+_LETTERS = 12  # pixels: 7 points where the sheet is as wide as a printed page
 
 
 def write_audit(
-    pairs: pd.DataFrame, folder: str | Path, root: str | Path, *, shown: int = 100
+    pairs: pd.DataFrame, folder: str | Path, root: str | Path, *, source: str = "", shown: int = 100
 ) -> tuple[Path, Path]:
     """Write `near_duplicates.csv` (all pairs, portable paths) and `near_duplicates.png` (the first `shown`).
 
@@ -25,6 +26,7 @@ def write_audit(
     pairs : what :func:`reid_core.datasets.duplicates.find` returned; may be empty.
     folder : where to write; made if need be.
     root : the data root that the CSV's paths are relative to.
+    source : what the pictures are, printed on the sheet; as from `reid_core.plots.source_text`.
 
     Returns
     -------
@@ -35,22 +37,23 @@ def write_audit(
     saved = pairs.assign(**paths, correlation=pairs["correlation"].round(4))
     csv = atomic.write_text(folder / "near_duplicates.csv", saved.to_csv(index=False, lineterminator="\n"))
     with atomic.replacing(folder / "near_duplicates.png") as temporary:
-        draw(pairs.head(shown), total=len(pairs)).save(temporary)
+        draw(pairs.head(shown), total=len(pairs), source=source).save(temporary)
     return csv, folder / "near_duplicates.png"
 
 
-def draw(pairs: pd.DataFrame, *, total: int | None = None) -> Image.Image:
-    """The pairs side by side, training image left, test image right, under each what it is."""
+def draw(pairs: pd.DataFrame, *, total: int | None = None, source: str = "") -> Image.Image:
+    """The pairs side by side, training image left, test image right, under each what it is; `source` at the end."""
     height = _IMAGE[1] + _TEXT
     columns = min(_COLUMNS, max(1, len(pairs)))
     rows = -(-len(pairs) // columns)
-    size = (max(columns * _CELL, 560), 20 + rows * (height + 2 * _GAP))
-    sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    bottom = _HEAD + rows * (height + 2 * _GAP)
+    sheet = Image.new("RGB", (max(columns * _CELL, 560), bottom + (_HEAD if source else 0)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LETTERS)
+    pen.text((_GAP, bottom), source, fill="dimgray", font=font)
     pen.text((_GAP, 4), _title(len(pairs), len(pairs) if total is None else total), fill="black", font=font)
     for number, pair in enumerate(pairs.itertuples()):
         left = (number % columns) * _CELL + _GAP
-        top = 20 + (number // columns) * (height + 2 * _GAP)
+        top = _HEAD + (number // columns) * (height + 2 * _GAP)
         for position, path in enumerate((pair.train_path, pair.test_path)):
             with Image.open(path) as image:
                 sheet.paste(image.convert("RGB").resize(_IMAGE), (left + position * (_IMAGE[0] + _GAP), top))

@@ -139,9 +139,10 @@ SECTIONS = (
         " the others would give.",
         figures=(
             ("inside_hcn", "Each output as the feature", CURVES,
-             "mAP with R5, C1 or C2 as the retrieval feature, and with all joined, each of length 1 first; Euclidean,"
-             " below re-ranked. A model's place above the baseline's line is what training with C1 and C2 adds to R5;"
-             " its places beside R5 are what they add as features."),
+             "mAP with R5, C1 or C2 as the retrieval feature, and with all joined, each of length 1 first; by Euclidean"
+             " distance and by XQDA, which weighs a map's channels anew, each without and with re-ranking. A model's"
+             " place above the baseline's line is what training with C1 and C2 adds to R5; its places beside R5 are"
+             " what they add as features."),
             ("response_maps", "Response maps", PICTURES,
              "Three queries, chosen by rule: the largest gain in AP from joining C1 and C2 to R5, the median, the"
              " largest loss; beside each its nearest matches and the nearest other person. Response: the length of the"

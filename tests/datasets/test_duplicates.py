@@ -178,7 +178,7 @@ def test_leaving_out_everything_is_refused(sets):
 
 def test_the_audit_is_a_csv_with_portable_paths_and_a_sheet(sets, tmp_path):
     pairs = duplicates.find(sets, progress=False)
-    csv, sheet = contact_sheet.write_audit(pairs, tmp_path / "private", tmp_path)
+    csv, sheet = contact_sheet.write_audit(pairs, tmp_path / "private", tmp_path, source="official data")
     saved = pd.read_csv(csv)
     assert saved["train_path"].tolist() == ["t0.png", *saved["train_path"].tolist()[1:]]
     assert len(saved) == 3 and str(tmp_path) not in csv.read_text()
@@ -186,6 +186,7 @@ def test_the_audit_is_a_csv_with_portable_paths_and_a_sheet(sets, tmp_path):
         pixels = np.asarray(image)
     thumbnail = np.asarray(Image.open(pairs["train_path"].iloc[0]).resize((64, 128)))
     assert np.array_equal(pixels[20 : 20 + 128, 6 : 6 + 64], thumbnail)
+    assert (pixels[-20:] < 128).any(), "the source stands at the end"
     assert sorted(path.name for path in csv.parent.iterdir()) == [
         "near_duplicates.csv",
         "near_duplicates.png",
