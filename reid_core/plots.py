@@ -30,6 +30,7 @@ RIGHT, WRONG, JUNK, QUERY, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "
 FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK: 1.2, QUERY: 2.6, PLAIN: 0.0}  # points
 SMALL = 7  # points, the smallest letters
 GRAY = "#555555"  # of what is said aside
+BAND = "#DADADA"  # of a range behind the marks
 
 # Rank lists, in pixels of their pictures: width and height of one, from one to the next, after the query, at the side
 SIZE, PITCH, GAP, SIDE = (64, 128), 76, 12, 4

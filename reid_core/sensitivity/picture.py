@@ -11,7 +11,6 @@ from reid_core.tables import MEASURED, SCORES
 MARKS = {paper.CUHK03_DETECTED: "^", paper.CUHK03_LABELED: "o", paper.MARKET1501: "s"}
 SHIFTS = dict(zip(MARKS, (-0.22, 0.0, 0.22), strict=True))  # rows, so that the marks of a row stay apart
 REACH = 2.5
-BAND, LINE = "#DADADA", "#444444"
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -32,16 +31,16 @@ def draw(table: pd.DataFrame) -> Figure:
             _draw_line(
                 axis, line, score, places[_row(line)], edge if np.isfinite(edge) and edge > 0 else np.inf
             )
-        axis.axvline(0, color=LINE, linewidth=0.8)
+        axis.axvline(0, color=plots.PLAIN, linewidth=0.8)
         axis.set_xlabel(f"difference of {title} (points)")
         axis.grid(False, axis="y")
     labels = [f"{choice}: {default} → {other}" for _, choice, default, other in places]
     axes[0].set_yticks(list(places.values()), labels, fontsize=plots.SMALL)
     axes[0].set_ylim(bottom + 0.8, 0.2)
     figure.tight_layout()
-    handles = [plt.Line2D([], [], marker=mark, linestyle="", color=LINE, label=paper.SET_TITLES[name])
+    handles = [plt.Line2D([], [], marker=mark, linestyle="", color=plots.PLAIN, label=paper.SET_TITLES[name])
                for name, mark in MARKS.items() if name in set(table["set"])]  # fmt: skip
-    handles.append(plt.Rectangle((0, 0), 1, 1, color=BAND, label="± what seeds alone do"))
+    handles.append(plt.Rectangle((0, 0), 1, 1, color=plots.BAND, label="± what seeds alone do"))
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(handles),
                   borderaxespad=0)  # fmt: skip
     plt.close(figure)
@@ -68,7 +67,7 @@ def _draw_line(axis, line: dict, score: str, place: float, edge: float) -> None:
     colour, y = plots.COLOURS[line["model"]], place + SHIFTS[line["set"]]
     spread, value = line[f"{score}_spread"], line[f"{score}_difference"]
     if np.isfinite(spread):
-        axis.barh(place, 2 * spread, left=-spread, height=1.0, linewidth=0, color=BAND, zorder=0)
+        axis.barh(place, 2 * spread, left=-spread, height=1.0, linewidth=0, color=plots.BAND, zorder=0)
     low, high = np.clip([line[f"{score}_low"], line[f"{score}_high"]], -edge, edge)
     axis.plot([low, high], [y, y], color=colour, linewidth=1.1)
     if abs(value) <= edge:
