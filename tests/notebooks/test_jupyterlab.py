@@ -157,7 +157,12 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
             root_lab.choose(words, value)
             return page.until(f"{says}.includes({json.dumps(said)}) && {says}", 120)
 
+        page.evaluate(f"""(line => {{
+            window.said = [];
+            new MutationObserver(() => said.push(line.innerText)).observe(line, {{childList: true, subtree: true}});
+        }})({lab.CELLS}[{number}].node.querySelector('.widget-html-content'))""")
         choose("data set", "Market-1501", "Market-1501, query ")
+        assert any(text.startswith("Working on ") for text in page.evaluate("said")), "a word of progress"
         choose("query", "by number", "query 0:")
         choose("number", "17", "query 17:")
         assert _picture(root_lab, number) != first
