@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from reid_core import paper
+from reid_core import paper, tables
 from reid_core.report.figures import CURVES, PICTURES, figure
 from reid_core.report.origin import address
 from reid_core.report.sources import Results, notebook_names
@@ -175,6 +175,7 @@ def _section(found: Results, section: Section) -> dict[str, Any]:
 
 
 def _cell(value: object, column: Column) -> str:
+    """A cell as shown; a row's status only where it is not the usual one."""
     if column.digits is None or (isinstance(value, str) and not pd.isna(value)):
-        return text(paper.SET_TITLES.get(value, value))
+        return "" if value == tables.MEASURED else text(paper.SET_TITLES.get(value, value))
     return number(value, column.digits, column.signed)
