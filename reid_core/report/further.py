@@ -122,7 +122,7 @@ SECTIONS = (
     ),
     Section(
         "met-in-training",
-        "What they do to the scores",
+        "What near-duplicates do to the scores",
         "09_claims",
         "Euclidean scores of each model over all queries, and over those that were not met in training, neither in"
         " their own image nor in that of a true match.",
