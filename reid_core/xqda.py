@@ -225,17 +225,21 @@ def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
     triangle = scipy.linalg.cholesky(intra, lower=True, check_finite=False)
     if solver == "svd":
         return _left_singular(scipy.linalg.cho_solve((triangle, True), extra, check_finite=False))
-    whitened = scipy.linalg.solve_triangular(triangle, extra, lower=True, check_finite=False)
-    whitened = scipy.linalg.solve_triangular(
-        triangle, whitened.T, lower=True, overwrite_b=True, check_finite=False
-    )  # symmetric up to rounding; its lower half is used
-    values, vectors = _eigen_above_one(whitened)
+    values, vectors = _eigen_above_one(lambda: _whitened(extra, triangle))
     return values, scipy.linalg.solve_triangular(triangle, vectors, lower=True, trans="T", check_finite=False)
+
+
+def _whitened(extra, triangle) -> np.ndarray:
+    """inv(L) extra inv(L)' for S_I = L L'; only the lower half is written."""
+    reduced, info = scipy.linalg.lapack.dsygst(np.array(extra, order="F"), triangle, lower=1, overwrite_a=1)
+    if info != 0:
+        raise RuntimeError(f"LAPACK dsygst failed with info={info}.")
+    return reduced
 
 
 def _left_singular(matrix) -> tuple[np.ndarray, np.ndarray]:
     """Left singular vectors as eigenvectors of A A', where squaring leaves them nine digits; else by a full SVD."""
-    squared, vectors = _eigen_above_one(matrix @ matrix.T)
+    squared, vectors = _eigen_above_one(lambda: (matrix @ matrix.T).T)
     if squared[0] * np.finfo(float).eps < SQUARING_ERROR:
         return np.sqrt(squared), vectors
     vectors, values, _ = scipy.linalg.svd(matrix, check_finite=False)
@@ -243,12 +247,16 @@ def _left_singular(matrix) -> tuple[np.ndarray, np.ndarray]:
     return values[:kept], vectors[:, :kept]
 
 
-def _eigen_above_one(matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues above 1 (at least the largest) of a symmetric matrix, descending, and their vectors."""
-    values, vectors = scipy.linalg.eigh(matrix, subset_by_value=(1, np.inf), check_finite=False)
+def _eigen_above_one(make) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues above 1 (at least the largest) of a symmetric matrix, descending, and their vectors.
+
+    `make` computes the matrix, (n, n) in Fortran order with its lower half set. It is overwritten: n may be 10,000.
+    """
+    settings = {"overwrite_a": True, "check_finite": False}
+    values, vectors = scipy.linalg.eigh(make(), subset_by_value=(1, np.inf), **settings)
     if len(values) == 0:
-        last = len(matrix) - 1
-        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(last, last), check_finite=False)
+        matrix = make()
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(len(matrix) - 1,) * 2, **settings)
     return values[::-1], vectors[:, ::-1]
 
 
