@@ -27,6 +27,11 @@ RECIPE = {
     + "}",
     "literature": "[Colour histogram]",
     "form_seconds": "0.2",
+    "sensitivity_seeds": "[0]",
+    "sensitivity_schedule": "{iterations: 2}",
+    "sensitivity_variants": "[adjacent]",
+    "sensitivity_matching": "{k1: [10]}",
+    "sensitivity_pairings": "1",
 }
 
 
