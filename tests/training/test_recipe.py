@@ -116,14 +116,15 @@ def test_differences_name_both_values():
 
 def test_the_large_batch_profile_trains_for_the_same_epochs_with_scaled_rates():
     paper, large = profiles.load("paper"), profiles.load("paper-large-batch")
-    for name, schedule in paper["schedules"].items():
-        small = Recipe.from_dict(paper["recipe"] | schedule)
-        big = Recipe.from_dict(large["recipe"] | large["schedules"][name])
+    pairs = [(schedule, large["schedules"][name]) for name, schedule in paper["schedules"].items()]
+    for few, many in [*pairs, (paper["sensitivity_schedule"], large["sensitivity_schedule"])]:
+        small = Recipe.from_dict(paper["recipe"] | few)
+        big = Recipe.from_dict(large["recipe"] | many)
         factor = big.batch_size / small.batch_size
         assert factor == 8 and big.base_lr == pytest.approx(factor * small.base_lr)
         assert big.iterations * factor == small.iterations and big.lr_step * factor == small.lr_step
         assert big.lr_warmup * big.batch_size == pytest.approx(5 * 12_936, rel=0.02)
-    alike = ("recipe", "schedules", "profile", "results_root")
-    assert {k: v for k, v in large.items() if k not in alike} == {
-        k: v for k, v in paper.items() if k not in alike
+    apart = ("recipe", "schedules", "sensitivity_schedule", "profile", "results_root")
+    assert {k: v for k, v in large.items() if k not in apart} == {
+        k: v for k, v in paper.items() if k not in apart
     }
