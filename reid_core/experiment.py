@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from reid_core import datasets, paper
-from reid_core.datasets import duplicates, memory, status
+from reid_core.datasets import duplicates, layout, memory, status
 from reid_core.provenance import REPOSITORY
 
 MODELS = ("baseline", "hcn")
@@ -77,7 +77,7 @@ def load_sets(
 ) -> dict[str, pd.DataFrame]:
     """{name: image table} of every set of the paper that is under `data_root`, and of the CSV files `own_sets`.
 
-    `unreadable`, `near_duplicates`: see :func:`load_set`.
+    `unreadable`, `near_duplicates`: see :func:`load_set`. Raises FileNotFoundError where there is none.
     """
     if near_duplicates not in NEAR_DUPLICATES:
         raise ValueError(
@@ -85,6 +85,8 @@ def load_sets(
         )
     absent = not_run(data_root)
     names = dict.fromkeys([*(name for name in ALL_SETS if name not in absent), *own_sets])
+    if not names:
+        raise layout.nothing(resolve(data_root))
     sets = {name: _read(data_root, name, unreadable) for name in names}
     if near_duplicates == "keep":
         return sets
@@ -147,6 +149,33 @@ def training_table(
     sets = load_sets(data_root, parts, unreadable, near_duplicates)
     scored = [sets[name] for name in paper.SETS if name in sets]
     return datasets.combine({name: sets[name] for name in parts}, scored=scored, leaked=leaked_people)
+
+
+def check_trainings(
+    results_root: str | os.PathLike, recipe: Mapping, schedules: Mapping, train_set: str
+) -> None:
+    """Raise ValueError where any training of a profile cannot run, before the first one takes hours.
+
+    `schedules` must have `train_set`, and no batch may be larger than its set. The sets' sizes are those that notebook
+    01 left in `table1_subsets.csv`; what is not there is not checked. Of the combined set the largest part counts.
+    """
+    if train_set not in schedules:
+        raise ValueError(
+            f"schedules has no {train_set}, only {', '.join(schedules)}; add it, such as"
+            f" {train_set}: {{iterations: 20000}}."
+        )
+    path = resolve(results_root) / "table1_subsets.csv"
+    if not path.is_file():
+        return
+    table = pd.read_csv(path).query("subset == 'train'").set_index("name")["images found"]
+    for name, schedule in schedules.items():
+        batch = (recipe | schedule).get("batch_size", 0)
+        images = table.max() if name == paper.COMBINED else table.get(name, batch)
+        if batch > images:
+            raise ValueError(
+                f"batch_size {batch} of {name} is larger than its {images} training images (counted in {path});"
+                " lower it in the profile's recipe or in this set's schedule."
+            )
 
 
 def run_name(model: str, train_set: str, seed: int) -> str:

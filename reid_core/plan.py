@@ -28,8 +28,9 @@ def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
 
     Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
     runs of the same results folder where there are some; else from counted floating-point operations and the
-    device's rate for one large matrix product, which is timed.
+    device's rate for one large matrix product, which is timed. Raises ValueError where `schedules` lacks a set.
     """
+    profiles.check_schedules(settings)
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
     lines += ["", "Data"] + _data(settings)
     lines += ["", "Trainings"] + _trainings(settings, measure)

@@ -9,10 +9,12 @@ from typing import Any
 
 import yaml
 
-from reid_core import notebooks
+from reid_core import experiment, notebooks, paper
+from reid_core.datasets import combined, embedded
 from reid_core.provenance import REPOSITORY
 
 FOLDER = REPOSITORY / "profiles"
+TRAIN_SETS = (*paper.SETS, paper.COMBINED)
 
 
 def names() -> list[str]:
@@ -25,11 +27,12 @@ def load(
 ) -> dict[str, Any]:
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
-    A key must be a parameter of at least one notebook and have its default's type; `recipe` and `schedules` are
-    checked as `reid_core.training.Recipe`s, `literature` as methods of `reid_core.baselines`, the `sensitivity_` ones
-    by `reid_core.sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file, the key, the value
-    and the remedy. Without `recipes` these are taken as they are, for a step of a workflow whose profile was checked
-    at its start: the check loads PyTorch, which takes seconds.
+    A key must be a parameter of at least one notebook and have its default's type; a value that is one of a few must be
+    one of them. `recipe` and `schedules` are checked as `reid_core.training.Recipe`s of sets that there are,
+    `literature` as methods of `reid_core.baselines`, settings of matching as `reid_core.scoring.Matching`, the
+    `sensitivity_` ones by `reid_core.sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file,
+    the key, the value and the remedy. Without `recipes` what is checked elsewhere is taken as it is, for a step of a
+    workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds.
     """
     path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
     if not path.is_file():
@@ -50,6 +53,7 @@ def load(
         if name not in known:
             raise ValueError(f"{path}: " + notebooks.unknown_name(name, known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
+    _check_choices(settings, path)
     if recipes:
         _check_recipes(settings, path)
         _check_literature(settings, path)
@@ -92,6 +96,45 @@ def arguments(profile: str, parameters: Mapping[str, Any], *, run: bool = True) 
     return shlex.join(words)
 
 
+def check_schedules(settings: dict[str, Any]) -> None:
+    """Raise ValueError unless `schedules` has every set that the paper trains on, as the main job needs.
+
+    A single notebook does with less: `reid-core notebook 02 -p 'schedules={shop.csv: ...}'`.
+    """
+    for name in TRAIN_SETS:
+        if name not in settings.get("schedules", {}):
+            raise ValueError(
+                f"Profile {settings.get('profile')}: schedules has no {name}; every training needs its entry, such as"
+                f" {name}: {{iterations: 50000}}."
+            )
+
+
+def _check_choices(settings: dict[str, Any], path: Path) -> None:
+    choices = {
+        "combined_boxes": ("labeled", "detected"), "leaked_people": combined.LEAKED, "unreadable": ("refuse", "drop"),
+        "near_duplicates": experiment.NEAR_DUPLICATES, "model": experiment.MODELS,
+        "other_recipe": ("refuse", "set_aside"),
+    }  # fmt: skip
+    for name, known in choices.items():
+        if name in settings and settings[name] not in known:
+            raise ValueError(f"{path}: {name} is {settings[name]!r}; it is one of {', '.join(known)}.")
+    sets = {
+        "rank_list_set": (paper.SETS, [settings["rank_list_set"]] if "rank_list_set" in settings else []),
+        "train_set": (TRAIN_SETS, [settings["train_set"]] if "train_set" in settings else []),
+        "schedules": (TRAIN_SETS, settings.get("schedules", {})),
+    }
+    for key, (known, names) in sets.items():
+        for name in names:
+            if name not in known and not str(name).endswith(".csv"):
+                what = notebooks.unknown_name(str(name), known, "a set or a CSV file of your own")
+                raise ValueError(f"{path}: {key}: {what}")
+    if (size := settings.get("render_sizes", "none")) != "none":
+        try:
+            embedded.Sizes.named(size)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
 def _check_recipes(settings: dict[str, Any], path: Path) -> None:
     from reid_core import training
 
@@ -118,10 +161,10 @@ def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
     from reid_core import scoring, sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
-    matching = scoring.Matching(
-        **{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")}
-    )
     try:
+        matching = scoring.Matching(
+            **{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")}
+        )
         study(settings)
         sensitivity.options(matching, given["sensitivity_matching"])
     except (TypeError, ValueError) as error:

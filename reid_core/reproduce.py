@@ -31,6 +31,7 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) 
     when a step fails.
     """
     settings = profiles.load(profile, overrides)
+    profiles.check_schedules(settings)
     results = experiment.resolve(settings["results_root"])
     with _only_one(results):
         total = sum(steps(profile, overrides, force).values())

@@ -32,7 +32,10 @@ COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP
 
 @dataclass(frozen=True)
 class Matching:
-    """Settings of metric, re-ranking and scoring; the defaults are those behind the printed numbers ([13])."""
+    """Settings of metric, re-ranking and scoring; the defaults are those behind the printed numbers ([13]).
+
+    Raises ValueError for a value that evaluation, XQDA or re-ranking would not take.
+    """
 
     ap: str = "trapezoid"
     k1: int = 20
@@ -42,6 +45,14 @@ class Matching:
     jaccard: str = "weighted"
     xqda_solver: str = "svd"
     junk_in_pool: bool = True
+
+    def __post_init__(self):
+        for name, choices in (("ap", evaluation.AP_DEFINITIONS), ("xqda_solver", xqda.SOLVERS)):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} is {value!r}; it is one of {', '.join(choices)}.")
+        reranking.Settings(
+            self.k1, self.k2, self.lambda_value, half=self.half, jaccard=self.jaccard
+        )  # fmt: skip
 
 
 def extract(

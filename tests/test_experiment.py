@@ -106,3 +106,30 @@ def test_own_data_is_read_and_trained_on_beside_the_sets_of_the_paper(data):
     assert list(sets) == [paper.MARKET1501, "cuhk01", "my_shop.csv"]
     assert experiment.training_table(data, "my_shop.csv")["label"].tolist() == [0, 0, 1, 1]
     assert set(duplicates.counts(sets, experiment.audit(sets))["train_set"]) == set(sets)
+
+
+def test_a_batch_larger_than_any_set_stops_the_first_training(tmp_path):
+    sizes = {"name": ["market1501", "market1501", "cuhk01"], "subset": ["train", "query", "train"]}
+    pd.DataFrame(sizes | {"images found": [60, 9, 40]}).to_csv(tmp_path / "table1_subsets.csv")
+    recipe = {"batch_size": 60}
+    schedules = {"market1501": {}, "combined": {}, "shop.csv": {}}
+    experiment.check_trainings(tmp_path, recipe, schedules, "market1501")
+    with pytest.raises(
+        ValueError, match="batch_size 61 of market1501 is larger than its 60 .*table1_subsets"
+    ):
+        experiment.check_trainings(tmp_path, {"batch_size": 61}, schedules, "combined")
+    with pytest.raises(ValueError, match="batch_size 70 of combined .* lower it"):
+        experiment.check_trainings(
+            tmp_path, recipe, schedules | {"combined": {"batch_size": 70}}, "market1501"
+        )
+
+
+def test_a_training_without_a_schedule_says_which_there_are(tmp_path):
+    with pytest.raises(ValueError, match="schedules has no shop.csv, only market1501; add it"):
+        experiment.check_trainings(tmp_path, {}, {"market1501": {}}, "shop.csv")
+
+
+def test_a_folder_without_any_set_says_what_to_place_there(tmp_path):
+    for root, state in ((tmp_path, "is empty"), (tmp_path / "gone", "does not exist")):
+        with pytest.raises(FileNotFoundError, match=f"no data set found: .*{root} {state}.*data add PATH"):
+            experiment.load_sets(root)

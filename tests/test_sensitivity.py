@@ -98,6 +98,7 @@ def test_what_is_not_run_says_why(tmp_path):
     [
         ({"train_set": "cuhk03"}, "sensitivity_set is 'cuhk03'; it is one of cuhk03_detected"),
         ({"default_seeds": []}, "sensitivity_seeds must be a list of different seeds"),
+        ({"seeds": ["0"]}, "seeds: a seed is a whole number from 0"),
         ({"variant_seeds": [1, 1]}, "sensitivity_variant_seeds must be"),
         ({"variants": ["conv_1"]}, "'conv_1' is not a variant of .* Did you mean 'conv1'"),
         (

@@ -29,10 +29,27 @@ def data_source(root: str | Path) -> str:
 def missing(root: str | Path, what: str, where: str) -> FileNotFoundError:
     """The error for an absent data set, saying what to put where."""
     root = Path(root).absolute()
-    state = "does not exist" if not root.is_dir() else "is empty" if not any(root.iterdir()) else "lacks it"
     return FileNotFoundError(
-        f"{what} not found: {root / where} is needed, and the data folder {root} {state}. "
-        f"Place it there (`reid-core data add PATH` does it; `reid-core data status --root {root}` shows what is "
+        f"{what} not found: {root / where} is needed, and the data folder {root} {_state(root, 'lacks it')}. "
+        f"Place it there {_remedy(root)}"
+    )
+
+
+def nothing(root: str | Path) -> FileNotFoundError:
+    """The error for a data folder without any data set, saying what to do."""
+    root = Path(root).absolute()
+    return FileNotFoundError(
+        f"no data set found: the data folder {root} {_state(root, 'has none')}. Place one there {_remedy(root)}"
+    )
+
+
+def _state(root: Path, otherwise: str) -> str:
+    return "does not exist" if not root.is_dir() else "is empty" if not any(root.iterdir()) else otherwise
+
+
+def _remedy(root: Path) -> str:
+    return (
+        f"(`reid-core data add PATH` does it; `reid-core data status --root {root}` shows what is "
         "found), or use the embedded data, which `make reproduce` renders."
     )
 

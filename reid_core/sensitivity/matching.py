@@ -65,9 +65,8 @@ def options(matching: scoring.Matching, numbers: Mapping[str, Sequence]) -> list
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")
         for value in (value for value in values if value != getattr(matching, name)):
-            changed = replace(matching, **{name: value})
             try:
-                reranking.Settings(changed.k1, changed.k2, changed.lambda_value)
+                replace(matching, **{name: value})
             except (TypeError, ValueError) as error:
                 raise ValueError(f"sensitivity_matching: {error}") from None
             was = words(getattr(matching, name))

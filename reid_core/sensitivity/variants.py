@@ -144,6 +144,8 @@ def plan(
     for name, values in given.items():
         if not values or len(set(values)) != len(values):
             raise ValueError(f"{name} must be a list of different seeds, at least one, not {list(values)}.")
+        if not all(type(value) is int and value >= 0 for value in values):
+            raise ValueError(f"{name}: a seed is a whole number from 0, not as in {list(values)}.")
     settings = dict(recipe) | dict(schedule)
     maker = _Maker(experiment.resolve(results_root), train_set, settings, bool(schedule), seeds[0])
     default = maker.runs(DEFAULT, {}, default_seeds)

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from reid_core import experiment, paper, provenance
 
 
 def versions() -> dict[str, str]:
-    """The packages on which bytes of pictures and first losses depend."""
-    return {name: provenance.versions()[name] for name in ("numpy", "pillow", "torch")}
+    """The packages on which bytes of pictures and first losses depend, and whether a GPU draws the dropout."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {name: provenance.versions()[name] for name in ("numpy", "pillow", "torch")} | {"device": device}
 
 
 def measure(data: Path, results: Path) -> dict:

@@ -121,6 +121,8 @@ def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
     )
     for words in table["verdict"]:
         assert words in kit.said
+    assert f"Tables and figures: {kit.results}\n" in kit.said
+    assert f"Report: {kit.results / 'report.html'}" in kit.said
 
 
 def test_the_executed_notebooks_have_outputs_and_the_sources_none(kit):
@@ -179,9 +181,9 @@ def test_a_changed_setting_reruns_what_depends_on_it(kit, monkeypatch, change, s
 
 
 def test_a_failing_notebook_fails_the_command_and_leaves_nothing_half_written(kit):
-    failed = kit.run("reproduce", changes=["rank_list_set=cuhk03_labelled"])
+    failed = kit.run("reproduce", changes=["rank_list_set=shop.csv"])
     assert failed.returncode == 1
-    assert "08_figure5_rank_lists.ipynb: cell" in failed.stderr and "labelled" in failed.stderr
+    assert "08_figure5_rank_lists.ipynb: cell" in failed.stderr and "shop.csv" in failed.stderr
     assert (kit.results / "notebooks" / "failed" / "08_figure5_rank_lists.ipynb").exists()
     assert not (kit.results / "figure5.csv").exists()
     mended = kit.run("reproduce")
@@ -198,9 +200,9 @@ def test_a_bad_profile_stops_before_anything_runs(kit):
 def test_missing_data_names_the_folder_and_the_remedy(kit, tmp_path):
     changes = [f"data_root={tmp_path}", "render_sizes=none"]
     refused = kit.run("notebook", "01_datasets", "--output", str(tmp_path / "a.ipynb"), changes=changes)
-    assert (
-        refused.returncode == 1 and str(tmp_path) in refused.stderr and "no data set found" in refused.stderr
-    )
+    assert refused.returncode == 1
+    assert f"no data set found: the data folder {tmp_path} is empty" in refused.stderr
+    assert "reid-core data add PATH" in refused.stderr
 
 
 def test_the_readmes_example_runs(kit, monkeypatch, capsys):
