@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core.datasets.table import CAMERA, DATASET, DISTRACTOR, JUNK, PATH, PERSON, SUBSET, validate
+from reid_core.datasets.table import (
+    CAMERA,
+    DATASET,
+    DISTRACTOR,
+    JUNK,
+    PATH,
+    PERSON,
+    SUBSET,
+    RowError,
+    validate,
+)
 
 KIND = "kind"
 KINDS = {"person": None, "distractor": DISTRACTOR, "junk": JUNK}
@@ -27,7 +37,8 @@ def load(path: str | Path, *, dataset: str | None = None) -> pd.DataFrame:
     ------
     FileNotFoundError : the CSV or one of its images is not there.
     ValueError : a column is missing, a value is wrong (named with its line), or rows that
-        :func:`reid_core.datasets.table.validate` refuses, e.g. a query without a match in another camera.
+        :func:`reid_core.datasets.table.validate` refuses, e.g. a query without a match in another camera, or a person
+        who is in train and in query or gallery.
     """
     path = Path(path).absolute()
     rows = _read(path)
@@ -43,13 +54,18 @@ def load(path: str | Path, *, dataset: str | None = None) -> pd.DataFrame:
     table = rows[list(NEEDED)].assign(**{DATASET: dataset or path.stem})
     try:
         return validate(table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True)
+    except RowError as error:
+        raise ValueError(f"{path}, line {rows.index[error.row]}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """The rows as text, without blank lines; the index is the line in the file, whose first line is the header."""
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        rows = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True, skip_blank_lines=False
+        )
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path} is not there; it is to be a CSV file with the columns {', '.join(NEEDED)}."
@@ -57,6 +73,8 @@ def _read(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
     rows.columns = rows.columns.str.strip()
+    rows.index = range(2, len(rows) + 2)
+    rows = rows[(rows != "").any(axis=1)]
     if missing := [column for column in NEEDED if column not in rows.columns]:
         raise ValueError(
             f"{path} lacks the column(s) {', '.join(missing)}; its first line names {', '.join(rows.columns)}. "
@@ -102,5 +120,5 @@ def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
 
 
 def _line(bad: pd.Series) -> int:
-    """The line of the first bad row in the file, whose first line is the header."""
-    return int(bad.to_numpy().argmax()) + 2
+    """The line of the first bad row."""
+    return int(bad.idxmax())

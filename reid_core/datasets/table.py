@@ -48,6 +48,14 @@ def build(dataset: str, subset, person_id, camera_id, image_path) -> pd.DataFram
     )
 
 
+class RowError(ValueError):
+    """A table that is refused for one of its rows; `row` is the first such row's position, from 0."""
+
+    def __init__(self, message: str, row: int):
+        super().__init__(message)
+        self.row = int(row)
+
+
 def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.DataFrame:
     """Check an image table and return it with int64 ids and a fresh index.
 
@@ -68,8 +76,11 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.Da
     TypeError
         If it is no DataFrame.
     ValueError
-        For a missing column, an empty table, an id that is no integer, an unknown subset, a relative path, junk
-        or distractors outside the gallery, an image listed twice, or an image in training and in the test set.
+        For a missing column or an empty table.
+    RowError
+        A ValueError that knows the row: an id that is no integer, an unknown subset, a relative path, junk or
+        distractors outside the gallery, an image listed twice, an image or a person of a data set in training and in
+        the test set, a query without a match.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"An image table is a pandas DataFrame, not {type(table).__name__}.")
@@ -85,6 +96,7 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.Da
         table[column] = _integers(table, column)
     _check_rows(table)
     _check_duplicates(table)
+    _check_people(table)
     if every_query_matched:
         _check_matches(table)
     return table
@@ -98,9 +110,10 @@ def _integers(table: pd.DataFrame, column: str) -> pd.Series:
     bad = numbers.isna() | (numbers % 1 != 0) | values.map(lambda value: isinstance(value, bool))
     if bad.any():
         first = table[bad].iloc[0]
-        raise ValueError(
+        raise RowError(
             f"{column} must be an integer, but it is {first[column]!r} for {first[PATH]} "
-            f"({_count(bad.sum(), 'such row')}). Number people and cameras by integers."
+            f"({_count(bad.sum(), 'such row')}). Number people and cameras by integers.",
+            first.name,
         )
     return numbers.astype(np.int64)
 
@@ -110,7 +123,7 @@ def _check_rows(table: pd.DataFrame) -> None:
         if bad.any():
             first = table[bad].iloc[0]
             shown = {column: first[column] for column in COLUMNS}
-            raise ValueError(f"{message.format(**shown)} ({_count(bad.sum(), 'such row')}).")
+            raise RowError(f"{message.format(**shown)} ({_count(bad.sum(), 'such row')}).", first.name)
 
     refuse(
         ~table[SUBSET].isin(SUBSETS),
@@ -136,17 +149,35 @@ def _check_duplicates(table: pd.DataFrame) -> None:
     twice = table.duplicated([SUBSET, PATH], keep=False)
     if twice.any():
         first = table[twice].iloc[0]
-        raise ValueError(
+        raise RowError(
             f"{first[PATH]} is listed more than once in {first[SUBSET]} "
-            f"({_count(twice.sum(), 'row')} are duplicates). List each image once."
+            f"({_count(twice.sum(), 'row')} are duplicates). List each image once.",
+            first.name,
         )
     if not table[PATH].is_unique:
-        both = set(table.loc[table[SUBSET] == TRAIN, PATH]) & set(table.loc[table[SUBSET] != TRAIN, PATH])
-        if both:
-            raise ValueError(
-                f"{min(both)} is a training image and a query or gallery image as well "
-                f"({_count(len(both), 'such image')}). Keep training and test images apart."
+        test = table[table[SUBSET] != TRAIN]
+        both = test[test[PATH].isin(table.loc[table[SUBSET] == TRAIN, PATH])]
+        if len(both):
+            first = both.iloc[0]
+            raise RowError(
+                f"{first[PATH]} is a training image and a query or gallery image as well "
+                f"({_count(both[PATH].nunique(), 'such image')}). Keep training and test images apart.",
+                first.name,
             )
+
+
+def _check_people(table: pd.DataFrame) -> None:
+    people = pd.MultiIndex.from_frame(table[[DATASET, PERSON]])
+    is_train = (table[SUBSET] == TRAIN).to_numpy()
+    both = people.isin(people[is_train].unique()) & ~is_train
+    if both.any():
+        first = table[both].iloc[0]
+        raise RowError(
+            f"Person {first[PERSON]} of {first[DATASET]} is in train and, in {first[PATH]}, in {first[SUBSET]} "
+            f"({_count(people[both].nunique(), 'such person', 'such people')}): a test of who was trained "
+            "on tells nothing. Leave the person out of one of the two, or number different people differently.",
+            first.name,
+        )
 
 
 def unmatched_queries(table: pd.DataFrame) -> pd.DataFrame:
@@ -166,10 +197,11 @@ def _check_matches(table: pd.DataFrame) -> None:
     unmatched = unmatched_queries(table[table[DATASET].isin(scored)])
     if len(unmatched):
         first = unmatched.iloc[0]
-        raise ValueError(
+        raise RowError(
             f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that person "
             f"in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only score zero. "
-            "Add such a gallery image, or remove the query."
+            "Add such a gallery image, or remove the query.",
+            first.name,
         )
 
 

@@ -45,12 +45,19 @@ def test_own_data_combines_with_others(shop, small_data):
         ("-1,2,gallery,junk", "-1,2,gallery,", "line 7: person_id -1 means junk here"),
         ("-1,2,gallery,junk", "7,2,gallery,junk", "line 7: the row is declared junk but has person_id '7'"),
         ("distractor", "dog", "line 6: kind is 'dog'"),
-        ("a.png,1,1", "a.png,one,1", "person_id must be an integer, but it is 'one' for .*a.png"),
-        ("a.png,1,1", "a.png,1,1.5", "camera_id must be an integer, but it is '1.5'"),
-        ("2,2,gallery", "2,1,gallery", "c.png .person 2, camera 1. has no gallery image"),
-        ("images/b.png", "images/a.png", "a.png is listed more than once in train"),
-        ("c.png,2,1,query", "c.png,2,1,probe", "Subset 'probe'"),
+        ("b.png,1,2", "b.png,one,2", "line 3: person_id must be an integer, but it is 'one' for .*b.png"),
+        ("b.png,1,2", "b.png,1,1.5", "line 3: camera_id must be an integer, but it is '1.5'"),
+        ("2,2,gallery", "2,1,gallery", "line 4: Query .*c.png .person 2, camera 1. has no gallery image"),
+        ("images/b.png", "images/a.png", "line 2: .*a.png is listed more than once in train"),
+        ("images/d.png", "images/b.png", "line 5: .*b.png is a training image and a query or gallery image"),
+        ("c.png,2,1,query", "c.png,2,1,probe", "line 4: Subset 'probe'"),
+        (
+            "b.png,1,2",
+            "b.png,2,2",
+            r"line 4: Person 2 of shop is in train and, in .*c.png, in query .1 such person",
+        ),
         ("images/d.png", "", "line 5: image_path is blank"),
+        ("image_path", "\nimage_path", "lacks the column.s. image_path"),
         (GOOD, "", "not a CSV file"),
         (GOOD, '"', "not a CSV file"),
     ],
@@ -60,6 +67,19 @@ def test_a_bad_row_is_named(shop, old, new, message):
     shop.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ValueError, match=f"shop.csv.*{message}"):
         datasets.load("shop.csv", shop.parent)
+
+
+def test_blank_lines_are_passed_over_and_counted(shop):
+    blank = GOOD.replace("images/b", "\n  \n,,,,,\nimages/b")
+    shop.write_text(blank)
+    assert len(datasets.load("shop.csv", shop.parent)) == 6
+    for old, new, message in (
+        ("distractor", "dog", "line 9: kind"),
+        ("b.png,1", "b.png,one", "line 6: person_id"),
+    ):
+        shop.write_text(blank.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            datasets.load("shop.csv", shop.parent)
 
 
 def test_missing_files_are_named(shop):

@@ -44,6 +44,12 @@ def test_a_valid_table_keeps_its_rows_and_gets_int64_ids():
         (PATH, 4, "/data/Market-1501-v15.09.15/d.jpg", "listed more than once in gallery"),
         (PATH, 4, "/data/Market-1501-v15.09.15/a.jpg", "a training image and a query or gallery image"),
         ("dataset", 1, "", "has no name"),
+        (
+            PERSON,
+            0,
+            1,
+            "Person 1 of market1501 is in train and, in .*c.jpg, in query .1 such person.*Leave the person",
+        ),
     ],
 )
 def test_a_bad_value_is_named(column, row, value, message):
