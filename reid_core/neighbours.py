@@ -32,6 +32,7 @@ from reid_core.distance import (
 TILE_ROWS, TILE_COLUMNS = 1024, 32768
 HASHED_ROWS, PAIRS_AT_ONCE = 512, 1024
 STRIP = 1 << 20  # distances looked at together; fits into a processor's cache
+TORCH_CELLS = 1 << 28  # distances at a time where torch searches
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
 
@@ -234,7 +235,7 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -
     left, right = cloud.left, cloud.right
     if approximate == "bf16":
         left, right = left.bfloat16(), right.bfloat16()
-    height = max(1, (1 << 28) // n)
+    height = max(1, TORCH_CELLS // n)
     for start in tqdm(range(0, n, height), desc="neighbours", delay=2, leave=False, disable=not progress):
         rows = slice(start, min(start + height, n))
         with matmul_precision("tf32" if approximate == "tf32" else "ieee"):

@@ -21,6 +21,10 @@ from reid_core.reranking_cost import estimate, free_memory
 from reid_core.xqda import XQDA
 
 ANNOUNCED_FLOPS = 10**13
+BLOCK_CELLS, PART_CELLS = (
+    (1 << 25, 1 << 28),
+    (1 << 20, 1 << 26),
+)  # of the result at a time; on the CPU, elsewhere
 CHOICES = {
     "half": ("official", "ports"),
     "jaccard": ("weighted", "set"),
@@ -231,7 +235,7 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
     size = sets.sizes()
     on_cpu = sets.column.device.type == "cpu"
-    height, sub_height = ((1 << bits) // n_gallery + 1 for bits in ((25, 20) if on_cpu else (28, 26)))
+    height, sub_height = (cells[0 if on_cpu else 1] // n_gallery + 1 for cells in (BLOCK_CELLS, PART_CELLS))
     scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
     columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
     bar = tqdm(

@@ -115,7 +115,7 @@ def _summed(keys, values, n: int, width: int) -> SparseRows:
     """Sum the values of equal keys (row * width + column)."""
     keys, order = torch.sort(keys, stable=True)
     keys, count = torch.unique_consecutive(keys, return_counts=True)
-    total = torch.segment_reduce(values[order], "sum", lengths=count)
+    total = torch.segment_reduce(values[order], "sum", lengths=count) if len(count) else values
     return SparseRows.of(keys // width, keys % width, total, (n, width))
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from reid_core import reranking, sparse_rows
+from reid_core import distance, neighbours, reciprocal, reranking, sparse_rows
 from reid_core.evaluation import Evaluator, evaluate
 from reid_core.reranking import k_reciprocal, k_reciprocal_blocks
 from reid_core.xqda import XQDA
@@ -72,10 +72,42 @@ def tables_of(person, n_query):
     return table[:n_query], table[n_query:]
 
 
+TINY = [  # so that 72 images take many of each, the last of them not full
+    (distance, "ROWS_AT_ONCE", 11),
+    (neighbours, "ROWS_AT_ONCE", 11),
+    (neighbours, "TILE_ROWS", 10),
+    (neighbours, "TILE_COLUMNS", 17),
+    (neighbours, "STRIP", 40),
+    (neighbours, "TORCH_CELLS", 300),
+    (neighbours, "HASHED_ROWS", 5),
+    (neighbours, "PAIRS_AT_ONCE", 7),
+    (sparse_rows, "ROWS_AT_ONCE", 13),
+    (reciprocal, "WORK_AT_ONCE", 300),
+    (reranking, "BLOCK_CELLS", (250, 250)),
+    (reranking, "PART_CELLS", (70, 70)),
+]
+
+
+def use_code_of_other_devices(monkeypatch):
+    """The torch bodies that a GPU runs, here on the CPU."""
+    joined = reranking._joined
+    monkeypatch.setattr(sparse_rows, "_on_cpu", lambda matrix: False)
+    monkeypatch.setattr(reranking, "_joined", lambda q, g, device, as_array: joined(q, g, device, False))
+
+
+@pytest.fixture(params=["one tile", "tiny tiles", "tiny tiles of other devices"])
+def tiles(request, monkeypatch):
+    if request.param != "one tile":
+        for module, name, value in TINY:
+            monkeypatch.setattr(module, name, value)
+    if request.param == "tiny tiles of other devices":
+        use_code_of_other_devices(monkeypatch)
+
+
 @pytest.mark.parametrize("jaccard", ["weighted", "set"])
 @pytest.mark.parametrize("k1, k2", [(20, 6), (1, 1), (3, 3), (7, 2), (11, 11), (200, 6)])
 @pytest.mark.parametrize("half", ["official", "ports"])
-def test_equals_the_oracle(k1, k2, half, jaccard):
+def test_equals_the_oracle(tiles, k1, k2, half, jaccard):
     query, gallery, _ = clusters(k1)
     settings = dict(k1=k1, k2=k2, half=half, jaccard=jaccard)
     result = k_reciprocal(query, gallery, **settings)
@@ -85,21 +117,21 @@ def test_equals_the_oracle(k1, k2, half, jaccard):
 
 @pytest.mark.parametrize("lambda_value", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("normalise", [True, False])
-def test_equals_the_oracle_at_the_ends_of_lambda(lambda_value, normalise):
+def test_equals_the_oracle_at_the_ends_of_lambda(tiles, lambda_value, normalise):
     query, gallery, _ = clusters(5, normalise=normalise)
     expected = loop_reranking(query, gallery, lambda_value=lambda_value)
     np.testing.assert_allclose(k_reciprocal(query, gallery, lambda_value=lambda_value), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_query, n_gallery", [(1, 40), (30, 1), (1, 1), (3, 5)])
-def test_equals_the_oracle_with_few_images(n_query, n_gallery):
+def test_equals_the_oracle_with_few_images(tiles, n_query, n_gallery):
     query, gallery, _ = clusters(1, n_query, n_gallery)
     np.testing.assert_allclose(k_reciprocal(query, gallery), loop_reranking(query, gallery), atol=1e-5)
 
 
 @pytest.mark.parametrize("jaccard", ["weighted", "set"])
 @pytest.mark.parametrize("copies", [1, 4, 30])
-def test_exact_duplicates_keep_ascending_index(copies, jaccard):
+def test_exact_duplicates_keep_ascending_index(tiles, copies, jaccard):
     """Also more copies than k1 + 1, so that an image can be missing from its own neighbourhood."""
     query, gallery, _ = clusters(2)
     gallery[5 : 5 + copies] = query[3]
@@ -110,7 +142,7 @@ def test_exact_duplicates_keep_ascending_index(copies, jaccard):
     np.testing.assert_allclose(result, loop_reranking(query, gallery, **settings), atol=1e-5)
 
 
-def test_zero_vectors_and_nothing_but_zero_vectors():
+def test_zero_vectors_and_nothing_but_zero_vectors(tiles):
     query, gallery, _ = clusters(3, normalise=False)  # all unit vectors would be equally far from zero
     query[0], gallery[10:20] = 0, 0
     gallery[12] = -0.0
@@ -120,14 +152,48 @@ def test_zero_vectors_and_nothing_but_zero_vectors():
     np.testing.assert_allclose(k_reciprocal(zeros[:10], zeros[10:], k1=5, k2=2), expected, atol=1e-6)
 
 
+def swapped_at_the_edge(seed, k1, towards):
+    """The first query's last neighbour, and right behind it the same with two coordinates swapped that are equal in
+    the query; then one coordinate moved by its last bit, so that it lies nearer than the other, or farther."""
+    query, gallery, _ = clusters(seed)
+    query[0, 1] = query[0, 0]
+    order = np.argsort(((gallery.astype(np.float64) - query[0]) ** 2).sum(1))
+    last, beyond = order[k1 - 1], order[k1]
+    gallery[beyond] = gallery[last]
+    gallery[beyond, :2] = gallery[last, [1, 0]]
+    side = query[0, 2] > gallery[beyond, 2]
+    gallery[beyond, 2] = np.nextafter(gallery[beyond, 2], np.float32(np.inf if side == towards else -np.inf))
+    others = ((query[1:].astype(np.float64) - query[0]) ** 2).sum(1)
+    distance = ((gallery[[last, beyond]].astype(np.float64) - query[0]) ** 2).sum(1)
+    assert 0 < (distance[0] - distance[1] if towards else distance[1] - distance[0]) < 2.0**-24
+    return query, gallery, k1 + int((others < distance.min()).sum())
+
+
+@pytest.mark.parametrize("seed", [0, 5, 7])
+@pytest.mark.parametrize("jaccard", ["weighted", "set"])
+@pytest.mark.parametrize("half", ["official", "ports"])
+def test_closer_than_float32_resolves_equals_the_oracle_for_one_of_the_two_orders(tiles, half, jaccard, seed):
+    found, expected = [], []
+    for towards in (True, False):
+        query, gallery, k1 = swapped_at_the_edge(seed, 7, towards)
+        settings = dict(k1=k1, k2=3, half=half, jaccard=jaccard)
+        found.append(k_reciprocal(query, gallery, **settings))
+        expected.append(loop_reranking(query, gallery, **settings))
+    assert np.abs(expected[0] - expected[1]).max() > 0.01, "the order decides nothing here"
+    for result in found:
+        assert min(np.abs(result - one).max() for one in expected) <= 1e-5
+
+
 @pytest.mark.parametrize("solver", ["svd", "eigh"])
-def test_equals_the_oracle_with_a_fitted_metric(solver):
+def test_equals_the_oracle_with_a_fitted_metric(tiles, solver):
     query, gallery, person = clusters(4, n_query=40, n_gallery=100, n_people=20, d=12)
     x, camera = np.concatenate([query, gallery]), np.arange(140) % 3
     metric = XQDA(solver=solver).fit(x[70:], person[70:], camera[70:])
     gallery[3] = query[5]
-    result = k_reciprocal(query, gallery, k1=8, k2=3, metric=metric)
-    np.testing.assert_allclose(result, loop_reranking(query, gallery, k1=8, k2=3, metric=metric), atol=1e-5)
+    for jaccard in ("weighted", "set"):
+        settings = dict(k1=8, k2=3, metric=metric, jaccard=jaccard)
+        result = k_reciprocal(query, gallery, **settings)
+        np.testing.assert_allclose(result, loop_reranking(query, gallery, **settings), atol=1e-5)
 
 
 def test_lambda_one_is_the_normalised_distance_and_zero_lies_in_the_unit_interval():
@@ -172,19 +238,22 @@ def test_scores_equal_the_oracles():
     assert (round(ours.rank1, 4), round(ours.mAP, 4)) == (round(oracle.rank1, 4), round(oracle.mAP, 4))
 
 
-def test_tensors_blocks_and_out(tmp_path):
+def test_tensors_blocks_and_out(tiles, tmp_path):
     query, gallery, _ = clusters(10)
     expected = k_reciprocal(query, gallery)
     tensor = k_reciprocal(torch.from_numpy(query), torch.from_numpy(gallery))
     assert isinstance(tensor, torch.Tensor) and np.array_equal(tensor.numpy(), expected)
-    blocks = [block.numpy() for _, block in k_reciprocal_blocks(query, gallery)]
-    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-6)
+    gathered, seen = np.full_like(expected, np.nan), 0
+    for rows, block in k_reciprocal_blocks(query, gallery):
+        assert rows.start == seen and len(block) == rows.stop - rows.start
+        gathered[rows], seen = block.numpy(), rows.stop
+    np.testing.assert_allclose(gathered, expected, atol=1e-6)
     mapped = np.lib.format.open_memmap(tmp_path / "d.npy", "w+", np.float32, expected.shape)
     assert k_reciprocal(query, gallery, out=mapped) is mapped
     np.testing.assert_allclose(mapped, expected, atol=1e-6)
 
 
-def test_scores_without_ever_storing_the_result():
+def test_scores_without_ever_storing_the_result(tiles):
     query, gallery, person = clusters(11, n_query=30, n_gallery=120)
     tables = tables_of(person, 30)
     evaluator = Evaluator(*tables)
@@ -196,16 +265,14 @@ def test_scores_without_ever_storing_the_result():
 
 
 def test_other_devices_code_gives_the_same(monkeypatch):
-    """The torch bodies that a GPU runs, here on the CPU, with duplicates and with a metric."""
+    """With duplicates and with a metric."""
     query, gallery, person = clusters(12, n_query=40, n_gallery=100, n_people=20, d=12)
     gallery[3], gallery[50] = query[5], gallery[40]
     x, camera = np.concatenate([query, gallery]), np.arange(140) % 3
     metric = XQDA().fit(x[70:], person[70:], camera[70:])
     choices = {}, {"jaccard": "set"}, {"metric": metric}
     expected = [k_reciprocal(query, gallery, **settings) for settings in choices]
-    joined = reranking._joined
-    monkeypatch.setattr(sparse_rows, "_on_cpu", lambda matrix: False)
-    monkeypatch.setattr(reranking, "_joined", lambda q, g, device, as_array: joined(q, g, device, False))
+    use_code_of_other_devices(monkeypatch)
     for settings, right in zip(choices, expected, strict=True):
         np.testing.assert_allclose(k_reciprocal(query, gallery, **settings), right, atol=1e-5)
 

@@ -40,6 +40,15 @@ def test_product_and_sum_equal_the_dense_ones(body):
             assert (columns.diff() > 0).all()
 
 
+def test_product_with_nothing_in_many_rows(body):
+    a, A = random_rows(7, width=40)
+    kept = A.entry_rows() >= 20  # the first blocks of rows are empty
+    a[:20] = 0
+    np.testing.assert_allclose(dense_of(A.where(kept) @ A.where(kept)), a @ a, atol=1e-6)
+    nothing = A.where(torch.zeros_like(kept))
+    assert len((nothing @ A).column) == 0 and len(nothing @ A) == 40
+
+
 def test_transpose_rows_sizes_where():
     a, A = random_rows(3)
     np.testing.assert_array_equal(dense_of(A.transpose()), a.T)
