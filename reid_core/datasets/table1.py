@@ -7,7 +7,7 @@ import pandas as pd
 from reid_core.datasets import cuhk01, cuhk03, market1501
 from reid_core.datasets.combined import combine
 from reid_core.datasets.published import SETS, Subset, found
-from reid_core.datasets.table import CAMERA, DATASET, DISTRACTOR, JUNK, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
+from reid_core.datasets.table import DATASET, DISTRACTOR, JUNK, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
 from reid_core.paper import TABLE1
 
 TITLES = {module.NAME: module.TITLE for module in (market1501, cuhk03, cuhk01)}
@@ -81,7 +81,9 @@ def subsets(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                     "images difference": there and here.images - there.images,
                     "junk": int((part[PERSON] == JUNK).sum()),
                     "distractors": int((part[PERSON] == DISTRACTOR).sum()),
-                    "cameras": part[CAMERA].nunique(),
+                    "cameras published": there and there.cameras,
+                    "cameras found": here.cameras,
+                    "cameras difference": there and here.cameras - there.cameras,
                 }
             )
     frame = pd.DataFrame(rows)

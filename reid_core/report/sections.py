@@ -93,7 +93,8 @@ def table1(found: Results) -> dict[str, Any]:
 
 def subsets(found: Results) -> dict[str, Any]:
     """Images per set and subset: published, found, difference, and what they hold."""
-    columns = ("images published", "images found", "images difference", "junk", "distractors", "cameras")
+    columns = ("images published", "images found", "images difference", "junk", "distractors",
+               "cameras published", "cameras found")  # fmt: skip
     table = found.table("table1_subsets", ("name", "subset", *columns))
     rows = None if table is None else [
         {"name": paper.SET_TITLES.get(line["name"], line["name"].upper()), "subset": line["subset"],

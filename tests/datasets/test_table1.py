@@ -36,7 +36,9 @@ def test_absent_sets_and_own_sets_have_their_rows(tables):
 def test_subsets_count_people_images_and_cameras(tables):
     counts = datasets.subsets(tables).set_index(["name", "subset"])
     market = counts.loc[("market1501", "gallery")]
-    assert (market["identities found"], market["images found"], market["cameras"]) == (4, 29, 4)
+    assert (market["identities found"], market["images found"], market["cameras found"]) == (4, 29, 4)
+    assert (market["cameras published"], market["cameras difference"]) == (6, -2)
+    assert counts.loc[["cuhk03", "cuhk01"], "cameras published"].eq(2).all()
     assert (market["junk"], market["distractors"], market["images published"]) == (2, 3, 19732)
     assert ("cuhk01", "query") not in counts.index
 
