@@ -1,7 +1,7 @@
 # make reproduce [PROFILE=smoke|gpu|paper|tiny]   tables, figures and a verdict for every claim, in results/$(PROFILE)/
 # make test                                       units and one tiny end-to-end run through the real notebooks
 # make check                                      lint, and the slow tests (whole smoke run, fresh install, JupyterLab)
-# make lab                                        JupyterLab on notebooks/
+# make lab                                        JupyterLab on notebooks/, which it saves without outputs
 #
 # In an active conda or virtual environment (not conda's base) everything happens there; otherwise in .venv/.
 
@@ -35,7 +35,7 @@ check: environment
 	@$(RUN) -m pytest -q -m slow
 
 lab: environment
-	@$(RUN) -m jupyterlab notebooks
+	@$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reid_core.notebooks.without_outputs
 
 environment: $(STAMP)
 

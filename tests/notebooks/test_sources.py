@@ -5,8 +5,11 @@ import re
 
 import nbformat
 import pytest
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+from traitlets.config import Config
 
 from reid_core import notebooks, profiles
+from reid_core.provenance import REPOSITORY
 
 HEADINGS = ["Modules", "Parameters", "Paths and checks", "Load", "Compute", "Save", "Check"]
 NAMES = notebooks.names()
@@ -24,9 +27,30 @@ def test_the_numbered_notebooks_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_without_outputs(books, name):
+    assert "widgets" not in books[name].metadata
     for cell in books[name].cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
+
+
+def test_make_lab_saves_without_outputs(tmp_path):
+    hook = re.search(
+        r"jupyterlab notebooks --(ContentsManager)\.(\w+)=(\S+)\n", (REPOSITORY / "Makefile").read_text()
+    )
+    server = LargeFileManager(root_dir=str(tmp_path), config=Config({hook[1]: {hook[2]: hook[3]}}))
+    shown = nbformat.v4.new_output("stream", text="a person")
+    cells = [
+        nbformat.v4.new_code_cell("1", outputs=[shown], execution_count=3),
+        nbformat.v4.new_markdown_cell("2"),
+    ]
+    book = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"state": "a picture"}})
+    server.save({"type": "notebook", "format": "json", "content": book}, "a.ipynb")
+    server.save({"type": "file", "format": "text", "content": "text"}, "a.txt")
+    stored = nbformat.read(tmp_path / "a.ipynb", 4)
+    assert (
+        stored.cells[0].source == "1" and not stored.cells[0].outputs and not stored.cells[0].execution_count
+    )
+    assert "widgets" not in stored.metadata and (tmp_path / "a.txt").read_text() == "text"
 
 
 @pytest.mark.parametrize("name", NAMES)
