@@ -34,6 +34,8 @@ RECIPE = {
     "sensitivity_pairings": "1",
 }
 
+SETS = (official_structure.MARKET1501, official_structure.CUHK03_MAT, "CUHK01")
+
 
 @dataclass
 class Owner:
@@ -57,7 +59,22 @@ class Owner:
         """What `reid-core WORDS --profile paper` prints, the recipe and places changed; it must not fail."""
         changes = RECIPE | {"data_root": str(self.data), "results_root": str(self.results)} | changes
         given = [word for name, value in changes.items() for word in ("-p", f"{name}={value}")]
-        command = [sys.executable, "-m", "reid_core.cli", *words, "--profile", "paper", *given]
+        return self._said(*words, "--profile", "paper", *given)
+
+    @property
+    def disk(self) -> Path:
+        """Where the sets lie before they are added."""
+        return self.folder / "disk"
+
+    def add(self, *sets: str, accept: bool = True) -> str:
+        """`reid-core data add` of each of the sets on `disk`; then what `reid-core data status` prints."""
+        for name in sets:
+            differs = ["--accept-differences"] if accept else []
+            self._said("data", "add", str(self.disk / name), "--root", str(self.data), *differs)
+        return self._said("data", "status", "--root", str(self.data))
+
+    def _said(self, *words: str) -> str:
+        command = [sys.executable, "-m", "reid_core.cli", *words]
         environment = os.environ | {"REID_CORE_CACHE": str(self.folder / "cache"), "MPLBACKEND": "Agg"}
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -66,11 +83,20 @@ class Owner:
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory):
-    """The owner of a few people of every set, after `make reproduce PROFILE=paper`."""
+    """The owner of a few people of every set, after `data add`, `data status` and `make reproduce PROFILE=paper`."""
     owner = Owner(tmp_path_factory.mktemp("owner"))
-    official_structure.small(owner.data)
+    official_structure.small(owner.disk)
+    owner.status = owner.add(*SETS)
     owner.said = owner.run("reproduce")
     return owner
+
+
+def test_what_was_added_is_found(owner):
+    found = re.findall(
+        r"^(\S.*?)  +(?:folders|mat) +(train|query|gallery) .* differs$", owner.status, re.MULTILINE
+    )
+    assert len(found) == 3 + 3 + 3 + 1, owner.status
+    assert {name for name, _ in found} == {"Market-1501", "CUHK03 labeled", "CUHK03 detected", "CUHK01"}
 
 
 def test_all_rows_are_measured_on_official_data(owner):
@@ -121,7 +147,8 @@ def test_own_data_goes_through_the_notebooks(owner):
 
 def test_market1501_alone_gives_its_rows_and_says_why_the_others_are_not_run(tmp_path):
     owner = Owner(tmp_path)
-    official_structure.market1501(owner.data, official_structure.small_market1501_rows())
+    official_structure.market1501(owner.disk, official_structure.small_market1501_rows())
+    assert "cuhk03_release/cuhk-03.mat" in owner.add(official_structure.MARKET1501), "what to place where"
     owner.run("reproduce")
     third = pd.read_csv(owner.results / "table3.csv").set_index("method")
     assert third.loc["HCN+re-rank", "status"] == tables.MEASURED
@@ -139,7 +166,8 @@ def test_the_official_counts(tmp_path, monkeypatch):
     if arrays is None:
         pytest.skip("the official arrays are not there (REID_PROTOCOLS or ../shared/protocols)")
     owner = Owner(tmp_path)
-    official_structure.full(owner.data, arrays)
+    official_structure.full(owner.disk, arrays)
+    assert "differs" not in owner.add(*SETS, accept=False)
     owner.run("reproduce", literature="[]")
     first = pd.read_csv(owner.results / "table1.csv")
     assert (first.filter(like="difference").fillna(0) == 0).all(axis=None)
