@@ -47,13 +47,22 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
 
 
 def executed_notebooks(settings: Mapping[str, object]) -> Path:
-    """Folder of a profile's executed notebooks; they show people, so official ones are private."""
-    source = "official" if settings["render_sizes"] == "none" else "embedded"
+    """Folder of a profile's executed notebooks; they show people, so those of official data are private.
+
+    The data folder tells; an absent or empty one that the profile renders into will be embedded.
+    """
+    root = resolve(settings["data_root"])
+    awaited = settings["render_sizes"] != "none" and not (root.is_dir() and any(root.iterdir()))
+    source = "embedded" if awaited else datasets.data_source(root)
     return shows_people(resolve(settings["results_root"]), {"data_source": source}) / "notebooks"
 
 
 def load_set(
-    data_root: str | os.PathLike, name: str, unreadable: str = "refuse", near_duplicates: str = "keep"
+    data_root: str | os.PathLike,
+    name: str,
+    unreadable: str = "refuse",
+    near_duplicates: str = "keep",
+    own_sets: Iterable[str] = (),
 ) -> pd.DataFrame:
     """Image table of market1501, cuhk01, cuhk03_labeled or cuhk03_detected under `data_root`, or of an own CSV there.
 
@@ -62,11 +71,14 @@ def load_set(
     data_root, name : the data folder, and a set or the name of a CSV file in it.
     unreadable : "refuse" raises a ValueError that names images which do not decode; "drop" leaves them out and warns.
     near_duplicates : "keep", or "leave_out": training images that show the same picture as a query or gallery image
-        of any set are left out of the table, so that neither networks nor metrics learn from them.
+        of any set, of `own_sets` too, are left out of the table, so that neither networks nor metrics learn from them.
+    own_sets : the own data of the experiment, CSV files under `data_root`.
+
+    Raises ValueError for own data under a folder of embedded data: the two are not mixed.
     """
     if near_duplicates == "keep":
         return _read(data_root, name, unreadable)
-    return load_sets(data_root, [name], unreadable, near_duplicates)[name]
+    return load_sets(data_root, [name, *own_sets], unreadable, near_duplicates)[name]
 
 
 def load_sets(
@@ -95,11 +107,24 @@ def load_sets(
 
 
 def _read(data_root: str | os.PathLike, name: str, unreadable: str) -> pd.DataFrame:
-    if name.endswith(".csv"):
-        return datasets.load(name, resolve(data_root), unreadable=unreadable)
-    base, _, boxes = name.partition("_")
-    options = {"boxes": boxes} if boxes else {}
-    return datasets.load(base, resolve(data_root), unreadable=unreadable, **options)
+    root = resolve(data_root)
+    if name.endswith(".csv") and datasets.data_source(root) == "embedded":
+        raise ValueError(
+            f"{name}: own data is not mixed with the embedded data of {root}. Put it into a data folder without that "
+            "(-p data_root=data), with results of its own (-p results_root=results/own)."
+        )
+    base = source_set(name)
+    options = {"boxes": name.removeprefix(f"{base}_")} if base != name else {}
+    return datasets.load(base, root, unreadable=unreadable, **options)
+
+
+def source_set(name: str) -> str:
+    """The data set that a set shows people of: both forms of CUHK03 are one, an own CSV is its own.
+
+    >>> source_set("cuhk03_labeled"), source_set("cuhk01"), source_set("my_shop.csv")
+    ('cuhk03', 'cuhk01', 'my_shop.csv')
+    """
+    return name.partition("_")[0] if name in ALL_SETS else name
 
 
 def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -131,23 +156,32 @@ def training_table(
     leaked_people: str = "leave_out",
     unreadable: str = "refuse",
     near_duplicates: str = "keep",
+    own_sets: Iterable[str] = (),
 ) -> pd.DataFrame:
     """Labelled training images of one set, or of Market-1501 + CUHK03 + CUHK01 for `combined` (Sec. 3.3).
+
+    No training person is a test person of a set that the model is scored on: those of the set itself (for the combined
+    one: of the paper's sets) and of `own_sets`. Only people of one data set can be the same; the two forms of CUHK03
+    are one, and an own CSV with the name of an official set is part of that.
 
     Parameters
     ----------
     combined_boxes : which of CUHK03's two forms the combined set takes. The paper prints the combined training under
         "labeled" in Table 4.
-    leaked_people : the splits of CUHK03's two forms differ in two people (1202, 1390). A training person of the
-        combined set whom either form tests is left out ("leave_out"), so that the one model may be scored on both
-        forms, or kept with a warning ("report"), or refused ("refuse").
-    unreadable, near_duplicates : see :func:`load_set`.
+    leaked_people : a training person who is tested is left out ("leave_out"), or kept with a warning ("report"), or
+        refused ("refuse"). The splits of CUHK03's two forms differ in two people (1202, 1390), so without it the one
+        combined model could not be scored on both.
+    unreadable, near_duplicates, own_sets : see :func:`load_set`.
     """
-    if train_set != paper.COMBINED:
-        return datasets.combine({train_set: load_set(data_root, train_set, unreadable, near_duplicates)})
-    parts = combined_parts(combined_boxes)
-    sets = load_sets(data_root, parts, unreadable, near_duplicates)
-    scored = [sets[name] for name in paper.SETS if name in sets]
+    combined = train_set == paper.COMBINED
+    parts = combined_parts(combined_boxes) if combined else (train_set,)
+    needed = dict.fromkeys((*parts, *own_sets))
+    if combined or near_duplicates != "keep":
+        sets = load_sets(data_root, needed, unreadable, near_duplicates)
+    else:
+        sets = {name: _read(data_root, name, unreadable) for name in needed}
+    tested = dict.fromkeys((*(paper.SETS if combined else parts), *own_sets))
+    scored = [sets[name] for name in tested if name in sets]
     return datasets.combine({name: sets[name] for name in parts}, scored=scored, leaked=leaked_people)
 
 
@@ -184,9 +218,13 @@ def run_name(model: str, train_set: str, seed: int) -> str:
     >>> run_name("hcn", "combined", 0), run_name("combined", "market1501", 0)
     ('hcn-combined-seed0', 'hcn-combined-seed0')
     """
-    if model == paper.COMBINED:
-        model, train_set = "hcn", paper.COMBINED
+    model, train_set = training_of(model, train_set)
     return f"{model}-{train_set}-seed{seed}"
+
+
+def training_of(model: str, train_set: str) -> tuple[str, str]:
+    """The model and train set behind a row's model and set: of "combined", HCN and the combined set."""
+    return ("hcn", paper.COMBINED) if model == paper.COMBINED else (model, train_set)
 
 
 def run_folder(results_root: str | os.PathLike, model: str, train_set: str, seed: int) -> Path:
@@ -200,21 +238,23 @@ def trainings() -> list[tuple[str, str]]:
 
 
 def find_runs(
-    results_root: str | os.PathLike, sets: Iterable[str], seeds: Iterable[int], not_run: Mapping[str, str]
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+    sets: Iterable[str],
+    seeds: Iterable[int],
+    not_run: Mapping[str, str],
 ) -> pd.DataFrame:
     """The finished runs that the tables score, one line per model, set and seed.
 
-    Runs whose train set is in `not_run` are left out. Raises FileNotFoundError naming the first other run that is
-    missing, and the command that makes it.
+    Runs whose train set is in `not_run` are left out. Of the others, raises what :func:`describe_run` raises.
     """
     lines = []
     models = [model for model in (*MODELS, paper.COMBINED) if model not in not_run]
     for name in sets:
         for model in models:
             for seed in seeds:
-                folder = run_folder(results_root, model, name, seed)
-                describe_run(folder)
-                lines.append({"model": model, "set": name, "seed": seed, "run": folder.name})
+                run = describe_run(data_root, results_root, model, name, seed)["run"]
+                lines.append({"model": model, "set": name, "seed": seed, "run": run})
     return pd.DataFrame(lines, columns=["model", "set", "seed", "run"])
 
 
@@ -224,37 +264,58 @@ def is_finished(run_dir: Path) -> bool:
     return record.is_file() and bool(json.loads(record.read_text(encoding="utf-8"))["finished"])
 
 
-def describe_run(run_dir: Path) -> dict[str, object]:
+def check_source(run_dir: Path, data_root: str | os.PathLike) -> None:
+    """Raise ValueError where a run was trained on embedded data and `data_root` is official (or own), or vice versa."""
+    trained = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["data_source"]
+    root = resolve(data_root)
+    if trained != (here := datasets.data_source(root)):
+        raise ValueError(
+            f"{run_dir} was trained on {trained} data, but the data in {root} is {here}: the two are never mixed. "
+            "Choose another results folder for this data (results_root), or the data of these results (data_root)."
+        )
+
+
+def describe_run(
+    data_root: str | os.PathLike, results_root: str | os.PathLike, model: str, train_set: str, seed: int
+) -> dict[str, object]:
     """One line about a finished run: model, train set, seed, hours, iterations, device, form of the heads.
 
-    Raises FileNotFoundError when the run is not finished, with the command that makes it.
+    Raises FileNotFoundError when the run is not finished, with the command that makes it, and ValueError when it was
+    trained on embedded data and `data_root` is official, or the other way round.
     """
-    model, _, rest = run_dir.name.partition("-")
-    train_set, _, seed = rest.rpartition("-")
-    seed = int(seed.removeprefix("seed"))
+    model, train_set = training_of(model, train_set)
+    run_dir = run_folder(results_root, model, train_set, seed)
     if not is_finished(run_dir):
         raise FileNotFoundError(
             f"{run_dir}: this run is not finished. Make it with: reid-core notebook 02_train"
             f" -p model={model} -p train_set={train_set} -p seed={seed}"
         )
+    check_source(run_dir, data_root)
     run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     iterations, seconds = run["recipe"]["iterations"], run["seconds"]
     return {
         "model": model, "train_set": train_set, "seed": seed, "hours": seconds / 3600, "iterations": iterations,
         "seconds_per_iteration": seconds / iterations, "form": run["form"], "device": run["device"],
-        "run": run_dir.name,
+        "run": run_name(model, train_set, seed),
     }  # fmt: skip
 
 
-def describe_runs(results_root: str | os.PathLike, seeds: Iterable[int]) -> pd.DataFrame:
-    """`describe_run` of every finished training of the paper under `results_root`; unfinished ones are left out."""
-    folders = [run_folder(results_root, *training, seed) for training in trainings() for seed in seeds]
-    lines = [describe_run(folder) for folder in folders if (folder / "run.json").is_file()]
+def describe_runs(
+    data_root: str | os.PathLike, results_root: str | os.PathLike, seeds: Iterable[int]
+) -> pd.DataFrame:
+    """`describe_run` and `folder` of every training of the paper under `results_root`; absent ones are left out."""
+    lines = []
+    for training in trainings():
+        for seed in seeds:
+            folder = run_folder(results_root, *training, seed)
+            if (folder / "run.json").is_file():
+                line = describe_run(data_root, results_root, *training, seed)
+                lines.append(line | {"folder": str(folder)})
     if not lines:
         raise FileNotFoundError(
             f"{resolve(results_root) / 'runs'}: there is no finished run. Run 02_train first."
         )
-    return pd.DataFrame(lines).assign(folder=[str(f) for f in folders if (f / "run.json").is_file()])
+    return pd.DataFrame(lines)
 
 
 def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:

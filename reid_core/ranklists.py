@@ -125,7 +125,7 @@ def of_runs(
 
     `unreadable`, `near_duplicates`: how the sets are read, see `experiment.load_set`.
 
-    Asked for another, it raises FileNotFoundError with the command that makes the run.
+    Asked for another, it raises what `experiment.describe_run` raises, with the command that makes the run.
     """
     absent = experiment.not_run(data_root)
     models = {}
@@ -138,8 +138,8 @@ def of_runs(
 
     def make(name: str, method: Method) -> Ranking:
         run = experiment.run_folder(results_root, method.model, name, seed)
-        experiment.describe_run(run)
-        images = experiment.load_set(data_root, name, unreadable, near_duplicates)
+        experiment.describe_run(data_root, results_root, method.model, name, seed)
+        images = experiment.load_set(data_root, name, unreadable, near_duplicates, own_sets)
         found = scoring.extract(run, images, name, data_root, results_root)
         return retrieve(found, method.metric, method.reranked, matching)
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from reid_core import (
     baselines,
+    datasets,
     evaluation,
     experiment,
     features,
@@ -23,7 +25,7 @@ from reid_core import (
     xqda,
 )
 from reid_core import distance as distances
-from reid_core.datasets.table import CAMERA, GALLERY, JUNK, LABEL, PERSON, QUERY, SUBSET, TRAIN
+from reid_core.datasets.table import CAMERA, DATASET, GALLERY, JUNK, LABEL, PERSON, QUERY, SUBSET, TRAIN
 from reid_core.training import run_folder
 
 UNTRAINED = "untrained"
@@ -66,7 +68,11 @@ def extract(
     """Features of a set under a run, kept in `features/<run>/<set>.safetensors`, reused while nothing changed.
 
     Outputs other than R5's, such as "c1" or "r5+c1+c2", are kept beside it in `<set>-<output>.safetensors`.
+    Raises ValueError for a run of embedded data and a set that is not, or the other way round; warns where the run
+    has learnt from people whom the set tests.
     """
+    experiment.check_source(run_dir, data_root)
+    _warn_of_leaks(run_dir, images, name)
     stem = name if output == "r5" else f"{name}-{output}"
     results = experiment.resolve(results_root)
     below = run_dir.is_relative_to(results / "runs")
@@ -75,6 +81,18 @@ def extract(
     return features.extract(
         run_dir, images, data_root=experiment.resolve(data_root), output=output, path=path
     )
+
+
+def _warn_of_leaks(run_dir: Path, images: pd.DataFrame, name: str) -> None:
+    learnt = pd.read_csv(run_dir / run_folder.LABELS, dtype={DATASET: str}).assign(**{SUBSET: TRAIN})
+    people = datasets.leaked_people(learnt, [images])
+    if len(people):
+        named = ", ".join(f"{row.dataset} {row.person_id}" for row in people.head(5).itertuples())
+        warnings.warn(
+            f"{run_dir.name} has learnt from {len(people)} of the people whom {name} tests: {named}. Scores on them "
+            "tell nothing. Train without them: leaked_people: leave_out, and own data among own_sets.",
+            stacklevel=3,
+        )
 
 
 def extract_untrained(run_dir: Path, images: pd.DataFrame, data_root: str | os.PathLike) -> features.Features:
@@ -203,7 +221,8 @@ def score_runs(
         run_dir = experiment.run_folder(results_root, line.model, line.set, line.seed)
         found = extract(run_dir, sets[line.set], line.set, data_root, results_root)
         scores = score(found, matching)
-        seconds = 3600 * experiment.describe_run(run_dir)["hours"] + scores.pop("seconds_fit")
+        about_run = experiment.describe_run(data_root, results_root, line.model, line.set, line.seed)
+        seconds = 3600 * about_run["hours"] + scores.pop("seconds_fit")
         about = {"model": line.model, "set": line.set, "seed": line.seed, "run": line.run}
         times = {"seconds_features": found.meta.get("seconds"), "seconds_train": seconds}
         parts.append(scores.assign(**about, **times))
@@ -311,8 +330,8 @@ def score_across(
             if name in paper.SETS or (experiment.run_folder(results_root, "hcn", name, seed) / run_folder.RUN).is_file()
         ]  # fmt: skip
         for name, images in sets.items():
-            own = name.partition("_")[0]
-            sources = [other for other in trained if other == name or other.partition("_")[0] != own]
+            people = experiment.source_set(name)
+            sources = [other for other in trained if other == name or experiment.source_set(other) != people]
             for source in [UNTRAINED, *sources, *({paper.COMBINED} - set(not_run))]:
                 kind = paper.COMBINED if source == paper.COMBINED else "hcn"
                 network = (name if name in trained else trained[0]) if source == UNTRAINED else source
@@ -322,8 +341,9 @@ def score_across(
                 else:
                     found = extract(run_dir, images, name, data_root, results_root)
                 scores = evaluate(match(found, "euclidean", True, matching), matching.ap)
+                run = "" if source == UNTRAINED else experiment.run_name(kind, network, seed)
                 lines.append({
                     "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
-                    "mAP": 100 * scores["mAP"], "run": "" if source == UNTRAINED else run_dir.name,
+                    "mAP": 100 * scores["mAP"], "run": run,
                 })  # fmt: skip
     return pd.DataFrame(lines)

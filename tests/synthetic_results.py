@@ -74,16 +74,21 @@ def _datasets(folder: Path, facts: dict) -> None:
 
 def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> pd.DataFrame:
     lines = []
+    root = folder.parent / f"{facts['data_source']} data"
+    if facts["data_source"] == "embedded":
+        root.mkdir(exist_ok=True)
+        (root / "embedded.json").write_text("{}")
     for model, train_set in experiment.trainings():
         for seed in seeds:
             name = experiment.run_name(model, train_set, seed)
             seconds = 30 + 10 * draw.random()
             record = {"model": model, "num_classes": 60, "images": 650, "data_digest": "93d0" * 16, "finished": True,
+                      "data_source": facts["data_source"],
                       "recipe": SETTINGS, "form": "pooled", "seed": seed, "seconds": seconds, "device": "two cores",
                       "commit": None, "versions": {"python": "3.11.7"}, "weights_digest": "c744" * 16}  # fmt: skip
             (folder / "runs" / name).mkdir(parents=True)
             (folder / "runs" / name / "run.json").write_text(json.dumps(record))
-            lines.append(experiment.describe_run(folder / "runs" / name))
+            lines.append(experiment.describe_run(root, folder, model, train_set, seed))
     return pd.DataFrame(lines)
 
 

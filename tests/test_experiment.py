@@ -1,13 +1,15 @@
 """How sets are read for the notebooks: unreadable images, near-duplicates, people who leak, own data."""
 
+import json
 import shutil
+import warnings
 
 import official_structure
 import pandas as pd
 import pytest
 from PIL import Image
 
-from reid_core import experiment, paper
+from reid_core import experiment, paper, scoring
 from reid_core.datasets import duplicates
 
 MARKET = official_structure.MARKET1501
@@ -93,15 +95,21 @@ def test_people_who_are_tested_in_the_other_form_leave_the_combined_training(tmp
         experiment.training_table(root, paper.COMBINED, leaked_people="refuse")
 
 
-def test_own_data_is_read_and_trained_on_beside_the_sets_of_the_paper(data):
-    folder = data / "shop_2"
-    folder.mkdir()
+def own_csv(data, name):
+    """An own CSV of four people, 1 and 2 for training, 3 and 4 for the test."""
+    folder = data / f"images of {name}"
+    folder.mkdir(parents=True)
     rows = ["image_path,person_id,camera_id,subset"]
     for number, content in enumerate(official_structure.encoded("png", seed=77, count=8)):
         (folder / f"{number}.png").write_bytes(content)
         subset = "train" if number < 4 else "query" if number % 2 else "gallery"
-        rows.append(f"shop_2/{number}.png,{1 + number // 2},{1 + number % 2},{subset}")
-    (data / "my_shop.csv").write_text("\n".join(rows))
+        rows.append(f"{folder}/{number}.png,{1 + number // 2},{1 + number % 2},{subset}")
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_text("\n".join(rows))
+
+
+def test_own_data_is_read_and_trained_on_beside_the_sets_of_the_paper(data):
+    own_csv(data, "my_shop.csv")
     sets = experiment.load_sets(data, ["my_shop.csv"])
     assert list(sets) == [paper.MARKET1501, "cuhk01", "my_shop.csv"]
     assert experiment.training_table(data, "my_shop.csv")["label"].tolist() == [0, 0, 1, 1]
@@ -133,3 +141,130 @@ def test_a_folder_without_any_set_says_what_to_place_there(tmp_path):
     for root, state in ((tmp_path, "is empty"), (tmp_path / "gone", "does not exist")):
         with pytest.raises(FileNotFoundError, match=f"no data set found: .*{root} {state}.*data add PATH"):
             experiment.load_sets(root)
+
+
+def test_own_data_is_not_read_beside_embedded_data(data):
+    own_csv(data, "my_shop.csv")
+    (data / "embedded.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match="my_shop.csv: own data is not mixed with the embedded data of .*data_root"
+    ):
+        experiment.load_sets(data, ["my_shop.csv"])
+
+
+def test_people_whom_own_data_tests_leave_every_training(data):
+    own_csv(data, "shop.csv")
+    own_csv(
+        data, "cuhk01.csv"
+    )  # by its name further rows of CUHK01: it tests persons 3 and 4, whom CUHK01 trains
+    trained = {
+        own: set(experiment.training_table(data, "cuhk01", own_sets=own)["person_id"])
+        for own in ((), ("shop.csv",), ("cuhk01.csv",))
+    }
+    assert trained[()] == trained["shop.csv",] == set(range(1, 8)), (
+        "people of different sets are different people"
+    )
+    assert trained["cuhk01.csv",] == {1, 2, 5, 6, 7}
+    with pytest.raises(
+        ValueError, match="2 training people are test people of a set to be scored: cuhk01 3, cuhk01 4"
+    ):
+        experiment.training_table(data, "cuhk01", leaked_people="refuse", own_sets=["cuhk01.csv"])
+
+
+def test_near_duplicates_of_own_test_images_are_left_out_too(data):
+    own_csv(data, "shop.csv")
+    campus = data / "CUHK01" / "campus"
+    shutil.copy(campus / "0004001.png", data / "images of shop.csv" / "5.png")
+    for own, images in (((), 27), (("shop.csv",), 26)):
+        wishes = {"near_duplicates": "leave_out", "own_sets": own}
+        assert len(experiment.training_table(data, "cuhk01", **wishes)) == images
+        assert len(experiment.load_set(data, "cuhk01", **wishes)) == images
+
+
+def finished_run(results, model, train_set, source="official"):
+    folder = experiment.run_folder(results, model, train_set, 0)
+    folder.mkdir(parents=True)
+    run = {
+        "finished": True,
+        "data_source": source,
+        "recipe": {"iterations": 10},
+        "seconds": 36,
+        "form": "pooled",
+    }
+    (folder / "run.json").write_text(json.dumps(run | {"device": "a device"}))
+    return folder
+
+
+def test_runs_of_embedded_data_are_not_scored_on_other_data_nor_the_other_way_round(data, tmp_path):
+    results = tmp_path / "results"
+    run = finished_run(results, "hcn", paper.MARKET1501, "embedded")
+    refused = rf"{run} was trained on embedded data, but the data in {data} is official: .*results_root"
+    for ask in (
+        lambda: experiment.describe_run(data, results, "hcn", paper.MARKET1501, 0),
+        lambda: experiment.describe_runs(data, results, [0]),
+        lambda: experiment.find_runs(data, results, [paper.MARKET1501], [0], {"baseline": "not run"}),
+        lambda: scoring.extract(run, None, paper.MARKET1501, data, results),
+    ):
+        with pytest.raises(ValueError, match=refused):
+            ask()
+    (data / "embedded.json").write_text("{}")
+    assert experiment.describe_run(data, results, "hcn", paper.MARKET1501, 0)["hours"] == 0.01
+    other = finished_run(results, "baseline", paper.MARKET1501)
+    with pytest.raises(ValueError, match=f"{other} was trained on official data, but .* is embedded"):
+        experiment.describe_runs(data, results, [0])
+
+
+@pytest.mark.parametrize("name", ["sub/shop.csv", "my-shop.csv", "my_shop.csv"])
+def test_a_run_on_own_data_is_described_by_its_own_name(data, tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=f"-p model=hcn -p train_set={name} -p seed=0"):
+        experiment.describe_run(data, tmp_path, "hcn", name, 0)
+    finished_run(tmp_path, "hcn", name)
+    run = experiment.describe_run(data, tmp_path, "hcn", name, 0)
+    assert (run["model"], run["train_set"], run["seed"], run["run"]) == ("hcn", name, 0, f"hcn-{name}-seed0")
+
+
+def test_executed_notebooks_are_private_where_the_data_is_official(data, tmp_path):
+    settings = {
+        "data_root": str(tmp_path / "new"),
+        "results_root": str(tmp_path / "smoke"),
+        "render_sizes": "smoke",
+    }
+    public, private = tmp_path / "smoke" / "notebooks", tmp_path / "private" / "smoke" / "notebooks"
+    assert experiment.executed_notebooks(settings) == public, "the workflow asks before it renders"
+    assert experiment.executed_notebooks(settings | {"data_root": str(data)}) == private
+    (tmp_path / "new").mkdir()
+    assert experiment.executed_notebooks(settings | {"render_sizes": "none"}) == private
+    (tmp_path / "new" / "embedded.json").write_text("{}")
+    for sizes in ("smoke", "none"):
+        assert experiment.executed_notebooks(settings | {"render_sizes": sizes}) == public
+
+
+def test_own_sets_are_crossed_whatever_their_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "extract", lambda *given: None)
+    monkeypatch.setattr(scoring, "extract_untrained", lambda *given: None)
+    monkeypatch.setattr(scoring, "match", lambda *given: None)
+    monkeypatch.setattr(scoring, "evaluate", lambda *given: {"rank1": 0.5, "mAP": 0.5})
+    names = ["sub/my_a.csv", "sub/my_b.csv", paper.CUHK03_LABELED, paper.CUHK03_DETECTED]
+    for name in names:
+        finished_run(tmp_path, "hcn", name)
+    matching, absent = scoring.Matching(), {paper.COMBINED: "not run"}
+    cross = scoring.score_across(dict.fromkeys(names), [0], "data", tmp_path, matching, absent)
+    pairs = set(zip(cross["train_set"], cross["test_set"], strict=True))
+    assert {(a, b) for a in names for b in names} - pairs == {tuple(names[2:]), tuple(names[:1:-1])}
+    assert "hcn-sub/my_a.csv-seed0" in set(cross["run"])
+
+
+def test_scoring_warns_of_people_whom_the_run_has_learnt(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring.features, "extract", lambda *given, **settings: None)
+    run = finished_run(tmp_path, "hcn", "cuhk01")
+    labels = pd.DataFrame({"label": range(7), "dataset": "cuhk01", "person_id": range(1, 8)})
+    labels.to_csv(run / "labels.csv", index=False)
+    for name in ("shop.csv", "cuhk01.csv"):
+        own_csv(data, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scoring.extract(run, experiment.load_set(data, "shop.csv"), "shop.csv", data, tmp_path)
+    with pytest.warns(
+        UserWarning, match="hcn-cuhk01-seed0 has learnt from 2 of the people .* cuhk01 3, cuhk01 4"
+    ):
+        scoring.extract(run, experiment.load_set(data, "cuhk01.csv"), "cuhk01.csv", data, tmp_path)

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -210,6 +211,15 @@ def test_a_table_of_any_shape_is_explained(tmp_path, monkeypatch):
     assert "runs/hcn-a-seed0: gone" in said and re.search(r"mAP +0\.1250", said)
     assert "10_anything, run in JupyterLab" in said
     assert "reid-core notebook 10_anything --profile mine.yaml" in said
+
+
+@pytest.mark.parametrize("name", ["my-shop.csv", "sub/shop.csv"])
+def test_a_training_on_own_data_has_its_command(name):
+    record = {"profile": "paper", "notebook": {"name": "09_claims", "parameters": {"data_root": "data"}}}
+    result = chain.Result(Path("cross_dataset.csv"), record, None)
+    made = dict(chain.commands(result, [f"hcn-{name}-seed2", "sensitivity/relu-market1501-seed0"]))
+    assert made.pop(f"reid-core notebook 02_train --profile paper -p model=hcn -p train_set={name} -p seed=2")
+    assert not any("02_train" in command for command in made)
 
 
 def test_the_executed_copy_is_named_and_said_to_be_of_another_run(results):

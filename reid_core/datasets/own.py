@@ -53,7 +53,9 @@ def load(path: str | Path, *, dataset: str | None = None) -> pd.DataFrame:
         )
     table = rows[list(NEEDED)].assign(**{DATASET: dataset or path.stem})
     try:
-        return validate(table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True)
+        return validate(
+            table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True, people_apart=True
+        )
     except RowError as error:
         raise ValueError(f"{path}, line {rows.index[error.row]}: {error}") from error
     except ValueError as error:

@@ -56,7 +56,9 @@ class RowError(ValueError):
         self.row = int(row)
 
 
-def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.DataFrame:
+def validate(
+    table: pd.DataFrame, *, every_query_matched: bool = False, people_apart: bool = False
+) -> pd.DataFrame:
     """Check an image table and return it with int64 ids and a fresh index.
 
     Parameters
@@ -65,6 +67,8 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.Da
     every_query_matched : bool
         Refuse a query whose person has no gallery image in another camera (such a query scores zero whatever
         the method).  Only looked at where a data set has both queries and a gallery.
+    people_apart : bool
+        Refuse a person of a data set who is in training and in query or gallery.
 
     Returns
     -------
@@ -79,8 +83,8 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.Da
         For a missing column or an empty table.
     RowError
         A ValueError that knows the row: an id that is no integer, an unknown subset, a relative path, junk or
-        distractors outside the gallery, an image listed twice, an image or a person of a data set in training and in
-        the test set, a query without a match.
+        distractors outside the gallery, an image listed twice, an image in training and in the test set; a query or a
+        person that the options refuse.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"An image table is a pandas DataFrame, not {type(table).__name__}.")
@@ -96,7 +100,8 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False) -> pd.Da
         table[column] = _integers(table, column)
     _check_rows(table)
     _check_duplicates(table)
-    _check_people(table)
+    if people_apart:
+        _check_people(table)
     if every_query_matched:
         _check_matches(table)
     return table

@@ -226,9 +226,8 @@ def lomo_files(result: Result, row: dict[str, str], retinex: bool) -> list[tuple
     root = result.parameters.get("data_root")
     if not root or row["set"] in experiment.not_run(root):
         return []
-    reading = {
-        key: result.parameters[key] for key in ("unreadable", "near_duplicates") if key in result.parameters
-    }
+    names = ("unreadable", "near_duplicates", "own_sets")
+    reading = {key: result.parameters[key] for key in names if key in result.parameters}
     images = experiment.load_set(root, row["set"], **reading)
     parts = ((subset, images[images[SUBSET] == subset].reset_index(drop=True)) for subset in SUBSETS)
     paths = {subset: cached.lomo_path(part, retinex=retinex) for subset, part in parts}
@@ -260,11 +259,10 @@ def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:
     ]
     places = {key: value for key, value in result.parameters.items() if key in ("data_root", "results_root")}
     for run in run_names:
-        if "/" in run:  # a training of 10_sensitivity, which that notebook makes itself
-            continue
-        model, train_set, seed = run.rsplit("-", 2)
+        model, _, rest = run.partition("-")
+        train_set, _, seed = rest.rpartition("-")
         if model not in experiment.MODELS:
-            continue  # trained by the notebook of its table
+            continue  # trained by 10_sensitivity or the notebook of its table
         given = places | {"model": model, "train_set": train_set, "seed": int(seed.removeprefix("seed"))}
         made.append(
             (f"reid-core notebook 02_train {profiles.arguments(profile, given)}", f"the training {run}")

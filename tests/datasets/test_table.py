@@ -44,12 +44,6 @@ def test_a_valid_table_keeps_its_rows_and_gets_int64_ids():
         (PATH, 4, "/data/Market-1501-v15.09.15/d.jpg", "listed more than once in gallery"),
         (PATH, 4, "/data/Market-1501-v15.09.15/a.jpg", "a training image and a query or gallery image"),
         ("dataset", 1, "", "has no name"),
-        (
-            PERSON,
-            0,
-            1,
-            "Person 1 of market1501 is in train and, in .*c.jpg, in query .1 such person.*Leave the person",
-        ),
     ],
 )
 def test_a_bad_value_is_named(column, row, value, message):
@@ -78,6 +72,20 @@ def test_a_query_without_a_match_in_another_camera_is_refused_on_request():
         table.validate(unmatched, every_query_matched=True)
     assert len(table.validate(unmatched)) == 6
     assert len(table.validate(unmatched[unmatched[SUBSET] != GALLERY], every_query_matched=True)) == 3
+
+
+def test_a_person_in_training_and_in_the_test_set_is_refused_on_request():
+    seen = rows()
+    seen.loc[1, PERSON] = 1
+    with pytest.raises(
+        table.RowError,
+        match="Person 1 of market1501 is in train and, in .*c.jpg, in query .1 such person.*Leave",
+    ) as refused:
+        table.validate(seen, people_apart=True)
+    assert refused.value.row == 2
+    assert len(table.validate(seen)) == 6
+    seen.loc[2:3, "dataset"] = "shop"
+    assert len(table.validate(seen, people_apart=True)) == 6, "people of different sets are different people"
 
 
 def test_a_saved_table_moves_with_its_data_root_and_cache(tmp_path, monkeypatch):
