@@ -77,6 +77,7 @@ UNDERSTOOD = {
     "apt install python3-venv": "changes the system",
     "conda activate reid-core": "needs conda",
     "python benchmarks/retrieval/compare.py --peers build/peers": "minutes to hours",
+    "python benchmarks/retrieval/compare.py --peers build/peers --sizes --scaling": "a quarter of an hour, 15 GiB",
     "python benchmarks/retrieval/compare.py --sizes --wide": "a quarter of an hour, 8 GiB",
     "python benchmarks/explorer/redraw.py": "a minute or two",
     "python benchmarks/training/throughput.py --data-root data/embedded/smoke": "minutes",
