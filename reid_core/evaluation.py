@@ -94,7 +94,8 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
 class Evaluator:
     """Streaming form of `evaluate`: feed row blocks of the distance in query order, then ask for the result.
 
-    Nothing of the distance is kept, so a matrix that does not fit into memory can be scored as it is made.
+    Nothing of the distance is kept, so a matrix that does not fit into memory can be scored as it is made. Takes the
+    tables and settings of `evaluate`, and raises the same errors; `shape` is the (Q, G) that is expected.
     """
 
     def __init__(self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero"):
@@ -113,8 +114,11 @@ class Evaluator:
         self._seen = 0
 
     def update(self, block) -> None:
-        """Score the next (b, G) rows of the distance."""
-        block = block.detach().cpu().numpy() if is_tensor(block) else np.asarray(block)
+        """Score the next (b, G) rows of the distance, floating point, array or tensor.
+
+        Raises ValueError for another shape or dtype, more rows than queries, NaN or infinity.
+        """
+        block = _array(block)
         if not np.issubdtype(block.dtype, np.floating):
             raise ValueError(f"The distance has dtype {block.dtype}; expected a floating-point type.")
         if block.ndim != 2 or block.shape[1] != self.shape[1] or self._seen + len(block) > self.shape[0]:
@@ -146,7 +150,7 @@ class Evaluator:
         self._ap[query] = average_precision(ranks, self.ap)
 
     def result(self) -> Evaluation:
-        """The scores, once every query's row has been seen."""
+        """The scores, once every query's row has been seen. Raises ValueError before that."""
         if self._seen != self.shape[0]:
             raise ValueError(
                 f"Only {self._seen} of {self.shape[0]} rows of the distance have been scored so far."
@@ -178,7 +182,14 @@ class Evaluator:
 
 
 def average_precision(ranks, definition="trapezoid") -> float:
-    """Average precision of the true matches at `ranks` (from 1, ascending); definitions in the module's text.
+    """Average precision (0-1) of the true matches at `ranks`; definitions in the module's text.
+
+    Args:
+        ranks: (m,) integers from 1, ascending, at least one.
+        definition: "trapezoid" or "step".
+
+    Raises:
+        ValueError: an unknown definition.
 
     >>> round(average_precision([1, 3], "step"), 4), round(average_precision([1, 3]), 4)
     (0.8333, 0.7917)
@@ -205,9 +216,12 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     Returns:
         DataFrame, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match,
         flag ("junk", "same camera" or "").
+
+    Raises:
+        ValueError: a row of another length than the gallery, NaN or infinity.
     """
     person, camera = _identities(gallery_table, "gallery")
-    distance = distance_row.detach().cpu().numpy() if is_tensor(distance_row) else np.asarray(distance_row)
+    distance = _array(distance_row)
     if distance.shape != person.shape:
         raise ValueError(
             f"The distance row has shape {distance.shape}, but there are {len(person)} gallery images."
@@ -231,6 +245,14 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
             "flag": flag[order],
         }
     )
+
+
+def _array(distance) -> np.ndarray:
+    """As a NumPy array, which has no bfloat16: as float32 then, which holds the same values."""
+    if not is_tensor(distance):
+        return np.asarray(distance)
+    distance = distance.detach().cpu()
+    return (distance.float() if str(distance.dtype) == "torch.bfloat16" else distance).numpy()
 
 
 def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:

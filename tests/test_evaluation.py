@@ -139,6 +139,18 @@ def test_streaming_and_tensors_give_the_same_bits():
     pd.testing.assert_frame_equal(evaluator.result().per_query, result.per_query)
 
 
+def test_bfloat16_counts_as_its_values():
+    """NumPy has no such type."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    distance = torch.from_numpy(random.random((5, 40), dtype=np.float32)).bfloat16()
+    query = pd.DataFrame({"person_id": np.arange(1, 6), "camera_id": 1})
+    gallery = pd.DataFrame({"person_id": np.arange(40) % 6 + 1, "camera_id": 2})
+    assert evaluate(distance, query, gallery).mAP == evaluate(distance.float(), query, gallery).mAP
+    found, expected = (ranked(row, query.iloc[0], gallery) for row in (distance[0], distance[0].float()))
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_input_is_left_alone():
     distance, query, gallery = problem(3)
     before = distance.copy()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from reid_core import xqda
 from reid_core.xqda import XQDA, covariances, official_pairs
 
 PROTOCOLS = Path(os.environ.get("REID_PROTOCOLS", Path(__file__).parents[2] / "shared" / "protocols"))
@@ -159,6 +160,12 @@ def test_official_pairing_leaves_4914_pairs_on_market1501():
     assert len(first) == 4914
     assert (person[first] == person[second]).all() and (camera[first] != camera[second]).all()
     assert len(np.unique(np.concatenate([first, second]))) == 2 * len(first)
+    random, numpys_own = np.random.RandomState(0), 0  # what gives the other number in circulation
+    for number in np.unique(person):
+        permuted = random.permutation(np.flatnonzero(person == number))
+        half = len(permuted) // 2
+        numpys_own += np.sum(camera[permuted[:half]] != camera[permuted[half : 2 * half]])
+    assert numpys_own == 4846
 
 
 def test_accepts_tensors():
@@ -166,6 +173,43 @@ def test_accepts_tensors():
     features, person, camera = people()
     fitted = XQDA().fit(torch.from_numpy(features), torch.from_numpy(person), torch.from_numpy(camera))
     assert np.array_equal(fitted.metric_, XQDA().fit(features, person, camera).metric_)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_first_row_that_is_not_finite_is_named_as_the_caller_counts(value, monkeypatch):
+    monkeypatch.setattr(xqda, "ROWS_AT_ONCE", 50)
+    features, person, camera = people(images=7)
+    paired = np.concatenate(official_pairs(person, camera))
+    alone = np.setdiff1d(np.arange(len(person)), paired)
+    for row in (alone[-1], paired[0]):
+        broken = features.copy()
+        broken[row, 3] = value
+        with pytest.raises(
+            ValueError, match=rf"Row {row} of the features .*\(1 such rows .* drop these images"
+        ):
+            XQDA().fit(broken, person, camera)
+    gallery, probe = features[::2], broken[1::2]
+    probe[4, 0] = probe[9, 1] = value
+    with pytest.raises(ValueError, match="Row 4 of the probe view"):
+        XQDA().fit_views(gallery, probe, person[::2], person[1::2])
+
+
+def test_views_that_do_not_go_together_are_named():
+    features, person, _ = people()
+    with pytest.raises(ValueError, match="gallery view has 16 dimensions but the probe view 8"):
+        XQDA().fit_views(features[::2], features[1::2, :8], person[::2], person[1::2])
+    with pytest.raises(ValueError, match="90 and 90 rows in the two views do not go with 90 and 89"):
+        XQDA().fit_views(features[::2], features[1::2], person[::2], person[3::2])
+
+
+def test_blocks_of_queries_do_not_show(monkeypatch):
+    features, person, camera = people(n_people=100)
+    fitted = XQDA().fit(features, person, camera)
+    in_blocks = fitted.distance(features, features[:50])
+    assert len(features) > 2 * xqda.QUERIES_AT_ONCE
+    monkeypatch.setattr(xqda, "QUERIES_AT_ONCE", len(features))
+    in_one = fitted.distance(features, features[:50])
+    np.testing.assert_allclose(in_blocks, in_one, rtol=1e-6, atol=1e-6 * np.abs(in_one).max())
 
 
 def test_bad_input_is_named():
@@ -180,8 +224,8 @@ def test_bad_input_is_named():
         XQDA().fit(features, person, np.ones_like(camera))
     with pytest.raises(ValueError, match="dtype int64"):
         XQDA().fit(features.astype(np.int64), person, camera)
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        XQDA().fit(np.full_like(features, np.nan), person, camera)
+    with pytest.raises(ValueError, match="Shape .180,. of the features"):
+        XQDA().fit(features[:, 0], person, camera)
     with pytest.raises(ValueError, match="two different persons"):
         XQDA().fit(features, np.ones_like(person), camera)
     with pytest.raises(ValueError, match="not been fitted"):
