@@ -17,7 +17,10 @@ def is_tensor(array) -> bool:
 
 
 def squared_norms(features):
-    """Squared length of every row of (n, d) float32 features: (n,) float32, summed in float64."""
+    """Squared length of every row of (n, d) float32 features: (n,) float32 of their kind, summed in float64.
+
+    Infinite where it is beyond float32, NaN where the row holds NaN.
+    """
     if is_tensor(features):
         parts = [block.double().square().sum(1) for block in features.split(ROWS_AT_ONCE)]
         return sys.modules["torch"].cat(parts).float()
@@ -63,7 +66,7 @@ def check_features(query, gallery) -> None:
 
 
 def check_finite(norms, name: str) -> None:
-    """Raise ValueError naming the first row whose squared norm is NaN or infinite."""
+    """Raise ValueError naming the first row of the `name` features whose squared norm, of (n,), is NaN or infinite."""
     finite = norms.isfinite() if is_tensor(norms) else np.isfinite(norms)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0][0])
@@ -102,7 +105,8 @@ def squared_euclidean(query, gallery):
 def inner_products(rows, columns):
     """rows @ columns.T in true float32, whatever precision torch has been told to use for matrix products.
 
-    Tensors on the CPU go through NumPy, whose products are up to twice as fast there.
+    (n, d) and (m, d) float32 of one kind and device give (n, m) float32 of that kind. Tensors on the CPU go through
+    NumPy, whose products are up to twice as fast there.
     """
     if not is_tensor(rows):
         return rows @ columns.T
@@ -124,7 +128,10 @@ def matmul_precision(precision: str):
 
 
 def expand(product, row_norms, column_norms, *, floor: float):
-    """Turn inner products into squared distances |r|^2 + |c|^2 - 2 r.c, in place, not below `floor`."""
+    """Turn (n, m) inner products into squared distances |r|^2 + |c|^2 - 2 r.c, in place, not below `floor`.
+
+    row_norms (n,) and column_norms (m,) are squared lengths; all float32, of one kind.
+    """
     product *= -2
     product += row_norms[:, None]
     product += column_norms

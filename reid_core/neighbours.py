@@ -73,7 +73,10 @@ class Points:
 
 
 def points(features, metric=None) -> Points:
-    """Euclidean points, or those of a fitted XQDA: projected once, M = E diag(w) E' split into signs and lengths."""
+    """Euclidean points, or those of a fitted XQDA: projected once, M = E diag(w) E' split into signs and lengths.
+
+    features: (n, d) float32, array or tensor, whose kind and device the points keep.
+    """
     if metric is None:
         return Points(features, features, squared_norms(features), 0.0)
     values, vectors = np.linalg.eigh(metric.metric_)
@@ -105,9 +108,9 @@ class Neighbours:
 def nearest(cloud: Points, k: int, *, corner=None, approximate=None, progress: bool = True) -> Neighbours:
     """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first).
 
-    `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the first q points to all others on
-    the way, for whoever needs them too. `approximate`, "tf32" (CUDA) or "bf16", multiplies tensors at that precision:
-    faster, and the neighbours are then approximate.
+    Fewer where there are fewer points. `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the
+    first q points to all others on the way, for whoever needs them too. `approximate`, "tf32" (CUDA) or "bf16",
+    multiplies tensors at that precision: faster, and the neighbours are then approximate.
     """
     if is_tensor(cloud.norms):
         return _nearest_torch(cloud, min(k, len(cloud)), corner, approximate, progress)
@@ -253,6 +256,7 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -
 def representatives(features) -> tuple[np.ndarray, np.ndarray]:
     """First row of each group of bitwise equal rows (ascending), and for every row the number of its group.
 
+    features: (n, d) float32, array or tensor. Both results are integer NumPy arrays, of one value a group and of (n,).
     0.0 and -0.0 are equal. Groups are found by a random integer combination of the rows' bits, exact and so equal
     for equal rows wherever they stand, then verified value by value.
     """
@@ -284,7 +288,8 @@ def representatives(features) -> tuple[np.ndarray, np.ndarray]:
 def expand_duplicates(found: Neighbours, group: np.ndarray, k: int) -> Neighbours:
     """From neighbours of group representatives to neighbours of all images, copies in ascending index order.
 
-    NumPy arrays in and out; `found` holds min(k, number of groups) neighbours of each representative.
+    NumPy arrays in and out; `found` holds min(k, number of groups) neighbours of each representative, `group` (n,)
+    the number of each image's group. There are min(k, n) neighbours of each image then.
     """
     members = np.argsort(group, kind="stable")
     size = np.bincount(group)

@@ -7,6 +7,7 @@ everything after is sparse.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from reid_core import reciprocal
-from reid_core.distance import check_features, check_finite, is_tensor, squared_norms
+from reid_core.distance import ROWS_AT_ONCE, check_features, check_finite, is_tensor, squared_norms
 from reid_core.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
 from reid_core.reranking_cost import estimate, free_memory
 from reid_core.xqda import XQDA
@@ -75,8 +76,10 @@ def k_reciprocal(
 
     Raises:
         ValueError: features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half, jaccard or
-            approximate out of range; a metric that does not fit; `out` of another shape or dtype.
-        MemoryError: the work would not fit into the device's free memory; nothing has been computed then.
+            approximate out of range; a metric that is not fitted or of another width; `out` of another shape or
+            dtype, not C-contiguous or not writable.
+        MemoryError: the work would not fit into the device's free memory, or the result not into that of the host;
+            nothing has been computed then.
 
     Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
     neighbourhood. Equal input gives equal bits on one device.
@@ -86,7 +89,12 @@ def k_reciprocal(
     shape, device = (len(query), len(gallery)), settings.device_for(query)
     if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
         raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
-    settings.announce(query, gallery, holds_result=out is None)
+    if out is not None and not (out.is_contiguous() if is_tensor(out) else out.flags.carray):
+        raise ValueError(
+            "out must be C-contiguous and writable, such as numpy.empty or a memory map of mode 'r+'."
+        )
+    kept_on = None if out is not None else device if is_tensor(query) else torch.device("cpu")
+    settings.announce(query, gallery, kept_on)
     if out is None:
         out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
     target = out if is_tensor(out) else torch.from_numpy(out)
@@ -97,10 +105,20 @@ def k_reciprocal(
     return out
 
 
+def k_reciprocal_where_it_fits(query, gallery, **settings):
+    """`k_reciprocal` of NumPy arrays on a GPU where there is one with enough free memory, as trainings take it; else on
+    the CPU. Takes and returns what k_reciprocal does, and raises its errors."""
+    if torch.cuda.is_available():
+        with contextlib.suppress(MemoryError, torch.cuda.OutOfMemoryError):
+            return k_reciprocal(query, gallery, device="cuda", **settings)
+    return k_reciprocal(query, gallery, **settings)
+
+
 def k_reciprocal_blocks(query, gallery, **settings):
     """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
 
-    Takes k_reciprocal's settings, without `out`. To score without ever storing the result:
+    Takes k_reciprocal's settings, without `out`, and raises its errors at once. Blocks are on the computing device, for
+    arrays too. To score without ever storing the result:
 
         evaluator = evaluation.Evaluator(query_table, gallery_table)
         for _, block in k_reciprocal_blocks(query, gallery):
@@ -109,7 +127,7 @@ def k_reciprocal_blocks(query, gallery, **settings):
     """
     settings = Settings(**settings)
     settings.check(query, gallery)
-    settings.announce(query, gallery, holds_result=False)
+    settings.announce(query, gallery, kept_on=None)
     return _blocks(query, gallery, settings)
 
 
@@ -150,19 +168,29 @@ class Settings:
         check_features(query, gallery)
         for name, features in (("query", query), ("gallery", gallery)):
             check_finite(squared_norms(features), name)
-        if self.metric is not None and len(self.metric.components_) != query.shape[1]:
-            raise ValueError(
-                f"The metric was fitted on {len(self.metric.components_)} dimensions but the features have "
-                f"{query.shape[1]}."
-            )
+        if self.metric is not None:
+            self.metric.check_fitted()
+            if len(self.metric.components_) != query.shape[1]:
+                raise ValueError(
+                    f"The metric was fitted on {len(self.metric.components_)} dimensions but the features have "
+                    f"{query.shape[1]}."
+                )
         if self.approximate == "tf32" and self.device_for(query).type != "cuda":
             raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
 
     def device_for(self, query) -> torch.device:
-        return torch.device(self.device or (query.device if is_tensor(query) else "cpu"))
+        """The device to compute on as PyTorch calls it: "cuda" is the current one of several, the CPU has no number."""
+        asked = self.device if self.device is not None else query.device if is_tensor(query) else "cpu"
+        device = torch.device(asked)
+        if device.type == "cuda" and device.index is None:
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu") if device.type == "cpu" else device
 
-    def announce(self, query, gallery, *, holds_result: bool) -> None:
-        """Say what a long run will take; refuse one that does not fit into memory."""
+    def announce(self, query, gallery, kept_on: torch.device | None) -> None:
+        """Say what a long run will take; refuse one that does not fit into memory.
+
+        `kept_on`: where the (Q, G) result will be made, None where it is not made here.
+        """
         device = self.device_for(query)
         projected = None if self.metric is None else self.metric.components_.shape[1]
         cost = estimate(
@@ -172,19 +200,27 @@ class Settings:
             k1=self.k1,
             projected=projected,
             device=device,
-            holds_result=holds_result,
+            holds_result=kept_on == device,
         )
-        free = free_memory(device)
+        needs = {device: cost.memory}
+        if kept_on not in (None, device):
+            needs[kept_on] = 4 * len(query) * len(gallery)
         size = f"Re-ranking {len(query):,} queries against {len(gallery):,} gallery images"
-        if cost.memory > free:
-            remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if holds_result else ""
-            raise MemoryError(
-                f"{size} needs about {cost.memory / 2**30:.1f} GiB more memory, but only {free / 2**30:.1f} GiB are "
-                f"free; {remedy}use a machine with more memory or a smaller gallery."
-            )
+        for place, memory in needs.items():
+            if memory > (free := free_memory(place)):
+                remedy = (
+                    "pass a memory map as `out` or use k_reciprocal_blocks, or " if place == kept_on else ""
+                )
+                raise MemoryError(
+                    f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
+                    f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."
+                )
         if self.progress and cost.flops > ANNOUNCED_FLOPS:
             minutes = cost.seconds() / 60
-            tqdm.write(f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.", file=sys.stderr)
+            how = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
+            tqdm.write(
+                f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}", file=sys.stderr
+            )
 
 
 def _blocks(query, gallery, settings: Settings, corner=None):
@@ -194,7 +230,7 @@ def _blocks(query, gallery, settings: Settings, corner=None):
     n_query, n = len(query), len(features)
     unique, group = representatives(features)
     if len(unique) < n:
-        features = features[unique]
+        features = _kept(features, unique)
     if len(unique) < n or settings.approximate:
         corner = None
     cloud = points(features, settings.metric)
@@ -274,15 +310,24 @@ def _pair_distance(cloud, group, row, column):
 
 
 def _joined(query, gallery, device, as_array: bool):
-    """Queries and gallery as one (N, d) array or tensor on the device."""
+    """Queries and gallery as one new (N, d) array or tensor on the device."""
     if as_array:
         return np.concatenate([f.detach().cpu().numpy() if is_tensor(f) else f for f in (query, gallery)])
-    return torch.cat(
-        [
-            torch.as_tensor(np.asarray(f) if not is_tensor(f) else f.detach(), device=device)
-            for f in (query, gallery)
-        ]
-    )
+    joined = torch.empty((len(query) + len(gallery), query.shape[1]), device=device)
+    for features, part in zip((query, gallery), joined.split([len(query), len(gallery)]), strict=True):
+        for start in range(0, len(features), ROWS_AT_ONCE):
+            block = features[start : start + ROWS_AT_ONCE]
+            block = block.detach() if is_tensor(block) else torch.from_numpy(np.array(block))
+            part[start : start + ROWS_AT_ONCE] = block
+    return joined
+
+
+def _kept(features, rows):
+    """features[rows] for ascending rows, moved to the front of the same memory block by block: no second copy."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = rows[start : start + ROWS_AT_ONCE]
+        features[start : start + len(block)] = features[block]
+    return features[: len(rows)]
 
 
 def _as(found: Neighbours, convert) -> Neighbours:

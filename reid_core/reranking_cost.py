@@ -44,7 +44,10 @@ def estimate(
         k1: see k_reciprocal.
         projected: dimensions kept by the metric, None without one.
         device: torch device.
-        holds_result: whether the (Q, G) result is held in memory.
+        holds_result: whether the (Q, G) result is held in the device's memory.
+
+    Returns:
+        Cost, its memory in bytes beyond the features given: one copy of them on the device is counted.
     """
     n, device = n_query + n_gallery, torch.device(device)
     on_cpu = device.type == "cpu"
@@ -57,14 +60,15 @@ def estimate(
 
 
 def free_memory(device) -> int:
-    """Bytes that can still be had on the device."""
+    """Bytes that can still be had on the device, with what PyTorch has taken from it and keeps for later use."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return psutil.virtual_memory().available
 
 
 def product_rate(device) -> float:
-    """Flops a second of a float32 matrix product, measured."""
+    """Flops a second of a float32 matrix product on the device, measured in a few hundredths of a second."""
     rows, columns = np.ones((512, 2048), np.float32), np.ones((4096, 2048), np.float32)
     if torch.device(device).type != "cpu":
         rows, columns = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)

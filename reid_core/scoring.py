@@ -165,7 +165,7 @@ def match(
     if reranked:
         settings = {"k1": matching.k1, "k2": matching.k2, "lambda_value": matching.lambda_value}
         settings |= {"half": matching.half, "jaccard": matching.jaccard}
-        distance = reranking.k_reciprocal(query, gallery, metric=learned, **settings)
+        distance = reranking.k_reciprocal_where_it_fits(query, gallery, metric=learned, **settings)
     elif learned is not None:
         distance = learned.distance(query, gallery)
     else:

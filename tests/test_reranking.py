@@ -1,9 +1,11 @@
+import tracemalloc
 from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reid_core import distance, neighbours, reciprocal, reranking, sparse_rows
 from reid_core.evaluation import Evaluator, evaluate
@@ -83,6 +85,7 @@ TINY = [  # so that 72 images take many of each, the last of them not full
     (neighbours, "PAIRS_AT_ONCE", 7),
     (sparse_rows, "ROWS_AT_ONCE", 13),
     (reciprocal, "WORK_AT_ONCE", 300),
+    (reranking, "ROWS_AT_ONCE", 4),
     (reranking, "BLOCK_CELLS", (250, 250)),
     (reranking, "PART_CELLS", (70, 70)),
 ]
@@ -277,7 +280,7 @@ def test_other_devices_code_gives_the_same(monkeypatch):
         np.testing.assert_allclose(k_reciprocal(query, gallery, **settings), right, atol=1e-5)
 
 
-def test_bf16_says_approximate_and_is_close():
+def test_bf16_says_approximate_and_is_close(monkeypatch, capsys):
     query, gallery, person = clusters(13, n_query=30, n_gallery=120, d=64)
     tables = tables_of(person, 30)
     exact, approximate = (
@@ -287,6 +290,70 @@ def test_bf16_says_approximate_and_is_close():
     assert k_reciprocal(query, gallery, approximate="bf16", lambda_value=1) == pytest.approx(
         k_reciprocal(query, gallery, lambda_value=1), abs=0.02
     )
+    assert "approximate" not in capsys.readouterr().err
+    monkeypatch.setattr(reranking, "ANNOUNCED_FLOPS", 0)
+    k_reciprocal(query, gallery, approximate="bf16")
+    assert "Neighbours are approximate (bf16)." in capsys.readouterr().err
+    k_reciprocal(query, gallery)
+    assert "approximate" not in capsys.readouterr().err
+    assert "the result, are approximate" in k_reciprocal.__doc__
+
+
+def test_memory_mapped_features_give_the_same(tiles, tmp_path, recwarn):
+    query, gallery, _ = clusters(15)
+    gallery[7] = query[2]
+    expected = k_reciprocal(query, gallery)
+    mapped = []
+    for name, x in (("query", query), ("gallery", gallery)):
+        np.save(tmp_path / f"{name}.npy", x)
+        mapped.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+    assert np.array_equal(k_reciprocal(*mapped), expected)
+    blocks = [block.numpy() for _, block in k_reciprocal_blocks(*mapped)]
+    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-6)
+    assert np.array_equal(mapped[1], gallery) and not recwarn.list
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that any operation within gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for part in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(part, torch.Tensor):
+                self.bytes = max(self.bytes, part.nbytes)
+        return result
+
+
+@pytest.mark.parametrize("of_other_devices", [False, True])
+def test_no_array_of_all_pairs(of_other_devices, monkeypatch):
+    """An (N, N) float32 array would take twice what all arrays of NumPy's together and any tensor may."""
+    query, gallery, _ = clusters(16, n_query=200, n_gallery=5800, n_people=400)
+    gallery[30] = gallery[20]  # this path, too
+    bound = 4 * 6000**2 // 2
+    monkeypatch.setattr(
+        neighbours, "STRIP", 1 << 16
+    )  # work space that does not grow with N, but is larger than this
+    if of_other_devices:
+        use_code_of_other_devices(monkeypatch)
+        monkeypatch.setattr(neighbours, "TORCH_CELLS", 1 << 22)
+        monkeypatch.setattr(reranking, "PART_CELLS", (1 << 20, 1 << 20))
+    tracemalloc.start()
+    with LargestTensor() as largest:
+        k_reciprocal(query, gallery)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4 * 6000 * 16 < peak < bound and 4 * 6000 * 16 < largest.bytes < bound
+
+
+def test_copies_are_dropped_within_the_same_memory(tiles):
+    rows = np.array([0, 2, 3, 7, 8, 20, 21, 40, 71])
+    x = np.arange(144, dtype=np.float32).reshape(72, 2)
+    for features in (x.copy(), torch.from_numpy(x.copy())):
+        kept = reranking._kept(features, rows)
+        assert np.array_equal(kept, x[rows])
+        assert np.shares_memory(np.asarray(kept), np.asarray(features))
 
 
 @pytest.mark.gpu
@@ -315,6 +382,10 @@ def test_cuda_equals_the_cpu_and_repeats_its_bits(settings):
         (dict(jaccard="min"), "jaccard='min' is unknown"),
         (dict(approximate="fp8"), "approximate='fp8' is unknown; choose one of None, 'tf32', 'bf16'"),
         (dict(approximate="tf32"), "approximate='tf32' needs a CUDA device"),
+        (dict(out=np.empty((60, 12), np.float32).T), "out must be C-contiguous and writable"),
+        (dict(out=torch.empty(12, 120)[:, ::2]), "out must be C-contiguous and writable"),
+        (dict(out=np.broadcast_to(np.float32(0), (12, 60))), "out must be C-contiguous and writable"),
+        (dict(metric=XQDA()), "has not been fitted; call fit"),
         (dict(out=np.empty((2, 2), np.float32)), r"out has shape \(2, 2\) .* expected \(12, 60\)"),
     ],
 )

@@ -90,7 +90,7 @@ def lomo_xqda(
         if reranked:
             names = ("k1", "k2", "lambda_value", "half", "jaccard")
             settings = {name: getattr(matching, name) for name in names if hasattr(matching, name)}
-            distance = reranking.k_reciprocal(
+            distance = reranking.k_reciprocal_where_it_fits(
                 query.values, gallery.values, metric=metric, progress=progress, **settings
             )
         else:
