@@ -101,7 +101,7 @@ def extract(
     device = distributed.choose(device)
     started = time.perf_counter()
     values = _values(network, table, meta, outputs, batch_size, device, progress)
-    made = {"device": provenance.device_name(), "seconds": time.perf_counter() - started}
+    made = {"device": provenance.device_name(device), "seconds": time.perf_counter() - started}
     features = Features(values, table, meta | made)
     if path is not None:
         save(features, path, data_root)

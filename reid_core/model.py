@@ -296,8 +296,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_state(module: nn.Module, state: dict[str, Tensor], where: str, expected: str) -> None:
-    """`module.load_state_dict` with an error that says what differs and where the weights came from."""
+def load_state(
+    module: nn.Module, state: dict[str, Tensor], where: str, expected: str, remedy: str | None = None
+) -> None:
+    """`module.load_state_dict` with an error that says what differs, where the weights came from and what to do.
+
+    where: file or source of `state`; expected: what the module is; remedy: a sentence, None for a general one.
+    Raises ValueError for tensors that are missing, too many or of another shape.
+    """
     own = module.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
@@ -312,7 +318,10 @@ def load_state(module: nn.Module, state: dict[str, Tensor], where: str, expected
     ]
     differences += sorted(shapes)[:3]
     if differences:
-        raise ValueError(f"{where}: these are not the weights of {expected}: {'; '.join(differences)}.")
+        raise ValueError(
+            f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. "
+            + (remedy or "Give a file that holds these, or the settings that these weights were made with.")
+        )
     module.load_state_dict(state)
 
 

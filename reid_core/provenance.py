@@ -9,8 +9,12 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reid_core import atomic
+
+if TYPE_CHECKING:  # loaded where it is needed: most commands do without
+    import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel by `reid_core.notebooks.run`
@@ -41,12 +45,15 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def device_name() -> str:
-    """The GPU's name, or the processor's with its number of usable cores."""
+def device_name(device: "str | torch.device | None" = None) -> str:
+    """The GPU's name, or the processor's with its number of usable cores.
+
+    `device`: where the work ran, such as "cpu" or "cuda:1"; None: a GPU where there is one.
+    """
     import torch
 
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda":
+        return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
     with_model = Path("/proc/cpuinfo")
     if with_model.exists():

@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import pytest
+import torch
 
 from reid_core import provenance
 
@@ -19,6 +20,20 @@ def test_sidecar_lists_every_file_of_the_stem_with_its_digest(tmp_path):
     assert record["data_source"] == "embedded"
     assert {"created", "commit", "device", "versions"} <= set(record)
     assert record["versions"]["torch"]
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_device_is_named_as_the_one_that_did_the_work(monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    provenance.device_name.cache_clear()
+    try:
+        assert provenance.device_name("cpu").endswith("cores)")
+        assert provenance.device_name(torch.device("cpu")).endswith("cores)")
+        assert provenance.device_name(torch.device("cuda", 1)) == "GPU cuda:1"
+        assert provenance.device_name().startswith("GPU None") == gpu
+    finally:
+        provenance.device_name.cache_clear()
 
 
 def test_sidecar_of_nothing_is_refused(tmp_path):

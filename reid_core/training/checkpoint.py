@@ -56,6 +56,16 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) 
             old.unlink()
 
 
+def drop_after(folder: Path, iteration: int) -> None:
+    """Remove the checkpoints of later iterations: damaged ones, which `latest` passed over to continue from here.
+
+    Otherwise `save`, which keeps the last two, would count them and remove whole ones.
+    """
+    for file in folder.glob("*.*"):
+        if file.stem.isdigit() and int(file.stem) > iteration:
+            file.unlink()
+
+
 def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:
     """Tensors and facts of the newest whole checkpoint, or None; `say` hears of each damaged one passed over."""
     records = sorted(folder.glob("*.json"), reverse=True)

@@ -1,7 +1,6 @@
 """Train a task - Section 3.1: the baseline or HCN, by identity classification - and survive every interruption."""
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -25,6 +24,7 @@ from reid_core.training.step import GraphStep, Step, captures, unfit
 from reid_core.training.task import Identities, Task
 
 _BLOCK = 50  # iterations between looks at the losses on a GPU, as each look waits for it; on a CPU: 1
+_OF_A_CHECKPOINT = ("model", "num_classes", "data_digest")  # what it says of its run, beside the recipe
 
 
 def train(
@@ -123,7 +123,6 @@ def generators(recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Seed torch for the run and choose its kernels; leave both as they were."""
     backend = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), backend.deterministic, backend.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; harmless else
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
         torch.use_deterministic_algorithms(recipe.deterministic)
@@ -167,11 +166,12 @@ class _Run:
         runner = group.wrap(self.network)
         if recipe.compile:
             runner = torch.compile(runner)
-        self.graph = captures(recipe, self.device, group.processes)
-        for sentence in unfit(recipe, self.device, group.processes):
+        batches = Batches(images.pixels, self.device)
+        self.graph = captures(recipe, batches, group.processes)
+        for sentence in unfit(recipe, batches, group.processes):
             self.say(sentence)
         self.step = (GraphStep if self.graph else Step)(
-            runner, self.optimizer, recipe, Batches(images.pixels, self.device), labels, task.losses
+            runner, self.optimizer, recipe, batches, labels, task.losses
         )
         if found is not None:
             self.restore(*found)
@@ -190,6 +190,8 @@ class _Run:
     def finish(self) -> None:
         """Train from the current iteration to the last, then write the run's files."""
         r = self.recipe
+        if self.group.first:
+            checkpoint.drop_after(self.checkpoints, self.iteration)
         with (
             interruption.received_signals() as received,
             tqdm(
@@ -233,11 +235,13 @@ class _Run:
         self.iteration = end
 
     def require_finite_weights(self) -> None:
+        """Raise FloatingPointError, as `diverged` does, where a weight is not finite."""
         norms = torch._foreach_norm(list(self.network.parameters()))
         if not torch.stack(norms).isfinite().all():
             self.diverged(self.iteration - 1)
 
     def diverged(self, iteration: int) -> None:
+        """Raise FloatingPointError: the losses of iteration 0, 1, ..., its image files, the last good checkpoint."""
         files = self.table[tables.PATH].iloc[self.sampler.draw(iteration).rows]
         kept = sorted(self.checkpoints.glob("*.json"))
         good = f"{kept[-1].with_suffix('.safetensors')}" if kept else "none yet"
@@ -274,7 +278,7 @@ class _Run:
             "sampler": {"seed": self.recipe.seed, "epoch": epoch, "position": position},
             "learning_rate": self.recipe.learning_rate(self.iteration - 1),
             "scaler": self.step.scaler.state_dict(),
-            **{name: self.facts[name] for name in ("model", "num_classes", "data_digest", "recipe")},
+            **{name: self.facts[name] for name in (*_OF_A_CHECKPOINT, "recipe")},
         }
         checkpoint.save(self.checkpoints, self.iteration, self.tensors(), facts)
         run_folder.write_losses(
@@ -286,16 +290,22 @@ class _Run:
         )
 
     def restore(self, tensors: dict[str, Tensor], facts: dict) -> None:
-        """Continue from a checkpoint. Raises ValueError for one of another run."""
+        """Continue from a checkpoint. Raises ValueError, with the differences, for one of another run."""
         path = checkpoint.path(self.checkpoints, facts["iteration"])
-        if found := self.recipe.differences(facts["recipe"]):
-            raise ValueError(f"{path} belongs to another run: {'; '.join(found)}. Remove {self.checkpoints}.")
+        remedy = f"Remove {self.checkpoints} to start again, or choose another run folder."
+        found = [
+            f"{name}: {facts.get(name)!r} there, {self.facts[name]!r} asked for"
+            for name in _OF_A_CHECKPOINT
+            if facts.get(name) != self.facts[name]
+        ]
+        if found := found + self.recipe.differences(facts["recipe"]):
+            raise ValueError(f"{path} belongs to another run: {'; '.join(found)}. {remedy}")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
 
         expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"
-        model.load_state(self.network, part("network."), str(path), expected)
+        model.load_state(self.network, part("network."), str(path), expected, remedy)
         parameters = dict(self.network.named_parameters())
         for key, own in self.task.memory.items():
             for name, x in part(f"{key}.").items():
@@ -311,6 +321,10 @@ class _Run:
         self.say(f"Continuing {self.run_dir} from iteration {self.iteration} of {self.recipe.iterations}.")
 
     def interrupt(self, received: list[int]) -> None:
+        """Say where it stopped; raise SystemExit(143) for SIGTERM, else KeyboardInterrupt.
+
+        `received`: numbers of the signals that came here; none where another process of the group got one.
+        """
         signals = [signal.Signals(number).name for number in received] or ["a signal in another process"]
         self.say(
             f"Stopped by {signals[0]} after iteration {self.iteration} of {self.recipe.iterations}; checkpoint "
@@ -332,7 +346,7 @@ class _Run:
             "form": self.task.form(self.network, self.recipe),
             "seed": self.recipe.seed,
             "seconds": float(self.seconds[-1]),
-            "device": provenance.device_name(),
+            "device": provenance.device_name(self.device),
             "threads": torch.get_num_threads(),
             "processes": self.group.processes,
             "precision": self.step.precision,

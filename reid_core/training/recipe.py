@@ -46,8 +46,8 @@ class Recipe:
     seed                of initial weights, order of the images, augmentation and dropout
     deterministic       reproducible kernels, also on GPUs, at some cost in speed
     compile             torch.compile the network; pays on GPUs in long runs
-    cuda_graph          replay the iteration as one CUDA graph: one GPU, not with fp16; elsewhere without effect,
-                        which the run says and run.json records
+    cuda_graph          replay the iteration as one CUDA graph: one GPU with room for the decoded images, not with
+                        fp16; elsewhere without effect, which the run says and run.json records
     checkpoint_every    iterations between checkpoints
 
     Raises TypeError for a value of a wrong type and ValueError for one out of range, naming the setting.

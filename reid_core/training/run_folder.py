@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
 
 
 def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe: str) -> None:
-    """Make sure the folder holds this run or none: refuse another run, or move its folder aside.
+    """Make sure the folder holds this run or none: refuse another run, or move its folder aside and say so.
 
     Raises ValueError with the differences, or for an `other_recipe` other than "refuse" and "set_aside".
     """
@@ -110,6 +111,7 @@ def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe
         ).exists():
             count += 1
         os.rename(run_dir, aside)
+    print(f"{run_dir} held another run ({'; '.join(found)}); it is now {aside}.", file=sys.stderr)
 
 
 def write_run(run_dir: Path, facts: dict[str, Any]) -> None:
@@ -163,5 +165,6 @@ def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     network = model.MODELS[facts["model"]](facts["num_classes"], recipe.backbone, **recipe.network_settings())
     state = model.read_state(run_dir / WEIGHTS)
     expected = f"the {facts['model']} of {facts['num_classes']} classes that {RUN} describes"
-    model.load_state(network, state, str(run_dir / WEIGHTS), expected)
+    remedy = f"Put back the {WEIGHTS} that this run wrote, or remove {run_dir} and train again."
+    model.load_state(network, state, str(run_dir / WEIGHTS), expected, remedy)
     return network.eval(), facts

@@ -1,6 +1,7 @@
 """The steady speed of an iteration, measured in seconds without data: for Table 4's two forms and for plans."""
 
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -61,11 +62,46 @@ def measure(
         lines.append({
             "model": name, "form": form, "seconds_per_iteration": statistics.median(each), "fastest_turn": min(each),
             "slowest_turn": max(each), "over_baseline": None, "iterations": sum(count for count, _ in taken),
-            "device": provenance.device_name(), "precision": precision,
+            "device": provenance.device_name(device), "precision": precision,
         })  # fmt: skip
     found = pd.DataFrame(lines)
     found["over_baseline"] = found["seconds_per_iteration"] / found["seconds_per_iteration"].iloc[0]
     return found
+
+
+def arithmetic(precision: str, device: torch.device) -> str:
+    """What a training of a precision ("fp32", "bf16" or "fp16") computes its convolutions in on a device.
+
+    "float32", "tf32", "bf16" or "fp16". On GPUs that have TF32, PyTorch's float32 convolutions use it by default.
+    """
+    if precision != "fp32":
+        return precision
+    chosen = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return "tf32" if chosen and torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+
+
+def matrix_rate(precision: str, device: torch.device, size: int | None = None) -> float:
+    """Operations a second (a multiply-add is two) of a large product of square matrices, the fastest of four.
+
+    It is computed in `arithmetic(precision, device)`, so that it bounds what a training of that precision reaches.
+    `size`: rows of the matrices; None: 8192 on a GPU, 2048 on a CPU.
+    """
+    n = size or (8192 if device.type == "cuda" else 2048)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    before, fastest = torch.get_float32_matmul_precision(), math.inf
+    torch.set_float32_matmul_precision("high" if arithmetic(precision, device) == "tf32" else "highest")
+    try:
+        for _ in range(4):
+            wait()
+            begun = time.perf_counter()
+            torch.mm(a, b)
+            wait()
+            fastest = min(fastest, time.perf_counter() - begun)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return 2 * n**3 / fastest
 
 
 def _iterations(name: str, recipe: Recipe, num_classes: int, device: torch.device) -> Iterator:
@@ -78,7 +114,7 @@ def _iterations(name: str, recipe: Recipe, num_classes: int, device: torch.devic
     batches = Batches(rng.integers(0, 256, shape, dtype=np.uint8), device)
     sampler, labels = Sampler(shape[0], recipe), torch.arange(shape[0]) % num_classes
     runner = torch.compile(network) if recipe.compile else network
-    kind = GraphStep if captures(recipe, device, 1) else Step
+    kind = GraphStep if captures(recipe, batches, 1) else Step
     step = kind(runner, make_optimizer(network, recipe), recipe, batches, labels)
     yield network.form(recipe.height, recipe.width), step.precision
     together = 1 if device.type == "cpu" else _TOGETHER

@@ -56,14 +56,17 @@ def computes_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def unfit(recipe: Recipe, device: torch.device, processes: int) -> list[str]:
-    """What a device cannot do as the recipe says, and what it does instead, a sentence each."""
-    found = []
-    if recipe.cuda_graph and not captures(recipe, device, processes):
-        where = "the CPU" if device.type == "cpu" else f"{processes} processes"
-        found.append(
-            f"cuda_graph has no effect on {where}; the iterations are the same, launched one by one."
-        )
+def unfit(recipe: Recipe, batches: Batches, processes: int) -> list[str]:
+    """What the batches' device cannot do as the recipe says, and what it does instead, a sentence each."""
+    found, device = [], batches.device
+    if recipe.cuda_graph and not captures(recipe, batches, processes):
+        if device.type == "cpu":
+            where = "on the CPU"
+        elif processes > 1:
+            where = f"on {processes} processes"
+        else:
+            where = "with images that fill more than half of the free GPU memory"
+        found.append(f"cuda_graph has no effect {where}; the iterations are the same, launched one by one.")
     if recipe.precision == "bf16" and not computes_bf16(device):
         found.append('This device emulates precision "bf16", slowly; "auto" or "fp32" is faster here.')
     if recipe.precision == "fp16" and device.type == "cpu":
@@ -71,9 +74,9 @@ def unfit(recipe: Recipe, device: torch.device, processes: int) -> list[str]:
     return found
 
 
-def captures(recipe: Recipe, device: torch.device, processes: int) -> bool:
-    """Whether the iterations are replayed as a CUDA graph."""
-    return recipe.cuda_graph and device.type == "cuda" and processes == 1
+def captures(recipe: Recipe, batches: Batches, processes: int) -> bool:
+    """Whether the iterations are replayed as a CUDA graph: on one GPU on which the images are resident."""
+    return recipe.cuda_graph and batches.device.type == "cuda" and batches.resident and processes == 1
 
 
 class Step:
@@ -105,6 +108,7 @@ class Step:
         return self.update(images, self.labels[torch.from_numpy(draw.rows).to(self.device)])
 
     def set_learning_rate(self, iteration: int) -> None:
+        """Give every group of the optimiser the learning rate of iteration 0, 1, ..., times its multiplier."""
         for group in self.optimizer.param_groups:
             lr = self.recipe.learning_rate(iteration) * group["multiplier"]
             if isinstance(group["lr"], Tensor):
@@ -113,6 +117,10 @@ class Step:
                 group["lr"] = lr
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Forward, backward and update with one batch on the device; its losses (heads,) float32, before the update.
+
+        images: (n, 3, height, width) float32; labels: (n,) int64. A loss that is not finite raises nothing here.
+        """
         with self.autocast():
             outputs = self.network(images)
         each = self.measure(outputs, labels)
@@ -125,7 +133,8 @@ class Step:
         self.scaler.update()
         return each.detach()
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """In which the network runs: autocast to bfloat16 or float16 as `precision` says, nothing for "fp32"."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, _AUTOCAST[self.precision], cache_enabled=False)
@@ -135,13 +144,13 @@ class BufferedStep(Step):
     """The same iteration from fixed buffers, on any device: what a CUDA graph can be captured from.
 
     Rows, augmentation and learning rate are written into the buffers; `run` then reads nothing else that changes.
-    The images must be resident on the device.
+    Raises ValueError for images that are not resident on the device.
     """
 
     def __init__(self, *args):
         super().__init__(*args)
         if not self.batches.resident:
-            raise ValueError("cuda_graph needs the decoded images in GPU memory; set it to false.")
+            raise ValueError("Fixed buffers need images that are resident on the device; take a plain Step.")
         for group in self.optimizer.param_groups:
             group["lr"] = torch.zeros((), device=self.device)
         self.buffers = None
@@ -156,7 +165,7 @@ class BufferedStep(Step):
         return self.run().clone()
 
     def run(self) -> Tensor:
-        """Train on the batch that the buffers describe; the heads' losses."""
+        """Train on the batch that the buffers describe; its losses (heads,) float32, before the update."""
         rows, mirror, shift, box = self.buffers
         pixels = self.batches.pixels(rows)
         shifts, boxes = self.recipe.crop_padding > 0, self.recipe.erasing > 0
@@ -169,7 +178,7 @@ class GraphStep(BufferedStep):
 
     The first iterations run as they are, on a stream of their own, so that every buffer and choice of kernels that
     outlives an iteration is made outside the graph. Dropout draws from the device's generator, which a replay
-    advances as far as the iteration itself would.
+    advances as far as the iteration itself would. Raises ValueError for a device that is no GPU.
     """
 
     WARM_UP = 3
@@ -177,11 +186,15 @@ class GraphStep(BufferedStep):
     def __init__(self, *args):
         super().__init__(*args)
         if self.device.type != "cuda":
-            raise ValueError("cuda_graph needs a CUDA device; set it to false.")
+            raise ValueError(f"A CUDA graph needs a CUDA device, not {self.device}; take a plain Step.")
         self.graph, self.result, self.runs = None, None, 0
         self.aside = torch.cuda.Stream(self.device)
 
     def run(self) -> Tensor:
+        """Train on the batch that the buffers describe; its losses (heads,) float32, in one tensor for all replays.
+
+        What PyTorch cannot capture raises RuntimeError.
+        """
         self.runs += 1
         if self.runs <= self.WARM_UP:
             current = torch.cuda.current_stream(self.device)

@@ -1,8 +1,13 @@
 """Training: what a run folder holds, interruptions, and refusals."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +18,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from reid_core import model, training
+from reid_core import model, provenance, training
 from reid_core.datasets import table as tables
 from reid_core.training import checkpoint, images, loop, run_folder
-from reid_core.training.step import BufferedStep, Step
+from reid_core.training.batches import Batches
+from reid_core.training.step import BufferedStep, Step, captures, unfit
 
 
 @pytest.fixture
@@ -62,6 +68,25 @@ def kill_at(monkeypatch):
         patch = context.__enter__()
         patch.setattr(Step, "set_learning_rate", set_learning_rate)
         return lambda: context.__exit__(None, None, None)
+
+    return arrange
+
+
+@pytest.fixture
+def signal_at(monkeypatch):
+    """`with signal_at(i, number)`: this process receives the signal when iteration i (0, 1, ...) begins."""
+    original = Step.__call__
+
+    @contextlib.contextmanager
+    def arrange(iteration, number):
+        def call(self, draw, i):
+            if i == iteration:
+                os.kill(os.getpid(), number)
+            return original(self, draw, i)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Step, "__call__", call)
+            yield
 
     return arrange
 
@@ -193,6 +218,53 @@ def test_what_the_device_cannot_do_is_said_and_recorded(train, monkeypatch, capf
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile on a CPU needs a C++ compiler"
+)
+def test_a_compiled_network_trains_alike_and_resumes(train, kill_at, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+    settings = {"dropout": 0.0, "base_lr": 1e-3}
+    eager, whole = train(folder="eager", **settings), train(folder="whole", **settings, compile=True)
+    losses = [training.loss_curve(run)["loss"] for run in (eager, whole)]
+    np.testing.assert_allclose(*losses, rtol=0.01)
+    undo = kill_at(5)
+    with pytest.raises(Killed):
+        train(**settings, compile=True)
+    undo()
+    torch.compiler.reset()  # as in a new process
+    assert results(train(**settings, compile=True)) == results(whole)
+
+
+@pytest.mark.parametrize(
+    ("free", "processes", "sentence"),
+    [
+        (10_000, 1, None),
+        (10_000, 2, "on 2 processes"),
+        (1_000, 1, "fill more than half of the free GPU memory"),
+    ],
+)
+def test_an_iteration_is_captured_where_the_images_fit_in_memory(
+    quick, monkeypatch, free, processes, sentence
+):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
+    monkeypatch.setattr("reid_core.training.step.computes_bf16", lambda device: True)
+    batches = Batches(np.zeros((2, 16, 16, 3), np.uint8), torch.device("cuda"))
+    recipe = replace(quick, cuda_graph=True)
+    assert captures(recipe, batches, processes) == (sentence is None)
+    assert [sentence in said for said in unfit(recipe, batches, processes)] == [True] * (sentence is not None)
+
+
+def test_the_package_asks_cublas_for_reproducible_products_before_pytorch_is_there():
+    script = "import os, sys, reid_core; print(os.environ['CUBLAS_WORKSPACE_CONFIG'], 'torch' in sys.modules)"
+    for given, expected in ({}, ":4096:8 False"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8 False"):
+        environment = {name: x for name, x in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"} | given
+        run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert run.stdout.strip() == expected
+
+
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypatch, native, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
@@ -237,6 +309,23 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_newest_one_is_passed_ov
     assert "00000012.safetensors is damaged" in said and "from iteration 9 of 14" in said
 
 
+def test_a_damaged_checkpoint_that_was_passed_over_takes_no_whole_ones_place(
+    train, kill_at, signal_at, tmp_path
+):
+    whole = train(folder="whole", iterations=14)
+    undo = kill_at(13)
+    with pytest.raises(Killed):
+        train(iterations=14)
+    undo()
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "00000012.safetensors").write_bytes(b"")
+    with signal_at(9, signal.SIGINT), pytest.raises(KeyboardInterrupt):
+        train(iterations=14)
+    assert sorted(p.name for p in folder.glob("*.json")) == ["00000009.json", "00000010.json"]
+    (folder / "00000010.safetensors").write_bytes(b"")
+    assert results(train(iterations=14)) == results(whole)
+
+
 def test_without_any_whole_checkpoint_a_run_starts_again_and_says_so(train, kill_at, tmp_path, capfd):
     whole = train(folder="whole")
     undo = kill_at(7)
@@ -266,25 +355,16 @@ def test_a_checkpoint_holds_the_whole_state(train, kill_at, tmp_path):
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
-def test_signals_write_a_checkpoint_and_say_so(train, monkeypatch, tmp_path, capfd, number, error):
+def test_signals_write_a_checkpoint_and_say_so(train, signal_at, tmp_path, capfd, number, error):
     whole = train(folder="whole")
-    original = Step.__call__
-
-    def call(self, draw, i):
-        if i == 4:
-            os.kill(os.getpid(), number)
-        return original(self, draw, i)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Step, "__call__", call)
-        with pytest.raises(error):
-            train()
+    with signal_at(4, number), pytest.raises(error):
+        train()
     assert f"Stopped by {number.name} after iteration 5 of 8; checkpoint written" in capfd.readouterr().err
     assert (tmp_path / "run" / "checkpoints" / "00000005.json").exists()
     assert results(train()) == results(whole)
 
 
-def test_a_folder_of_another_run_is_refused_with_the_differences_or_set_aside(train, tmp_path):
+def test_a_folder_of_another_run_is_refused_with_the_differences_or_set_aside(train, tmp_path, capfd):
     run = train()
     before = results(run)
     with pytest.raises(ValueError, match=r"another run: iterations: 8 there, 9 asked for\. .*set_aside"):
@@ -293,6 +373,8 @@ def test_a_folder_of_another_run_is_refused_with_the_differences_or_set_aside(tr
         train("baseline")
     train(iterations=9, other_recipe="set_aside")
     (aside,) = tmp_path.glob("run.aside-*")
+    said = capfd.readouterr().err
+    assert f"{run} held another run (iterations: 8 there, 9 asked for); it is now {aside}." in said
     assert results(aside) == before and len(pd.read_csv(run / "loss.csv")) == 9
     with pytest.raises(ValueError, match="other_recipe must be"):
         train(other_recipe="overwrite")
@@ -305,6 +387,53 @@ def test_another_recipe_is_refused_for_an_unfinished_run_too(train, kill_at):
     undo()
     with pytest.raises(ValueError, match="base_lr: 0.01 there, 0.02 asked for"):
         train(base_lr=0.02)
+
+
+@pytest.fixture
+def stopped(train, kill_at, tmp_path):
+    """stopped(folder, ...) trains until iteration 8 begins; the folder of its checkpoints, of iterations 3 and 6."""
+
+    def run(model_name="hcn", folder="run", **settings):
+        undo = kill_at(7)
+        with pytest.raises(Killed):
+            train(model_name, folder, **settings)
+        undo()
+        return tmp_path / folder / "checkpoints"
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "difference"),
+    [
+        ({"model_name": "baseline"}, slice(24), "model: 'baseline' there, 'hcn' asked for"),
+        ({}, slice(20), "num_classes: 5 there, 6 asked for"),
+        ({}, slice(None, None, -1), "data_digest: '[0-9a-f]{64}' there, '[0-9a-f]{64}' asked for"),
+        ({"base_lr": 0.02}, slice(24), "base_lr: 0.02 there, 0.01 asked for"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_path_difference_and_remedy(
+    stopped, train, toy_table, settings, rows, difference
+):
+    table = toy_table.iloc[rows].reset_index(drop=True)
+    own, foreign = stopped(), stopped(folder="other", table=table, **settings)
+    shutil.rmtree(own)
+    shutil.copytree(foreign, own)
+    path = re.escape(str(own / "00000006.safetensors"))
+    with pytest.raises(ValueError, match=f"{path} belongs to another run: .*{difference}.*Remove {own} to"):
+        train()
+    shutil.rmtree(own)
+    train()
+
+
+def test_a_checkpoint_with_other_tensors_than_its_record_says_is_refused(stopped, train):
+    own, foreign = stopped(), stopped("baseline", "other")
+    facts = json.loads((own / "00000006.json").read_text())
+    (own / "00000006.safetensors").write_bytes((foreign / "00000006.safetensors").read_bytes())
+    facts["sha256"] = provenance.digest(own / "00000006.safetensors")
+    (own / "00000006.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=f"not the weights of the hcn of 6 classes: .*missing.*Remove {own}"):
+        train()
 
 
 def test_other_data_are_another_run(train, toy_table):
