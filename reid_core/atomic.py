@@ -24,7 +24,7 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}-", dir=path.parent))
     try:
         target = temporary if folder else temporary / path.name
         yield target
@@ -33,6 +33,14 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
         os.replace(target, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_dead(folder: str | os.PathLike) -> None:
+    """Remove the temporaries that `replacing` made in `folder` in processes that have been killed since."""
+    for stale in Path(folder).glob(".*.*-*"):
+        owner = stale.name.rpartition(".")[2].partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

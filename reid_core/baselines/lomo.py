@@ -67,6 +67,7 @@ def extract(
     path = Path(path)
     if path.suffix != ".npy":
         raise ValueError(f"The feature file {path} must end in .npy.")
+    atomic.remove_dead(path.parent)
     with atomic.replacing(path) as partial:
         features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         _fill(features, images, retinex, height, width, progress).flush()

@@ -112,7 +112,7 @@ def decoded(
     """All images of a table as one array from the cache, decoded in parallel at the first call.
 
     The array's name holds a digest of all that made it: the rows, size and date of change of every file, the
-    target size, Pillow's version. It is written whole or not at all.
+    target size, Pillow's version. It is written whole or not at all; what killed processes left is removed first.
 
     Raises FileNotFoundError or ValueError naming an image that is missing or broken, OSError for a full disk.
     """
@@ -123,6 +123,7 @@ def decoded(
     record = path.with_suffix(".json")
     if not (path.exists() and record.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.remove_dead(path.parent)
         size = len(paths) * height * width * 3
         require_space(path.parent, size, "the decoded images (REID_CORE_CACHE moves the cache)")
         contents = _decode_all(paths, height, width, path, progress)

@@ -1,12 +1,15 @@
 """Training images: one decoded array, and batches equal to those of torchvision's transforms."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from reid_core import atomic
 from reid_core.datasets import table as tables
 from reid_core.training import images
 from reid_core.training.batches import Batches, Sampler, plain_batch
@@ -113,6 +116,36 @@ def test_broken_and_missing_images_are_named_and_leave_nothing_behind(
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"copy\.jpg: there is no such image; put the data back"):
         decoded(table, 32, 32, data_root=toy_root, progress=False)
+
+
+def test_what_a_killed_decoding_left_is_removed(tmp_path, toy_table, toy_root, monkeypatch):
+    """A process is killed while it decodes another array; that of a living one stays."""
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path))
+    folder = tmp_path / "decoded"
+    script = (
+        "import os, signal, sys; from reid_core import atomic\n"
+        "with atomic.replacing(sys.argv[1]) as part: part.write_bytes(b'0'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, folder / "other-64x32.npy"])
+    with atomic.replacing(folder / "living", folder=True) as living:
+        assert len(list(folder.iterdir())) == 2
+        decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+        assert list(folder.glob(".*")) == [living]
+
+
+def test_images_that_are_not_resident_make_the_same_batches(toy_table, toy_root, quick, monkeypatch):
+    """A GPU too small for the images, as it were: they stay where they are, a batch's pixels go to the device."""
+    array = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+    draw = Sampler(24, replace(quick, crop_padding=2, erasing=0.5)).draw(1)
+    resident = Batches(array.pixels, CPU)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (array.pixels.nbytes, 2**40))
+    apart = Batches(array.pixels, torch.device("meta"))
+    assert resident.resident and not apart.resident and apart.images.device == CPU
+    rows = torch.from_numpy(draw.rows)
+    assert apart.pixels(rows).device.type == "meta" and apart.pixels(rows).shape == (4, 32, 32, 3)
+    assert apart(draw).device.type == "meta" and apart(draw).shape == (4, 3, 32, 32)
+    apart.device = CPU
+    assert torch.equal(apart(draw), resident(draw))
 
 
 def test_a_full_disk_is_found_before_decoding(tmp_path, toy_table, toy_root, monkeypatch):
