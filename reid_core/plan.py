@@ -1,9 +1,7 @@
 """What a profile will do, before it does it: its runs, their time and disk, and what is missing."""
 
 import functools
-import math
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +14,11 @@ from reid_core import experiment, model, paper, profiles, training
 from reid_core.datasets import embedded
 from reid_core.provenance import device_name
 from reid_core.reproduce import duration
-from reid_core.training import run_folder, speed
+from reid_core.training import distributed, run_folder, speed, step
 
-EFFICIENCY = (
-    0.35  # share of a large matrix product's rate that a training step reaches, where nothing was measured
-)
+# Share of a large matrix product's rate that a training step is taken to reach, where nothing was measured: two CPU
+# cores reached between half and two thirds. A GPU's tensor cores mostly wait for memory; there it is a mere guess.
+EFFICIENCY, EFFICIENCY_OF_TENSOR_CORES = 0.35, 0.1
 
 
 def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
@@ -28,7 +26,9 @@ def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
 
     Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
     runs of the same results folder where there are some; else from counted floating-point operations and the
-    device's rate for one large matrix product, which is timed. Raises ValueError where `schedules` lacks a set.
+    device's rate for one large matrix product in the recipe's precision, which is timed.
+
+    Raises ValueError where `schedules` lacks a set.
     """
     profiles.check_schedules(settings)
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
@@ -74,15 +74,12 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
             continue
         flops = step_flops(name, replace(recipe, seed=0))
         if name not in speeds and rate is None:
-            rate = matrix_rate()
-            said.append(
-                f"{'others: ' if speeds else ''}taking {EFFICIENCY:.0%} of this device's {rate / 1e12:.2f} Tflop/s for"
-                " a large float32 product; a guess within a factor of two, which --measure 60 replaces"
-            )
+            rate, sentence = _guessed_rate(recipe)
+            said.append(("others: " if speeds else "") + sentence)
         if name in speeds:  # a variant's iteration takes as much longer as it has more arithmetic
             each = speeds[name] * flops / step_flops(name, _recipe(settings, paper.COMBINED, 0))
         else:
-            each = flops / (EFFICIENCY * rate)
+            each = flops / rate
         total += recipe.iterations * each
         lines.append(
             line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop"
@@ -90,6 +87,23 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
     if len(done) < len(jobs):
         lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
     return lines
+
+
+def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
+    """Floating-point operations a second that a training is taken to reach on this device, and a sentence on it."""
+    device = distributed.choose(None)
+    precision = step.precision(recipe, device)
+    if precision == "bf16" and not step.computes_bf16(device):
+        precision = "fp32"  # emulated; a product in bf16 might take minutes
+    peak, arithmetic = speed.matrix_rate(precision, device), speed.arithmetic(precision, device)
+    if device.type == "cuda" and arithmetic != "float32":
+        share, trust = EFFICIENCY_OF_TENSOR_CORES, "a guess that can be several times off"
+    else:
+        share, trust = EFFICIENCY, "a guess within a factor of two"
+    return share * peak, (
+        f"taking {share:.0%} of this device's {peak / 1e12:.2f} Tflop/s for a large {arithmetic} product; {trust},"
+        " which --measure 60 replaces"
+    )
 
 
 def _finished(folder: Path) -> dict | None:
@@ -162,18 +176,6 @@ def step_flops(name: str, recipe: training.Recipe) -> float:
     with FlopCounterMode(display=False) as counter:
         sum(logits.sum() for logits in network(images).values()).backward()
     return float(counter.get_total_flops())
-
-
-def matrix_rate(size: int = 2048) -> float:
-    """Floating-point operations a second of a float32 matrix product on the training device, best of three."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a = torch.randn(size, size, device=device)
-    best = math.inf
-    for _ in range(4):
-        started = time.perf_counter()
-        (a @ a).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
 
 
 def _existing(path: Path) -> Path:

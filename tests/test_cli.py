@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 
 from reid_core import cli, plan, profiles, reproduce, training
 
@@ -40,13 +41,11 @@ def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monk
     folder.mkdir(parents=True)
     run = {"finished": True, "model": "hcn", "seconds": 3600.0, "recipe": {"iterations": 50_000}}
     (folder / "run.json").write_text(json.dumps(run))
-    monkeypatch.setattr(plan, "matrix_rate", lambda: 1e12)
+    monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
     monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 3e12 if recipe.merge_conv3x3 else 1e12)
     said = plan.describe(settings)
     assert (
-        "done in 1 h 0 min" in said
-        and "hcn: as in the finished runs" in said
-        and "others: taking 35%" in said
+        "done in 1 h 0 min" in said and "hcn: as in the finished runs" in said and "others: taking " in said
     )
     assert re.search(r"hcn-combined-seed0 +75000 iterations  about 1 h 30 min", said)
     assert re.search(r"conv1-cuhk03_labeled-seed0 +15000 iterations  about 18 min", said)
@@ -63,6 +62,38 @@ def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monk
     assert "hcn, plain form: 0.0625 s an iteration" in said and "projected from 60 s" in said
     settings["recipe"]["heads"] = "plain"
     assert re.search(r"hcn-combined-seed0 .* about 1 h 18 min", plan.describe(settings, measure=60))
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "expected"),
+    [
+        (
+            "cpu",
+            "auto",
+            "taking 35% of this device's 2.00 Tflop/s for a large float32 product; a guess within",
+        ),
+        (
+            "cuda",
+            "auto",
+            "taking 10% of this device's 9.00 Tflop/s for a large bf16 product; a guess that can",
+        ),
+        (
+            "cuda",
+            "fp32",
+            "taking 10% of this device's 2.00 Tflop/s for a large tf32 product; a guess that can",
+        ),
+    ],
+)
+def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, precision, expected):
+    monkeypatch.setattr(plan.distributed, "choose", lambda device: torch.device(kind))
+    monkeypatch.setattr(plan.step, "computes_bf16", lambda device: kind == "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(
+        plan.speed, "matrix_rate", lambda precision, device: {"bf16": 9e12}.get(precision, 2e12)
+    )
+    rate, sentence = plan._guessed_rate(plan.training.Recipe(precision=precision))
+    assert sentence.startswith(expected)
+    assert rate == pytest.approx({"cpu": 0.35, "cuda": 0.1}[kind] * (9e12 if "bf16" in expected else 2e12))
 
 
 def test_plan_of_the_paper_lists_runs_time_disk_and_what_is_missing(tmp_path):

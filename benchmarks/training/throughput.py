@@ -9,7 +9,7 @@ the median turn is reported, with the slowest and the fastest. So another load o
 "plain loop" is what a tutorial writes: torchvision's ResNet, a DataLoader of JPEG files with torchvision's transforms
 on all cores, loss.item() at each iteration; its HCN computes the merged maps. torchreid runs in its own environment,
 whose Python is given. The operations are counted exactly (flops.py); the peak is that of a large matrix product on
-this device, the fastest of all rounds.
+this device, the fastest of all rounds, in the arithmetic of the convolutions: of fp32 on GPUs TF32, PyTorch's default.
 """
 
 import argparse
@@ -36,7 +36,8 @@ from torchvision import transforms
 from reid_core import datasets, model, provenance
 from reid_core.datasets import table as tables
 from reid_core.training import Recipe, batches, images
-from reid_core.training.step import GraphStep, Step, losses, make_optimizer
+from reid_core.training.speed import matrix_rate
+from reid_core.training.step import GraphStep, Step, captures, losses, make_optimizer
 
 
 def rate(step: Callable[[], None], batch_size: int, warm_up: float, seconds: float, wait: Callable) -> float:
@@ -59,21 +60,6 @@ def _steps(step: Callable[[], None], seconds: float, wait: Callable) -> tuple[in
     return count, time.perf_counter() - begun
 
 
-def peak(device: torch.device, precision: str, wait: Callable) -> float:
-    """Operations a second of a square matrix product in a precision, the fastest of four."""
-    n = 8192 if device.type == "cuda" else 2048
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    fastest = float("inf")
-    for _ in range(4):
-        wait()
-        begun = time.perf_counter()
-        a @ b
-        wait()
-        fastest = min(fastest, time.perf_counter() - begun)
-    return 2 * n**3 / fastest
-
-
 def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device: torch.device) -> Callable:
     torch.manual_seed(0)
     network = model.MODELS[name](
@@ -84,7 +70,7 @@ def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device:
     source, sampler = batches.Batches(pixels, device), batches.Sampler(len(table), recipe)
     labels = torch.from_numpy(table[tables.LABEL].to_numpy(copy=True))
     runner = torch.compile(network) if recipe.compile else network
-    kind = GraphStep if recipe.cuda_graph else Step
+    kind = GraphStep if captures(recipe, source, 1) else Step
     step, counter = kind(runner, make_optimizer(network, recipe), recipe, source, labels), itertools.count()
 
     def once() -> None:
@@ -260,7 +246,7 @@ def main() -> None:
                     f"{number + 1}/{args.rounds} {' '.join(key):34}{speeds[key][-1]:9.1f} images/s",
                     file=sys.stderr,
                 )
-            peaks = {precision: max(old, peak(device, precision, wait)) for precision, old in peaks.items()}
+            peaks = {precision: max(old, matrix_rate(precision, device)) for precision, old in peaks.items()}
 
     rows = []
     for key, found in speeds.items():
@@ -270,7 +256,9 @@ def main() -> None:
         rows.append([*key, statistics.median(found), min(found), max(found), flops / 1e12, peaks[key[3]] / 1e12,
                      flops / peaks[key[3]]])  # fmt: skip
     found = pd.DataFrame(rows, columns=COLUMNS)
-    print(f"{provenance.device_name()}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}")
+    print(
+        f"{provenance.device_name(device)}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}"
+    )
     print(found.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     print(summary(found))
     if args.csv:
