@@ -165,6 +165,7 @@ class Settings:
                 )
 
     def check(self, query, gallery) -> None:
+        """Raise ValueError unless the features (see k_reciprocal) are sound and go with metric and device."""
         check_features(query, gallery)
         for name, features in (("query", query), ("gallery", gallery)):
             check_finite(squared_norms(features), name)

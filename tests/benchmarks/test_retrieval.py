@@ -69,12 +69,12 @@ def test_what_disagrees_is_said_and_fails(compare, monkeypatch, tmp_path, off):
 def test_few_values_may_differ_where_rounding_decides(compare, tmp_path):
     ours = np.full((600, 50), 0.5, np.float32)
     theirs = ours.copy()
-    theirs[-1, :20] += 0.1
+    theirs[-1, :2] += 0.1
     for name, values in (("ours", ours), ("theirs", theirs)):
         np.save(tmp_path / f"{name}.npy", values)
     found = compare.agreement(tmp_path / "theirs.npy", tmp_path / "ours.npy")
     assert found["agrees"] and found["largest_difference"] == pytest.approx(0.1)
-    theirs[:, 7] += 0.1
+    theirs[-1, 2:5] += 0.1
     np.save(tmp_path / "theirs.npy", theirs)
     assert not compare.agreement(tmp_path / "theirs.npy", tmp_path / "ours.npy")["agrees"]
 
