@@ -12,6 +12,10 @@ from reid_core.datasets import table as tables
 NAMES = ("r5", "c1", "c2")
 
 
+# The toy network is shown the people it has learnt from.
+pytestmark = pytest.mark.filterwarnings("ignore:.*has learnt from")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Networks this small gain nothing from threads, and wait for each other on a busy machine."""

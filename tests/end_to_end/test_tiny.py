@@ -198,10 +198,12 @@ def test_a_bad_profile_stops_before_anything_runs(kit):
 
 
 def test_missing_data_names_the_folder_and_the_remedy(kit, tmp_path):
-    changes = [f"data_root={tmp_path}", "render_sizes=none"]
+    data = tmp_path / "data"
+    data.mkdir()
+    changes = [f"data_root={data}", "render_sizes=none"]
     refused = kit.run("notebook", "01_datasets", "--output", str(tmp_path / "a.ipynb"), changes=changes)
     assert refused.returncode == 1
-    assert f"no data set found: the data folder {tmp_path} is empty" in refused.stderr
+    assert f"no data set found: the data folder {data} is empty" in refused.stderr
     assert "reid-core data add PATH" in refused.stderr
 
 
