@@ -22,10 +22,8 @@ from reid_core.reranking_cost import estimate, free_memory
 from reid_core.xqda import XQDA
 
 ANNOUNCED_FLOPS = 10**13
-BLOCK_CELLS, PART_CELLS = (
-    (1 << 25, 1 << 28),
-    (1 << 20, 1 << 26),
-)  # of the result at a time; on the CPU, elsewhere
+BLOCK_CELLS = (1 << 25, 1 << 28)  # of the result at a time: on the CPU, on other devices
+PART_CELLS = (1 << 20, 1 << 26)
 CHOICES = {
     "half": ("official", "ports"),
     "jaccard": ("weighted", "set"),
