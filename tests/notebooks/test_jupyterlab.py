@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import time
 
 import chromium
 import lab
@@ -178,9 +179,10 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
         choose("query", explorer.RULES["worst"], "(worst AP of the upper list)")
         page.screenshot(tmp_path / "explorer_worst.png")
         assert not page.errors
-        last = _picture(root_lab, number)
-        drawn = page.evaluate(f"{lab.CELLS}[{number}].node.querySelector('.jp-OutputArea img').src")
-        assert drawn.partition("base64,")[2] == last.replace("\n", "")
+        deadline = time.monotonic() + 30  # the page draws a picture a little after it has got it
+        while (drawn := _drawn(root_lab, number)) != (last := _picture(root_lab, number)).replace("\n", ""):
+            assert time.monotonic() < deadline, f"drawn: {drawn[-40:]}, kept: {last[-40:]}"
+            time.sleep(0.1)
     saved = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4).cells
     assert any(last in _pictures(cell.get("outputs", [])) for cell in saved), (
         "the notebook keeps the last picture"
@@ -190,6 +192,12 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
 def _picture(in_lab, number):
     """The picture that a cell shows, as base64."""
     return _pictures(in_lab.outputs()[number])[-1]
+
+
+def _drawn(in_lab, number):
+    """The picture that the page draws for a cell, as base64 on one line."""
+    image = f"{lab.CELLS}[{number}].node.querySelector('.jp-OutputArea img')"
+    return in_lab.page.evaluate(f"{image}.src").partition("base64,")[2]
 
 
 def _shows(picture, path):
