@@ -190,6 +190,8 @@ class Explorer:
         except (ValueError, OSError, MemoryError, KeyboardInterrupt) as error:
             self.message.value = f"<b>{html.escape(str(error) or 'Interrupted.')}</b>"
             return
+        if self.choice != choice:  # changed meanwhile: the kernel takes messages while it works
+            return self.draw()
         picture = Image(plots.png(figure), format="png", alt=sentence)
         if self._picture is None:
             self._picture = display(picture, display_id=True)

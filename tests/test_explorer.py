@@ -233,6 +233,22 @@ def test_each_change_of_a_control_draws_once(shown):
     assert screen.count == 7 and opened.choice.lower is None
 
 
+def test_a_change_while_a_picture_is_made_is_what_is_shown_in_the_end(shown, monkeypatch):
+    opened, screen = shown
+    made = explorer.look
+
+    def busy(rankings, choice, facts):
+        if choice.rule == "gain":
+            opened.rule.value = "worst"  # the kernel takes the message of the page meanwhile
+        return made(rankings, choice, facts)
+
+    monkeypatch.setattr(explorer, "look", busy)
+    opened.upper.reranked.value = False
+    assert (
+        opened.rule.value == "worst" and "worst AP" in screen.sentence and "worst AP" in opened.message.value
+    )
+
+
 def test_a_wrong_number_is_said_and_the_picture_stays(shown):
     opened, screen = shown
     opened.number.value = 9

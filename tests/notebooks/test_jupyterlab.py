@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import time
 
@@ -157,8 +158,9 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
         page.screenshot(tmp_path / "explorer_first.png")
 
         def choose(words, value, said):
+            before = json.dumps(page.evaluate(says))
             root_lab.choose(words, value)
-            return page.until(f"{says}.includes({json.dumps(said)}) && {says}", 120)
+            return page.until(f"{says} !== {before} && {says}.includes({json.dumps(said)}) && {says}", 120)
 
         page.evaluate(f"""(line => {{
             window.said = [];
@@ -168,21 +170,17 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
         assert any(text.startswith("Working on ") for text in page.evaluate("said")), "a word of progress"
         choose("query", "by number", "query 0:")
         choose("number", "17", "query 17:")
-        assert _picture(root_lab, number) != first
-        assert _shows(_picture(root_lab, number), queries.iloc[17])
+        assert _settled(root_lab, number, queries.iloc[17]) != first
         assert not _shows(_picture(root_lab, number), queries.iloc[18])
         page.screenshot(tmp_path / "explorer_query_17.png")
         choose("number", "999", "There is no query 999: Market-1501 has the queries 0 to ")
         assert _shows(_picture(root_lab, number), queries.iloc[17]), "the last picture stays"
         choose("query", explorer.RULES["reranking"], "Re-ranking changes the upper method's AP by +")
         choose("upper list", plots.TITLES["hcn"], "Re-ranking changes the upper method's AP by +")
-        choose("query", explorer.RULES["worst"], "(worst AP of the upper list)")
+        said = choose("query", explorer.RULES["worst"], "(worst AP of the upper list)")
+        last = _settled(root_lab, number, queries.iloc[int(re.search(r"query (\d+)", said)[1])])
         page.screenshot(tmp_path / "explorer_worst.png")
         assert not page.errors
-        deadline = time.monotonic() + 30  # the page draws a picture a little after it has got it
-        while (drawn := _drawn(root_lab, number)) != (last := _picture(root_lab, number)).replace("\n", ""):
-            assert time.monotonic() < deadline, f"drawn: {drawn[-40:]}, kept: {last[-40:]}"
-            time.sleep(0.1)
     saved = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4).cells
     assert any(last in _pictures(cell.get("outputs", [])) for cell in saved), (
         "the notebook keeps the last picture"
@@ -198,6 +196,19 @@ def _drawn(in_lab, number):
     """The picture that the page draws for a cell, as base64 on one line."""
     image = f"{lab.CELLS}[{number}].node.querySelector('.jp-OutputArea img')"
     return in_lab.page.evaluate(f"{image}.src").partition("base64,")[2]
+
+
+def _settled(in_lab, number, path):
+    """The picture of a cell once it has the image `path` as its query, the page has drawn it, and it stays."""
+    deadline = time.monotonic() + 60  # a picture comes on a way of its own, often after the text beside it
+    while True:
+        picture = _picture(in_lab, number)
+        if _shows(picture, path) and _drawn(in_lab, number) == picture.replace("\n", ""):
+            time.sleep(1)
+            if _picture(in_lab, number) == picture:
+                return picture
+        assert time.monotonic() < deadline, f"{path} is not drawn"
+        time.sleep(0.1)
 
 
 def _shows(picture, path):
