@@ -188,6 +188,7 @@ class PairTask:
         """There are no pretrained weights."""
 
     def optimizer(self, network: nn.Module, recipe: Recipe) -> optim.Optimizer:
+        """Adam at `base_lr`, its moments made at once: a checkpoint is restored into them."""
         group = {"params": list(network.parameters()), "multiplier": 1.0}
         adam = optim.Adam([group], recipe.base_lr, weight_decay=recipe.weight_decay)
         for parameter in group["params"]:

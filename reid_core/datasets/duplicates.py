@@ -179,6 +179,7 @@ def _compare(
     unit = _normalised(gray)
 
     def block(start: int) -> tuple[np.ndarray, ...]:
+        """Pairs of a block of training pictures: train, test (indices), bits, correlation, each (pairs,)."""
         rows = train[start : start + _BLOCK]
         bits = np.bitwise_count(hashes[rows, None] ^ hashes[test])
         near = np.nonzero(bits <= max_bits)

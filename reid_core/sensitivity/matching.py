@@ -130,6 +130,7 @@ class Bench:
         changes: Mapping[str, object] | None = None,
         learned: xqda.XQDA | None = None,
     ) -> np.ndarray:
+        """Rank-1 and mAP in per cent, (2,), of features matched one way, with `changes` to the default's settings."""
         matching = replace(self.matching, **(changes or {}))
         scores = scoring.evaluate(scoring.match(found, *way, matching, learned), matching.ap)
         return 100 * np.array([scores["rank1"], scores["mAP"]])

@@ -176,6 +176,7 @@ class _Maker:
     def runs(
         self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None
     ) -> tuple[Run, ...]:
+        """One run a seed of the default's recipe with `changes`. Raises what Recipe does, naming the variant."""
         made = []
         for seed in seeds:
             folder = self.results / "runs" / "sensitivity" / f"{name}-{self.train_set}-seed{seed}"

@@ -146,6 +146,7 @@ def contrasting(rng: np.random.Generator, colour: np.ndarray, column: int) -> np
 
 
 def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[str, float]) -> Garment:
+    """Upper (`column` 1) or lower (2) garment, plain with probability `plain`, else of a pattern by its weight."""
     colour = cloth_colour(rng, column)
     motif = np.column_stack(
         [
@@ -167,6 +168,7 @@ def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[
 
 
 def draw_person(rng: np.random.Generator) -> Person:
+    """A person at random: build, skin, hair, garments, shoes, things carried; a generator state gives one person."""
     lower_kind = pick(rng, LOWER_KINDS)
     length = {"trousers": (0.9, 1.0), "shorts": (0.3, 0.55), "skirt": (0.25, 0.5), "long skirt": (0.6, 0.9)}
     upper, lower = garment(rng, 1, 0.05, PATTERNS), garment(rng, 2, 0.82, LEG_PATTERNS)

@@ -68,6 +68,7 @@ def draw_leg(canvas, figure: Figure, side: int, far: float) -> None:
 
 
 def draw_shoe(canvas, figure: Figure, ankle: Point, toe: Point, far: float) -> None:
+    """Sole and upper from ankle to toe, points in pixels of the canvas; `far` darkens the leg that is farther away."""
     p, s = figure.person, figure.size
     heel = (ankle[0], ankle[1] + 0.022 * s)
     tip = (toe[0], max(toe[1], heel[1] + 0.004 * s) + 0.008 * s)

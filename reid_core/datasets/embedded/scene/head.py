@@ -7,6 +7,7 @@ from .figure import Figure
 
 
 def draw_head(canvas, figure: Figure) -> None:
+    """Skull, hair, face where it is seen, and headwear, painted on the canvas."""
     p, s = figure.person, figure.size
     rx, ry = 0.046 * s, 0.064 * s
     figure.plain(ellipse(canvas, figure.at(0, 0.012, 0.925), rx, ry), p.skin)
@@ -56,6 +57,7 @@ def draw_face(canvas, figure: Figure) -> None:
 
 
 def draw_headwear(canvas, figure: Figure, rx: float, ry: float) -> None:
+    """A hood, cap or hat on a head of half axes `rx`, `ry` in pixels."""
     p, s = figure.person, figure.size
     if p.headwear == "hood":
         figure.plain(ellipse(canvas, figure.at(0, -0.02, 0.94), rx * 1.25, ry * 1.15), p.upper.colour)
