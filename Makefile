@@ -25,7 +25,7 @@ help:
 	@sed -n 's/^# //p' Makefile | head -4
 
 reproduce: environment
-	@$(RUN) -m reid_core.cli reproduce --profile $(PROFILE)
+	@$(RUN) -m reproduction.cli reproduce --profile $(PROFILE)
 
 test: environment
 	@$(RUN) -m pytest -q -m "not slow"
@@ -35,7 +35,7 @@ check: environment
 	@$(RUN) -m pytest -q -m slow
 
 lab: environment
-	@$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reid_core.notebooks.without_outputs
+	@$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reproduction.runner.notebooks.without_outputs
 
 environment: $(STAMP)
 

@@ -9,7 +9,9 @@ import hashlib
 import json
 import shlex
 
-from reid_core import experiment, notebooks, paper, profiles, provenance
+from reid_core import provenance
+from reproduction import experiment, paper
+from reproduction.runner import notebooks, profiles
 
 PROFILE = config.get("profile", "smoke")
 OVERRIDES = config.get("overrides", [])
@@ -20,7 +22,7 @@ EXECUTED = experiment.executed_notebooks(SETTINGS)
 NOT_RUN = experiment.not_run(SETTINGS["data_root"], SETTINGS["combined_boxes"]) if OFFICIAL else {}
 TRAININGS = [training for training in experiment.trainings() if training[1] not in NOT_RUN]
 RUNS = [experiment.run_name(*training, seed) for training in TRAININGS for seed in SETTINGS["seeds"]]
-SOURCES = sorted(p for p in provenance.REPOSITORY.glob("reid_core/**/*") if p.suffix in {".py", ".j2", ".css"})
+SOURCES = sorted(p for p in provenance.REPOSITORY.glob("re*/**/*") if p.suffix in {".py", ".j2", ".css"})
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in SOURCES)).hexdigest()
 
 
@@ -31,7 +33,7 @@ def settings(name):
 def call(action):
     """Shell command of a step, its braces doubled because Snakemake fills in what stands in single ones."""
     given = "".join(f" -p {shlex.quote(override)}" for override in OVERRIDES)
-    text = f"python -m reid_core.cli {action} --profile {shlex.quote(PROFILE)}{given}"
+    text = f"python -m reproduction.cli {action} --profile {shlex.quote(PROFILE)}{given}"
     return text.replace("{", "{{").replace("}", "}}")
 
 

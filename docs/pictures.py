@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from reid_core import notebooks
 from reid_core.provenance import REPOSITORY
+from reproduction.runner import notebooks
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 import chromium

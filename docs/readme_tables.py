@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import claims, paper
 from reid_core.provenance import REPOSITORY
-from reid_core.reproduce import duration
-from reid_core.tables import MEASURED, SCORES
+from reproduction import claims, paper
+from reproduction.runner.workflow import duration
+from reproduction.tables import MEASURED, SCORES
 
 README = REPOSITORY / "README.md"
 START, END = "<!-- results: python docs/readme_tables.py -->", "<!-- end of results -->"

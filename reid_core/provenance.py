@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # loaded where it is needed: most commands do without
     import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel by `reid_core.notebooks.run`
+NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel by `reproduction.runner.notebooks.run`
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib", "papermill", "pillow", "h5py")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from reid_core import claims, convergence, datasets, experiment, paper, plots, sensitivity, tables
+from reproduction import claims, convergence, experiment, paper, plots, sensitivity, tables
+from reproduction import table1 as counted
 
 PARTS = (("train", 1, 1), ("query", 2, 1), ("gallery", 2, 2))
 SETTINGS = {"backbone": "resnet18", "iterations": 150}
@@ -68,8 +69,8 @@ def _datasets(folder: Path, facts: dict) -> None:
                               "image_path": f"/{subset}/{person}_{camera}.jpg"}
                              for subset, person, camera in PARTS)  # fmt: skip
     images = {paper.MARKET1501: pd.DataFrame([train, query, gallery])}
-    tables.save(datasets.summary(images).assign(**facts), folder / "table1.csv", **facts)
-    tables.save(datasets.subsets(images).assign(**facts), folder / "table1_subsets.csv", **facts)
+    tables.save(counted.summary(images).assign(**facts), folder / "table1.csv", **facts)
+    tables.save(counted.subsets(images).assign(**facts), folder / "table1_subsets.csv", **facts)
 
 
 def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> pd.DataFrame:

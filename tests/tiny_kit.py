@@ -28,7 +28,7 @@ class Kit:
 
     def command(self, name, *arguments, changes=()):
         given = [word for override in self.overrides(*changes) for word in ("-p", override)]
-        return [sys.executable, "-m", "reid_core.cli", name, *arguments, "--profile", "tiny", *given]
+        return [sys.executable, "-m", "reproduction.cli", name, *arguments, "--profile", "tiny", *given]
 
     def run(self, name, *arguments, changes=()):
         return subprocess.run(

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reid_core import datasets, explorer, ranklists, reranking
-from reid_core.datasets import embedded
+from reid_core import datasets, reranking
 from reid_core.datasets.table import CAMERA, PERSON
 from reid_core.datasets.table import build as image_table
 from reid_core.distance import squared_euclidean
-from reid_core.ranklists import Method
-from reid_core.scoring import Matched
+from reproduction import embedded, explorer, ranklists
+from reproduction.ranklists import Method
+from reproduction.scoring import Matched
 
 QUERIES, PEOPLE, CAMERAS = 3368, 750, 6
 GOOD, DISTRACTORS, JUNK_IMAGES = 13_115, 2_798, 3_819

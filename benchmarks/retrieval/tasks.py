@@ -172,7 +172,7 @@ def jaccard_fastreid_faiss(query, gallery, **_):
 
 
 def neighbours_ours(query, gallery, device=None, **_):
-    from reid_core.neighbours import nearest, points
+    from reid_core.reranking.neighbours import nearest, points
 
     (x,) = on(device, np.concatenate([query, gallery]))
     if device == "cuda":

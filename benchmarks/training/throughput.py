@@ -36,8 +36,8 @@ from torchvision import transforms
 from reid_core import datasets, model, provenance
 from reid_core.datasets import table as tables
 from reid_core.training import Recipe, batches, images
-from reid_core.training.speed import matrix_rate
 from reid_core.training.step import GraphStep, Step, captures, losses, make_optimizer
+from reproduction.speed import matrix_rate
 
 
 def rate(step: Callable[[], None], batch_size: int, warm_up: float, seconds: float, wait: Callable) -> float:

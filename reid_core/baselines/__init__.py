@@ -11,18 +11,12 @@ to match.
 """
 
 from reid_core.baselines import colour_histogram, gated, kissme, lomo, null_space, scsp
-from reid_core.baselines.methods import METHODS, chosen, why_not
-from reid_core.baselines.outcome import Outcome
 
 __all__ = [
-    "METHODS",
-    "Outcome",
-    "chosen",
     "colour_histogram",
     "gated",
     "kissme",
     "lomo",
     "null_space",
     "scsp",
-    "why_not",
 ]

@@ -12,7 +12,6 @@ from reid_core.datasets import cuhk01, cuhk03, market1501, own, readable
 from reid_core.datasets.combined import combine, label_map, leaked_people, leave_out
 from reid_core.datasets.layout import data_source
 from reid_core.datasets.table import digest, validate
-from reid_core.datasets.table1 import subsets, summary
 
 __all__ = [
     "combine",
@@ -22,8 +21,6 @@ __all__ = [
     "leaked_people",
     "leave_out",
     "load",
-    "subsets",
-    "summary",
     "validate",
 ]
 

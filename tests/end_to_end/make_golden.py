@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from reid_core import experiment, paper, provenance
+from reid_core import provenance
+from reproduction import experiment, paper
 
 
 def versions() -> dict[str, str]:

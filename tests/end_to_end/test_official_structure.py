@@ -15,8 +15,8 @@ import official_structure
 import pandas as pd
 import pytest
 
-from reid_core import paper, tables
 from reid_core.provenance import REPOSITORY
+from reproduction import paper, tables
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ class Owner:
         return self._said("data", "status", "--root", str(self.data))
 
     def _said(self, *words: str) -> str:
-        command = [sys.executable, "-m", "reid_core.cli", *words]
+        command = [sys.executable, "-m", "reproduction.cli", *words]
         environment = os.environ | {"REID_CORE_CACHE": str(self.folder / "cache"), "MPLBACKEND": "Agg"}
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -6,8 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
-from reid_core import claims, experiment, paper, profiles, scoring, sensitivity, tables
 from reid_core.provenance import REPOSITORY
+from reproduction import claims, experiment, paper, scoring, sensitivity, tables
+from reproduction.runner import profiles
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 def smoke():
     """results/smoke of this checkout, made or brought up to date by the main job."""
     done = subprocess.run(
-        [sys.executable, "-m", "reid_core.cli", "reproduce", "--profile", "smoke"],
+        [sys.executable, "-m", "reproduction.cli", "reproduce", "--profile", "smoke"],
         cwd=REPOSITORY, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

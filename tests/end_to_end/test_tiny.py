@@ -11,7 +11,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from reid_core import claims, experiment, explain, notebooks, paper, plots, provenance, reproduce, tables
+from reid_core import provenance
+from reproduction import claims, experiment, explain, paper, plots, tables
+from reproduction.runner import notebooks
+from reproduction.runner import workflow as reproduce
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 
@@ -244,7 +247,7 @@ def test_the_printed_command_makes_the_file_again(kit):
     assert "CHANGED since it was written" in said
     words = shlex.split(re.search(r"this file.*\n(.*)", said)[1])
     assert words[0] == "reid-core"
-    subprocess.run([sys.executable, "-m", "reid_core.cli", *words[1:]], check=True, env=kit.environment,
+    subprocess.run([sys.executable, "-m", "reproduction.cli", *words[1:]], check=True, env=kit.environment,
                    cwd=provenance.REPOSITORY, capture_output=True)  # fmt: skip
     assert path.read_bytes() == before
     assert "as it was written" in explain.describe(path)

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_core import experiment, explorer, notebooks, plots, ranklists
 from reid_core.provenance import REPOSITORY
 from reid_core.training.distributed import choose
+from reproduction import experiment, explorer, plots, ranklists
+from reproduction.runner import notebooks
 
 pytestmark = pytest.mark.slow
 

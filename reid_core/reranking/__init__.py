@@ -1,0 +1,338 @@
+"""k-reciprocal re-ranking (paper, Section 3.4; Zhong et al., CVPR 2017), exact, with memory linear in the images.
+
+The released method holds several (N, N) arrays for N images of queries and gallery together. Nothing in it needs
+them: each image's k-reciprocal vector has a few dozen non-zeros, so neighbours are found tile by tile and
+everything after is sparse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from reid_core.distance import ROWS_AT_ONCE, check_features, check_finite, is_tensor, squared_norms
+from reid_core.reranking import reciprocal
+from reid_core.reranking.cost import estimate, free_memory
+from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
+from reid_core.xqda import XQDA
+
+ANNOUNCED_FLOPS = 10**13
+BLOCK_CELLS = (1 << 25, 1 << 28)  # of the result at a time: on the CPU, on other devices
+PART_CELLS = (1 << 20, 1 << 26)
+CHOICES = {
+    "half": ("official", "ports"),
+    "jaccard": ("weighted", "set"),
+    "approximate": (None, "tf32", "bf16"),
+}
+
+
+def k_reciprocal(
+    query,
+    gallery,
+    *,
+    k1=20,
+    k2=6,
+    lambda_value=0.3,
+    metric=None,
+    device=None,
+    half="official",
+    jaccard="weighted",
+    approximate=None,
+    progress=True,
+    out=None,
+):
+    """Distance of queries to gallery images re-ranked by their k-reciprocal neighbourhoods (Eq. 4).
+
+    final = (1 - lambda) Jaccard + lambda d, with d the squared distance divided by the largest in the query's row
+    over queries and gallery together. Two images are k1-reciprocal if each is among the first k1 + 1 of the other,
+    itself included. To the reciprocal set of an image are added those of its members, taken with half the
+    neighbourhood, that lie in it by more than two thirds.
+
+    Args:
+        query: (Q, d) float32, NumPy array (a memory map too) or torch tensor.
+        gallery: (G, d) float32, of the same kind. Junk images stay in while re-ranking, as in the released toolchain.
+        k1, k2: neighbours of the reciprocal sets and of the local query expansion, 1 <= k2 <= k1.
+        lambda_value: weight of the original distance, in [0, 1].
+        metric: a fitted XQDA, whose distance (squared already) takes the place of the Euclidean one, or None.
+        device: torch device to compute on; None keeps tensors where they are and arrays on the CPU.
+        half: entries of the half neighbourhood: "official" rounds (k1 + 1) / 2 half up (released MATLAB code), "ports"
+            k1 / 2 half to even, plus one (Python ports). They differ for k1 = 3 mod 4.
+        jaccard: "weighted" compares Gaussian-weighted vectors after averaging the first k2 (every released
+            implementation, and the printed numbers); "set" is the plain Jaccard distance of Eq. (5), without k2.
+        approximate: None searches neighbours in float32. "tf32" (CUDA) and "bf16" multiply at that precision: faster
+            on some devices, but then neighbours, and with them the result, are approximate.
+        progress: show the expected time and memory where they are large, then progress and time left, on stderr.
+        out: (Q, G) float32 array or tensor to write to row block by row block, such as a memory map; made if None.
+
+    Returns:
+        (Q, G) float32, `out` where given; else a NumPy array for arrays, a tensor on the computing device for tensors.
+
+    Raises:
+        ValueError: features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half, jaccard or
+            approximate out of range; a metric that is not fitted or of another width; `out` of another shape or
+            dtype, not C-contiguous or not writable.
+        MemoryError: the work would not fit into the device's free memory, or the result not into that of the host;
+            nothing has been computed then.
+
+    Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
+    neighbourhood. Equal input gives equal bits on one device.
+    """
+    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate, progress)
+    settings.check(query, gallery)
+    shape, device = (len(query), len(gallery)), settings.device_for(query)
+    if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
+        raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
+    if out is not None and not (out.is_contiguous() if is_tensor(out) else out.flags.carray):
+        raise ValueError(
+            "out must be C-contiguous and writable, such as numpy.empty or a memory map of mode 'r+'."
+        )
+    kept_on = None if out is not None else device if is_tensor(query) else torch.device("cpu")
+    settings.announce(query, gallery, kept_on)
+    if out is None:
+        out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
+    target = out if is_tensor(out) else torch.from_numpy(out)
+    corner = target if target.device == device and not isinstance(out, np.memmap) else None
+    for rows, block in _blocks(query, gallery, settings, corner):
+        if block.data_ptr() != target[rows].data_ptr():
+            target[rows].copy_(block)
+    return out
+
+
+def k_reciprocal_where_it_fits(query, gallery, **settings):
+    """`k_reciprocal` of NumPy arrays on a GPU where there is one with enough free memory, as trainings take it; else on
+    the CPU. Takes and returns what k_reciprocal does, and raises its errors."""
+    if torch.cuda.is_available():
+        with contextlib.suppress(MemoryError, torch.cuda.OutOfMemoryError):
+            return k_reciprocal(query, gallery, device="cuda", **settings)
+    return k_reciprocal(query, gallery, **settings)
+
+
+def k_reciprocal_blocks(query, gallery, **settings):
+    """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
+
+    Takes k_reciprocal's settings, without `out`, and raises its errors at once. Blocks are on the computing device, for
+    arrays too. To score without ever storing the result:
+
+        evaluator = evaluation.Evaluator(query_table, gallery_table)
+        for _, block in k_reciprocal_blocks(query, gallery):
+            evaluator.update(block)
+        result = evaluator.result()
+    """
+    settings = Settings(**settings)
+    settings.check(query, gallery)
+    settings.announce(query, gallery, kept_on=None)
+    return _blocks(query, gallery, settings)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of `k_reciprocal`, checked."""
+
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+    metric: XQDA | None = None
+    device: object = None
+    half: str = "official"
+    jaccard: str = "weighted"
+    approximate: str | None = None
+    progress: bool = True
+
+    def __post_init__(self):
+        for name in ("k1", "k2"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
+        if self.k2 > self.k1:
+            raise ValueError(
+                f"k2={self.k2} exceeds k1={self.k1}; the query expansion averages among the k1 nearest, so lower k2."
+            )
+        if not 0 <= self.lambda_value <= 1:
+            raise ValueError(
+                f"lambda_value={self.lambda_value!r} must lie in [0, 1]; it weighs the original distance."
+            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(map(repr, choices))}."
+                )
+
+    def check(self, query, gallery) -> None:
+        """Raise ValueError unless the features (see k_reciprocal) are sound and go with metric and device."""
+        check_features(query, gallery)
+        for name, features in (("query", query), ("gallery", gallery)):
+            check_finite(squared_norms(features), name)
+        if self.metric is not None:
+            self.metric.check_fitted()
+            if len(self.metric.components_) != query.shape[1]:
+                raise ValueError(
+                    f"The metric was fitted on {len(self.metric.components_)} dimensions but the features have "
+                    f"{query.shape[1]}."
+                )
+        if self.approximate == "tf32" and self.device_for(query).type != "cuda":
+            raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
+
+    def device_for(self, query) -> torch.device:
+        """The device to compute on as PyTorch calls it: "cuda" is the current one of several, the CPU has no number."""
+        asked = self.device if self.device is not None else query.device if is_tensor(query) else "cpu"
+        device = torch.device(asked)
+        if device.type == "cuda" and device.index is None:
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu") if device.type == "cpu" else device
+
+    def announce(self, query, gallery, kept_on: torch.device | None) -> None:
+        """Say what a long run will take; refuse one that does not fit into memory.
+
+        `kept_on`: where the (Q, G) result will be made, None where it is not made here.
+        """
+        device = self.device_for(query)
+        projected = None if self.metric is None else self.metric.components_.shape[1]
+        cost = estimate(
+            len(query),
+            len(gallery),
+            query.shape[1],
+            k1=self.k1,
+            projected=projected,
+            device=device,
+            holds_result=kept_on == device,
+        )
+        needs = {device: cost.memory}
+        if kept_on not in (None, device):
+            needs[kept_on] = 4 * len(query) * len(gallery)
+        size = f"Re-ranking {len(query):,} queries against {len(gallery):,} gallery images"
+        for place, memory in needs.items():
+            if memory > (free := free_memory(place)):
+                remedy = (
+                    "pass a memory map as `out` or use k_reciprocal_blocks, or " if place == kept_on else ""
+                )
+                raise MemoryError(
+                    f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
+                    f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."
+                )
+        if self.progress and cost.flops > ANNOUNCED_FLOPS:
+            minutes = cost.seconds() / 60
+            how = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
+            tqdm.write(
+                f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}", file=sys.stderr
+            )
+
+
+def _blocks(query, gallery, settings: Settings, corner=None):
+    """Row blocks of the result, written into `corner`, the whole result, where there is one and it can be used."""
+    device = settings.device_for(query)
+    features = _joined(query, gallery, device, as_array=device.type == "cpu" and not settings.approximate)
+    n_query, n = len(query), len(features)
+    unique, group = representatives(features)
+    if len(unique) < n:
+        features = _kept(features, unique)
+    if len(unique) < n or settings.approximate:
+        corner = None
+    cloud = points(features, settings.metric)
+    found = nearest(
+        cloud,
+        settings.k1 + 1,
+        corner=corner if corner is None or is_tensor(features) else corner.numpy(),
+        approximate=settings.approximate,
+        progress=settings.progress,
+    )
+    if len(unique) < n:
+        found = expand_duplicates(_as(found, np.asarray), group, settings.k1 + 1)
+    found = _as(found, lambda part: torch.as_tensor(part, device=device))
+    found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
+
+    sets = reciprocal.expanded_sets(found.index, half_neighbourhood(settings.k1, settings.half))
+    if settings.jaccard == "weighted":
+        sets = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
+        sets = reciprocal.average(sets, found.index[:, : settings.k2]) if settings.k2 > 1 else sets
+    yield from _final(sets, cloud, group, found.farthest, n_query, settings, corner)
+
+
+def half_neighbourhood(k1: int, half: str) -> int:
+    """Entries of the half neighbourhood, the image itself included.
+
+    >>> half_neighbourhood(20, "official"), half_neighbourhood(20, "ports")
+    (11, 11)
+    >>> half_neighbourhood(7, "official"), half_neighbourhood(7, "ports")
+    (4, 5)
+    """
+    return (k1 + 2) // 2 if half == "official" else round(k1 / 2) + 1
+
+
+def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
+    """Row blocks of (1 - lambda) Jaccard + lambda d: 1 - lambda + lambda d everywhere, less where sets share."""
+    lambda_value = settings.lambda_value
+    n, n_gallery = len(sets), len(sets) - n_query
+    queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
+    size = sets.sizes()
+    on_cpu = sets.column.device.type == "cpu"
+    height, sub_height = (cells[0 if on_cpu else 1] // n_gallery + 1 for cells in (BLOCK_CELLS, PART_CELLS))
+    scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
+    columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
+    bar = tqdm(
+        total=n_query, desc="re-ranking", unit="query", delay=2, leave=False, disable=not settings.progress
+    )
+    for start in range(0, n_query, height):
+        rows = slice(start, min(start + height, n_query))
+        if corner is None:
+            block = cloud.distance(group[rows], columns)
+            block = block if is_tensor(block) else torch.from_numpy(block)
+        else:
+            block = corner[rows]
+        for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted, sub_height):
+            part = block[first:last]
+            part *= lambda_value / farthest[start + first : start + last, None]
+            part += 1 - lambda_value
+            cell, mass = reciprocal.add_shared_mass(
+                scratch[: part.numel()], queries.rows(start + first, start + last), inverted
+            )
+            if settings.jaccard == "set":
+                union = size[start + first + cell // n_gallery] + size[n_query + cell % n_gallery] - mass
+            else:
+                union = 2 - mass
+            flat = part.view(-1)
+            flat[cell] = flat[cell] - (1 - lambda_value) * (mass / union)
+        yield rows, block
+        bar.update(rows.stop - start)
+    bar.close()
+
+
+def _pair_distance(cloud, group, row, column):
+    if is_tensor(cloud.norms):
+        group = torch.from_numpy(group).to(row.device)
+        return cloud.pair_distance(group[row], group[column])
+    return torch.from_numpy(cloud.pair_distance(group[row.numpy()], group[column.numpy()]))
+
+
+def _joined(query, gallery, device, as_array: bool):
+    """Queries and gallery as one new (N, d) array or tensor on the device."""
+    if as_array:
+        return np.concatenate([f.detach().cpu().numpy() if is_tensor(f) else f for f in (query, gallery)])
+    joined = torch.empty((len(query) + len(gallery), query.shape[1]), device=device)
+    for features, part in zip((query, gallery), joined.split([len(query), len(gallery)]), strict=True):
+        for start in range(0, len(features), ROWS_AT_ONCE):
+            block = features[start : start + ROWS_AT_ONCE]
+            block = block.detach() if is_tensor(block) else torch.from_numpy(np.array(block))
+            part[start : start + ROWS_AT_ONCE] = block
+    return joined
+
+
+def _kept(features, rows):
+    """features[rows] for ascending rows, moved to the front of the same memory block by block: no second copy."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = rows[start : start + ROWS_AT_ONCE]
+        features[start : start + len(block)] = features[block]
+    return features[: len(rows)]
+
+
+def _as(found: Neighbours, convert) -> Neighbours:
+    return Neighbours(
+        *(
+            convert(part.cpu() if is_tensor(part) and convert is np.asarray else part)
+            for part in vars(found).values()
+        )
+    )

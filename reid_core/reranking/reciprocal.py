@@ -1,0 +1,87 @@
+"""k-reciprocal sets and vectors of all images (paper, Section 3.4; Zhong et al., CVPR 2017), as sparse rows."""
+
+from __future__ import annotations
+
+import torch
+
+from reid_core.reranking.neighbours import Neighbours
+from reid_core.reranking.sparse_rows import SparseRows
+
+WORK_AT_ONCE = 1 << 21
+ONE = float(1 << 40)  # fixed point of `add_shared_mass`
+
+
+def reciprocal(index: torch.Tensor) -> SparseRows:
+    """Eq. (2): of (n, k) neighbour indices, those that have the row's image among their own k, with value 1."""
+    listed = SparseRows.of_lists(index, torch.ones_like(index, dtype=torch.float32))
+    return listed.where(listed.transpose().at(listed)[1])
+
+
+def expanded_sets(index: torch.Tensor, half: int) -> SparseRows:
+    """The expanded sets R*, with value 1.
+
+    To R(i), the k1-reciprocal neighbours of i, is added each of their own reciprocal sets with half the neighbourhood
+    that lies in R(i) by more than two thirds.
+
+    Args:
+        index: (n, k1 + 1) neighbours, nearest first.
+        half: entries of the half neighbourhood.
+    """
+    wide, narrow = reciprocal(index), reciprocal(index[:, :half])
+    shared = (wide @ narrow).at(wide)  # a reciprocal relation is symmetric: |R(i) and narrow(j)| at (i, j)
+    accepted = wide.where(3 * shared[0] * shared[1] > 2 * narrow.sizes()[wide.column])
+    union = wide + accepted @ narrow
+    return union.filled(torch.ones_like(union.value))
+
+
+def weigh(sets: SparseRows, found: Neighbours, pair_distance) -> SparseRows:
+    """Gaussian weights exp(-d), divided by their sum in each row; d is the distance divided by the row's largest.
+
+    Distances are looked up among the neighbours found; `pair_distance(row, column)` gives the few others.
+    """
+    row = sets.entry_rows()
+    distance, known = SparseRows.of_lists(found.index, found.distance).at(sets)
+    distance[~known] = pair_distance(row[~known], sets.column[~known].long())
+    weight = torch.exp(-distance / found.farthest[row])
+    total = torch.segment_reduce(weight, "sum", lengths=sets.sizes(), initial=0)
+    return sets.filled(weight / total[row])
+
+
+def average(vectors: SparseRows, neighbours: torch.Tensor) -> SparseRows:
+    """Local query expansion: row i becomes the mean of the rows `neighbours[i]`, (n, k2)."""
+    share = torch.full(neighbours.shape, 1 / neighbours.shape[1], device=neighbours.device)
+    return SparseRows.of_lists(neighbours, share) @ vectors
+
+
+def blocks_of_work(rows: SparseRows, inverted: SparseRows, most_rows: int):
+    """(start, stop) of consecutive rows for which `add_shared_mass` visits at most about WORK_AT_ONCE pairs."""
+    entries = torch.zeros(len(rows.column) + 1, dtype=torch.int64, device=rows.start.device)
+    torch.cumsum(inverted.sizes()[rows.column], 0, out=entries[1:])
+    work = entries[rows.start].cpu()
+    start = 0
+    while start < len(rows):
+        stop = int(torch.searchsorted(work, work[start] + WORK_AT_ONCE, right=True)) - 1
+        stop = min(max(stop, start + 1), start + most_rows, len(rows))
+        yield start, stop
+        start = stop
+
+
+def add_shared_mass(scratch: torch.Tensor, rows: SparseRows, inverted: SparseRows):
+    """Sum of element-wise minima of each of b rows with every gallery row that shares a column with it.
+
+    Args:
+        scratch: (b * G) int64 zeros; left as zeros.
+        rows: b sparse rows.
+        inverted: for each column, the gallery rows that hold it.
+
+    Returns:
+        cell (m,) int64, row * G + gallery row, and mass (m,) float32; a cell may come up more than once, always with
+        its whole sum. Summed in fixed point, so that the order in which a device adds does not show.
+    """
+    position, entry = inverted.gather(rows.column)
+    cell = rows.entry_rows()[position] * inverted.width + inverted.column[entry]
+    least = torch.minimum(rows.value[position], inverted.value[entry])
+    scratch.index_add_(0, cell, (least.double() * ONE).long())
+    mass = (scratch[cell].double() / ONE).float()
+    scratch[cell] = 0
+    return cell, mass

@@ -1,0 +1,154 @@
+"""The command line, `reid-core`: the main job, its plan, single notebooks, the report, a number's origin, the data."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from reid_core import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status (1: an error that was explained, 130: interrupted)."""
+    chosen = _parser().parse_args(arguments)
+    from reproduction.runner.notebooks import NotebookError
+    from reproduction.runner.workflow import WorkflowError
+
+    try:
+        chosen.run(chosen)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command continues from here.", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, TypeError, NotebookError, WorkflowError) as error:
+        print(f"reid-core: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="reid-core", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("reproduce", help="tables, figures and verdicts of a profile")
+    _profile(command)
+    command.add_argument("--force", nargs="+", default=[], metavar="NOTEBOOK", help="run these again")
+    command.set_defaults(run=_reproduce)
+
+    command = commands.add_parser("plan", help="the runs of a profile, their time and disk, what is missing")
+    _profile(command)
+    command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
+                         help="train each model on noise for so long, to project the time")  # fmt: skip
+    command.set_defaults(run=_plan)
+
+    command = commands.add_parser("notebook", help="run one notebook, strictly")
+    command.add_argument("name", help="02_train, 02, or a path")
+    _profile(command)
+    command.add_argument("--output", help="the executed copy (default: in the results folder)")
+    command.set_defaults(run=_notebook)
+
+    command = commands.add_parser("report", help="write report.html from the results of a profile")
+    _profile(command)
+    command.set_defaults(run=_report)
+
+    command = commands.add_parser(
+        "explain", help="where a number came from, and the commands that make it again"
+    )
+    command.add_argument("path", help="a table (CSV) or figure of a results folder")
+    command.add_argument("--row", nargs="+", default=[], metavar="VALUE",
+                         help="the row that has all of these, each a cell's VALUE or COLUMN=VALUE;"
+                         " without it, the rows are listed")  # fmt: skip
+    command.add_argument("--column", help="one cell of the row, with the paper's figure beside it")
+    command.set_defaults(run=_explain)
+
+    data = commands.add_parser("data", help="the official data sets on this machine")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    command = actions.add_parser(
+        "status", help="which sets are found, in which form, counts against the published"
+    )
+    command.add_argument("--root", default="data", help="the data folder (default: data)")
+    command.set_defaults(run=_data_status)
+    command = actions.add_parser("add", help="recognise, check, and link or unpack a set")
+    command.add_argument("path", help="a folder, cuhk-03.mat or a ZIP archive")
+    command.add_argument("--root", default="data", help="the data folder (default: data)")
+    command.add_argument("--copy", action="store_true", help="copy a folder or file instead of linking to it")
+    command.add_argument(
+        "--accept-differences", action="store_true", help="take data that differs from the published"
+    )
+    command.set_defaults(run=_data_add)
+    return parser
+
+
+def _profile(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)"
+    )
+    command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one parameter; VALUE is YAML")  # fmt: skip
+
+
+def _reproduce(chosen) -> None:
+    from reproduction.runner import workflow as reproduce
+
+    print(reproduce.verdicts(reproduce.run(chosen.profile, chosen.overrides, chosen.force)))
+
+
+def _plan(chosen) -> None:
+    from reproduction.runner import plan, profiles
+    from reproduction.runner import workflow as reproduce
+
+    print(plan.describe(profiles.load(chosen.profile, chosen.overrides), chosen.measure))
+    print("\nSteps that `reid-core reproduce` would run now")
+    steps = reproduce.steps(chosen.profile, chosen.overrides)
+    print("\n".join(f"  {count:>3} x {name}" for name, count in steps.items()) or "  none: all is up to date")
+
+
+def _notebook(chosen) -> None:
+    from reproduction import experiment
+    from reproduction.runner import notebooks, profiles
+    from reproduction.runner import workflow as reproduce
+
+    notebook = notebooks.find(chosen.name)
+    settings = profiles.load(chosen.profile, chosen.overrides, recipes=not reproduce.is_step())
+    parameters = profiles.select(settings, notebook)
+    default = experiment.executed_notebooks(settings) / notebook.name
+    named = [override.partition("=")[0] for override in chosen.overrides]
+    given = ", ".join(f"{key} {parameters[key]}" for key in ("model", "train_set", "seed") if key in named)
+    with reproduce.step(f"{notebook.stem}{f' ({given})' if given else ''}"):
+        notebooks.run(notebook, chosen.output or default, parameters)
+
+
+def _report(chosen) -> None:
+    from reproduction import experiment, report
+    from reproduction.runner import profiles
+    from reproduction.runner import workflow as reproduce
+
+    settings = profiles.load(chosen.profile, chosen.overrides, recipes=False)
+    with reproduce.step("report"):
+        report.write(experiment.resolve(settings["results_root"]))
+
+
+def _explain(chosen) -> None:
+    from reproduction import explain
+
+    print(explain.describe(chosen.path, chosen.row, chosen.column))
+
+
+def _data_status(chosen) -> None:
+    from reproduction import experiment
+    from reproduction.intake import status
+
+    root = experiment.resolve(chosen.root)
+    print(status.render_text(status.status(root), root))
+
+
+def _data_add(chosen) -> None:
+    from reproduction import experiment
+    from reproduction.intake import add, status
+
+    root = experiment.resolve(chosen.root)
+    placed = add.add(chosen.path, root, copy=chosen.copy, accept_differences=chosen.accept_differences)
+    print(status.render_text(placed, root))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Rendering a whole data folder: workers, progress, and nothing half-written."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from reid_core.datasets.layout import CUHK01_FOLDER, CUHK03_MAT, EMBEDDED_MARK, MARKET1501_FOLDER
+from reproduction.embedded import layouts, plan
+from reproduction.embedded.scene.shot import World
+from reproduction.embedded.sizes import Sizes, bytes_needed
+
+VERSION = 4
+"""Version of the renderer: rises whenever the same seed and sizes would give other bytes."""
+
+BATCH = 16
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
+
+
+def render(
+    root: str | os.PathLike,
+    sizes: Sizes,
+    seed: int = 0,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    replace: bool = False,
+) -> Path:
+    """Render the embedded data sets in their official layouts below `root`; return its absolute path.
+
+    Everything is drawn into a temporary folder beside `root` that takes its name at the end, so an
+    interruption leaves nothing behind. The same sizes, seed and `VERSION` give the same bytes for any number
+    of workers (with the same NumPy, Pillow and HDF5). A root that holds this rendering already is left as it is.
+
+    Args:
+        root: data folder to make: Market-1501-v15.09.15/, cuhk03_release/cuhk-03.mat, CUHK01/campus/ and, written
+            last, embedded.json (version, seed, sizes, counts, digest of all images).
+        sizes: `Sizes.full()`, `.smoke()`, `.tiny()`, `.share(fraction)` or explicit counts.
+        seed: of people, cameras, poses and the split of people; not negative.
+        workers: processes; None for one a usable core.
+        progress: show one bar with images a second and time left.
+        replace: replace another embedded rendering at `root`. Nothing else is ever replaced.
+
+    Raises:
+        FileExistsError: `root` holds another rendering and `replace` is false, or something else.
+        OSError: too little free space, found before anything is drawn.
+        ValueError: sizes that no layout can hold, a negative seed or fewer than one worker.
+    """
+    root = Path(root).resolve()
+    sizes.checked()
+    if seed < 0:
+        raise ValueError(f"The seed of the embedded data must not be negative, but it is {seed}.")
+    workers = usable_cores() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"Rendering needs at least one worker, but workers is {workers}.")
+    order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict()}
+    if holds(root, order, replace):
+        return root
+    check_space(root, sizes)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_sibling(root) as folder:
+        counts, digest = render_into(folder, sizes, seed, workers, progress)
+        record = order | {"counts": counts, "digest": digest}
+        (folder / EMBEDDED_MARK).write_text(json.dumps(record, indent=2) + "\n")
+        if root.exists():
+            retired = folder.with_name(folder.name + ".old")
+            root.rename(retired)
+            folder.rename(root)
+            shutil.rmtree(retired)
+        else:
+            folder.rename(root)
+    return root
+
+
+def holds(root: Path, order: dict, replace: bool) -> bool:
+    """Whether root holds just this rendering; raise FileExistsError where rendering there would do harm."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        record = json.loads((root / EMBEDDED_MARK).read_text())
+        found = {key: record[key] for key in order}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(
+            f"{root} holds something that is not embedded data (it has no readable {EMBEDDED_MARK}). "
+            "Choose another folder for the embedded data, or empty this one yourself."
+        ) from error
+    if found == order:
+        return True
+    if not replace:
+        differ = ", ".join(f"{k} {found[k]} instead of {order[k]}" for k in order if found[k] != order[k])
+        raise FileExistsError(
+            f"{root} holds another rendering of the embedded data: {differ}. "
+            "Choose another folder, or pass replace=True to replace it."
+        )
+    return False
+
+
+def check_space(root: Path, sizes: Sizes) -> None:
+    """Raise OSError if the disk below root has too little room for the rendering."""
+    existing = next(folder for folder in root.parents if folder.exists())
+    needed, free = bytes_needed(sizes), shutil.disk_usage(existing).free
+    if free < needed:
+        raise OSError(
+            f"Rendering the embedded data at {root} needs about {needed / 1e6:,.0f} MB, but only "
+            f"{free / 1e6:,.0f} MB are free there. Free some space, choose a folder on another disk, "
+            "or render smaller sizes."
+        )
+
+
+@contextmanager
+def temporary_sibling(root: Path) -> Iterator[Path]:
+    """A new folder beside root, removed at the end unless it was renamed. Dead renderings' are removed first."""
+    stem = f".{root.name}.partial-"
+    for stale in root.parent.glob(f"{stem}*"):
+        owner = stale.name.removeprefix(stem).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{stem}{os.getpid()}-", dir=root.parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def render_into(folder: Path, sizes: Sizes, seed: int, workers: int, progress: bool) -> tuple[dict, str]:
+    """Write all three data sets below folder; return their counts and the digest of all images."""
+    market = plan.market1501(sizes.market1501, seed)
+    campus = plan.cuhk03(sizes.cuhk03, seed)
+    early = plan.cuhk01(sizes.cuhk01)
+    for name in ("bounding_box_train", "query", "bounding_box_test"):
+        (folder / MARKET1501_FOLDER / name).mkdir(parents=True)
+    (folder / CUHK01_FOLDER).mkdir(parents=True)
+    mat = folder / CUHK03_MAT
+    mat.parent.mkdir()
+    worlds = {
+        plan.MARKET1501: World(
+            seed, plan.MARKET1501, sizes.market1501.train_people + sizes.market1501.test_people
+        ),
+        plan.CUHK03: World(seed, plan.CUHK03, sizes.cuhk03.people),
+        plan.CUHK01: World(seed, plan.CUHK01, sizes.cuhk01.people),
+    }
+    jobs = [
+        (worlds[number], folder, items[k : k + BATCH])
+        for number, items in ((plan.MARKET1501, market), (plan.CUHK03, campus), (plan.CUHK01, early))
+        for k in range(0, len(items), BATCH)
+    ]
+    total = len(market) + sum(f.labeled + f.detected for f in campus) + len(early)
+    digest = hashlib.sha256()
+    with (
+        layouts.CUHK03Writer(mat, sizes.cuhk03) as writer,
+        drawn(jobs, workers) as results,
+        tqdm(total=total, desc="Rendering pedestrians", unit="img", leave=False, disable=not progress) as bar,
+    ):
+        for batch in results:
+            for box, content in batch:
+                if box is not None:
+                    writer.add(*box)
+                digest.update(content)
+            bar.update(len(batch))
+        writer.finish(plan.cuhk03_testsets(sizes.cuhk03, seed))
+    return counts_of(market, campus, early), digest.hexdigest()
+
+
+def counts_of(market, campus, early) -> dict:
+    """Images of each data set by subset or form."""
+    return {
+        "market1501": dict(Counter(image.kind for image in market)),
+        "cuhk03": {form: sum(getattr(f, form) for f in campus) for form in ("labeled", "detected")},
+        "cuhk01": {"campus": len(early)},
+    }
+
+
+@contextmanager
+def drawn(jobs: list, workers: int) -> Iterator[Iterator[list]]:
+    """The results of `layouts.draw` for all jobs, in order, from a pool of processes or from this one.
+
+    Workers are forked where the system allows it, so that notebooks and scripts without a main guard can render;
+    they touch nothing but NumPy, Pillow and their own files. Ctrl-C ends them through their parent.
+    """
+    if workers == 1:
+        yield map(layouts.draw, jobs)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # forking beside the threads of a notebook's kernel
+        pool = context.Pool(workers, initializer=become_worker)
+    with pool:  # leaving it terminates the workers
+        yield pool.imap(layouts.draw, jobs)
+
+
+def become_worker() -> None:
+    """Leave Ctrl-C to the parent, and on Linux end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

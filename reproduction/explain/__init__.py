@@ -1,0 +1,262 @@
+"""Every number has an address: the chain from a cell of a result back to its trainings, and the commands for it.
+
+All of it is read from the file's sidecar of provenance and the row's own columns, so that a new table needs no code
+here: it is explained when it is written by `tables.save` (or `plots.save`), names its run or runs in a column `run` or
+`runs` (or in the sidecar), its set in `set` or `test_set`, and says `ap: none` where nothing was retrieved.
+"""
+
+import os
+import textwrap
+from collections.abc import Sequence
+
+from reproduction import tables
+from reproduction.explain import chain, rows
+from reproduction.explain.chain import Result
+from reproduction.runner.notebooks import unknown_name
+from reproduction.runner.workflow import duration
+
+WIDTH = 112  # characters of a line
+LISTED = 60  # rows
+
+
+def describe(path: str | os.PathLike, row: Sequence[str] = (), column: str | None = None) -> str:
+    """What stands behind a result file, or behind one row or cell of a table, as text.
+
+    `row` describes one row by VALUEs or COLUMN=VALUEs; without it, a table's rows are listed with how to name them.
+    Raises FileNotFoundError for an unknown file or one without a sidecar, ValueError for a row or column that is
+    unknown or not the only one, with what is nearest.
+    """
+    result = chain.read(path)
+    if result.table is None:
+        if row or column:
+            raise ValueError(f"{result.shown} is no table; it has no rows to choose from.")
+        return _text([_head(result), _made(result), *_behind(result, {})])
+    if column is not None and column not in result.table:
+        raise ValueError(f"{result.shown}: " + unknown_name(column, list(result.table), "a column of it"))
+    if not row and len(result.table) > 1:
+        if column is not None:
+            raise ValueError(
+                f"{result.shown}: say which row; without --column, `reid-core explain` lists them."
+            )
+        return _text([_head(result), _made(result), _rows(result)])
+    chosen = rows.choose(result.table, row, result.shown)
+    line = result.table.iloc[chosen].to_dict()
+    head = _head(result, rows.name(result.table, rows.name_columns(result.table), chosen))
+    return _text([head, _cells(line, column), _made(result, line), *_behind(result, line)])
+
+
+Block = tuple[str, list[str]]  # a heading and its lines
+
+
+def _text(blocks: Sequence[Block]) -> str:
+    return "\n\n".join("\n".join([heading, *map(_wrapped, lines)]) for heading, lines in blocks)
+
+
+def _wrapped(line: str) -> str:
+    """A line indented and wrapped; a command stays whole, to be copied."""
+    if line.startswith("reid-core "):
+        return f"  {line}"
+    parts = textwrap.wrap(
+        line, WIDTH, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(f"  {part}" for part in parts or [""])
+
+
+def _head(result: Result, row: str = "") -> Block:
+    state = "as it was written" if result.unchanged else "CHANGED since it was written"
+    digest = result.record["files"][result.path.name][:12]
+    return f"{result.shown}{f', row {row}' if row else ''}", [f"{state} (SHA-256 {digest} in its sidecar)"]
+
+
+def _rows(result: Result) -> Block:
+    table = result.table
+    columns = rows.name_columns(table)
+    if not columns:
+        return "Rows", [f"{len(table)}, which no few columns tell apart; name one by --row COLUMN=VALUE ..."]
+    count = len(table) if len(table) <= LISTED else 3
+    lines = [
+        f"reid-core explain {result.shown} --row {rows.name(table, columns, row)}" for row in range(count)
+    ]
+    more = (
+        [f"... and {len(table) - count} more, told apart by {', '.join(columns)}"]
+        if count < len(table)
+        else []
+    )
+    return f"Rows: {len(table)}", lines + more
+
+
+def _cells(line: dict[str, str], column: str | None) -> Block:
+    """The row's cells as they stand in the CSV; of one column, it and the paper's figure beside it."""
+    if column is not None:
+        printed = f"paper_{column.removeprefix('ours_')}"
+        shown = {name: line[name] for name in dict.fromkeys((printed, column)) if name in line}
+    else:
+        shown = {name: value for name, value in line.items() if value and name not in rows.FACTS}
+    width = max(map(len, shown))
+    return "Cells", [f"{name:<{width}}  {value or '(empty)'}" for name, value in shown.items()]
+
+
+def _made(result: Result, line: dict[str, str] | None = None) -> Block:
+    record = result.record
+    commit = record.get("commit")
+    seeds = (line or {}).get("seeds") or record.get("seeds")
+    seeds = " ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds or "none")
+    facts = {
+        "data": _data(result),
+        "profile": record["profile"],
+        "AP": record["ap"],
+        "seeds": seeds,
+        "settings": ", ".join(f"{key} {_said(value)}" for key, value in result.settings.items()),
+        "notebook": _notebook(result),
+        "written": record["created"].replace("T", " ").replace("+00:00", " UTC"),
+        "commit": f"{commit['id']}{' with local changes' if commit['modified'] else ''}"
+        if commit
+        else "not known",
+        "device": record["device"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+    }
+    return "Made", [f"{name:<10}{value}" for name, value in facts.items() if value]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {one}" for key, one in value.items()) + ")"
+    return str(value)
+
+
+def _data(result: Result) -> str:
+    source = result.record["data_source"]
+    about = chain.data(result)
+    if about is None:
+        return source
+    if "digest" not in about:
+        return f"{source}, {about['root']}" + (": gone" if source == "embedded" else "")
+    return (
+        f"{source}, {about['root']}: renderer version {about['renderer_version']}, seed {about['seed']},"
+        f" digest {about['digest']}"
+    )
+
+
+def _notebook(result: Result) -> str:
+    if result.notebook is None:
+        return "none recorded: written outside of a notebook, or by an earlier version of the kit"
+    if not result.parameters:
+        return f"{result.notebook}, run in JupyterLab: the parameters are those of its cells, not known here"
+    copy, of_this_run = result.copy
+    if of_this_run is None:
+        return f"{result.notebook}, no executed copy"
+    kept = f"{result.notebook}, executed copy {chain.shown(copy)}"
+    return kept if of_this_run else f"{kept}, which is of ANOTHER run than this file"
+
+
+def _behind(result: Result, line: dict[str, str]) -> list[Block]:
+    """The blocks after the facts: why a row is empty, its seeds, files, method, trainings, features, commands."""
+    status = line.get("status", tables.MEASURED)
+    if status != tables.MEASURED:
+        return [("Not measured", [status]), _again(result, [])]
+    names = chain.runs(result, line)
+    blocks = [_seeds(result, line), _files(result, line), _method(result, line), _trainings(result, names),
+              _features(result, line, names)]  # fmt: skip
+    return [block for block in blocks if block] + [_again(result, names)]
+
+
+def _seeds(result: Result, line: dict[str, str]) -> Block | None:
+    found = chain.seeds_behind(result, line)
+    if found is None:
+        return None
+    path, table = found
+    columns = [name for name in ("seed", "run", *tables.SCORES) if name in table]
+    lines = [
+        ", ".join(f"{name} {one[name]}" for name in columns if one[name]) for one in table.to_dict("records")
+    ]
+    lines += [
+        f"mean {score} {mean:.2f} per cent: " + ("this row's" if agrees else "NOT this row's, which is of other seeds")
+        for score, (mean, agrees) in chain.mean_agrees(line, table).items()
+    ]  # fmt: skip
+    return f"Seeds behind the mean, {chain.shown(path)}", lines
+
+
+def _files(result: Result, line: dict[str, str]) -> Block | None:
+    """The files that a verdict was read from, each with the command that explains it."""
+    names = line.get("files", "").split()
+    lines = []
+    for name in names:
+        path = result.path.with_name(name)
+        lines.append(f"reid-core explain {chain.shown(path)}" if path.is_file() else f"{name}: gone")
+    return ("Read from", lines) if names else None
+
+
+def _method(result: Result, line: dict[str, str]) -> Block | None:
+    about = chain.literature(result, line)
+    if about is None:
+        return None
+    given = about["settings"]
+    settings = ", ".join(f"{name}={value}" for name, value in given.items())
+    lines = [
+        f"{about['function']}({settings or 'its defaults'})",
+        "trained on the kit's loop, in the run below"
+        if line.get("runs")
+        else "learnt anew in the notebook, not kept",
+    ]
+    if about["lomo"]:
+        kept = chain.lomo_files(result, line, given.get("retinex", True))
+        lines += [
+            f"LOMO of {subset}: {chain.shown(path)}, {'there' if there else 'gone; read again when needed'}"
+            for subset, path, there in kept
+        ]
+    return "Method", lines
+
+
+def _trainings(result: Result, names: Sequence[str]) -> Block | None:
+    lines = []
+    for name in names:
+        record = chain.run_record(result, name)
+        folder = chain.shown(result.results / "runs" / name)
+        if record is None or not record.get("finished"):
+            lines.append(f"{folder}: {'gone' if record is None else 'not finished'}")
+            continue
+        recipe = record["recipe"]
+        commit = record.get("commit")
+        weights = chain.weights_agree(result, name, record)
+        kept = {None: "weights GONE", True: "weights as trained", False: "weights CHANGED since training"}[
+            weights
+        ]
+        lines += [
+            f"{folder}: {kept}, digest {record['weights_digest'][:12]}",
+            f"  {record['model']}, {record.get('settings') or recipe.get('backbone')}, seed {record['seed']},"
+            f" {recipe['iterations']} iterations, {duration(record['seconds'])} on {record['device']}",
+            f"  data digest {record['data_digest'][:12]}, {record['images']} images of {record['num_classes']} people;"
+            f" commit {commit['id'][:12] if commit else 'not known'}; every setting: run.json",
+        ]
+    return ("Trainings", lines) if names else None
+
+
+def _features(result: Result, line: dict[str, str], names: Sequence[str]) -> Block | None:
+    lines = []
+    for name in names:
+        record = chain.run_record(result, name)
+        for path in chain.features(result, line, name):
+            meta = chain.feature_meta(path)
+            if meta is None:
+                lines.append(f"{chain.shown(path)}: gone or damaged; extracted again when needed")
+                continue
+            same = record is not None and meta["weights_digest"] == record.get("weights_digest")
+            lines.append(
+                f"{chain.shown(path)}: {'of these weights' if same else 'of OTHER weights than the run has now'},"
+                f" {meta['output']}, {meta['rows']} images at {meta['height']}x{meta['width']}"
+            )
+    return ("Features", lines) if lines else None
+
+
+def _again(result: Result, names: Sequence[str]) -> Block:
+    made = chain.commands(result, list(names))
+    if not made:
+        return "Make it again", [
+            "the notebook is not recorded: reid-core reproduce --profile " + result.record["profile"]
+        ]
+    lines = [part for command, words in made for part in (f"# {words}", command)]
+    if names:
+        lines.append(
+            "# a finished training of the same recipe and data is kept; move its folder away to train anew"
+        )
+    return "Make it again", lines

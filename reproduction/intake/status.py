@@ -1,0 +1,209 @@
+"""What a data folder holds: each set found or not, in which form, against the published numbers."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from reid_core.datasets import cuhk01, cuhk03, cuhk03_mat, layout, market1501, own
+from reid_core.datasets.table import GALLERY, SUBSET
+from reproduction.intake import published
+
+COLUMNS = (
+    "set",
+    "form",
+    "subset",
+    "state",
+    "people",
+    "people published",
+    "images",
+    "images published",
+    "digest",
+    "digest published",
+    "note",
+)
+COUNTS = ("people", "people published", "images", "images published")
+_BLANK = {column: None if column in COUNTS else "" for column in COLUMNS}
+OK, DIFFERS, FOUND, MISSING, BROKEN = "ok", "differs", "found", "missing", "broken"
+DISTRACTORS = "market1501+500k"
+NAMES = (*published.SETS, DISTRACTORS)
+TITLES = {
+    "market1501": "Market-1501",
+    "cuhk03_labeled": "CUHK03 labeled",
+    "cuhk03_detected": "CUHK03 detected",
+    "cuhk01": "CUHK01",
+    DISTRACTORS: "Market-1501 + 500k distractors (optional)",
+}
+WHAT_TO_PLACE = {
+    "market1501": f"{layout.MARKET1501_FOLDER}/ with {', '.join(layout.SUBSET_FOLDERS.values())}",
+    "cuhk03_labeled": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/labeled/",
+    "cuhk03_detected": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/detected/",
+    "cuhk01": f"{layout.CUHK01_FOLDER}/ with 0001001.png and so on",
+    DISTRACTORS: f"{layout.DISTRACTORS_FOLDER}/ with the 500,000 images, or {layout.MARKET1501_FOLDER}/images/",
+}
+
+
+def forms(root: str | Path) -> dict[str, list[str]]:
+    """Which sets are there, by whether their folder or file exists: set to forms (folders, mat, np), none if absent."""
+    root = Path(root).absolute()
+    has_mat = (root / layout.CUHK03_MAT).is_file()
+    found = {
+        "market1501": ["folders"] if (root / layout.MARKET1501_FOLDER).is_dir() else [],
+        "cuhk01": ["folders"] if (root / layout.CUHK01_FOLDER).is_dir() else [],
+    }
+    for boxes in cuhk03.BOXES:
+        has_np = (root / layout.CUHK03_NP_FOLDER / boxes).is_dir()
+        found[f"cuhk03_{boxes}"] = ["mat"] * has_mat + ["np"] * has_np
+    try:
+        market1501.distractor_folder(root)
+        found[DISTRACTORS] = ["folders"]
+    except FileNotFoundError:
+        found[DISTRACTORS] = []
+    return {name: found[name] for name in NAMES}
+
+
+def missing(root: str | Path) -> dict[str, str]:
+    """{set: why its rows are not run} for the sets of the paper that are absent; nothing is read."""
+    absent = [name for name, there in forms(root).items() if not there and name != DISTRACTORS]
+    no_cuhk03 = {"cuhk03_labeled", "cuhk03_detected"} <= set(absent)
+    titles = {
+        name: cuhk03.TITLE if no_cuhk03 and name.startswith(cuhk03.NAME) else TITLES[name] for name in absent
+    }
+    return {name: f"not run: {titles[name]} not found (see reid-core data status)" for name in absent}
+
+
+def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
+    """Everything found below a data folder, one row a set, form and subset.
+
+    Returns
+    -------
+    DataFrame
+        Columns of :data:`COLUMNS`. `state` is "ok" (people, images and digest as published), "differs", "found"
+        (embedded or own data, which have no published numbers), "missing" or "broken" (`note` says why). The digest
+        is that of the image indices for the .mat (the CUHK03-NP split as released) and that of the sorted
+        (person, camera) rows for folders. Nothing is extracted and no image is decoded.
+    """
+    root = Path(root).absolute()
+    rows = []
+    for name, there in forms(root).items():
+        if not there:
+            rows.append({"set": name, "state": MISSING, "note": f"place {WHAT_TO_PLACE[name]} in {root}"})
+        for form in there:
+            try:
+                rows += _rows(root, name, form, progress)
+            except (ValueError, OSError) as error:
+                rows.append({"set": name, "form": form, "state": BROKEN, "note": str(error)})
+    for csv in sorted(root.glob("*.csv")):
+        try:
+            table = own.load(csv)
+            rows += [
+                _row(csv.name, "csv", subset, part) for subset, part in table.groupby(SUBSET, sort=False)
+            ]
+        except (ValueError, OSError) as error:
+            rows.append({"set": csv.name, "form": "csv", "state": BROKEN, "note": str(error)})
+    frame = pd.DataFrame([_BLANK | row for row in rows])
+    if layout.data_source(root) == "embedded":
+        frame.loc[frame["state"].isin([OK, DIFFERS]), "state"] = FOUND
+        frame.loc[frame["state"] == MISSING, "note"] = "not rendered"
+    return frame.astype({column: "Int64" for column in COUNTS})
+
+
+def render_text(frame: pd.DataFrame, root: str | Path) -> str:
+    """The table of :func:`status` for a terminal, with what is missing and what is wrong spelled out below."""
+    source = layout.data_source(root)
+    lines = [f"Data folder {Path(root).absolute()} ({source} data)", ""]
+    header = ("set", "form", "subset", "people", "published", "images", "published", "digest", "state")
+    cells = [header]
+    for row in frame.to_dict("records"):
+        number = {
+            key: "" if pd.isna(row[key]) else f"{row[key]:,}" for key in row if key.startswith(("peo", "ima"))
+        }
+        digest = row["digest"] + (
+            "" if row["digest"] == row["digest published"] or source == "embedded" else " (!)"
+        )
+        cells.append(
+            (
+                TITLES.get(row["set"], row["set"]),
+                row["form"],
+                row["subset"],
+                number["people"],
+                number["people published"],
+                number["images"],
+                number["images published"],
+                digest if row["digest published"] else "",
+                row["state"],
+            )
+        )
+    widths = [max(len(cell[column]) for cell in cells) for column in range(len(header))]
+    for cell in cells:
+        aligned = [
+            text.rjust(width) if 3 <= column <= 6 else text.ljust(width)
+            for column, (text, width) in enumerate(zip(cell, widths, strict=True))
+        ]
+        lines.append("  ".join(aligned).rstrip())
+    notes = frame[frame["note"] != ""].drop_duplicates("note")
+    if len(notes):
+        lines.append("")
+        lines += [f"{TITLES.get(row.set, row.set)}: {row.note}" for row in notes.itertuples()]
+    if (frame["state"] == DIFFERS).any():
+        lines += [
+            "",
+            "What differs from the published set is measured all the same, and Table 1 shows by how much; for the",
+        ]
+        lines += ["paper's numbers unpack or obtain that set again, whole."]
+    if (frame["state"] == MISSING).any() and source == "official":
+        lines += ["", "`reid-core data add PATH` links or unpacks what you have to the right place."]
+    return "\n".join(lines)
+
+
+def _rows(root: Path, name: str, form: str, progress: bool) -> list[dict]:
+    facts = published.SETS.get(name, {})
+    if name == DISTRACTORS:
+        images = len(market1501.distractor_files(root))
+        row = {
+            "set": name,
+            "form": form,
+            "subset": GALLERY,
+            "people": 0,
+            "people published": 0,
+            "images": images,
+        }
+        row["images published"] = published.MARKET1501_DISTRACTORS
+        row["state"] = OK if images == published.MARKET1501_DISTRACTORS else DIFFERS
+        return [row]
+    if form == "mat":
+        return _mat_rows(root, name, progress)
+    if name.startswith(cuhk03.NAME):
+        table = cuhk03.load(root, boxes=name.partition("_")[2], form="np")
+    else:
+        table = {"market1501": market1501, "cuhk01": cuhk01}[name].load(root)
+    return [_row(name, form, subset, table[table[SUBSET] == subset], facts[subset]) for subset in facts]
+
+
+def _mat_rows(root: Path, name: str, progress: bool) -> list[dict]:
+    boxes = name.partition("_")[2]
+    release = cuhk03_mat.index(root / layout.CUHK03_MAT, boxes, progress=progress)
+    table, digests = cuhk03.release_table(release), cuhk03.split_digests(cuhk03.split(release))
+    rows = []
+    for subset, facts in published.SETS[name].items():
+        row = _row(name, "mat", subset, table[table[SUBSET] == subset], facts)
+        row["digest"], row["digest published"] = digests[subset], cuhk03.SPLIT_DIGESTS[boxes][subset]
+        if row["digest"] != row["digest published"]:
+            row["state"] = DIFFERS
+        rows.append(row)
+    return rows
+
+
+def _row(
+    name: str, form: str, subset: str, part: pd.DataFrame, facts: published.Subset | None = None
+) -> dict:
+    found = published.found(part)
+    row = {"set": name, "form": form, "subset": subset, "people": found.people, "images": found.images}
+    if facts is None:
+        return row | {"state": FOUND}
+    return row | {
+        "people published": facts.people,
+        "images published": facts.images,
+        "digest": found.ids,
+        "digest published": facts.ids,
+        "state": OK if found == facts else DIFFERS,
+    }

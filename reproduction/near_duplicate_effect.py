@@ -1,0 +1,118 @@
+"""What near-duplicates between training and test images do to the scores.
+
+Two answers: the scores with and without the queries that have such an image among themselves and their true matches
+(no training, so at hand after every run), and two trainings, with the images and without (a second results folder).
+The paper does not say whether such images were looked for.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid_core import evaluation
+from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON
+from reid_core.training import run_folder
+from reproduction import experiment, paper, scoring, tables
+
+LEFT_OUT = "-left-out"
+
+
+def affected(query: pd.DataFrame, gallery: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
+    """(Q,) bool: the queries of which the image, or one of the true matches, is among the test images of `pairs`.
+
+    A true match is a gallery image of the person in another camera. `pairs`: from `duplicates.find`.
+    """
+    seen = set(pairs["test_path"])
+    marked = gallery.loc[gallery[PATH].isin(seen), [PERSON, CAMERA]].drop_duplicates()
+    rows = query[[PERSON, CAMERA]].assign(row=np.arange(len(query)))
+    matched = rows.merge(marked, on=PERSON, suffixes=("", "_gallery"))
+    other_camera = matched[CAMERA] != matched[f"{CAMERA}_gallery"]
+    return query[PATH].isin(seen).to_numpy() | rows["row"].isin(matched.loc[other_camera, "row"]).to_numpy()
+
+
+def trained_on(pairs: pd.DataFrame, train_sets: Iterable[str], labels: pd.DataFrame) -> pd.DataFrame:
+    """The pairs whose training image is of `train_sets` and of one of the people in a run's labels.csv.
+
+    A combined training leaves out people whom another form of CUHK03 tests, so their images were not met.
+    """
+    people = pd.MultiIndex.from_frame(labels[[DATASET, PERSON]])
+    dataset = pairs["train_set"].str.split("_").str[0]
+    known = pd.MultiIndex.from_arrays([dataset, pairs["train_person"]]).isin(people)
+    return pairs[known & pairs["train_set"].isin(list(train_sets)).to_numpy()]
+
+
+def scores(
+    runs: pd.DataFrame,
+    sets: Mapping[str, pd.DataFrame],
+    pairs: pd.DataFrame,
+    data_root: str | os.PathLike,
+    results_root: str | os.PathLike,
+    matching: scoring.Matching,
+    combined_boxes: str = "labeled",
+) -> pd.DataFrame:
+    """Every run of `experiment.find_runs`, Euclidean, over all queries and over those that are not `affected`.
+
+    Columns: model, set, seed, run, `queries`, `queries affected`, and per score (rank1, mAP; in per cent) the score
+    over all queries, over the others (missing where there are none), and others - all.
+    """
+    lines = []
+    for run in runs.itertuples():
+        folder = experiment.run_folder(results_root, run.model, run.set, run.seed)
+        found = scoring.extract(folder, sets[run.set], run.set, data_root, results_root)
+        matched = scoring.match(found, "euclidean", False, matching)
+        result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=matching.ap)
+        of_query = pd.DataFrame({"rank1": result.per_query["first_hit"].eq(1).fillna(False).astype(float),
+                                 "mAP": result.per_query["ap"]})  # fmt: skip
+        trained = experiment.combined_parts(combined_boxes) if run.model == paper.COMBINED else (run.set,)
+        labels = pd.read_csv(folder / run_folder.LABELS)
+        touched = affected(matched.query, matched.gallery, trained_on(pairs, trained, labels))
+        line = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.run,
+                "queries": len(touched), "queries affected": int(touched.sum())}  # fmt: skip
+        for score in tables.SCORES:
+            every, others = (100 * part[score].mean() for part in (of_query, of_query[~touched]))
+            line |= {score: every, f"{score} others": others, f"{score} difference": others - every}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def counterpart(results: Path) -> Path:
+    """The results folder that `results` is compared with: <profile> and <profile>-left-out.
+
+    >>> counterpart(Path("results/paper")).name, counterpart(Path("results/paper-left-out")).name
+    ('paper-left-out', 'paper')
+    """
+    name = results.name
+    return results.with_name(name.removesuffix(LEFT_OUT) if name.endswith(LEFT_OUT) else name + LEFT_OUT)
+
+
+def retrained(results: Path) -> pd.DataFrame | None:
+    """Tables 2 and 3 with near-duplicates kept in training and left out of it, in per cent; None without both folders.
+
+    One line per set and method that both folders measured: per score `kept`, `left out`, and left out - kept.
+    Raises ValueError where one of the folders was made with another setting than its name says.
+    """
+    folders = {"kept": counterpart(results), "left out": results}
+    if not results.name.endswith(LEFT_OUT):
+        folders = {"kept": results, "left out": counterpart(results)}
+    parts = {}
+    for setting, folder in folders.items():
+        files = [path for number in (2, 3) if (path := folder / f"table{number}.csv").is_file()]
+        if not files:
+            return None
+        table = pd.concat([pd.read_csv(path) for path in files])
+        if wrong := set(table["near_duplicates"]) - {"keep" if setting == "kept" else "leave_out"}:
+            raise ValueError(
+                f"{folder} was made with near_duplicates: {min(wrong)}, but by its name they are {setting}. Make it "
+                f"again with the other setting, or under a name that does{'' if setting == 'kept' else ' not'} end in "
+                f"{LEFT_OUT}."
+            )
+        measured = table[table["status"] == tables.MEASURED].set_index(["set", "method"])
+        ours = measured[[f"ours_{score}" for score in tables.SCORES]].set_axis(tables.SCORES, axis=1)
+        parts[setting] = ours.add_suffix(f" {setting}")
+    both = parts["kept"].join(parts["left out"], how="inner")
+    for score in tables.SCORES:
+        both[f"{score} difference"] = both[f"{score} left out"] - both[f"{score} kept"]
+    return both.reset_index()

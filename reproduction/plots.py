@@ -1,0 +1,275 @@
+"""The kit's figures: Figure 3 (loss curves), Figure 4 (AP and CMC), Figure 5 (rank lists), one style for all.
+
+Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure; dashes, markers, ticks and
+widths of frames say the same without colour. Figures are WIDTH wide, the text of a printed page, so that their letters
+are printed at their own size, 7 points or more. Each figure names its data source. Functions return a matplotlib
+Figure; `save` writes PNG and SVG with a sidecar of provenance.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from reid_core import atomic, provenance
+from reproduction import paper
+
+WIDTH = 7.2  # inches: what an A4 page leaves between its margins
+COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#595959"}
+DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-"}
+MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x"}
+TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
+RIGHT, WRONG, JUNK, QUERY, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
+FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK: 1.2, QUERY: 2.6, PLAIN: 0.0}  # points
+SMALL = 7  # points, the smallest letters
+GRAY = "#555555"  # of what is said aside
+BAND = "#DADADA"  # of a range behind the marks
+
+# Rank lists, in pixels of their pictures: width and height of one, from one to the next, after the query, at the side
+SIZE, PITCH, GAP, SIDE = (64, 128), 76, 12, 4
+# heights of an example's title, a list, what is under its pictures, the last line; ten places are WIDTH wide
+TITLE, LIST, UNDER, FOOT = 26, 192, 22, 20
+DENSITY = (11 * PITCH + GAP) / WIDTH  # pixels an inch
+
+
+def style() -> None:
+    """Set the kit's one style: white ground, light grid, text stays text in SVG, reproducible identifiers."""
+    sizes = dict.fromkeys(
+        ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8
+    )
+    sns.set_theme(context="paper", style="whitegrid", rc=sizes | {
+        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana"], "axes.titlesize": 9,
+        "figure.dpi": 110, "savefig.dpi": 200, "savefig.pad_inches": 0.02,
+        "axes.spines.top": False, "axes.spines.right": False,
+        "grid.color": "#E5E5E5", "axes.edgecolor": "#666666", "legend.frameon": False,
+        "svg.fonttype": "none", "svg.hashsalt": "reid-core",
+    })  # fmt: skip
+
+
+def save(figure: Figure, stem: str | Path, **facts) -> list[Path]:
+    """Write `stem`.png and `stem`.svg, each in one step, and the sidecar `stem`.json; close the figure."""
+    stem = Path(stem)
+    written = []
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        with atomic.replacing(stem.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
+        written.append(stem.with_suffix(suffix))
+    plt.close(figure)
+    provenance.write_sidecar(stem, **facts)
+    return written
+
+
+def unshown(figure: Figure) -> Figure:
+    """Take a figure from pyplot, which would show it once more at the end of a notebook's cell."""
+    plt.close(figure)
+    return figure
+
+
+def source_text(data_source: str, profile: str, extra: str = "") -> str:
+    """What a figure was drawn from, so that embedded results are never taken for the paper's."""
+    known = {"embedded": "embedded (rendered) data", "official": "official data"}
+    return f"{known.get(data_source, data_source)} · profile {profile}" + (f" · {extra}" if extra else "")
+
+
+def source_line(figure: Figure, data_source: str, profile: str, extra: str = "") -> None:
+    """Print `source_text` under a figure."""
+    below = -0.06 / figure.get_figheight()  # inches
+    text = source_text(data_source, profile, extra)
+    figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color=GRAY)
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Centred moving average over `window` values (shorter at both ends), as float64, same length."""
+    ones = np.ones(min(window, len(values)))
+    return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
+
+
+def loss_curves(
+    runs: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int, *, against: str = "iteration"
+) -> Figure:
+    """Figure 3: training loss of R5, HCN against ResNet-50, one panel a set, smoothed over raw.
+
+    `runs[set][model]` is a list of loss tables (iteration, loss_r5, seconds), one a seed. `against`: iteration (the
+    paper's axis) or seconds (wall time). `window`: iterations of the moving average.
+    """
+    style()
+    figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.5), sharey=True, squeeze=False)
+    for axis, (letter, (name, models)) in zip(axes[0], zip("abc", runs.items(), strict=False), strict=True):
+        for model, losses in models.items():
+            for number, loss in enumerate(losses):
+                steps = loss[against].to_numpy()
+                axis.plot(steps, loss["loss_r5"], color=COLOURS[model], alpha=0.22, linewidth=0.6)
+                axis.plot(steps, smooth(loss["loss_r5"], window), color=COLOURS[model], linewidth=1.6,
+                          linestyle=DASHES[model], label=None if number else TITLES[model])  # fmt: skip
+        axis.set_title(f"({letter}) {paper.SET_TITLES[name]}")
+        axis.set_xlabel("iteration" if against == "iteration" else "training time (s)")
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=against == "iteration"))
+    axes[0, 0].set_ylabel("training loss of R5 (nats)")
+    figure.tight_layout()
+    lines = axes[0, -1].get_legend_handles_labels()
+    figure.legend(*lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0)
+    return unshown(figure)
+
+
+def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[str, float]]]) -> Figure:
+    """Figure 4: rank lists as framed boxes, true matches green, with AP in both definitions and CMC at rank 1.
+
+    `lists`: (title, relevance of the ranked images, {"step": AP, "trapezoid": AP, "cmc": CMC at rank 1}).
+    """
+    style()
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.85 * len(lists) + 0.3))
+    for row, (title, relevant, values) in enumerate(lists):
+        y = -row
+        axis.text(-0.25, y, title, va="center", ha="right", fontsize=10)
+        for rank, hit in enumerate(relevant, start=1):
+            colour = RIGHT if hit else WRONG
+            box = plt.Rectangle((rank - 0.95, y - 0.36), 0.8, 0.72, fill=False, edgecolor=colour,
+                                linewidth=FRAMES[colour])  # fmt: skip
+            axis.add_patch(box)
+            mark = f"rank {rank}\n" + ("match ✓" if hit else "other")
+            axis.text(rank - 0.55, y, mark, ha="center", va="center", color=colour)
+        text = f"AP {values['step']:.2f} (step)   {values['trapezoid']:.2f} (trapezoid)   CMC {values['cmc']:.0f}"
+        axis.text(len(relevant) + 0.15, y, text, va="center")
+    axis.set(xlim=(-0.6, max(len(item[1]) for item in lists) + 2.75), ylim=(-len(lists) + 0.45, 0.55))
+    axis.axis("off")
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1)
+    return unshown(figure)
+
+
+def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) -> Figure:
+    """Figure 5: a query's rank lists one above the other, each image with its camera and distance.
+
+    Matches have broad green frames and a tick, others narrow red ones and a cross; images that the scoring passes
+    over are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, DataFrame)]} with
+    the frames of `ranklists.nearest`; at least `places` wide. `source` is the line of `source_text`. All is
+    on one axis, with one picture a list, so that an explorer can draw it at every click.
+    """
+    style()
+    places = max(places, *(len(ranked) for example in examples for _, ranked in example["lists"]))
+    width = (places + 1) * PITCH + GAP
+    height = sum(TITLE + LIST * len(example["lists"]) for example in examples) + FOOT
+    figure = plt.figure(figsize=(width / DENSITY, height / DENSITY))
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axis.axis("off")
+    y = 0
+    for example in examples:
+        axis.text(SIDE, y + 0.6 * TITLE, example["title"], fontsize=8, fontweight="bold", va="center")
+        y += TITLE
+        for label, ranked in example["lists"]:
+            axis.text(SIDE, y + 8, label, fontsize=SMALL, va="center")
+            _rank_list(axis, y + LIST - UNDER - SIZE[1], example["query"], ranked, width)
+            y += LIST
+    axis.text(width / 2, y + FOOT / 2, source, fontsize=SMALL, color=GRAY, ha="center", va="center")
+    return unshown(figure)
+
+
+def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float) -> None:
+    """One list at height `top`, in pixels of its pictures: the query, a gap, the images nearest first."""
+    wide, high = SIZE
+    canvas = np.full((high, int(width), 3), 255, np.uint8)
+    corners, colours = [], []
+
+    def add(x: int, path: str, colour: str, above: str, below: str) -> None:
+        pixels = _pixels(path)
+        canvas[:, x : x + wide] = 255 - (255 - pixels) // 2 if colour == JUNK else pixels
+        corners.append(plt.Rectangle((x, top), wide, high))
+        colours.append(colour)
+        centre = {"x": x + wide / 2, "fontsize": SMALL, "ha": "center"}
+        axis.text(y=top - 5, s=above, color=colour, va="bottom", **centre)
+        axis.text(y=top + high + 5, s=below, color=GRAY, va="top", **centre)
+
+    add(SIDE, query, QUERY, "query", "")
+    for place, image in enumerate(ranked.itertuples(), start=1):
+        colour, above = WRONG, f"{image.rank} ✗"
+        if image.flag:
+            colour, above = JUNK, image.flag.replace("camera", "cam.")
+        elif image.is_match:
+            colour, above = RIGHT, f"{image.rank} ✓"
+        below = f"c{image.camera_id} · {image.distance:.3g}"
+        add(SIDE + GAP + place * PITCH, image.image_path, colour, above, below)
+    axis.imshow(canvas, extent=(0, canvas.shape[1], top + high, top), aspect="auto", zorder=1)
+    widths = [FRAMES[colour] for colour in colours]
+    axis.add_collection(
+        PatchCollection(corners, facecolors="none", edgecolors=colours, linewidths=widths, zorder=2)
+    )
+
+
+def _pixels(path: str) -> np.ndarray:
+    """An image file as (128, 64, 3) uint8, whatever its size."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize(SIZE, Image.Resampling.BILINEAR))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, at its own size and lightly compressed: for showing at once rather than for keeping."""
+    written = io.BytesIO()
+    figure.savefig(
+        written, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
+    )
+    return written.getvalue()
+
+
+def sheet(rows: int, columns: int, *, left: float, groups: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure WIDTH wide of `rows` x `columns` axes for pictures twice as high as wide, and the array of them.
+
+    `left` inches are kept for the rows' labels; the columns stand in `groups` a little apart.
+    """
+    gap, apart, title = 0.05, 0.12, 0.18
+    wide = (WIDTH - left - apart * (groups - 1)) / columns - gap
+    pitch = 2 * wide + title
+    height = rows * pitch
+    figure = plt.figure(figsize=(WIDTH, height))
+    axes = np.empty((rows, columns), object)
+    for row, column in np.ndindex(rows, columns):
+        x = left + column * (wide + gap) + apart * (column * groups // columns)
+        place = (x, height - row * pitch - title - 2 * wide, wide, 2 * wide)
+        axes[row, column] = figure.add_axes(tuple(np.divide(place, (WIDTH, height, WIDTH, height))))
+    return figure, axes
+
+
+def picture(axis, path: str, colour: str, title: str) -> None:
+    """Draw an image in a frame whose colour and width say what it is."""
+    axis.imshow(_pixels(path), aspect="auto")
+    axis.set_title(title, fontsize=SMALL, color=colour, pad=3)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for spine in axis.spines.values():
+        spine.set(visible=True, color=colour, linewidth=FRAMES[colour])
+
+
+def row_label(axis, text: str) -> None:
+    """Print a row's label to the left of its first picture."""
+    axis.text(-0.15, 0.5, text, ha="right", va="center", fontsize=SMALL, transform=axis.transAxes)
+
+
+def people(
+    sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, each: int = 2, top: int = 10
+) -> Figure:
+    """Sample images: per set, `each` people, a row a person, up to `top` images ordered by camera."""
+    style()
+    chosen = []
+    for name, table in sets.items():
+        known = table[table["person_id"] > 0]
+        counts = known.groupby("person_id")["camera_id"].agg(["nunique", "size"])
+        most = counts.sort_values(["nunique", "size"], ascending=False, kind="stable").index[:each]
+        chosen += [(name, person, known[known["person_id"] == person]) for person in most]
+    figure, axes = sheet(len(chosen), top, left=1.05)
+    for row, (name, person, images) in zip(axes, chosen, strict=True):
+        shown = images.sort_values("camera_id", kind="stable")
+        shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(top, len(shown))).astype(int))]
+        for axis in row[len(shown) :]:
+            axis.axis("off")
+        for axis, image in zip(row, shown.itertuples(), strict=False):
+            picture(axis, image.image_path, PLAIN, f"camera {image.camera_id}")
+        row_label(row[0], f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}")
+    source_line(figure, facts["data_source"], facts["profile"])
+    return unshown(figure)

@@ -1,0 +1,199 @@
+"""Rank lists of single queries, for Figure 5 and for looking around.
+
+Of a whole distance matrix a `Ranking` keeps what a look needs: every query's AP and its nearest gallery images, down
+to the tenth one that counts. So all methods of all sets stay in memory: under 1 MB each at Market-1501's size, where
+one matrix has 266 MB.
+
+The scoring passes over junk and over images of the same person from the query's own camera. Both stand in the
+distance matrix, so a list can show them where they would stand, flagged and without a rank; at most five of them are
+kept a query, the nearest, and the others are counted.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from reid_core import evaluation, features
+from reid_core.datasets.table import CAMERA, JUNK, PATH, PERSON
+from reproduction import experiment, paper, scoring
+
+TOP = 10
+PASSED_OVER = 5
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to retrieve: a model (baseline, hcn or combined), a metric (euclidean or xqda), re-ranked or not."""
+
+    model: str
+    metric: str
+    reranked: bool
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The front of every query's list under one method.
+
+    query, gallery: image tables of Q and G rows; per_query: `evaluation.Evaluation.per_query`; index, distance:
+    (Q, TOP + PASSED_OVER) rows of the gallery and their distances, nearest first, -1 and NaN after the last;
+    passed_over: (Q,) number of images before the TOP-th counted one that the scoring passes over.
+    """
+
+    query: pd.DataFrame
+    gallery: pd.DataFrame
+    per_query: pd.DataFrame
+    index: np.ndarray
+    distance: np.ndarray
+    passed_over: np.ndarray
+
+    @property
+    def ap(self) -> np.ndarray:
+        """(Q,) average precision."""
+        return self.per_query["ap"].to_numpy()
+
+
+def rank(matched: scoring.Matched, ap: str = "trapezoid") -> Ranking:
+    """The ranking of a distance matrix, scored with the definition `ap`; the matrix itself is not kept."""
+    per_query = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap).per_query
+    person, camera = matched.gallery[PERSON].to_numpy(), matched.gallery[CAMERA].to_numpy()
+    junk = person == JUNK
+    shape = (len(matched.query), TOP + PASSED_OVER)
+    index, distance = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
+    passed_over = np.zeros(len(index), np.int64)
+    about = zip(matched.query[PERSON], matched.query[CAMERA], matched.distance, strict=True)
+    for query, (person_id, camera_id, row) in enumerate(about):
+        removed = junk | ((person == person_id) & (camera == camera_id))
+        order = _front(row, removed)
+        passed_over[query] = removed[order].sum()
+        order = order[~removed[order] | (removed[order].cumsum() <= PASSED_OVER)]
+        index[query, : len(order)], distance[query, : len(order)] = order, row[order]
+    return Ranking(matched.query, matched.gallery, per_query, index, distance, passed_over)
+
+
+def _front(row: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Columns of `row` in stable order down to the TOP-th one that is not removed; sorts only these."""
+    counted = row[~removed]
+    near = np.arange(len(row))
+    if len(counted) > TOP:
+        near = np.flatnonzero(row <= np.partition(counted, TOP - 1)[TOP - 1])
+    order = near[np.argsort(row[near], kind="stable")]
+    return order[: np.searchsorted((~removed[order]).cumsum(), TOP) + 1]
+
+
+def retrieve(found: features.Features, metric: str, reranked: bool, matching: scoring.Matching) -> Ranking:
+    """The ranking of a set's queries by their features."""
+    return rank(scoring.match(found, metric, reranked, matching), matching.ap)
+
+
+class Rankings:
+    """Rankings by set and method, each made when it is first asked for and then kept.
+
+    `make(set, method)` makes one; `models` says what there is to choose from: {set: (model, ...)}.
+    """
+
+    def __init__(self, make: Callable[[str, Method], Ranking], models: Mapping[str, Sequence[str]]):
+        self.models = {name: tuple(has) for name, has in models.items()}
+        self._make, self._kept = make, {}
+
+    def has(self, name: str, method: Method) -> bool:
+        """Whether this ranking is there without any work."""
+        return (name, method) in self._kept
+
+    def __call__(self, name: str, method: Method) -> Ranking:
+        """The ranking of a set by a method; what `make` raises, it raises."""
+        if not self.has(name, method):
+            made = self._make(name, method)
+            for (other, _), kept in self._kept.items():
+                if other == name:  # one set, the same rows: keep its tables once
+                    made = replace(made, query=kept.query, gallery=kept.gallery)
+            self._kept[name, method] = made
+        return self._kept[name, method]
+
+
+def of_runs(
+    data_root: str,
+    results_root: str,
+    seed: int,
+    matching: scoring.Matching,
+    unreadable: str = "refuse",
+    near_duplicates: str = "keep",
+    own_sets: Iterable[str] = (),
+) -> Rankings:
+    """The rankings that the finished runs of one seed allow, on the paper's sets under `data_root` and the CSV files
+    `own_sets` there.
+
+    `unreadable`, `near_duplicates`: how the sets are read, see `experiment.load_set`.
+
+    Asked for another, it raises what `experiment.describe_run` raises, with the command that makes the run.
+    """
+    absent = experiment.not_run(data_root)
+    models = {}
+    for name in (*(name for name in paper.SETS if name not in absent), *own_sets):
+        folders = {
+            model: experiment.run_folder(results_root, model, name, seed)
+            for model in (*experiment.MODELS, paper.COMBINED)
+        }
+        models[name] = [model for model, folder in folders.items() if experiment.is_finished(folder)]
+
+    def make(name: str, method: Method) -> Ranking:
+        run = experiment.run_folder(results_root, method.model, name, seed)
+        experiment.describe_run(data_root, results_root, method.model, name, seed)
+        images = experiment.load_set(data_root, name, unreadable, near_duplicates, own_sets)
+        found = scoring.extract(run, images, name, data_root, results_root)
+        return retrieve(found, method.metric, method.reranked, matching)
+
+    return Rankings(make, {name: has for name, has in models.items() if has})
+
+
+def gain(ours: Ranking, theirs: Ranking) -> pd.DataFrame:
+    """Per query: AP and first hit of both methods, and the gain in AP of the first."""
+    a, b = ours.per_query, theirs.per_query
+    columns = {"query": a["query"], "person_id": ours.query[PERSON].to_numpy(), "ap_ours": a["ap"]}
+    columns |= {"ap_theirs": b["ap"], "first_hit_ours": a["first_hit"], "first_hit_theirs": b["first_hit"]}
+    return pd.DataFrame(columns).assign(gain=a["ap"] - b["ap"])
+
+
+def representative(gain: pd.Series) -> dict[str, int]:
+    """Three queries by rule, not by hand: the largest gain, the median, the largest loss (lowest index on ties).
+
+    >>> representative(pd.Series([0.1, 0.5, -0.3]))
+    {'largest gain': 1, 'median': 0, 'largest loss': 2}
+    """
+    order = np.argsort(gain.to_numpy(), kind="stable")
+    largest = int(np.argmax(gain.to_numpy()))
+    return {"largest gain": largest, "median": int(order[len(order) // 2]), "largest loss": int(order[0])}
+
+
+def nearest(ranking: Ranking, query: int, top: int = TOP, ignored: bool = False) -> pd.DataFrame:
+    """The first `top` (at most TOP) counted images of one query: `evaluation.ranked` with camera_id and image_path.
+
+    `ignored` keeps the images that the scoring passes over, flagged, where they would stand.
+    """
+    index = ranking.index[query][ranking.index[query] >= 0]
+    images = ranking.gallery.iloc[index]
+    distance = ranking.distance[query][: len(index)]
+    ranked = evaluation.ranked(distance, ranking.query.iloc[query], images, top)
+    place = ranked["gallery_index"].to_numpy()
+    ranked["gallery_index"] = index[place]
+    for column in (CAMERA, PATH):
+        ranked[column] = images[column].to_numpy()[place]
+    return ranked if ignored else ranked[ranked["rank"].notna()].reset_index(drop=True)
+
+
+def example(why: str, query: int, lists: Sequence[tuple[str, Ranking]], ignored: bool = False) -> dict:
+    """What `reproduction.plots.rank_lists` draws for one query: its image and one ranked list a method."""
+    about = lists[0][1].query.iloc[query]
+    labelled = []
+    for label, ranking in lists:
+        hit = ranking.per_query["first_hit"].iloc[query]
+        words = f"{label}: AP {ranking.ap[query]:.2f}, " + (
+            "no match in the gallery" if pd.isna(hit) else f"first match at rank {hit}"
+        )
+        more = ranking.passed_over[query] - PASSED_OVER
+        if ignored and more > 0:
+            words += f"; {more} more passed over"
+        labelled.append((words, nearest(ranking, query, ignored=ignored)))
+    title = f"query {query}: person {about[PERSON]}, camera {about[CAMERA]}" + (f" ({why})" if why else "")
+    return {"query": about[PATH], "title": title, "lists": labelled}

@@ -1,0 +1,37 @@
+"""report.html: one page with every verdict, table and figure of a profile, that opens offline.
+
+Images and styles are inside the page, so nothing is loaded from anywhere; the same results make the same bytes.
+Only the links to the executed notebooks and to the result files need the results folder around the page.
+"""
+
+from pathlib import Path
+
+import jinja2
+
+from reid_core import atomic
+from reproduction.report import sections, sources, words
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def write(results: Path) -> Path:
+    """Write `<results>/report.html` from a profile's results folder, in one step; return its path.
+
+    claims.csv must be there; any other table, figure, run or executed notebook that is absent is said so on the
+    page. On official data no picture of a person enters the page, wherever it lies.
+
+    Raises FileNotFoundError without claims.csv, ValueError when a table lacks its columns, when results of embedded
+    and official data are mixed, or when a verdict is in no known words.
+    """
+    found = sources.read(results)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["typeset"] = words.typeset
+    style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    page = environment.get_template("report.html.j2").render(style=style, **sections.everything(found))
+    return atomic.write_text(found.folder / "report.html", page)

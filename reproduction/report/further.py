@@ -1,0 +1,181 @@
+"""Sections for what goes beyond the paper's own tables: one entry of SECTIONS each, shown in this order.
+
+To add one: write an entry. Nothing else needs to change; the page's contents line, the table, the figures and the
+commands follow from it. A section is on the page as soon as its notebook is in the kit; a table or a figure that was
+not made yet is said to be absent.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reproduction import paper, tables
+from reproduction.report.figures import CURVES, PICTURES, figure
+from reproduction.report.origin import address
+from reproduction.report.sources import Results, notebook_names
+from reproduction.report.words import number, text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a CSV and how it is shown: its heading, and the decimals of a number (None: as text)."""
+
+    name: str
+    heading: str
+    digits: int | None = None
+    signed: bool = False
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A notebook's part of the page: an introduction, a table (the stem of its CSV; "" for none), figures.
+
+    `figures` are (stem, title, suffixes, caption): CURVES for drawings, PICTURES for pictures of people, which stay
+    out of the page on official data.
+    """
+
+    key: str
+    title: str
+    notebook: str
+    words: str
+    table: str = ""
+    columns: tuple[Column, ...] = ()
+    figures: tuple[tuple[str, str, tuple[str, ...], str], ...] = ()
+
+
+SECTIONS = (
+    Section(
+        "forms",
+        "Table 4, projected",
+        "05_table4_training_time",
+        "Table 4 from the steady speed of an iteration, measured side by side: another load on the machine while a run"
+        " trained shows in the hours above, not here. Pooled heads give the same losses as the plain form, in which the"
+        " maps are merged in full, with less arithmetic.",
+        "table4_forms",
+        (Column("method", "Method"), Column("form", "heads"), Column("seconds_per_iteration", "s an iteration", 4),
+         Column("over_baseline", "over the baseline", 2), Column("iterations", "iterations", 0),
+         Column("projected_hours", "hours", 3, strong=True), Column("share_of_baselines", "of the baselines’", 2)),
+    ),
+    Section(
+        "levels",
+        "Figure 3, at given losses",
+        "06_figure3_loss_curves",
+        "Iterations that each model takes to a smoothed R5 loss, given as a share of the baseline’s first; empty where"
+        " it is never reached. Saved: the part of the baseline’s iterations that HCN does without.",
+        "loss_levels",
+        (Column("set", "Set"), Column("seed", "seed", 0), Column("share", "share", 2), Column("loss", "loss", 2),
+         Column("baseline_iterations", "baseline", 0), Column("hcn_iterations", "HCN", 0),
+         Column("saved", "saved", 2, signed=True, strong=True)),
+    ),
+    *(
+        Section(
+            f"seconds{number}",
+            f"Table {number}, in seconds",
+            notebook,
+            "What each row took: its features, of every image that it uses, each alone; its training, the metric’s fit"
+            " included (of the combined model: the one training that serves every set); matching all queries with the"
+            " gallery, re-ranking included. What is kept on disk reports the seconds that it once took.",
+            f"table{number}",
+            (Column("method", "Method"), Column("set", "Set"), Column("seconds_features", "features", 1),
+             Column("seconds_train", "train", 1), Column("seconds_match", "match", 2)),
+        )
+        for number, notebook in ((2, "03_table2_cuhk03"), (3, "04_table3_market1501"))
+    ),
+    Section(
+        "sensitivity",
+        "What the paper leaves open",
+        "10_sensitivity",
+        "Each choice that the paper does not state, made the other way on the same images: rank-1 and mAP of the"
+        " default in per cent, and how far the other option moves them, in points. The column by seed is the standard"
+        " deviation that such a difference has where nothing but the seeds of the trainings differ; a smaller one means"
+        " nothing. The paper compares 44.0 with 43.4. Nothing is tuned for a variant: one that the default's learning"
+        " rate does not suit shows it in the final training loss of R5. A line without numbers was not run; the last"
+        " column says why.",
+        "sensitivity",
+        (Column("choice", "Choice"), Column("default", "default"), Column("other", "other"), Column("set", "set"),
+         Column("matching", "matching"), Column("default_rank1", "rank-1", 1),
+         Column("rank1_difference", "moves by", 1, True, True), Column("rank1_spread", "by seed", 1),
+         Column("default_mAP", "mAP", 1), Column("mAP_difference", "moves by", 1, True, True),
+         Column("mAP_spread", "by seed", 1), Column("default_loss", "final loss", 2),
+         Column("other_loss", "other's", 2), Column("status", "status")),
+        (("sensitivity", "Sensitivity", CURVES,
+          "How far each choice moves rank-1 and mAP, re-ranked. A mark inside the grey bar moves the result no further"
+          " than other seeds would; the bars are known for the set that was trained with several seeds. A thin line"
+          " spans the runs, or the random pairings of XQDA."),),
+    ),
+    Section(
+        "near-duplicates",
+        "Pictures in training and in a test set",
+        "01_datasets",
+        "Training images that show the same picture as a query or gallery image, newly cut or encoded. CUHK01 and"
+        " CUHK03 were taken on one campus, and CUHK03's two kinds of boxes are cut from the same frames. The paper does"
+        " not say whether this was looked at; the setting near_duplicates: leave_out keeps them out of training.",
+        "near_duplicate_counts",
+        (Column("train_set", "Training set"), Column("test_set", "Test set"),
+         Column("training images", "training images", 0),
+         Column("images found", "of them in the test set", 0, strong=True),
+         Column("people found", "people", 0), Column("test images found", "test images", 0)),
+        (("near_duplicates", "Near-duplicates", PICTURES,
+          "Pairs, the most alike first: training image left, test image right. The last may be look-alikes."),),
+    ),
+    Section(
+        "met-in-training",
+        "What near-duplicates do to the scores",
+        "09_claims",
+        "Euclidean scores of each model over all queries, and over those that were not met in training, neither in"
+        " their own image nor in that of a true match.",
+        "near_duplicate_scores",
+        (Column("model", "Model"), Column("set", "Test set"), Column("seed", "seed"), Column("queries", "queries", 0),
+         Column("queries affected", "met in training", 0), Column("mAP", "mAP, all", 1),
+         Column("mAP others", "mAP, others", 1), Column("mAP difference", "difference", 1, signed=True, strong=True)),
+    ),
+    Section(
+        "inside",
+        "A look inside HCN",
+        "11_inside_hcn",
+        "What the cross maps C1 and C2 hold. The paper trains with them, retrieves with R5 alone, and does not say what"
+        " the others would give.",
+        figures=(
+            ("inside_hcn", "Each output as the feature", CURVES,
+             "mAP with R5, C1 or C2 as the retrieval feature, and with all joined, each of length 1 first; by Euclidean"
+             " distance and by XQDA, which weighs a map's channels anew, each without and with re-ranking. A model's"
+             " place above the baseline's line is what training with C1 and C2 adds to R5; its places beside R5 are"
+             " what they add as features."),
+            ("response_maps", "Response maps", PICTURES,
+             "Three queries, chosen by rule: the largest gain in AP from joining C1 and C2 to R5, the median, the"
+             " largest loss; beside each its nearest matches and the nearest other person. Response: the length of the"
+             " map's vector at each place. Similarity: what each place adds to the cosine of the two features, printed"
+             " above it. Brackets give a map's height and width; a row goes from dark, its lowest value, to bright."),
+        ),
+    ),
+)  # fmt: skip
+
+
+def sections(found: Results) -> list[dict[str, Any]]:
+    """The values of every section whose notebook is in the kit."""
+    return [_section(found, one) for one in SECTIONS if one.notebook in notebook_names()]
+
+
+def _section(found: Results, section: Section) -> dict[str, Any]:
+    names = tuple(column.name for column in section.columns)
+    table = found.table(section.table, names) if section.table else None
+    stems = dict.fromkeys([section.table, *(about[0] for about in section.figures)])
+    return {
+        "key": section.key, "title": section.title, "words": section.words, "table": section.table,
+        "address": address(found, section.notebook, *filter(None, stems)),
+        "columns": section.columns,
+        "rows": None if table is None else [
+            [_cell(line[column.name], column) for column in section.columns] for line in table.to_dict("records")
+        ],
+        "figures": [figure(found, stem, title, section.notebook, suffixes, caption)
+                    for stem, title, suffixes, caption in section.figures],
+    }  # fmt: skip
+
+
+def _cell(value: object, column: Column) -> str:
+    """A cell as shown; a row's status only where it is not the usual one."""
+    if column.digits is None or (isinstance(value, str) and not pd.isna(value)):
+        return "" if value == tables.MEASURED else text(paper.SET_TITLES.get(value, value))
+    return number(value, column.digits, column.signed)

@@ -1,0 +1,99 @@
+"""Where everything on the page comes from: files, notebooks, commands, runs, commits, versions."""
+
+import shlex
+from typing import Any
+
+from reproduction import experiment, tables
+from reproduction.report.sources import Results, notebook_names
+from reproduction.report.words import number
+from reproduction.runner.workflow import duration
+
+
+def address(found: Results, name: str, *stems: str) -> dict[str, Any]:
+    """Where a table or figure comes from: its files, the notebook and its executed copy, the commands.
+
+    `explain` are the commands that trace its numbers, one a table or figure that is there.
+    """
+    links = [found.link(found.folder / f"{stem}{suffix}") for stem in stems
+             for suffix in (".csv", ".png", ".svg", ".json")]  # fmt: skip
+    return {
+        "files": [link for link in links if link],
+        "notebook": name,
+        "executed": found.executed_link(name),
+        "command": found.command(name),
+        "explain": [command for stem in stems if (command := explained(found, stem))],
+    }
+
+
+def explained(found: Results, stem: str) -> str | None:
+    """The command that says where a table's or, without a table, a figure's numbers come from."""
+    there = [path for suffix in (".csv", ".png") if (path := found.folder / f"{stem}{suffix}").is_file()]
+    return f"reid-core explain {shlex.quote(f'{found.shown}/{there[0].name}')}" if there else None
+
+
+def origin(found: Results) -> dict[str, list[str]]:
+    """Commits, devices and versions behind the files and runs: one value each, or all that there are."""
+    records = [*found.sidecars.values(), *found.runs.values()]
+    commits = [record["commit"] for record in records if record.get("commit")]
+    named = {f"{c['id'][:12]}{' with local changes' if c['modified'] else ''}" for c in commits}
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for package, version in record.get("versions", {}).items():
+            versions.setdefault(package, set()).add(version)
+    times = sorted(record["created"] for record in found.sidecars.values() if record.get("created"))
+    return {
+        "commits": sorted(named) or ["not known (not a git checkout)"],
+        "devices": sorted({record["device"] for record in records if record.get("device")}),
+        "versions": [f"{package} {' / '.join(sorted(each))}" for package, each in versions.items()],
+        "trained": duration(sum(run["seconds"] for run in found.runs.values() if run.get("finished"))),
+        "made": [time[:16].replace("T", " ") for time in (times[0], times[-1])] if times else [],
+        "matching": [f"{key} = {value}" for key, value in
+                     found.sidecars.get("table2", found.sidecars.get("table3", {})).get("matching", {}).items()],
+    }  # fmt: skip
+
+
+def runs(found: Results) -> list[dict[str, Any]]:
+    """Every training, missing ones too: what, on what, how long, on which data."""
+    expected = _expected(found)
+    lines = []
+    for name in [*expected, *(name for name in found.runs if name not in expected)]:
+        record = found.runs.get(name, {})
+        known = name in found.runs and record.get("finished", False)
+        lines.append({
+            "name": name, "known": known, "status": "" if known else "not finished" if record else tables.NOT_YET,
+            "people": number(record.get("num_classes"), 0), "images": number(record.get("images"), 0),
+            "iterations": number(record.get("recipe", {}).get("iterations"), 0),
+            "time": duration(record["seconds"]) if known else "", "device": record.get("device", ""),
+            "data": str(record.get("data_digest", ""))[:12], "weights": str(record.get("weights_digest", ""))[:12],
+            "link": found.link(found.folder / "runs" / name / "run.json"),
+        })  # fmt: skip
+    return lines
+
+
+def _expected(found: Results) -> list[str]:
+    """Names of the runs that the claims' seeds ask for."""
+    seeds = [int(seed) for seed in found.facts["seeds"].split() if seed.isdigit()]
+    return [experiment.run_name(*training, seed) for seed in seeds for training in experiment.trainings()]
+
+
+def executed(found: Results) -> list[dict[str, Any]]:
+    """Every executed notebook, and the runs and notebooks of the kit that have no executed copy."""
+    names = {*found.executed, *(f"02_train-{run}" for run in _expected(found))}
+    names |= {name for name in notebook_names() if not any(copy.partition("-")[0] == name for copy in names)}
+    return [
+        {"name": name, "link": found.executed_link(name), "command": found.command(name),
+         "time": duration(seconds) if (seconds := found.executed.get(name, {}).get("duration")) else ""}
+        for name in sorted(names)
+    ]  # fmt: skip
+
+
+def files(found: Results) -> list[dict[str, str]]:
+    """The files that a sidecar describes: link, when made, commit, SHA-256."""
+    return [
+        {"name": name, "link": found.link(found.folder / name), "sidecar": f"{stem}.json",
+         "created": str(record.get("created", ""))[:16].replace("T", " "), "digest": digest[:12],
+         "commit": f"{record['commit']['id'][:12]}{' +' if record['commit']['modified'] else ''}"
+         if record.get("commit") else ""}
+        for stem, record in found.sidecars.items()
+        for name, digest in record["files"].items()
+    ]  # fmt: skip

@@ -1,0 +1,246 @@
+"""The report's contents as plain values for the template: every number formatted, every absent file named."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from reid_core import __version__
+from reproduction import claims, paper, tables
+from reproduction.report.figures import FIGURES, PEOPLE, figure
+from reproduction.report.further import sections
+from reproduction.report.origin import address, executed, explained, files, origin, runs
+from reproduction.report.sources import Results
+from reproduction.report.words import number, plural, spread, text
+from reproduction.runner import profiles
+from reproduction.runner.workflow import duration
+
+# Shape, colour and word say a verdict, so that no one of them is needed alone.
+MARKS = {
+    "holds": "yes", "reproduced": "yes", "does not hold": "no", "not reproduced": "no",
+    "undecided": "open", claims.NOT_MEASURED: "none",
+}  # fmt: skip
+
+
+def everything(found: Results) -> dict[str, Any]:
+    """All values of the template."""
+    return {
+        "version": __version__,
+        "facts": found.facts,
+        "embedded": found.embedded,
+        "results": found.shown,
+        "people_folder": found.link(found.people_folder),
+        "data": found.embedded_record,
+        "trace": explained(found, "claims"),
+        "claims": [claim(line) for line in found.claims.itertuples()],
+        "tally": tally(found.claims["verdict"]),
+        "table1": table1(found),
+        "subsets": subsets(found),
+        "comparisons": [comparison(found, number) for number in (2, 3)],
+        "table4": table4(found),
+        "people": figure(found, *PEOPLE),
+        "figures": [figure(found, *about) for about in FIGURES],
+        "further": sections(found),
+        "convergence": convergence(found),
+        "convergence_address": address(found, "06_figure3_loss_curves", "convergence", "loss_curves"),
+        "across": across(found),
+        "origin": origin(found),
+        "runs": runs(found),
+        "executed": executed(found),
+        "files": files(found),
+        "altered": found.altered(),
+        "profile_argument": profiles.arguments(found.facts["profile"], {}),
+    }
+
+
+def claim(line) -> dict[str, str]:
+    """A line of claims.csv with its verdict taken apart: word, mark, and what follows in brackets."""
+    word, _, detail = line.verdict.partition(" (")
+    if word not in MARKS:
+        raise ValueError(
+            f"claims.csv: the verdict of {line.claim} is {line.verdict!r}; known: {', '.join(MARKS)}."
+        )
+    shown = {
+        name: text(getattr(line, name))
+        for name in ("section", "text", "paper", "ours", "threshold", "confound")
+    }
+    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail.removesuffix(")")}
+
+
+def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
+    """How many claims have which verdict, in the order of MARKS."""
+    found = [verdict.partition(" (")[0] for verdict in verdicts]
+    several = {"holds": "hold", "does not hold": "do not hold"}
+    return [
+        {"words": word if count == 1 else several.get(word, word), "mark": mark, "count": count}
+        for word, mark in MARKS.items()
+        if (count := found.count(word))
+    ]
+
+
+def table1(found: Results) -> dict[str, Any]:
+    """Table 1: identities in all, for training, for testing, each as published, found, and the difference."""
+    columns = [f"{subset}identities {kind}" for subset in ("", "training ", "testing ")
+               for kind in ("published", "found", "difference")]  # fmt: skip
+    table = found.table("table1", ("dataset", *columns))
+    return {
+        "address": address(found, "01_datasets", "table1"),
+        "rows": None if table is None else [
+            {"name": line["dataset"],
+             "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
+            for line in table.to_dict("records")
+        ],
+    }  # fmt: skip
+
+
+def subsets(found: Results) -> dict[str, Any]:
+    """Images per set and subset: published, found, difference, and what they hold."""
+    columns = ("images published", "images found", "images difference", "junk", "distractors",
+               "cameras published", "cameras found")  # fmt: skip
+    table = found.table("table1_subsets", ("name", "subset", *columns))
+    rows = None if table is None else [
+        {"name": paper.SET_TITLES.get(line["name"], line["name"].upper()), "subset": line["subset"],
+         "first": line["subset"] == "train",
+         "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
+        for line in table.to_dict("records")
+    ]  # fmt: skip
+    return {"address": address(found, "01_datasets", "table1_subsets"), "rows": rows}
+
+
+def comparison(found: Results, table_number: int) -> dict[str, Any]:
+    """Table 2 or 3: a row a method; per set the paper's scores, ours and the difference, or why there are none."""
+    name = {2: "03_table2_cuhk03", 3: "04_table3_market1501"}[table_number]
+    stem, digits = f"table{table_number}", table_number - 1  # Table 2 prints one decimal, Table 3 two
+    needed = [form.format(score) for score in tables.SCORES
+              for form in ("paper_{}", "ours_{}", "{}_std", "{}_difference")]  # fmt: skip
+    needed += [
+        "set",
+        "method",
+        "model",
+        "status",
+        "seeds",
+        "queries",
+        "paper_source",
+        "note",
+        "faithful",
+        "ap",
+    ]
+    table = found.table(stem, tuple(needed))
+    shown = {"number": table_number, "address": address(found, name, stem, f"{stem}_seeds"), "rows": None}
+    if table is None:
+        return shown
+    sets = list(table["set"].unique())
+    notes: list[str] = []
+    rows = []
+    for method, lines in table.groupby("method", sort=False):
+        own = [note for note in lines["note"].dropna().unique() if note]
+        notes += [note for note in own if note not in notes]
+        model = lines["model"].iloc[0]
+        rows.append({
+            "method": method, "model": model, "first": not rows or rows[-1]["model"] != model,
+            "notes": [notes.index(note) + 1 for note in own], "faithful": next(iter(lines["faithful"].dropna()), ""),
+            "sets": [_scores(lines[lines["set"] == part].iloc[0], digits) for part in sets],
+        })  # fmt: skip
+    words = {
+        word: meaning
+        for word, meaning in tables.FAITHFUL.items()
+        if word in {row["faithful"] for row in rows}
+    }
+    return shown | {
+        "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
+        "ap": ", ".join(table["ap"].unique()), "facts": [_evaluated(table[table["set"] == part]) for part in sets],
+    }  # fmt: skip
+
+
+def _scores(line: pd.Series, digits: int) -> dict[str, Any]:
+    return {
+        "measured": line["status"] == tables.MEASURED, "status": line["status"],
+        "released": text(line["paper_source"]).startswith("released"),
+        "paper": [number(line[f"paper_{score}"], digits) for score in tables.SCORES],
+        "ours": [spread(line[f"ours_{score}"], line[f"{score}_std"], digits) for score in tables.SCORES],
+        "difference": [number(line[f"{score}_difference"], digits, signed=True) for score in tables.SCORES],
+    }  # fmt: skip
+
+
+def _evaluated(part: pd.DataFrame) -> str:
+    """Queries and seeds behind a set's numbers, in words."""
+    title = paper.SET_TITLES.get(part["set"].iloc[0], part["set"].iloc[0])
+    measured = part[part["status"] == tables.MEASURED]
+    if measured.empty:
+        return f"{title}: {tables.NOT_YET}"
+    seeds = sorted(
+        {seed for seeds in measured["seeds"].astype(str) for seed in seeds.removesuffix(".0").split()}
+    )
+    return f"{title}: {number(measured['queries'].max(), 0)} queries, {plural(seeds, 'seed')}"
+
+
+def table4(found: Results) -> dict[str, Any]:
+    """Table 4: hours of each training and their totals, and the combined model's share of the baselines' time."""
+    columns = ("method", "train_set", "paper_hours", "ours_hours", "hours_std", "iterations",
+               "seconds_per_iteration", "device", "form", "status", "note")  # fmt: skip
+    table = found.table("table4", columns)
+    shown = {"address": address(found, "05_table4_training_time", "table4"), "blocks": None}
+    if table is None:
+        return shown
+    blocks = []
+    for method, lines in table.groupby("method", sort=False):
+        note = text(lines["note"].iloc[0])
+        blocks.append(
+            {"method": method, "note": note, "lines": [_hours(line) for line in lines.to_dict("records")]}
+        )
+    totals = table[table["train_set"] == "total"].set_index("method")
+    share = None
+    if {"Our", "Zhong [13]"} <= set(totals.index) and totals.loc[
+        ["Our", "Zhong [13]"], "ours_hours"
+    ].notna().all():
+        part = {key: totals.loc["Our", key] / totals.loc["Zhong [13]", key] for key in
+                ("paper_hours", "ours_hours", "iterations")}  # fmt: skip
+        share = {key: f"{100 * value:.1f}%" for key, value in part.items()}
+    devices = " / ".join(table["device"].dropna().unique())
+    return shown | {"blocks": blocks, "share": share, "devices": devices}
+
+
+def _hours(line: dict) -> dict[str, Any]:
+    ours, deviation = (3600 * line[key] for key in ("ours_hours", "hours_std"))
+    words = (
+        "" if pd.isna(ours) else duration(ours) + ("" if pd.isna(deviation) else f" ± {duration(deviation)}")
+    )
+    return {
+        "train_set": paper.SET_TITLES.get(line["train_set"], line["train_set"]),
+        "total": line["train_set"] == "total", "measured": line["status"] == tables.MEASURED,
+        "status": line["status"], "paper": number(line["paper_hours"], 0), "ours": words,
+        "difference": number(line["ours_hours"] - line["paper_hours"], 1, signed=True),
+        "iterations": number(line["iterations"], 0), "each": number(line["seconds_per_iteration"], 2),
+    }  # fmt: skip
+
+
+def convergence(found: Results) -> list[dict[str, str]] | None:
+    """Numbers to Figure 3, a line a set and seed."""
+    table = found.table("convergence", ("set", "seed", "share_lower", "baseline_final", "hcn_final",
+                                        "baseline_iterations", "hcn_iterations_to_baseline_final"))  # fmt: skip
+    return None if table is None else [
+        {"set": paper.SET_TITLES.get(line.set, line.set), "seed": line.seed,
+         "lower": f"{100 * line.share_lower:.0f}%", "baseline": number(line.baseline_final, 3),
+         "hcn": number(line.hcn_final, 3), "iterations": number(line.baseline_iterations, 0),
+         "reached": number(line.hcn_iterations_to_baseline_final, 0) or "not reached"}
+        for line in table.itertuples()
+    ]  # fmt: skip
+
+
+def across(found: Results) -> dict[str, Any] | None:
+    """rank-1 / mAP of HCN trained on one set (columns) and tested on another (rows), means over seeds."""
+    table = found.table("cross_dataset", ("train_set", "test_set", "seed", "rank1", "mAP"))
+    if table is None:
+        return None
+    mean = table.groupby(["test_set", "train_set"])[list(tables.SCORES)].mean()
+    order = [name for name in ("untrained", *paper.SETS, paper.COMBINED) if name in set(table["train_set"])]
+    return {
+        "columns": [paper.SET_TITLES.get(name, name) for name in order],
+        "rows": [
+            {"set": paper.SET_TITLES.get(name, name), "cells": [
+                {"own": name == source, "text": " / ".join(number(mean.loc[(name, source), s]) for s in tables.SCORES)
+                 if (name, source) in mean.index else ""} for source in order]}
+            for name in table["test_set"].unique()
+        ],
+        "address": address(found, "09_claims", "cross_dataset"),
+    }  # fmt: skip

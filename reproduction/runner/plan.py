@@ -1,0 +1,187 @@
+"""What a profile will do, before it does it: its runs, their time and disk, and what is missing."""
+
+import functools
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from reid_core import model, training
+from reid_core.provenance import device_name
+from reid_core.training import distributed, run_folder, step
+from reproduction import embedded, experiment, paper, speed
+from reproduction.runner import profiles
+from reproduction.runner.workflow import duration
+
+# Share of a large matrix product's rate that a training step is taken to reach, where nothing was measured: two CPU
+# cores reached between half and two thirds. A GPU's tensor cores mostly wait for memory; there it is a mere guess.
+EFFICIENCY, EFFICIENCY_OF_TENSOR_CORES = 0.35, 0.1
+
+
+def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
+    """The plan of a profile as text. Starts nothing.
+
+    Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
+    runs of the same results folder where there are some; else from counted floating-point operations and the
+    device's rate for one large matrix product in the recipe's precision, which is timed.
+
+    Raises ValueError where `schedules` lacks a set.
+    """
+    profiles.check_schedules(settings)
+    lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
+    lines += ["", "Data"] + _data(settings)
+    lines += ["", "Trainings"] + _trainings(settings, measure)
+    lines += ["", "Disk"] + _disk(settings)
+    return "\n".join(lines)
+
+
+def _data(settings: Mapping) -> list[str]:
+    root = experiment.resolve(settings["data_root"])
+    if settings["render_sizes"] != "none":
+        there = (root / "embedded.json").is_file()
+        return [
+            f"  {root}: embedded data, {'there' if there else 'will be rendered'} ({settings['render_sizes']})"
+        ]
+    missing = experiment.not_run(root)
+    return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
+
+
+def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
+    """(model, recipe, run folder) of every training: those of the paper for every seed, then 10_sensitivity's."""
+    root, jobs = settings["results_root"], []
+    for seed in settings["seeds"]:
+        for name, train_set in experiment.trainings():
+            folder = experiment.run_folder(root, name, train_set, seed)
+            jobs.append((name, _recipe(settings, train_set, seed), folder))
+    known = {folder for *_, folder in jobs}
+    study = [run for run in profiles.study(settings).runs if run.folder not in known]
+    return jobs + [("hcn", run.recipe, run.folder) for run in study]
+
+
+def _trainings(settings: Mapping, measure: float) -> list[str]:
+    jobs = _jobs(settings)
+    done = {folder: run for *_, folder in jobs if (run := _finished(folder))}
+    own = [run for folder, run in done.items() if folder.parent.name == "runs"]
+    speeds, said = _speeds(settings, measure, own) if len(done) < len(jobs) else ({}, [])
+    lines, total, rate = [], 0.0, None
+    for name, recipe, folder in jobs:
+        line = f"  {folder.name:<42} {recipe.iterations:>7} iterations  "
+        if folder in done:
+            lines.append(line + f"done in {duration(done[folder]['seconds'])}")
+            continue
+        flops = step_flops(name, replace(recipe, seed=0))
+        if name not in speeds and rate is None:
+            rate, sentence = _guessed_rate(recipe)
+            said.append(("others: " if speeds else "") + sentence)
+        if name in speeds:  # a variant's iteration takes as much longer as it has more arithmetic
+            each = speeds[name] * flops / step_flops(name, _recipe(settings, paper.COMBINED, 0))
+        else:
+            each = flops / rate
+        total += recipe.iterations * each
+        lines.append(
+            line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop"
+        )
+    if len(done) < len(jobs):
+        lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
+    return lines
+
+
+def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
+    """Floating-point operations a second that a training is taken to reach on this device, and a sentence on it."""
+    device = distributed.choose(None)
+    precision = step.precision(recipe, device)
+    if precision == "bf16" and not step.computes_bf16(device):
+        precision = "fp32"  # emulated; a product in bf16 might take minutes
+    peak, arithmetic = speed.matrix_rate(precision, device), speed.arithmetic(precision, device)
+    if device.type == "cuda" and arithmetic != "float32":
+        share, trust = EFFICIENCY_OF_TENSOR_CORES, "a guess that can be several times off"
+    else:
+        share, trust = EFFICIENCY, "a guess within a factor of two"
+    return share * peak, (
+        f"taking {share:.0%} of this device's {peak / 1e12:.2f} Tflop/s for a large {arithmetic} product; {trust},"
+        " which --measure 60 replaces"
+    )
+
+
+def _finished(folder: Path) -> dict | None:
+    """What run.json says of a finished run; None for any other."""
+    run = run_folder.read(folder) if (folder / run_folder.RUN).is_file() else {}
+    return run if run.get("finished") else None
+
+
+def _recipe(settings: Mapping, train_set: str, seed: int) -> training.Recipe:
+    return training.Recipe.from_dict({**settings["recipe"], **settings["schedules"][train_set], "seed": seed})
+
+
+def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[dict[str, float], list[str]]:
+    """{model: seconds an iteration} as far as known, and sentences on how."""
+    recipe = _recipe(settings, paper.COMBINED, 0)
+    if measure > 0:
+        found = speed.measure(recipe, paper.TABLE1["Combined"][1], seconds=measure)
+        said = [
+            f"{line.model}, {line.form} form: {line.seconds_per_iteration:.4g} s an iteration"
+            f" ({line.fastest_turn:.4g} to {line.slowest_turn:.4g}), {line.precision},"
+            f" {recipe.batch_size / line.seconds_per_iteration:.4g} images/s"
+            for line in found.itertuples()
+        ]
+        said.append(
+            f"projected from {measure:g} s of steady training of each on {device_name()}, images of noise"
+        )
+        found = found.sort_values("form", key=lambda forms: forms != recipe.heads, kind="stable")
+        return found.drop_duplicates("model").set_index("model")["seconds_per_iteration"].to_dict(), said
+    found = pd.DataFrame(
+        [(run["model"], run["seconds"] / run["recipe"]["iterations"]) for run in done],
+        columns=["model", "each"],
+    )
+    speeds = found.groupby("model")["each"].median().to_dict()
+    return speeds, [f"{' and '.join(speeds)}: as in the finished runs, the median of each"] if speeds else []
+
+
+def _disk(settings: Mapping) -> list[str]:
+    recipe = training.Recipe.from_dict({**settings["recipe"], **settings["schedules"][paper.COMBINED]})
+    sizes = (
+        embedded.Sizes.full()
+        if settings["render_sizes"] == "none"
+        else embedded.Sizes.named(settings["render_sizes"])
+    )
+    images = sizes.images
+    runs = len(_jobs(settings))
+    network = model.HCN(2489, recipe.backbone, **recipe.network_settings())
+    weights = 4 * sum(parameter.numel() for parameter in network.parameters())
+    decoded = 2 * images * recipe.height * recipe.width * 3
+    stored = 3 * runs * weights
+    vectors = 2 * images * network.widths["r5"] * 4 * len(settings["seeds"]) * 3
+    need = decoded + stored + vectors
+    free = shutil.disk_usage(_existing(experiment.resolve(settings["results_root"]))).free
+    lines = [
+        f"  decoded images {_size(decoded)}, weights and checkpoints {_size(stored)}, features {_size(vectors)}",
+        f"  {_size(need)} in all; {_size(free)} free",
+    ]
+    return lines + (
+        [f"  NOT ENOUGH: free {_size(need - free)} more, or set data and results elsewhere"]
+        if need > free
+        else []
+    )
+
+
+@functools.cache
+def step_flops(name: str, recipe: training.Recipe) -> float:
+    """Floating-point operations (a multiply-add is two) of one training iteration, forward and backward."""
+    with torch.device("meta"):
+        network = model.MODELS[name](1000, recipe.backbone, **recipe.network_settings())
+        images = torch.empty(recipe.batch_size, 3, recipe.height, recipe.width)
+    with FlopCounterMode(display=False) as counter:
+        sum(logits.sum() for logits in network(images).values()).backward()
+    return float(counter.get_total_flops())
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _size(number: float) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

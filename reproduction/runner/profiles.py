@@ -1,0 +1,193 @@
+"""Profiles: one YAML of parameters for all notebooks, checked before anything runs."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reid_core.datasets import combined
+from reid_core.provenance import REPOSITORY
+from reproduction import embedded, experiment, paper
+from reproduction.runner import notebooks
+
+FOLDER = REPOSITORY / "profiles"
+TRAIN_SETS = (*paper.SETS, paper.COMBINED)
+
+
+def names() -> list[str]:
+    """The profiles of the kit, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(
+    profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: bool = True
+) -> dict[str, Any]:
+    """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
+
+    A key must be a parameter of at least one notebook and have its default's type; a value that is one of a few must be
+    one of them. `recipe` and `schedules` are checked as `reid_core.training.Recipe`s of sets that there are,
+    `literature` as methods of `reid_core.baselines`, settings of matching as `reproduction.scoring.Matching`, the
+    `sensitivity_` ones by `sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file,
+    the key, the value and the remedy. Without `recipes` what is checked elsewhere is taken as it is, for a step of a
+    workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds.
+    """
+    path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such profile; there are: {', '.join(names())}.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: must map parameter names to values.")
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"-p {override}: write it as name=value.")
+        settings[name] = yaml.safe_load(text)
+    known = all_parameters()
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(f"{path}: " + notebooks.unknown_name(name, known, "a parameter of any notebook"))
+        notebooks.check_value(name, value, known[name], str(path))
+    _check_choices(settings, path)
+    if recipes:
+        _check_recipes(settings, path)
+        _check_literature(settings, path)
+        _check_sensitivity(settings, path)
+    return settings
+
+
+def all_parameters() -> dict[str, Any]:
+    """Every parameter that some notebook declares, with its default."""
+    found: dict[str, Any] = {}
+    for name in notebooks.names():
+        found.update(notebooks.declared(notebooks.find(name)))
+    return found
+
+
+def select(settings: dict[str, Any], notebook: str | os.PathLike) -> dict[str, Any]:
+    """The part of a profile that one notebook declares."""
+    known = notebooks.declared(notebooks.find(notebook))
+    return {name: value for name, value in settings.items() if name in known}
+
+
+def arguments(profile: str, parameters: Mapping[str, Any], *, run: bool = True) -> str:
+    """What follows `reid-core notebook NAME` to give a notebook these parameters again: the profile, then `-p`s.
+
+    Only what differs from the profile is given on top of it. What a profile file of the user's own says is not known
+    here; it is named by its name alone. Without `run`, model, train_set and seed are left out, as for a whole profile.
+
+    >>> arguments("smoke", {"profile": "smoke", "k1": 25, "k2": 6, "model": "hcn", "seed": 0})
+    '--profile smoke -p k1=25 -p model=hcn -p seed=0'
+    >>> arguments("mine", {"profile": "mine", "k1": 25, "model": "hcn"})
+    '--profile mine.yaml -p model=hcn'
+    """
+    of_a_run = ("model", "train_set", "seed")
+    known = load(profile, recipes=False) if profile in names() else None
+    words = ["--profile", profile if known is not None else f"{profile}.yaml"]
+    for key, value in parameters.items():
+        differs = known is not None and key != "profile" and known.get(key) != value
+        if key in of_a_run and run or key not in of_a_run and differs:
+            words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def check_schedules(settings: dict[str, Any]) -> None:
+    """Raise ValueError unless `schedules` has every set that the paper trains on, as the main job needs.
+
+    A single notebook does with less: `reid-core notebook 02 -p 'schedules={shop.csv: ...}'`.
+    """
+    for name in TRAIN_SETS:
+        if name not in settings.get("schedules", {}):
+            raise ValueError(
+                f"Profile {settings.get('profile')}: schedules has no {name}; every training needs its entry, such as"
+                f" {name}: {{iterations: 50000}}."
+            )
+
+
+def _check_choices(settings: dict[str, Any], path: Path) -> None:
+    choices = {
+        "combined_boxes": ("labeled", "detected"), "leaked_people": combined.LEAKED, "unreadable": ("refuse", "drop"),
+        "near_duplicates": experiment.NEAR_DUPLICATES, "model": experiment.MODELS,
+        "other_recipe": ("refuse", "set_aside"),
+    }  # fmt: skip
+    for name, known in choices.items():
+        if name in settings and settings[name] not in known:
+            raise ValueError(f"{path}: {name} is {settings[name]!r}; it is one of {', '.join(known)}.")
+    sets = {
+        "rank_list_set": (paper.SETS, [settings["rank_list_set"]] if "rank_list_set" in settings else []),
+        "train_set": (TRAIN_SETS, [settings["train_set"]] if "train_set" in settings else []),
+        "schedules": (TRAIN_SETS, settings.get("schedules", {})),
+    }
+    for key, (known, names) in sets.items():
+        for name in names:
+            if name not in known and not str(name).endswith(".csv"):
+                what = notebooks.unknown_name(str(name), known, "a set or a CSV file of your own")
+                raise ValueError(f"{path}: {key}: {what}")
+    if (size := settings.get("render_sizes", "none")) != "none":
+        try:
+            embedded.Sizes.named(size)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _check_recipes(settings: dict[str, Any], path: Path) -> None:
+    from reid_core import training
+
+    if "recipe" not in settings:
+        return
+    for train_set, schedule in settings.get("schedules", {}).items():
+        try:
+            training.Recipe.from_dict({**settings["recipe"], **schedule})
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: recipe of {train_set}: {error}") from None
+
+
+def _check_literature(settings: dict[str, Any], path: Path) -> None:
+    from reproduction import literature
+
+    for method in settings.get("literature", []):
+        try:
+            literature.chosen(method)
+        except ValueError as error:
+            raise ValueError(f"{path}: literature: {error}") from None
+
+
+def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
+    from reproduction import scoring, sensitivity
+
+    given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
+    try:
+        matching = scoring.Matching(
+            **{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")}
+        )
+        study(settings)
+        sensitivity.options(matching, given["sensitivity_matching"])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def study(settings: dict[str, Any]):
+    """The trainings of 10_sensitivity under a profile, a `reproduction.sensitivity.variants.Study`.
+
+    What the profile does not give is the notebook's default. Raises what `reproduction.sensitivity.plan` raises.
+    """
+    from reproduction import sensitivity
+
+    given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
+    name = given["sensitivity_set"]
+    return sensitivity.plan(
+        given["results_root"],
+        given.get("recipe", {}) | given.get("schedules", {}).get(name, {}),
+        name,
+        seeds=given["seeds"],
+        default_seeds=given["sensitivity_seeds"],
+        variant_seeds=given["sensitivity_variant_seeds"],
+        schedule=given["sensitivity_schedule"],
+        variants=given["sensitivity_variants"],
+    )

@@ -1,0 +1,248 @@
+"""The table's lines: one for each choice, other option and set, the default's scores beside the other's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid_core.datasets.table import GALLERY, JUNK, PERSON, QUERY, SUBSET
+from reid_core.training import run_folder
+from reproduction import paper, scoring
+from reproduction.sensitivity.matching import PLAIN, REPORTED, Bench, Option, Way
+from reproduction.sensitivity.variants import Study
+from reproduction.tables import MEASURED, SCORES
+
+OUTPUTS = ("c1", "c2", "r5+c1+c2")
+NO_JUNK = "not run: the set has no junk images"
+ONE_SEED = "not run: one seed only"
+VALUES = ("default_{}", "other_{}", "{}_difference", "{}_low", "{}_high", "{}_spread")
+COLUMNS = [
+    "kind", "variant", "choice", "default", "other", "set", "model", "metric", "reranked", "matching",
+    *(value.format(score) for score in SCORES for value in VALUES),
+    "default_loss", "other_loss", "seeds", "other_seeds", "iterations", "queries", "runs", "status", "note",
+]  # fmt: skip
+
+
+def seed_lines(name: str, bench: Bench | None, not_run: Mapping[str, str]) -> list[dict]:
+    """What the seed alone does: the lowest and the highest score of the default's runs."""
+    lines = []
+    for way in dict.fromkeys((PLAIN, REPORTED[name])):
+        line = _about("seed", "seed", "Seed of the training", "lowest", "highest", name, way)
+        if bench is None or len(bench.folders) < 2:
+            lines.append(line | {"status": not_run.get(name, ONE_SEED)})
+            continue
+        scores = bench.default(way)
+        lowest, highest = scores.min(axis=0), scores.max(axis=0)
+        gap = highest - lowest
+        line |= _scores(lowest, highest, gap, gap[None], bench.deviation(way) * 2**0.5)
+        lines.append(line | _runs(bench, bench.folders))
+    return lines
+
+
+def matching_lines(
+    benches: Mapping[str, Bench], choices: Sequence[Option], pairings: int, not_run: Mapping[str, str]
+) -> list[dict]:
+    """The choices of matching, made again on the default runs of every set.
+
+    `pairings`: how many seeds, from 0, XQDA's random pairing is drawn with besides that of the released code.
+    """
+    lines = []
+    for name in paper.SETS:
+        for option in choices:
+            way = option.way(name)
+            line = _about(
+                "matching", option.field, option.choice, option.default, option.other, name, way, option.note
+            )
+            if name in not_run:
+                lines.append(line | {"status": not_run[name]})
+            elif option.needs == "junk" and not _has_junk(benches[name]):
+                lines.append(line | {"status": NO_JUNK})
+            else:
+                bench = benches[name]
+                line |= _paired(bench, way, bench.again(way, option.changes)[:, None])
+                lines.append(line)
+        if pairings:
+            lines.append(_pairing_line(benches.get(name), name, pairings, not_run))
+    return lines
+
+
+def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mapping[str, str]) -> dict:
+    way = ("xqda", True)
+    other = f"seeds 0 to {pairings - 1}"
+    note = "XQDA pairs the training images at random; the mean over these seeds, low and high over all."
+    line = _about("matching", "xqda_pairing", "XQDA's random pairing", "seed 5489", other, name, way, note)
+    if bench is None:
+        return line | {"status": not_run[name]}
+    scores = [
+        [bench.score(found, way, learned=scoring.learn(found, bench.matching.xqda_solver, pairing=pairing))
+         for pairing in range(pairings)]
+        for found in map(bench.found, bench.folders)
+    ]  # fmt: skip
+    return line | _paired(bench, way, np.array(scores))
+
+
+def fit_lines(
+    benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run: Mapping[str, str]
+) -> list[dict]:
+    """XQDA for the combined model fitted on the training images of all its sets, not of the one it is tested on.
+
+    `images`: those of the combined set, labelled; None where it is absent.
+    """
+    way, lines, learned = ("xqda", True), [], {}
+    for name in paper.SETS:
+        line = _about("matching", "xqda_fit", "Combined HCN: XQDA fitted on", "the tested set", "all sets", name, way,
+                      "The paper does not say.") | {"model": paper.COMBINED}  # fmt: skip
+        reason = not_run.get(name) or not_run.get(paper.COMBINED)
+        if reason:
+            lines.append(line | {"status": reason})
+            continue
+        bench = benches[name]
+        for folder in bench.folders:
+            if folder not in learned:
+                found = scoring.extract(folder, images, paper.COMBINED, bench.data_root, bench.results_root)
+                learned[folder] = scoring.learn(found, bench.matching.xqda_solver)
+        scores = [bench.score(bench.found(folder), way, learned=learned[folder]) for folder in bench.folders]
+        lines.append(line | _paired(bench, way, np.array(scores)[:, None]))
+    return lines
+
+
+def feature_lines(name: str, bench: Bench | None, not_run: Mapping[str, str]) -> list[dict]:
+    """Other outputs of the default runs as the retrieval feature: C1, C2, or all three joined."""
+    found = [bench.outputs(folder) for folder in bench.folders] if bench else []
+    lines = []
+    for output in found[0] if found else OUTPUTS:
+        for way in dict.fromkeys((PLAIN, REPORTED[name])):
+            note = "Section 3.2 takes R5's output; joined, each part has length 1."
+            line = _about("feature", output, "Feature", "R5", output.upper(), name, way, note)
+            if bench is None:
+                lines.append(line | {"status": not_run[name]})
+                continue
+            scores = np.array([bench.score(one[output], way) for one in found])
+            lines.append(line | _paired(bench, way, scores[:, None]))
+    return lines
+
+
+def training_lines(study: Study, bench: Bench | None, trained: pd.DataFrame) -> list[dict]:
+    """The variants of network and training beside their defaults; `trained` is what `train` returned."""
+    failures = dict(zip(trained["run"], trained["failure"], strict=True))
+    name, lines = study.train_set, []
+    for one in study.comparisons:
+        failed = [failures[run.name] for run in (*one.default_runs, *one.other_runs) if failures[run.name]]
+        reason = one.not_run or next(iter(failed), "")
+        sides = [] if reason else [
+            [(run, bench.found(run.folder)) for run in runs] for runs in (one.default_runs, one.other_runs)
+        ]  # fmt: skip
+        for way in dict.fromkeys((PLAIN, REPORTED[name])):
+            line = _about("training", one.variant, one.choice, one.default, one.other, name, way, one.note)
+            if reason:
+                lines.append(line | {"status": reason})
+                continue
+            default, other = (np.array([bench.score(found, way) for _, found in side]) for side in sides)
+            spread = bench.deviation(way) * (1 / len(default) + 1 / len(other)) ** 0.5
+            mean = default.mean(axis=0)
+            line |= _scores(mean, other.mean(axis=0), other.mean(axis=0) - mean, other - mean, spread)
+            folders = [[run.folder for run in runs] for runs in (one.default_runs, one.other_runs)]
+            line |= dict(zip(("default_loss", "other_loss"), map(_final_loss, folders), strict=True))
+            line |= _runs(bench, *folders)
+            lines.append(line)
+    return lines
+
+
+def _final_loss(folders: Sequence[Path]) -> float:
+    """Training loss of R5 over the last tenth of the iterations, the mean over the runs."""
+    losses = [run_folder.loss_curve(folder)["loss_r5"].to_numpy() for folder in folders]
+    return float(np.mean([loss[-max(1, len(loss) // 10) :].mean() for loss in losses]))
+
+
+def _has_junk(bench: Bench) -> bool:
+    return bool((bench.images.loc[bench.images[SUBSET] == GALLERY, PERSON] == JUNK).any())
+
+
+def _about(
+    kind: str, variant: str, choice: str, default: str, other: str, name: str, way: Way, note: str = ""
+) -> dict:
+    return {
+        "kind": kind, "variant": variant, "choice": choice, "default": default, "other": other, "set": name,
+        "model": "hcn", "metric": way[0], "reranked": way[1], "status": MEASURED, "note": note,
+        "matching": ("XQDA" if way[0] == "xqda" else "Euclidean") + (", re-ranked" if way[1] else ""),
+    }  # fmt: skip
+
+
+def _paired(bench: Bench, way: Way, other: np.ndarray) -> dict:
+    """Columns of a choice made again on the default's own runs; `other`: (runs, repetitions, 2)."""
+    default = bench.default(way)
+    differences = (other - default[:, None]).reshape(-1, 2)
+    spread = bench.deviation(way) * (2 / len(default)) ** 0.5
+    scores = _scores(
+        default.mean(axis=0), other.mean(axis=(0, 1)), differences.mean(axis=0), differences, spread
+    )
+    return scores | _runs(bench, bench.folders)
+
+
+def _scores(
+    default: np.ndarray, other: np.ndarray, difference: np.ndarray, each: np.ndarray, spread: np.ndarray
+) -> dict:
+    """Columns of both scores; all but `each` (n, 2) are (2,): rank-1 and mAP."""
+    values = zip(
+        VALUES, (default, other, difference, each.min(axis=0), each.max(axis=0), spread), strict=True
+    )
+    return {name.format(score): both[i] for name, both in values for i, score in enumerate(SCORES)}
+
+
+def _runs(bench: Bench, default: Sequence[Path], other: Sequence[Path] = ()) -> dict:
+    """Columns on the runs behind a line: the default's, and the other's where these are runs of their own."""
+    records = [
+        [run_folder.read(folder)["recipe"] for folder in folders] for folders in (default, other or default)
+    ]
+    seeds = [" ".join(str(recipe["seed"]) for recipe in recipes) for recipes in records]
+    return {
+        "model": bench.model, "seeds": seeds[0], "other_seeds": seeds[1], "iterations": records[0][0]["iterations"],
+        "queries": int((bench.images[SUBSET] == QUERY).sum()), "runs": " ".join(map(bench.run, (*default, *other))),
+    }  # fmt: skip
+
+
+def table(lines: Sequence[dict], facts: Mapping[str, object]) -> pd.DataFrame:
+    """All lines with the facts of the data, columns in one order.
+
+    Scores are in per cent, differences and spreads in points. `difference` = other - default, the mean over the runs;
+    `low` and `high` are its extremes over them. `spread` is the standard deviation that the difference of so many
+    runs has when nothing but their seeds differ, from the deviation s of the default over its seeds:
+    s sqrt(1/n + 1/m); of a seed line, that of two single runs, s sqrt(2). It is missing for one seed. The losses are
+    those of R5 in training, over the last tenth of the iterations: they tell a variant that did not train at the
+    default's learning rate from one whose features are worse.
+    """
+    found = pd.DataFrame(lines, columns=COLUMNS).assign(**facts)
+    return found.astype({"iterations": "Int64", "queries": "Int64"})
+
+
+def headline(table: pd.DataFrame) -> dict[str, float] | None:
+    """Standard deviation of the difference of two runs that differ in the seed alone, in points: {rank1, mAP}.
+
+    At the metric and re-ranking that the paper reports for the set; None for one seed.
+    """
+    found = table[(table["kind"] == "seed") & (table["status"] == MEASURED) & table["reranked"]]
+    return {score: float(found[f"{score}_spread"].iloc[0]) for score in SCORES} if len(found) else None
+
+
+def as_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for reading: choice, options, set, matching, and per score both values, difference and spread."""
+    shown = pd.DataFrame({
+        "choice": table["choice"], "default": table["default"], "other": table["other"],
+        "set": table["set"].map(paper.SET_TITLES), "matching": table["matching"],
+    })  # fmt: skip
+    measured = table["status"] == MEASURED
+    for score, title in zip(SCORES, ("rank-1", "mAP"), strict=True):
+        shown[title] = [
+            f"{a:.1f} → {b:.1f}" if known else status
+            for a, b, known, status in zip(
+                table[f"default_{score}"], table[f"other_{score}"], measured, table["status"], strict=True
+            )
+        ]
+        shown[f"{title} difference"] = table[f"{score}_difference"].map("{:+.1f}".format).replace("+nan", "")
+        shown[f"{title} by seed"] = table[f"{score}_spread"].map("±{:.1f}".format).replace("±nan", "")
+    shown["R5 loss"] = [
+        "" if pd.isna(a) else f"{a:.2f} → {b:.2f}"
+        for a, b in zip(table["default_loss"], table["other_loss"], strict=True)
+    ]
+    return shown.assign(iterations=table["iterations"])

@@ -1,0 +1,179 @@
+"""Choices of matching and evaluation, and the bench that makes them again on the features of trained runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reid_core import evaluation, features, reranking, xqda
+from reid_core.training import run_folder
+from reproduction import experiment, paper, scoring
+from reproduction.runner import notebooks
+from reproduction.sensitivity.variants import Study, words
+
+Way = tuple[str, bool]  # metric and re-ranking
+PLAIN: Way = ("euclidean", False)
+REPORTED: dict[str, Way] = {  # of the rows that Tables 2 and 3 print for the paper's own methods
+    paper.CUHK03_DETECTED: ("xqda", True),
+    paper.CUHK03_LABELED: ("xqda", True),
+    paper.MARKET1501: ("euclidean", True),
+}
+NUMBERS = {"k1": "k1", "k2": "k2, query expansion", "lambda_value": "lambda"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One other value of one field of `scoring.Matching`; `needs`: "xqda", "reranking", "junk" or nothing."""
+
+    field: str
+    choice: str
+    default: str
+    other: str
+    changes: dict[str, object]
+    needs: str
+    note: str = ""
+
+    def way(self, name: str) -> Way:
+        """Metric and re-ranking at which the choice is made on a set."""
+        return ("xqda", True) if self.needs == "xqda" else REPORTED[name]
+
+
+def options(matching: scoring.Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
+    """The choices of matching: every other value of the named ones, and the `numbers` given for k1, k2, lambda_value.
+
+    Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take.
+    """
+    ap, solver, jaccard = matching.ap, matching.xqda_solver, matching.jaccard
+    other_ap = next(name for name in evaluation.AP_DEFINITIONS if name != ap)
+    other_solver = next(name for name in xqda.SOLVERS if name != solver)
+    other_jaccard = next(name for name in reranking.CHOICES["jaccard"] if name != jaccard)
+    junk = matching.junk_in_pool
+    found = [
+        Option("ap", "Average precision", ap, other_ap, {"ap": other_ap}, "",
+               "Figure 4 is computed by step, the tables by trapezoid."),
+        Option("junk_in_pool", "Junk in the re-ranking pool", words(junk), words(not junk),
+               {"junk_in_pool": not junk}, "junk", "The official toolchain leaves it in; some ports do not."),
+        Option("jaccard", "Jaccard distance", jaccard, other_jaccard, {"jaccard": other_jaccard}, "reranking",
+               "Eq. (5) is that of sets, without query expansion; the released code weighs."),
+        Option("xqda_solver", "XQDA's subspace", solver, other_solver, {"xqda_solver": other_solver}, "xqda",
+               "The released code takes the SVD, the text of [19] the generalised eigenvectors."),
+    ]  # fmt: skip
+    for name, values in numbers.items():
+        if name not in NUMBERS:
+            what = notebooks.unknown_name(name, NUMBERS, "a number of re-ranking")
+            raise ValueError(f"sensitivity_matching: {what}")
+        if not isinstance(values, (list, tuple)):
+            raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")
+        for value in (value for value in values if value != getattr(matching, name)):
+            try:
+                replace(matching, **{name: value})
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"sensitivity_matching: {error}") from None
+            was = words(getattr(matching, name))
+            found.append(Option(name, NUMBERS[name], was, words(value), {name: value}, "reranking"))
+    return found
+
+
+class Bench:
+    """The default's runs on one set, and scores of runs on it: rank-1 and mAP in per cent, an array of two.
+
+    Features are kept in files as `scoring.extract` does; what the default runs need more than once (features,
+    metrics, scores) also in memory.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: pd.DataFrame,
+        folders: Iterable[Path],
+        data_root: str | Path,
+        results_root: str | Path,
+        matching: scoring.Matching,
+        model: str = "hcn",
+    ):
+        self.name, self.images, self.folders = name, images, list(folders)
+        self.data_root, self.results_root = data_root, experiment.resolve(results_root)
+        self.matching, self.model = matching, model
+        self._found: dict[Path, features.Features] = {}
+        self._learned: dict[Path, xqda.XQDA] = {}
+        self._scores: dict[Way, np.ndarray] = {}
+
+    def run(self, folder: Path) -> str:
+        """A run's folder below `runs/`."""
+        return folder.relative_to(self.results_root / "runs").as_posix()
+
+    def found(self, folder: Path) -> features.Features:
+        """Features of the set under a run, of R5."""
+        if folder in self._found:
+            return self._found[folder]
+        found = scoring.extract(folder, self.images, self.name, self.data_root, self.results_root)
+        if folder in self.folders:
+            self._found[folder] = found
+        return found
+
+    def outputs(self, folder: Path) -> dict[str, features.Features]:
+        """Features of the set by each output of a run but R5, and by all of them joined ("r5+c1+c2")."""
+        heads = "+".join(run_folder.read(folder)["heads"])
+        joined = scoring.extract(folder, self.images, self.name, self.data_root, self.results_root, heads)
+        return {name: part for name, part in features.parts(joined).items() if name != "r5"} | {heads: joined}
+
+    def learned(self, folder: Path) -> xqda.XQDA:
+        """The default's metric on a default run."""
+        if folder not in self._learned:
+            self._learned[folder] = scoring.learn(self.found(folder), self.matching.xqda_solver)
+        return self._learned[folder]
+
+    def score(
+        self,
+        found: features.Features,
+        way: Way,
+        changes: Mapping[str, object] | None = None,
+        learned: xqda.XQDA | None = None,
+    ) -> np.ndarray:
+        """Rank-1 and mAP in per cent, (2,), of features matched one way, with `changes` to the default's settings."""
+        matching = replace(self.matching, **(changes or {}))
+        scores = scoring.evaluate(scoring.match(found, *way, matching, learned), matching.ap)
+        return 100 * np.array([scores["rank1"], scores["mAP"]])
+
+    def default(self, way: Way) -> np.ndarray:
+        """Scores of the default runs, (runs, 2)."""
+        if way not in self._scores:
+            self._scores[way] = self.again(way, {})
+        return self._scores[way]
+
+    def again(self, way: Way, changes: Mapping[str, object]) -> np.ndarray:
+        """Scores of the default runs with other settings of matching, (runs, 2)."""
+        own = way[0] == "xqda" and "xqda_solver" not in changes
+        return np.array([
+            self.score(self.found(folder), way, changes, self.learned(folder) if own else None)
+            for folder in self.folders
+        ])  # fmt: skip
+
+    def deviation(self, way: Way) -> np.ndarray:
+        """Standard deviation of rank-1 and mAP over the default's seeds; NaN for one."""
+        scores = self.default(way)
+        return scores.std(axis=0, ddof=1) if len(scores) > 1 else np.full(2, np.nan)
+
+
+def benches(
+    study: Study,
+    sets: Mapping[str, pd.DataFrame],
+    seeds: Iterable[int],
+    data_root: str | Path,
+    results_root: str | Path,
+    matching: scoring.Matching,
+    model: str = "hcn",
+) -> dict[str, Bench]:
+    """A bench for each set: the study's default runs on its own set, the profile's runs of `model` on the others.
+
+    `model` "combined" takes HCN on the combined set for every set.
+    """
+    made = {}
+    for name, images in sets.items():
+        folders = [experiment.run_folder(results_root, model, name, seed) for seed in seeds]
+        if name == study.train_set and model == "hcn":
+            folders = [run.folder for run in study.default_runs]
+        made[name] = Bench(name, images, folders, data_root, results_root, matching, model)
+    return made

@@ -1,0 +1,312 @@
+"""Choices of network and training: the variants, the trainings that they need, and these trainings done.
+
+Each variant changes one thing of the profile's recipe for HCN. Its runs, and those of the default beside it, lie in
+`<results_root>/runs/sensitivity/<variant>-<set>-seed<n>/`; where the profile gives the study no schedule of its own,
+the default is the profile's own HCN run. Everything goes through `reid_core.training.train`: a finished run of the
+same recipe and data is kept, an interrupted one continues.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from reid_core import model, provenance, training
+from reid_core.datasets.table import cache_root
+from reid_core.training import run_folder
+from reid_core.training.checkpoint import write_tensors
+from reproduction import experiment, paper
+from reproduction.runner import notebooks
+
+DEFAULT = "default"
+BATCHNORM = "batchnorm"
+VARIANTS: dict[str, dict[str, object]] = {
+    "relu": {"merge_relu": True},
+    "conv3x3": {"merge_conv3x3": True},
+    "maximum": {"pooling": "maximum"},
+    "adjacent": {"merging": "adjacent"},
+    "conv1": {"conv1_level": True},
+    "half_losses": {"loss_weights": [1.0, 0.5, 0.5]},
+    "double_losses": {"loss_weights": [1.0, 2.0, 2.0]},
+    "no_dropout": {"dropout": 0.0},
+    BATCHNORM: {},  # the other of frozen and live
+}
+TITLES = {
+    "merge_relu": "ReLU after merging",
+    "merge_conv3x3": "FPN's 3x3 after merging",
+    "pooling": "Pooling of all heads",
+    "merging": "Merged levels",
+    "conv1_level": "conv1 as a further level",
+    "loss_weights": "Loss weights of R5, C1, C2",
+    "dropout": "Dropout rate",
+    "batchnorm": "BatchNorm statistics",
+}
+NOTES = {
+    "relu": "Section 3.2 mentions none.",
+    "conv3x3": "Section 3.2 mentions none; FPN, whose concept it follows, has one on each merged map.",
+    "maximum": "R5's too, so that the retrieval feature itself is another; the learning rate is the default's.",
+    "adjacent": "Section 3.2: not the best choice. Three cross maps and losses, as wide as R5, instead of two.",
+    "conv1": "Section 3.2: does not help. One cross map and loss more: R1 + R3.",
+    "half_losses": "The paper gives no weights.",
+    "double_losses": "The paper gives no weights.",
+    "no_dropout": "The paper gives no rate.",
+    BATCHNORM: "Zhong et al. keep ImageNet's; the paper does not say.",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the study. `warm`: the run whose backbone it starts from, None for the recipe's own weights."""
+
+    folder: Path
+    recipe: training.Recipe
+    warm: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder below `runs/`."""
+        parent = self.folder.parent.name
+        return self.folder.name if parent == "runs" else f"{parent}/{self.folder.name}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant's runs beside those it is compared with, or the reason why there are none."""
+
+    variant: str
+    choice: str
+    default: str
+    other: str
+    note: str
+    default_runs: tuple[Run, ...]
+    other_runs: tuple[Run, ...]
+    not_run: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trainings on one set: the default's, one a seed (none where the set is absent), and the comparisons."""
+
+    train_set: str
+    default_runs: tuple[Run, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every training once, the default's first."""
+        others = [run for one in self.comparisons for run in (*one.default_runs, *one.other_runs)]
+        return list(dict.fromkeys((*self.default_runs, *others)))
+
+
+def own_recipe(
+    results_root: str | Path, train_set: str, seed: int, not_run: Mapping[str, str]
+) -> dict[str, object]:
+    """The recipe of the profile's HCN run on the set; where that set is absent, on another.
+
+    Raises FileNotFoundError for a run that is not there, with the notebook that makes it.
+    """
+    name = next((name for name in (train_set, *paper.SETS) if name not in not_run), train_set)
+    return run_folder.read(experiment.run_folder(results_root, "hcn", name, seed))["recipe"]
+
+
+def plan(
+    results_root: str | Path,
+    recipe: Mapping[str, object],
+    train_set: str,
+    *,
+    seeds: Sequence[int],
+    default_seeds: Sequence[int],
+    variant_seeds: Sequence[int],
+    schedule: Mapping[str, object],
+    variants: Iterable[str | Mapping[str, Mapping]],
+    not_run: Mapping[str, str] | None = None,
+) -> Study:
+    """What to train, checked before anything is trained.
+
+    Parameters
+    ----------
+    recipe : settings of the profile's HCN run on the set
+    train_set : the set to train and test on, one of `reproduction.paper.SETS`
+    seeds : of the profile's own runs, one of which lends its backbone to the comparison of BatchNorm's statistics
+    default_seeds : of the default; their spread is what a difference is held against
+    variant_seeds : of each variant
+    schedule : settings on top of the recipe, for the default and all variants alike; empty: the profile's own, whose
+        HCN run of a seed is then the default's
+    variants : names of VARIANTS, or {name: {setting of the recipe: value}} for one of your own
+    not_run : {train set: reason} for sets that are not there, from `experiment.not_run`
+
+    Raises ValueError or TypeError, naming what is wrong, for an unknown set, variant or setting, an empty or repeated
+    list of seeds, or a value out of range.
+    """
+    if train_set not in paper.SETS:
+        raise ValueError(f"sensitivity_set is {train_set!r}; it is one of {', '.join(paper.SETS)}.")
+    given = {"sensitivity_seeds": default_seeds, "sensitivity_variant_seeds": variant_seeds, "seeds": seeds}
+    for name, values in given.items():
+        if not values or len(set(values)) != len(values):
+            raise ValueError(f"{name} must be a list of different seeds, at least one, not {list(values)}.")
+        if not all(type(value) is int and value >= 0 for value in values):
+            raise ValueError(f"{name}: a seed is a whole number from 0, not as in {list(values)}.")
+    settings = dict(recipe) | dict(schedule)
+    maker = _Maker(experiment.resolve(results_root), train_set, settings, bool(schedule), seeds[0])
+    default = maker.runs(DEFAULT, {}, default_seeds)
+    chosen = dict(map(_named, variants))
+    absent = dict(not_run or {})
+    comparisons = []
+    for name, changes in {**VARIANTS, **chosen}.items():
+        reason = absent.get(train_set, "")
+        if name not in chosen:
+            reason = "not run: not among this profile's sensitivity_variants"
+        if name == BATCHNORM:
+            comparisons.append(maker.batchnorm(default, variant_seeds, reason, absent))
+        else:
+            comparisons.append(maker.comparison(name, changes, default, variant_seeds, reason))
+    return Study(train_set, () if train_set in absent else default, tuple(comparisons))
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes runs and comparisons from the default's settings; `shortened`: these are not the profile's own."""
+
+    results: Path
+    train_set: str
+    settings: dict[str, object]
+    shortened: bool
+    lending_seed: int
+
+    def runs(
+        self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None
+    ) -> tuple[Run, ...]:
+        """One run a seed of the default's recipe with `changes`. Raises what Recipe does, naming the variant."""
+        made = []
+        for seed in seeds:
+            folder = self.results / "runs" / "sensitivity" / f"{name}-{self.train_set}-seed{seed}"
+            if name == DEFAULT and not self.shortened:
+                folder = experiment.run_folder(self.results, "hcn", self.train_set, seed)
+            try:
+                recipe = training.Recipe.from_dict(self.settings | dict(changes) | {"seed": seed})
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"sensitivity, {name}: {error}") from None
+            made.append(Run(folder, recipe, warm))
+        return tuple(made)
+
+    def comparison(
+        self, name: str, changes: Mapping, default: tuple[Run, ...], seeds: Sequence[int], reason: str
+    ) -> Comparison:
+        """A variant of one recipe setting, or of several."""
+        others = self.runs(name, changes, seeds)
+        there, here = default[0].recipe.to_dict(), others[0].recipe.to_dict()
+        if not reason and all(there[key] == here[key] for key in changes):
+            reason = "not run: the profile's own recipe is like this"
+        titles = ", ".join(TITLES.get(key, key) for key in changes)
+        was, becomes = (", ".join(words(side[key]) for key in changes) for side in (there, here))
+        pair = ((), ()) if reason else (default, others)
+        return Comparison(
+            name, titles, was, becomes, NOTES.get(name, "own variant of this profile"), *pair, reason
+        )
+
+    def batchnorm(
+        self, default: tuple[Run, ...], seeds: Sequence[int], reason: str, absent: Mapping[str, str]
+    ) -> Comparison:
+        """Frozen against live statistics.
+
+        Frozen ones are those of pretrained weights. Where the profile trains from scratch, both sides start from the
+        backbone of its own baseline on another set, which stands in for ImageNet's.
+        """
+        live = default[0].recipe.batchnorm == "live"
+        was, becomes = ("live", "frozen") if live else ("frozen", "live")
+        if default[0].recipe.weights != "random":
+            return self.comparison(BATCHNORM, {"batchnorm": becomes}, default, seeds, reason)
+        lender = paper.CUHK03_LABELED if self.train_set == paper.MARKET1501 else paper.MARKET1501
+        warm = experiment.run_folder(self.results, "baseline", lender, self.lending_seed)
+        sides = [self.runs(f"{BATCHNORM}_{kind}", {"weights": warm.name, "batchnorm": kind}, seeds, warm)
+                 for kind in (was, becomes)]  # fmt: skip
+        note = f"Both start from the backbone of {warm.name}: from scratch there are no statistics to freeze."
+        reason = reason or absent.get(lender, "")
+        pair = ((), ()) if reason else sides
+        return Comparison(BATCHNORM, TITLES["batchnorm"], was, becomes, note, *pair, reason)
+
+
+def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
+    """Name and changes of an entry of `sensitivity_variants`."""
+    if isinstance(variant, str):
+        if variant not in VARIANTS:
+            what = notebooks.unknown_name(variant, VARIANTS, "a variant of reproduction.sensitivity")
+            raise ValueError(f"sensitivity_variants: {what}")
+        return variant, VARIANTS[variant]
+    if not isinstance(variant, Mapping) or len(variant) != 1:
+        raise ValueError(
+            f"sensitivity_variants: {variant!r} is neither a name nor {{name: {{setting: value}}}}."
+        )
+    ((name, changes),) = variant.items()
+    if name in VARIANTS or name == DEFAULT or not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
+        raise ValueError(
+            f"sensitivity_variants: {name!r} cannot name a variant of your own: small letters, digits and _ only, "
+            f"and none of {', '.join((DEFAULT, *VARIANTS))}."
+        )
+    if not isinstance(changes, Mapping) or not changes or "seed" in changes:
+        raise ValueError(
+            f"sensitivity_variants: {name} must map settings of the recipe, but not seed, to values."
+        )
+    return name, changes
+
+
+def words(value: object) -> str:
+    """A setting's value in a table.
+
+    >>> words(True), words([1.0, 0.5]), words("skip"), words(0.5)
+    ('yes', '1, 0.5', 'skip', '0.5')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def train(study: Study, images: pd.DataFrame | None, data_root: str | Path) -> pd.DataFrame:
+    """Train what is not finished; one line a run: folder, iterations, seconds, and the failure of one that diverged.
+
+    `images`: the labelled training images of the study's set, as for the profile's own runs; None where it is absent.
+    A variant whose loss does not stay finite is an outcome and does not stop the others; the default's must.
+    Raises what `training.train` raises otherwise.
+    """
+    if not study.runs:
+        return pd.DataFrame(columns=["run", "iterations", "seconds", "failure"])
+    lines = []
+    for run in study.runs:
+        recipe = replace(run.recipe, weights=str(backbone_file(run.warm))) if run.warm else run.recipe
+        failure, seconds = "", None
+        try:
+            training.train(
+                "hcn", images, run.folder, recipe=recipe, data_root=experiment.resolve(data_root),
+                other_recipe="set_aside",
+            )  # fmt: skip
+            seconds = run_folder.read(run.folder)["seconds"]
+        except FloatingPointError as error:
+            if run in study.default_runs:
+                raise
+            failure = f"diverged: {str(error).partition(' (')[0]}"
+        lines.append(
+            {"run": run.name, "iterations": recipe.iterations, "seconds": seconds, "failure": failure}
+        )
+    return pd.DataFrame(lines)
+
+
+def backbone_file(run_dir: Path) -> Path:
+    """The backbone of a finished run as a file of weights in the cache, named by the digest of the run's weights.
+
+    Raises FileNotFoundError for a run that is not there, with the notebook that makes it.
+    """
+    run_folder.read(run_dir)
+    weights = run_dir / run_folder.WEIGHTS
+    target = cache_root() / "backbones" / f"{provenance.digest(weights)[:32]}.safetensors"
+    if not target.exists():
+        state = model.read_state(weights)
+        backbone = {
+            name.removeprefix("backbone."): x for name, x in state.items() if name.startswith("backbone.")
+        }
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(target, backbone)
+    return target

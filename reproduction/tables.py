@@ -1,0 +1,188 @@
+"""Tables 1-4 as data frames: the paper's numbers, ours, the difference, and what they were measured on."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from reid_core import atomic, provenance
+from reproduction import paper
+
+NOT_YET = "not measured yet"
+MEASURED = "measured"
+SCORES = ("rank1", "mAP")
+TIMES = ("features", "train", "match")
+REFERENCE, ADAPTED, RECREATED = "reference", "adapted", "re-created"
+FAITHFUL = {  # how near a row of the literature comes to its paper
+    REFERENCE: "a plain reference of ours, in no paper's table",
+    ADAPTED: "by the published equations, a part that is not on record replaced or left out, as the note says",
+    RECREATED: "the published idea in a network of ours: the printed figure is no target",
+}
+
+
+def compare(
+    rows: Iterable[paper.Row],
+    sets: Iterable[str],
+    scores: pd.DataFrame,
+    facts: Mapping[str, object],
+    not_run: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Table 2 or 3: one line per row of the paper and set.
+
+    `scores` holds one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
+    literature), seed, rank1 and mAP (fractions), queries, run, the seconds of `TIMES`, for the literature also how
+    faithful the row is (`FAITHFUL`) and a note. `facts` (data_source, profile, ap) go into every
+    line; `not_run` gives a reason by set, method or model. Scores are in per cent, the mean over seeds with its
+    standard deviation (over one seed: none); differences are ours - paper.
+    """
+    not_run = not_run or {}
+    known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "note")
+    scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
+    lines = []
+    for row in rows:
+        for name in sets:
+            found = scores[scores["set"] == name]
+            if len(found):
+                found = found[found["method"] == row.method] if row.model is None else found[
+                    (found["model"] == row.model) & (found["metric"] == row.metric)
+                    & (found["reranked"] == row.reranked)]  # fmt: skip
+            lines.append(_line(row, name, found, not_run) | dict(facts))
+    counted = {name: "Int64" for name in ("queries", "queries_without_match")}
+    scored = {name: float for score in SCORES
+              for name in (f"paper_{score}", f"ours_{score}", f"{score}_std", f"{score}_difference")}  # fmt: skip
+    return pd.DataFrame(lines).astype(counted | scored)
+
+
+def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, str]) -> dict:
+    printed = row.printed.get(name, (None, None))
+    line = {"table": row.table, "set": name, "method": row.method, "model": row.model or "literature",
+            "metric": row.metric, "reranked": row.reranked}  # fmt: skip
+    for score, value in zip(SCORES, printed, strict=True):
+        ours = 100 * found[score].mean() if len(found) else None
+        line[f"paper_{score}"] = value
+        line[f"ours_{score}"] = ours
+        line[f"{score}_std"] = 100 * found[score].std(ddof=1) if len(found) > 1 else None
+        line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
+    line["paper_source"] = "released results of [13]" if row.released else "paper" if row.printed else ""
+    why = next((not_run[key] for key in (name, row.method, row.model) if key in not_run), NOT_YET)
+    line["status"] = MEASURED if len(found) else why
+    line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"].unique())) if len(found) else ""
+    line["queries"] = int(found["queries"].iloc[0]) if len(found) else None
+    line["queries_without_match"] = int(found["queries_without_match"].max()) if len(found) else None
+    for part in TIMES:
+        known = len(found) and f"seconds_{part}" in found
+        line[f"seconds_{part}"] = round(float(found[f"seconds_{part}"].mean()), 2) if known else None
+    line["faithful"] = " ".join(found["faithful"].dropna().unique())
+    line["runs"] = " ".join(sorted(found["run"].dropna().unique())) if len(found) else ""
+    extra = " ".join(found["note"].dropna().unique())
+    line["note"] = f"{row.note} {extra}".strip()
+    return line
+
+
+def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
+    """Table 4: training hours, three baselines against one combined HCN, the paper's hours beside ours.
+
+    `runs`: one line per run with model, train_set, seed, hours, iterations, seconds_per_iteration. Rows: the paper's
+    two, and the three separate HCN trainings for comparison. A row's total needs all of its runs.
+    """
+    rows = (
+        ("Zhong [13]", "baseline", paper.SETS, "paper: [13]'s schedules, 75k + 75k + 50k iterations"),
+        (
+            "Our",
+            "hcn",
+            (paper.COMBINED,),
+            "printed under 'labeled': the combined set takes the labeled images",
+        ),
+        ("HCN, separately", "hcn", paper.SETS, "not in the paper: HCN trained on each set"),
+    )
+    lines = []
+    for method, model, train_sets, note in rows:
+        printed = paper.TABLE4.get(method, {})
+        parts = []
+        for name in train_sets:
+            found = runs[(runs["model"] == model) & (runs["train_set"] == name)]
+            column = paper.CUHK03_LABELED if name == paper.COMBINED else name
+            parts.append(_hours(method, name, printed.get(column), found))
+        total = {"paper_hours": printed.get("total"), "train_set": "total", "method": method}
+        complete = all(part["status"] == MEASURED for part in parts)
+        for key in ("ours_hours", "iterations"):
+            total[key] = sum(part[key] for part in parts) if complete else None
+        total["runs"] = " ".join(part["runs"] for part in parts if part["runs"])
+        summed = (
+            runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
+        )
+        total["hours_std"] = summed.std(ddof=1) if complete and len(summed) > 1 else None
+        total["status"] = MEASURED if complete else NOT_YET
+        lines += [part | {"note": note} for part in [*parts, total]]
+    return pd.DataFrame([line | dict(facts) for line in lines]).astype({"iterations": "Int64"})
+
+
+def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
+    """Table 4's totals projected from the steady speed of an iteration, HCN with pooled and with plain heads.
+
+    `table`: from `table4`, whose iterations are taken; `speeds`: from `reproduction.speed.measure`. Columns
+    beside those of `speeds`: method, iterations, projected_hours, and share_of_baselines, the hours over the
+    baselines'.
+    """
+    iterations = table[table["train_set"] == "total"].set_index("method")["iterations"]
+    lines = []
+    for method, model in (("Zhong [13]", "baseline"), ("Our", "hcn"), ("HCN, separately", "hcn")):
+        for speed in speeds[speeds["model"] == model].drop(columns="iterations").to_dict("records"):
+            hours = iterations[method] * speed["seconds_per_iteration"] / 3600
+            lines.append(
+                {"method": method, **speed, "iterations": iterations[method], "projected_hours": hours}
+            )
+    found = pd.DataFrame(lines).astype({"iterations": "Int64", "projected_hours": "Float64"})
+    found["share_of_baselines"] = found["projected_hours"] / found["projected_hours"].iloc[0]
+    return found.assign(**facts)
+
+
+def _hours(method: str, train_set: str, printed: float | None, found: pd.DataFrame) -> dict:
+    line = {"method": method, "train_set": train_set, "paper_hours": printed}
+    known = len(found) > 0
+    line["ours_hours"] = found["hours"].mean() if known else None
+    line["hours_std"] = found["hours"].std(ddof=1) if len(found) > 1 else None
+    line["iterations"] = int(found["iterations"].iloc[0]) if known else None
+    line["seconds_per_iteration"] = found["seconds_per_iteration"].mean() if known else None
+    line["form"] = " ".join(sorted(found["form"].unique())) if known else ""
+    line["device"] = " / ".join(sorted(found["device"].unique())) if known else ""
+    line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"])) if known else ""
+    line["runs"] = " ".join(sorted(found["run"])) if known else ""
+    line["status"] = MEASURED if known else NOT_YET
+    return line
+
+
+def save(table: pd.DataFrame, path: str | Path, **facts) -> Path:
+    """Write a table as CSV (UTF-8, floats with 4 decimals) in one step, with its JSON sidecar of provenance."""
+    with atomic.replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4f")
+    provenance.write_sidecar(path, **facts)
+    return Path(path)
+
+
+def as_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """Table 2 or 3 in the paper's shape for reading: a row a method, per set rank-1 and mAP, paper's and ours, and
+    the seconds that features, training and matching took; last, how faithful a row of the literature is."""
+    blocks = {}
+    for name in table["set"].unique():
+        part = table[table["set"] == name].set_index("method")
+        for score, title in zip(SCORES, ("rank-1", "mAP"), strict=True):
+            heading = paper.SET_TITLES[name]
+            blocks[heading, title, "paper"] = part[f"paper_{score}"].map(_cell)
+            blocks[heading, title, "ours"] = [
+                _cell(value, spread) if status == MEASURED else status
+                for value, spread, status in zip(
+                    part[f"ours_{score}"], part[f"{score}_std"], part["status"], strict=True
+                )
+            ]
+            blocks[heading, title, "difference"] = part[f"{score}_difference"].map("{:+.1f}".format)
+        for time in TIMES:
+            blocks[heading, "seconds", time] = part[f"seconds_{time}"].map(_cell)
+    blocks["literature", "row", "is"] = table.groupby("method", sort=False)["faithful"].max()
+    return pd.DataFrame(blocks).replace({"+nan": "", "nan": ""})
+
+
+def _cell(value: float | None, spread: float | None = None) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"

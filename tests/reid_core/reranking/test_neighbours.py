@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+
+from reid_core.reranking import neighbours
+from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
+
+
+def features(seed, n=300, d=8):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+def exact(x):
+    x = x.astype(np.float64)
+    return ((x[:, None] - x) ** 2).sum(2)
+
+
+def check(found, x, k):
+    distance = exact(x)
+    order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    if k < len(x):
+        np.testing.assert_array_equal(found.index, order)
+    else:  # among all, some lie closer than float32 resolves and come in either order
+        np.testing.assert_array_equal(np.sort(found.index, axis=1), np.sort(order, axis=1))
+        assert (np.diff(found.distance, axis=1) >= 0).all()
+    np.testing.assert_allclose(found.distance, np.take_along_axis(distance, order, 1), atol=1e-4)
+    np.testing.assert_allclose(found.farthest, distance.max(1), rtol=1e-5)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(neighbours, "TILE_ROWS", 32)
+    monkeypatch.setattr(neighbours, "TILE_COLUMNS", 70)
+    monkeypatch.setattr(neighbours, "STRIP", 500)
+
+
+@pytest.mark.parametrize("k", [1, 2, 21, 300, 400])
+def test_equals_a_full_sort(k):
+    x = features(0)
+    check(nearest(points(x), k, progress=False), x, min(k, 300))
+
+
+@pytest.mark.parametrize("order", ["random", "approaching", "leaving"])
+def test_equals_a_full_sort_over_many_tiles_in_any_order(small_tiles, order):
+    """Images that come ever nearer are the worst case of a running selection: each beats all before it."""
+    x = features(1)
+    if order != "random":
+        x = x[np.argsort(np.linalg.norm(x - x[0], axis=1))[:: 1 if order == "leaving" else -1]].copy()
+    check(nearest(points(x), 21, progress=False), x, 21)
+
+
+def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
+    x = np.round(features(7))  # many equal distances, whose order must not depend on who is first
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        corner = np.empty((41, 259), np.float32)
+        found.append([*vars(nearest(points(x), 21, corner=corner, progress=False)).values(), corner])
+    for other in found[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
+    order = np.argsort(exact(x), axis=1, kind="stable")[:, :21]
+    np.testing.assert_array_equal(found[0][0], order)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("2,1", 2)])
+def test_threads_are_those_of_omp(monkeypatch, asked, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert neighbours.threads() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert neighbours.threads() >= 1
+
+
+def test_torch_finds_the_same():
+    x = features(2)
+    found = nearest(points(torch.from_numpy(x)), 21, progress=False)
+    check(Neighbours(*(part.numpy() for part in vars(found).values())), x, 21)
+
+
+def test_corner_holds_the_distances_passed(small_tiles):
+    x = features(3)
+    for kind in (np.asarray, torch.from_numpy):
+        corner = np.full((41, 259), np.nan, np.float32)
+        nearest(points(kind(x)), 5, corner=kind(corner), progress=False)
+        np.testing.assert_allclose(corner, exact(x)[:41, 41:], atol=1e-4)
+
+
+def test_bf16_is_approximate_but_close():
+    x = features(4, d=64)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    found = nearest(points(torch.from_numpy(x)), 10, approximate="bf16", progress=False)
+    right = np.argsort(exact(x), axis=1)[:, :10]
+    agreeing = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.index.numpy(), right, strict=True)])
+    assert 0.8 < agreeing
+    np.testing.assert_allclose(found.farthest, exact(x).max(1), atol=0.05)
+
+
+def test_float32_holds_under_a_lower_precision_setting():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        x = features(5)
+        found = nearest(points(torch.from_numpy(x)), 21, progress=False)
+        check(Neighbours(*(part.numpy() for part in vars(found).values())), x, 21)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_keys_sort_by_distance_then_index():
+    distance = np.float32([-2.5, -0.0, 0.0, 1e-30, 3, 3, np.inf])
+    index = np.array([9, 1, 2, 7, 4, 5, 0])
+    keys = neighbours._pack(distance + np.float32(0), index)
+    assert (np.diff(keys.astype(object)) > 0).all()
+    back = neighbours._unpack(keys)
+    assert np.array_equal(back[0], distance) and np.array_equal(back[1], index)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_representatives(kind):
+    x = features(6, n=40)
+    x[7], x[30], x[12] = x[2], x[2], x[11]
+    x[20], x[21] = 0.0, -0.0
+    first, group = representatives(kind(x))
+    expected = np.arange(40)
+    expected[[7, 30, 12, 21]] = [2, 2, 11, 20]
+    np.testing.assert_array_equal(first[group], expected)
+    assert (np.diff(first) > 0).all()
+
+
+def test_representatives_survive_equal_digests(monkeypatch):
+    """Rows whose digests collide are told apart by their values."""
+
+    class Zeros:
+        def integers(self, low, high, size):
+            return np.zeros(size, np.int64) - 1
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Zeros())
+    x = np.float32(np.eye(4)[[0, 1, 0, 2, 1]])  # one-hot rows have one sum of bits
+    np.testing.assert_array_equal(representatives(x)[1], [0, 1, 0, 2, 1])
+
+
+def test_copies_come_in_ascending_order_and_fill_the_list():
+    # Groups 0 (images 0, 3, 4), 1 (image 1), 2 (image 2); group 0's nearest are itself, then 2, then 1.
+    found = Neighbours(
+        np.int32([[0, 2, 1], [1, 0, 2], [2, 0, 1]]),
+        np.float32([[0, 1, 2], [0, 2, 2], [0, 1, 2]]),
+        np.float32([2, 2, 2]),
+    )
+    images = expand_duplicates(found, np.array([0, 1, 2, 0, 0]), 4)
+    # image 1 is equally far from group 0 and from image 2, so all of these come by index: 0, 2, 3
+    expected = [[0, 3, 4, 2], [1, 0, 2, 3], [2, 0, 3, 4], [0, 3, 4, 2], [0, 3, 4, 2]]
+    np.testing.assert_array_equal(images.index, expected)
+    np.testing.assert_array_equal(images.distance[1], [0, 2, 2, 2])

@@ -1,0 +1,216 @@
+"""Features: what is computed, and when a feature file may be used again."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import toy_pictures
+
+from reid_core import features, model, training
+from reid_core.datasets import table as tables
+from reid_core.training import images
+from reproduction import scoring
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small gain nothing from threads, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_and_thin_backbones(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_CORE_CACHE", str(tmp_path_factory.mktemp("features_cache")))
+        patch.setattr(model, "_backbone", model._backbone)  # so that it is put back
+        toy_pictures.make_backbones_thin()
+        yield
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """(data root, table)"""
+    root = tmp_path_factory.mktemp("features_root")
+    return root, toy_pictures.write(root)
+
+
+@pytest.fixture(scope="module")
+def run(toy, tmp_path_factory):
+    """A finished run, by the root of its data."""
+    root, table = toy
+    recipe = training.Recipe(
+        backbone="resnet18",
+        weights="random",
+        batchnorm="live",
+        height=64,
+        width=32,
+        batch_size=8,
+        iterations=2,
+    )
+    folder = tmp_path_factory.mktemp("runs") / "hcn"
+    return training.train("hcn", table, folder, recipe=recipe, data_root=root, device="cpu", progress=False)
+
+
+def extract(source, toy, **options):
+    root, table = toy
+    return features.extract(
+        source, options.pop("table", table), data_root=root, device="cpu", progress=False, **options
+    )
+
+
+def test_features_are_the_normalised_pooled_r5_one_row_an_image(run, toy):
+    root, table = toy
+    found = extract(run, toy, batch_size=7)
+    network, _ = training.load_network(run)
+    with torch.inference_mode():
+        for i in (0, 6, 7, 23):
+            array = images.decoded(table.iloc[[i]], 64, 32, data_root=root, progress=False).pixels
+            batch = images.normalise(torch.from_numpy(array))
+            expected = network.stages(batch)["r5"].mean((2, 3))[0]
+            np.testing.assert_allclose(found.values[i], expected / expected.norm(), atol=1e-5)
+    assert found.values.shape == (24, 64) and found.values.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(found.values, axis=1), 1, rtol=1e-5)
+    pd.testing.assert_frame_equal(found.table, table)
+    assert found.meta["model"] == "hcn" and found.meta["data_source"] == "official"
+
+
+def test_the_batch_size_changes_nothing_but_rounding(run, toy):
+    np.testing.assert_allclose(
+        extract(run, toy, batch_size=1).values, extract(run, toy, batch_size=24).values, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("output", "width"), [("r5", 64), ("c1", 64), ("c2", 32)])
+def test_an_untrained_network_gives_features_of_each_output(toy, output, width):
+    torch.manual_seed(0)
+    network = model.HCN(6, "resnet18").train()
+    found = extract(network, toy, height=64, width=32, output=output)
+    assert found.values.shape == (24, width) and found.meta["model"] == "HCN"
+    assert network.training  # left as it was
+
+
+@pytest.mark.parametrize("output", ["r5+c1+c2", "c2+r5"])
+def test_a_joined_feature_is_the_separate_ones_side_by_side(run, toy, output):
+    joined = extract(run, toy, output=output)
+    names = output.split("+")
+    alone = {name: extract(run, toy, output=name) for name in names}
+    beside = np.concatenate([alone[name].values for name in names], axis=1)
+    np.testing.assert_allclose(joined.values, beside / np.sqrt(len(names)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(joined.values, axis=1), 1, rtol=1e-5)
+    taken_apart = features.parts(joined)
+    assert list(taken_apart) == names
+    for name, part in taken_apart.items():
+        np.testing.assert_allclose(part.values, alone[name].values, atol=1e-6)
+        assert part.meta | {"seconds": 0} == alone[name].meta | {"seconds": 0}
+    assert np.array_equal(extract(run, toy, output=output).values, joined.values)
+
+
+def test_each_output_of_a_set_has_a_file_of_its_own(run, toy, tmp_path):
+    root, table = toy
+    for output, name in (("r5", "toy"), ("c1", "toy-c1"), ("r5+c1+c2", "toy-r5+c1+c2")):
+        found = scoring.extract(run, table, "toy", root, tmp_path, output)
+        kept = features.load(tmp_path / "features" / run.name / f"{name}.safetensors", root)
+        assert kept.meta["output"] == output and np.array_equal(kept.values, found.values)
+    assert len(list((tmp_path / "features" / run.name).iterdir())) == 3
+
+
+def test_a_feature_file_holds_relative_paths_and_comes_back_equal(run, toy, tmp_path):
+    path = tmp_path / "features.safetensors"
+    written = extract(run, toy, path=path)
+    assert str(toy[0]).encode() not in path.read_bytes()
+    read = features.load(path, toy[0])
+    assert np.array_equal(read.values, written.values) and read.meta == written.meta
+    pd.testing.assert_frame_equal(read.table, written.table)
+    moved = features.load(path, "/elsewhere")
+    assert moved.table[tables.PATH].iloc[0] == "/elsewhere/toy/0001_0.jpg"
+
+
+def test_subsets_keep_rows_together(run, toy):
+    found = extract(run, toy)
+    some = found.subset(found.table[tables.PERSON] == 2)
+    assert len(some) == 4 and set(some.table[tables.PERSON]) == {2}
+    np.testing.assert_array_equal(some.values, found.values[4:8])
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """How often images went through a network."""
+    calls, original = [], features._values
+    monkeypatch.setattr(features, "_values", lambda *a: (calls.append(1), original(*a))[1])
+    return calls
+
+
+def test_a_feature_file_is_used_again_only_for_the_same_weights_rows_and_settings(run, toy, tmp_path, count):
+    path = tmp_path / "features.safetensors"
+    extract(run, toy, path=path)
+    extract(run, toy, path=path, batch_size=5)
+    assert len(count) == 1
+    extract(run, toy, path=path, output="c1")
+    extract(run, toy, path=path, height=32)
+    extract(run, toy, path=path, table=toy[1].iloc[:-1])
+    torch.manual_seed(0)
+    network = model.HCN(6, "resnet18")
+    extract(network, toy, path=path, height=64, width=32)
+    extract(network, toy, path=path, height=64, width=32)
+    assert len(count) == 5
+    with torch.no_grad():
+        network.backbone.bn1.bias += 1
+    extract(network, toy, path=path, height=64, width=32)
+    assert len(count) == 6
+    path.write_bytes(path.read_bytes()[:-100])
+    extract(network, toy, path=path, height=64, width=32)
+    assert len(count) == 7
+
+
+def test_bad_input_is_named(run, toy, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        extract(tmp_path / "nowhere", toy)
+    with pytest.raises(ValueError, match="give height and width"):
+        extract(model.HCN(6, "resnet18"), toy)
+    with pytest.raises(ValueError, match="outputs r5, c1, c2, not 'c3'"):
+        extract(run, toy, output="c3")
+    with pytest.raises(ValueError, match=r"outputs r5, c1, c2, not ''"):
+        extract(run, toy, output="r5+")
+    with pytest.raises(ValueError, match=r"'c1\+c1' names one output twice"):
+        extract(run, toy, output="c1+c1")
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        extract(run, toy, batch_size=0)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    table = toy[1].copy()
+    table.loc[3, tables.PATH] = str(broken)
+    with pytest.raises(ValueError, match=r"broken\.jpg cannot be decoded"):
+        extract(run, toy, table=table, path=tmp_path / "f.safetensors")
+    assert not (tmp_path / "f.safetensors").exists()
+
+
+def test_bad_feature_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no feature file .*none\.safetensors"):
+        features.load(tmp_path / "none.safetensors", tmp_path)
+    (tmp_path / "noise.safetensors").write_bytes(b"noise")
+    with pytest.raises(ValueError, match=r"noise\.safetensors is no whole feature file"):
+        features.load(tmp_path / "noise.safetensors", tmp_path)
+
+
+def test_a_run_of_another_class_count_is_refused(run, toy, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("weights.safetensors", "run.json"):
+        (copy / name).write_bytes((run / name).read_bytes())
+    facts = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(facts | {"num_classes": 9}))
+    with pytest.raises(ValueError, match=r"not the weights of the hcn of 9 classes"):
+        extract(copy, toy)
+
+
+def test_recipes_of_runs_are_rebuilt_exactly(run):
+    network, facts = training.load_network(run)
+    recipe = training.Recipe.from_dict(facts["recipe"])
+    assert network.settings == model.Settings(**recipe.network_settings())
+    assert replace(recipe, seed=1) != recipe

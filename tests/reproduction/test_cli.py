@@ -1,0 +1,119 @@
+"""The command line: plan, data, errors with exit status 1."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from reid_core import training
+from reproduction import cli
+from reproduction.runner import plan, profiles
+from reproduction.runner import workflow as reproduce
+
+
+def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):
+    assert cli.main(["plan", "--profile", "smok"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("reid-core: ") and "smoke" in error and "Traceback" not in error
+    assert cli.main(["notebook", "99", "--profile", "tiny"]) == 1
+    assert "01_datasets" in capsys.readouterr().err
+    assert cli.main(["report", "--profile", "tiny", "-p", f"results_root={tmp_path}"]) == 1
+    assert "claims.csv" in capsys.readouterr().err
+
+
+def test_force_takes_notebooks_by_name_or_number():
+    assert reproduce._command("tiny", (), ["01", "03_table2_cuhk03"])[-2:] == [
+        "datasets",
+        "03_table2_cuhk03",
+    ]
+    with pytest.raises(FileNotFoundError, match="There is no notebook '99'; there are: 01_datasets"):
+        reproduce.steps("tiny", force=["99"])
+
+
+def test_data_status_of_an_empty_folder_says_what_to_place_where(capsys, tmp_path):
+    assert cli.main(["data", "status", "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert str(tmp_path) in said and "cuhk03_release/cuhk-03.mat" in said and "reid-core data add" in said
+
+
+def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monkeypatch):
+    settings = profiles.load("paper", [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"])
+    folder = tmp_path / "results" / "runs" / "hcn-market1501-seed0"
+    folder.mkdir(parents=True)
+    run = {"finished": True, "model": "hcn", "seconds": 3600.0, "recipe": {"iterations": 50_000}}
+    (folder / "run.json").write_text(json.dumps(run))
+    monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
+    monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 3e12 if recipe.merge_conv3x3 else 1e12)
+    said = plan.describe(settings)
+    assert (
+        "done in 1 h 0 min" in said and "hcn: as in the finished runs" in said and "others: taking " in said
+    )
+    assert re.search(r"hcn-combined-seed0 +75000 iterations  about 1 h 30 min", said)
+    assert re.search(r"conv1-cuhk03_labeled-seed0 +15000 iterations  about 18 min", said)
+    assert re.search(r"conv3x3-cuhk03_labeled-seed0 +15000 iterations  about (53|54) min", said)
+
+    speeds = pd.DataFrame({
+        "model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"],
+        "seconds_per_iteration": [0.04, 0.05, 0.0625], "fastest_turn": 0.03, "slowest_turn": 0.07, "precision": "fp32",
+    })  # fmt: skip
+    monkeypatch.setattr(plan.speed, "measure", lambda recipe, people, seconds: speeds)
+    said = plan.describe(settings, measure=60)
+    assert re.search(r"baseline-market1501-seed0 +50000 iterations  about 33 min 20 s", said)
+    assert re.search(r"hcn-combined-seed0 +75000 iterations  about 1 h 2 min", said)
+    assert "hcn, plain form: 0.0625 s an iteration" in said and "projected from 60 s" in said
+    settings["recipe"]["heads"] = "plain"
+    assert re.search(r"hcn-combined-seed0 .* about 1 h 18 min", plan.describe(settings, measure=60))
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "expected"),
+    [
+        (
+            "cpu",
+            "auto",
+            "taking 35% of this device's 2.00 Tflop/s for a large float32 product; a guess within",
+        ),
+        (
+            "cuda",
+            "auto",
+            "taking 10% of this device's 9.00 Tflop/s for a large bf16 product; a guess that can",
+        ),
+        (
+            "cuda",
+            "fp32",
+            "taking 10% of this device's 2.00 Tflop/s for a large tf32 product; a guess that can",
+        ),
+    ],
+)
+def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, precision, expected):
+    monkeypatch.setattr(plan.distributed, "choose", lambda device: torch.device(kind))
+    monkeypatch.setattr(plan.step, "computes_bf16", lambda device: kind == "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(
+        plan.speed, "matrix_rate", lambda precision, device: {"bf16": 9e12}.get(precision, 2e12)
+    )
+    rate, sentence = plan._guessed_rate(plan.training.Recipe(precision=precision))
+    assert sentence.startswith(expected)
+    assert rate == pytest.approx({"cpu": 0.35, "cuda": 0.1}[kind] * (9e12 if "bf16" in expected else 2e12))
+
+
+def test_plan_of_the_paper_lists_runs_time_disk_and_what_is_missing(tmp_path):
+    places = [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"]
+    said = plan.describe(profiles.load("paper", places))
+    assert said.count(" 75000 iterations") == 5 and said.count(" 50000 iterations") == 2
+    assert said.count(" 15000 iterations") == 12, "of 10_sensitivity"
+    assert said.count("hcn-cuhk03_labeled-seed0 ") == 1 and "conv3x3-cuhk03_labeled-seed0 " in said
+    assert "not run: Market-1501 not found" in said
+    assert "GiB free" in said and "about" in said
+    assert not (tmp_path / "results").exists(), "a plan starts nothing"
+
+
+def test_flops_of_a_step_by_hand():
+    """A training step of ResNet-50 at 224 px is 3 x 2 x 4.09 G multiply-adds an image, less conv1's input gradient."""
+    recipe = training.Recipe(weights="random", batchnorm="live", batch_size=2, iterations=1)
+    forward = 2 * 4.09e9
+    assert plan.step_flops("baseline", recipe) / 2 == pytest.approx(3 * forward, rel=0.02)
+    extra = plan.step_flops("hcn", recipe) / plan.step_flops("baseline", recipe) - 1
+    assert 0 < extra < 0.01, "pooled heads cost almost nothing"

@@ -1,0 +1,40 @@
+"""Profile paper's literature, unchanged, on files of the official structure: a few people, pictures of noise."""
+
+import json
+
+import numpy as np
+import official_structure
+import pytest
+import torch
+
+from reproduction import experiment, paper, scoring, tables
+from reproduction.runner import profiles
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "names"), [(2, (paper.CUHK03_DETECTED, paper.CUHK03_LABELED)), (3, (paper.MARKET1501,))]
+)
+def test_every_method_of_profile_paper_runs_on_official_files_unchanged(tmp_path, monkeypatch, number, names):
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))  # no pretrained weights here
+    root = official_structure.small(tmp_path / "data")
+    literature, results = profiles.load("paper")["literature"], tmp_path / "results"
+    sets = {name: experiment.load_set(root, name) for name in names}
+    scores = scoring.score_literature(number, sets, literature, root, results, scoring.Matching())
+    not_run = scoring.literature_not_run(literature)
+    assert list(not_run) == ["ImageNet ResNet-50"]
+    facts = experiment.facts(root, "paper", ap="trapezoid")
+    table = tables.compare(paper.rows(number), names, scores, facts, not_run).query("model == 'literature'")
+    assert (table["data_source"] == "official").all()
+    for line in table.to_dict("records"):
+        if line["method"] == "ImageNet ResNet-50":
+            assert line["status"] == "not run: its pretrained weights are not here"
+            continue
+        assert line["status"] == tables.MEASURED and line["faithful"] in tables.FAITHFUL, line["method"]
+        assert np.isfinite([line["ours_rank1"], *(line[f"seconds_{part}"] for part in tables.TIMES)]).all()
+    if number == 3:
+        run = json.loads((results / "runs" / "gated-market1501-seed0" / "run.json").read_text())
+        assert run["data_source"] == "official" and run["finished"]

@@ -1,0 +1,286 @@
+"""Figures: what they draw, and the rules of the one style that all of them keep."""
+
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
+
+from reproduction import plots, response_plots
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def path(tmp_path):
+    Image.new("RGB", (8, 16), (90, 20, 20)).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
+def losses(model):
+    steps = np.arange(1, 31)
+    values = 4 / steps + (model == "hcn")
+    return pd.DataFrame({"iteration": steps, "loss_r5": values, "seconds": 0.1 * steps, "seed": 0})
+
+
+def curves(sets=("cuhk03_detected", "cuhk03_labeled", "market1501"), against="iteration"):
+    runs = {name: {model: [losses(model)] for model in ("baseline", "hcn")} for name in sets}
+    return plots.loss_curves(runs, 5, against=against)
+
+
+def precision_lists():
+    values = {"step": 0.83, "trapezoid": 0.79, "cmc": 1}
+    return plots.average_precision_lists([(f"({x})", (True, False, True, False), values) for x in "abc"])
+
+
+def rank_lists(path, top=10):
+    """Two lists of `top` counted images, the first two of which stand behind images that are passed over."""
+    flags = ["same camera", "junk"] + [""] * top
+    ranks = [None, None, *range(1, top + 1)]
+    ranked = pd.DataFrame({"rank": pd.array(ranks, "Int64"), "flag": flags, "image_path": path})
+    ranked["is_match"] = [rank is not None and rank % 2 > 0 for rank in ranks]
+    ranked = ranked.assign(camera_id=6, distance=-0.0123).head(top)
+    lists = [(f"{label}: AP 0.93, first match at rank 1", ranked) for label in ("ours (HCN)", "[13]")]
+    source = plots.source_text("embedded", "test", "under each image its camera and distance")
+    example = {"query": path, "title": "query 123: person 4, camera 5 (largest gain)", "lists": lists}
+    return plots.rank_lists([example], source, places=top)
+
+
+def people(path):
+    table = pd.DataFrame({"person_id": 1, "camera_id": range(1, 13), "image_path": path})
+    sets = {"cuhk03_detected": table, "market1501": table.head(4)}
+    return plots.people(sets, {"data_source": "embedded", "profile": "test"})
+
+
+def output_scores():
+    lines = [
+        (name, model, seed, output, metric, reranked, 50 + 10 * seed)
+        for name in ("cuhk03_detected", "cuhk03_labeled", "market1501")
+        for model in ("baseline", "hcn", "combined")
+        for seed in (0, 1)
+        for output in (("r5",) if model == "baseline" else ("r5", "c1", "c2", "r5+c1+c2"))
+        for metric in ("euclidean", "xqda")
+        for reranked in (False, True)
+    ]
+    return response_plots.scores(
+        pd.DataFrame(lines, columns=["set", "model", "seed", "output", "metric", "reranked", "mAP"])
+    )
+
+
+def response_example(path):
+    pictures = pd.DataFrame(
+        {"image_path": path, "kind": ["query", "match", "match", "other"], "rank": [0, 1, 12, 2]}
+    )
+    sizes = {"r5": (2, 1), "c1": (8, 4), "c2": (16, 8)}
+    maps = {name: np.arange(4 * h * w, dtype=float).reshape(4, h, w) - 9 for name, (h, w) in sizes.items()}
+    return {"title": "query 1234: largest gain", "pictures": pictures, "response": maps, "similarity": maps}
+
+
+def sourced(figure):
+    plots.source_line(figure, "embedded", "test", "moving average of 15 iterations")
+    return figure
+
+
+FIGURES = {
+    "figure3": lambda path: sourced(curves()),
+    "figure3_time": lambda path: sourced(curves(against="seconds")),
+    "figure4": lambda path: sourced(precision_lists()),
+    "figure5": rank_lists,
+    "people": people,
+    "inside_hcn": lambda path: sourced(output_scores()),
+    "response_maps": lambda path: sourced(response_plots.maps([response_example(path)] * 3)),
+}
+
+
+def test_loss_curves_draw_raw_and_smoothed_for_both_models():
+    figure = curves(("cuhk03_labeled", "market1501"))
+    assert len(figure.axes) == 2
+    for axis in figure.axes:
+        assert len(axis.lines) == 4
+        smoothed = axis.lines[1].get_ydata()
+        assert np.allclose(smoothed, plots.smooth(losses("baseline")["loss_r5"], 5))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(plots.TITLES.values())[:2]
+
+
+def test_against_wall_time():
+    figure = curves(("market1501",), against="seconds")
+    assert figure.axes[0].lines[0].get_xdata()[-1] == pytest.approx(3.0)
+    assert "(s)" in figure.axes[0].get_xlabel()
+
+
+def test_figure4_says_both_definitions():
+    figure = plots.average_precision_lists(
+        [("(c)", (True, False, True), {"step": 0.83, "trapezoid": 0.79, "cmc": 1})]
+    )
+    text = " ".join(item.get_text() for item in figure.axes[0].texts)
+    assert "0.83 (step)" in text and "0.79 (trapezoid)" in text
+    edges = [to_hex(patch.get_edgecolor()) for patch in figure.axes[0].patches]
+    assert edges == [plots.RIGHT.lower(), plots.WRONG.lower(), plots.RIGHT.lower()]
+
+
+def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_distances(path):
+    figure = rank_lists(path, top=5)
+    (axis,) = figure.axes
+    for frames in axis.collections:
+        colours = [to_hex(colour) for colour in frames.get_edgecolors()]
+        expected = (plots.QUERY, plots.JUNK, plots.JUNK, plots.RIGHT, plots.WRONG, plots.RIGHT)
+        assert colours == [colour.lower() for colour in expected]
+        widths = frames.get_linewidths()
+        assert widths[3] > 2 * widths[4], "also seen without colour"
+    tops = [frames.get_paths()[0].vertices[:, 1].min() for frames in axis.collections]
+    assert axis.yaxis_inverted() and tops[0] < tops[1], "the first list stands above"
+    texts = [text.get_text() for text in axis.texts]
+    assert {"query", "same cam.", "junk", "1 ✓", "2 ✗", "3 ✓", "c6 · -0.0123"} < set(texts)
+
+
+def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
+    figure = output_scores()
+    assert len(figure.axes) == 12
+    assert figure.axes[9].get_ylabel() == "XQDA, re-ranked\nmAP (%)"
+    axis = figure.axes[0]
+    assert [label.get_text() for label in figure.axes[9].get_xticklabels()] == [
+        "R5",
+        "C1",
+        "C2",
+        "all joined",
+    ]
+    across, *points = axis.lines
+    assert (
+        list(across.get_ydata()) == [55, 55]
+        and to_hex(across.get_color()) == plots.COLOURS["baseline"].lower()
+    )
+    for line, model in zip(points, ("hcn", "combined"), strict=True):
+        assert list(line.get_ydata()) == [55] * 4 and line.get_marker() == plots.MARKERS[model]
+        assert to_hex(line.get_color()) == plots.COLOURS[model].lower()
+    bars = [segment[:, 1].tolist() for one in axis.collections for segment in one.get_segments()]
+    assert bars == [[50, 60]] * 8
+
+
+def test_response_maps_share_a_scale_along_a_row_and_print_the_cosine(path):
+    one, other = response_example(path), response_example(path)
+    other["response"] = {name: maps + 100 for name, maps in other["response"].items()}
+    figure = response_plots.maps([one, other])
+    rows = np.array(figure.axes, object).reshape(7, 8)
+    assert [axis.get_title() for axis in rows[0, :4]] == ["query", "1 ✓", "12 ✓", "2 ✗"]
+    for row, size in zip(rows[1:4], (2, 32, 128), strict=True):
+        assert {axis.get_images()[0].get_clim() for axis in row} == {(-9, 4 * size + 90)}
+    assert rows[1, 0].texts[0].get_text() == "R5 (2×1)\nresponse\n-9 to 98"
+    assert [axis.get_title() for axis in rows[4, :4]] == ["-8.50", "-6.50", "-4.50", "-2.50"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_letters_are_printed_at_7_points_or_more_and_none_covers_another(name, path):
+    figure = FIGURES[name](path)
+    texts, renderer = drawn_texts(figure)
+    assert sum("embedded (rendered) data · profile test" in text.get_text() for text in texts) == 1
+    assert min(text.get_fontsize() for text in texts) >= 7
+    assert figure.get_tightbbox(renderer).width <= plots.WIDTH + 0.1, "printed smaller than its letters say"
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    for i, box in enumerate(boxes):
+        for text, other in zip(texts[i + 1 :], boxes[i + 1 :], strict=True):
+            assert not covers(box, other), (texts[i].get_text(), text.get_text())
+
+
+def drawn_texts(figure):
+    """The texts that are really drawn, and the renderer that measures them."""
+    renderer, drawn = FigureCanvasAgg(figure).get_renderer(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plt.Text, "draw", lambda text, _: drawn.append(text))
+        figure.draw(renderer)
+    return [text for text in drawn if text.get_visible() and text.get_text().strip()], renderer
+
+
+def covers(a, b):
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_with_ticks_say_what_they_measure_and_in_what(name, path):
+    for axis in FIGURES[name](path).axes:
+        beside, above = (
+            axis.get_shared_y_axes().get_siblings(axis),
+            axis.get_shared_x_axes().get_siblings(axis),
+        )
+        if axis.axison and len(axis.get_xticks()):
+            assert {one.get_xlabel() for one in above} & {"iteration", "training time (s)", "feature"}
+        if axis.axison and len(axis.get_yticks()):
+            assert any("(" in one.get_ylabel() for one in beside)
+
+
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency", IEEE
+# TVCG 2009: full severity, on linear RGB.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(colour, deficiency):
+    """CIELAB of a colour as seen with a deficiency."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(DEFICIENCIES[deficiency]) @ linear, 0, 1)
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.maximum(matrix @ linear / (0.9505, 1.0, 1.089), 0.00886))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+@pytest.mark.parametrize(
+    "colours",
+    [list(plots.COLOURS.values()), [plots.RIGHT, plots.WRONG, plots.JUNK, plots.QUERY]],
+    ids=["methods", "frames"],
+)
+def test_colours_differ_for_colour_blind_eyes_and_stand_out_from_paper(colours, deficiency):
+    seen = [lab(colour, deficiency) for colour in colours]
+    for i, one in enumerate(seen):
+        assert lab("white", deficiency)[0] - one[0] > 35
+        for j, other in enumerate(seen[:i]):
+            assert np.linalg.norm(one - other) > 15, (colours[i], colours[j])
+
+
+def test_methods_also_differ_without_colour():
+    for mapping in (plots.COLOURS, plots.DASHES, plots.MARKERS):
+        assert set(mapping) == set(plots.COLOURS)
+        methods = [mapping[name] for name in ("baseline", "hcn", "combined")]
+        assert len(set(methods)) == 3
+
+
+def test_colours_are_written_in_one_place():
+    """Every other module and notebook takes its colours from reproduction.plots."""
+    others = [*(plots.provenance.REPOSITORY / "reid_core").rglob("*.py")]
+    others += (plots.provenance.REPOSITORY / "notebooks").glob("*.ipynb")
+    for other in others:
+        if other.name != "plots.py":
+            assert not re.search(r"\"#[0-9A-Fa-f]{6}\"", other.read_text(encoding="utf-8")), other
+
+
+def test_saved_figures_are_png_and_svg_with_a_sidecar_and_the_same_bytes_again(tmp_path):
+    def made(folder):
+        figure = curves(("market1501",))
+        plots.source_line(figure, "embedded", "test")
+        return [
+            path.read_bytes()
+            for path in plots.save(figure, tmp_path / folder / "figure3", data_source="embedded")
+        ]
+
+    first, second = made("a"), made("b")
+    assert first == second
+    assert (tmp_path / "a" / "figure3.json").exists()
+    assert b"embedded (rendered) data" in first[1], "text stays text in SVG and names the source"
+    families = set(re.findall(rb"font-family: ([^;]+);", first[1]))
+    assert len(families) == 1 and families.pop().endswith(b", sans-serif"), "readable without DejaVu"

@@ -1,0 +1,342 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import chromium
+import pandas as pd
+import pytest
+import synthetic_results
+
+from reid_core import provenance
+from reproduction import paper, report, tables
+from reproduction.report import further
+from reproduction.report.words import number
+from reproduction.tables import SCORES
+
+LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "object": "data", "link": "href"}
+
+
+class Reader(HTMLParser):
+    """Text of a page outside its style, its elements' ids, its links, and what it would load."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.words, self.ids, self.links, self.loads, self.images = [], [], [], [], []
+        self._inside = ""
+        self.feed(page)
+        self.text = re.sub(r"\s+", " ", "".join(self.words))
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self._inside = tag
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if tag in ("a", "use") else []
+        self.loads += [found[LOADED[tag]]] if tag in LOADED else []
+        self.images += [found["src"]] if tag == "img" else []
+
+    def handle_data(self, data):
+        self.words += [data] if self._inside != "style" else []
+
+
+def plain(words: str) -> str:
+    """Words without the difference between typewriter and typeset characters."""
+    return words.translate(str.maketrans("‘’−", "''-"))
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    folder = synthetic_results.make(tmp_path_factory.mktemp("embedded") / "smoke")
+    return report.write(folder)
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("official") / "paper"
+    synthetic_results.make(folder, data_source="official", profile="paper", seeds=(0, 1, 2))
+    return report.write(folder)
+
+
+@pytest.fixture
+def results(embedded, tmp_path):
+    """A results folder to be changed by one test."""
+    folder = shutil.copytree(embedded.parent, tmp_path / "smoke")
+    (folder / "report.html").unlink()
+    return folder
+
+
+def test_a_row_of_the_literature_says_how_faithful_it_is_and_every_row_what_it_took(results):
+    table = pd.read_csv(results / "table3.csv").astype({"faithful": object})
+    gated = table["method"] == "Gated [21]"
+    table.loc[gated, "faithful"] = "re-created"
+    table.to_csv(results / "table3.csv", index=False)
+    page = report.write(results).read_text(encoding="utf-8")
+    assert "<small>re-created</small></th>" in page and "the printed figure is no target" in page
+    assert "<small>adapted</small>" not in page
+    assert "Table 3, in seconds" in page and "40.0" in page
+
+
+@pytest.mark.parametrize("which", ["embedded", "official"])
+def test_links_resolve_and_nothing_is_loaded_from_elsewhere(which, request):
+    path = request.getfixturevalue(which)
+    text = path.read_text(encoding="utf-8")
+    page = Reader(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert len(page.links) > 60
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids
+        else:
+            assert (path.parent / unquote(link)).exists(), link
+    assert all(address.startswith("data:") for address in page.loads)
+    assert "@import" not in text and "url(" not in text
+    assert "default-src 'none'" in text
+
+
+def test_the_verdicts_come_first_and_every_claim_is_there(embedded):
+    text = plain(Reader(embedded.read_text()).text)
+    claims = pd.read_csv(embedded.parent / "claims.csv").fillna("")
+    places = [text.index(claim.text) for claim in paper.CLAIMS]
+    assert places == sorted(places) and places[-1] < text.index("Table 1. Data sets")
+    for line in claims.itertuples():
+        for words in (
+            line.paper,
+            line.ours,
+            line.threshold,
+            line.confound,
+            *line.verdict.rstrip(")").split(" ("),
+        ):
+            assert words in text
+
+
+def test_every_row_of_the_tables_is_there_with_paper_ours_and_difference(embedded):
+    text = plain(Reader(embedded.read_text()).text)
+    for table_number, digits in ((2, 1), (3, 2)):
+        start = text.index(f"Table {table_number}. Rank-1")
+        part = re.sub(r"\s", "", text[start : text.index(f"Table {table_number + 1}. ", start)])
+        table = pd.read_csv(embedded.parent / f"table{table_number}.csv")
+        assert list(table["method"].unique()) == [row.method for row in paper.rows(table_number)]
+        for _, line in table[table["status"] == "measured"].iterrows():
+            shown = [
+                shape.format(score) for shape in ("paper_{}", "ours_{}", "{}_difference") for score in SCORES
+            ]
+            shown = [number(line[column], digits, "difference" in column) for column in shown]
+            assert plain("".join(shown)) in part, (line["method"], shown)
+        for note in table["note"].dropna().unique():
+            assert re.sub(r"\s", "", note) in part
+        for method in table.loc[table["status"] != "measured", "method"].unique():
+            assert re.search(re.escape(re.sub(r"\s", "", method)) + r"[\d,.]*notmeasuredyet", part)
+
+
+def test_the_data_source_is_said_loudly(embedded, official):
+    head = Reader(embedded.read_text()).text
+    assert "rendered, not the paper’s data" in head[: head.index("What the paper claims")]
+    assert "the kit works, not what the paper’s numbers are" in head
+    other = Reader(official.read_text()).text
+    assert "rendered" not in other and "Official data" in other[: other.index("What the paper claims")]
+
+
+def test_no_picture_of_a_person_on_official_data(official):
+    for stem in ("figure5", "people"):  # not even one that lies in the wrong folder
+        kept = official.parent.parent / "private" / "paper" / f"{stem}.png"
+        (official.parent / f"{stem}.png").write_bytes(kept.read_bytes())
+    page = Reader(report.write(official.parent).read_text())
+    assert len(page.images) == 4 and all(image.startswith("data:image/svg+xml") for image in page.images)
+    assert "../private/paper/figure5.png" in page.links and "../private/paper/people.png" in page.links
+    assert "../private/paper/notebooks/09_claims.ipynb" in page.links
+
+
+def test_embedded_people_are_shown(embedded):
+    images = Reader(embedded.read_text()).images
+    assert sum(image.startswith("data:image/png") for image in images) == 2
+
+
+def test_spread_over_seeds_and_seeds_are_said(official):
+    text = Reader(official.read_text()).text
+    assert re.search(r"\d\.\d ± \d\.\d", text) and "seeds 0, 1, 2" in text
+    assert text.count("hcn-combined-seed2") >= 2
+
+
+def test_what_is_absent_is_said(results):
+    for path in [*results.glob("table*.csv"), *results.glob("figure*.*"), *results.glob("con*.csv")]:
+        path.unlink()
+    (results / "cross_dataset.csv").unlink()
+    (results / "people.png").unlink()
+    (results / "notebooks" / "07_figure4_ap_and_cmc.ipynb").unlink()
+    for run in results.glob("runs/hcn*/run.json"):
+        run.unlink()
+    text = Reader(report.write(results).read_text()).text
+    for what in (*(f"Table {n}" for n in (1, 2, 3, 4)), "Figure 3", "Figure 4", "Figure 5", "Sample images"):
+        assert f"{what} is not there yet." in text
+    assert "convergence.csv, the numbers to Figure 3, is not there yet" in text
+    assert "cross_dataset.csv is not there yet" in text
+    assert "07_figure4_ap_and_cmc not executed" in text
+    assert "hcn-market1501-seed0not measured yet" in text
+
+
+def test_a_further_section_is_one_entry(results, monkeypatch):
+    columns = (further.Column("choice", "Choice"), further.Column("mAP", "mAP", 1, signed=True))
+    drawn = (("figure3", "The spread", (".svg",), "Each choice."),)
+    made = further.Section("spread", "What is left open", "09_claims", "In points.", "spread", columns, drawn)
+    absent = further.Section("later", "Not yet", "09_claims", "Words.", "later", columns)
+    elsewhere = further.Section("none", "Of no notebook", "99_none", "Words.", "later", columns)
+    monkeypatch.setattr(further, "SECTIONS", (made, absent, elsewhere))
+    facts = {"data_source": "embedded", "profile": "smoke"}
+    rows = pd.DataFrame({"choice": ["as <b>it</b> is", "set Jaccard"], "mAP": [0.0, -2.46]}).assign(**facts)
+    tables.save(rows, results / "spread.csv", **facts)
+    page = Reader(report.write(results).read_text())
+    assert {"about-spread", "about-later"} <= set(page.ids) and "about-none" not in page.ids
+    assert "#about-spread" in page.links and "spread.csv" in page.links
+    assert "as <b>it</b> is0.0" in page.text and "set Jaccard−2.5" in page.text
+    part = page.text[page.text.index("In points.") :]
+    assert "The spread. Each choice." in part and "The table is not there yet." in part
+
+
+def test_commands_name_what_differs_from_the_profile(results):
+    notebook = results / "notebooks" / "03_table2_cuhk03.ipynb"
+    given = '"profile": "smoke"'
+    notebook.write_text(notebook.read_text().replace(given, given + ', "k1": 40, "k2": 6, "ap": "it\'s"'))
+    text = Reader(report.write(results).read_text()).text
+    shown = "reid-core notebook 03_table2_cuhk03 --profile smoke "
+    command = text[
+        text.index(shown + "-p results_root") if shown + "-p results_root" in text else text.index(shown) :
+    ]
+    assert "-p k1=40" in command[:200] and "k2" not in command[:200]
+    assert """-p 'ap=it'"'"'s'""" in command[:200]
+    assert "reid-core notebook 02_train --profile smoke -p model=hcn -p train_set=combined -p seed=0" in text
+
+
+def test_texts_are_escaped(results):
+    claims = pd.read_csv(results / "claims.csv")
+    claims.loc[0, ["text", "ours"]] = ["<script>alert(1)</script>", 'a & b <img src="http://x/y.png">']
+    claims.to_csv(results / "claims.csv", index=False)
+    text = report.write(results).read_text()
+    page = Reader(text)
+    assert "<script" not in text and "http://x/y.png" not in page.loads
+    assert "<script>alert(1)</script>" in page.text and 'a & b <img src="http://x/y.png">' in page.text
+
+
+def test_same_inputs_same_bytes_and_altered_files_are_named(results):
+    first = report.write(results).read_bytes()
+    assert report.write(results).read_bytes() == first
+    assert b"Changed since" not in first
+    with open(results / "table4.csv", "a") as file:
+        file.write("\n")
+    assert (
+        "Changed since their sidecar was written: table4.csv"
+        in Reader(report.write(results).read_text()).text
+    )
+    assert not list(results.glob(".report*"))
+
+
+def test_data_digest_is_that_of_the_data_root(results, tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "embedded.json").write_text('{"renderer_version": 7, "seed": 3, "digest": "e2b89a82eb2e"}')
+    notebook = results / "notebooks" / "01_datasets.ipynb"
+    notebook.write_text(notebook.read_text().replace("data/embedded/smoke", str(root)))
+    assert "renderer version 7, seed 3, digest e2b89a82eb2e" in Reader(report.write(results).read_text()).text
+
+
+def test_refuses_without_claims(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"claims\.csv: there is no such file.*reid-core notebook 09_claims"
+    ):
+        report.write(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("claims", lambda t: t.drop(columns="verdict"), r"claims\.csv: has no column verdict"),
+        ("claims", lambda t: t.head(0), r"claims\.csv: holds no claim"),
+        ("claims", lambda t: t.assign(verdict="perhaps"), r"verdict of table1 is 'perhaps'"),
+        ("claims", lambda t: t.assign(profile=[*t["profile"][1:], "gpu"]), r"profile has several values"),
+        ("table2", lambda t: t.assign(data_source="official"), r"table2\.csv: data_source is 'official'"),
+        ("table4", lambda t: t.drop(columns="ours_hours"), r"table4\.csv: has no column ours_hours"),
+    ],
+)
+def test_refuses_unusable_tables(results, name, change, message):
+    path = results / f"{name}.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=message):
+        report.write(results)
+    assert not (results / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("claims.csv", ""), ("table2.csv", 'a,b\n"'), ("table2.json", "{")]
+)
+def test_refuses_broken_files(results, name, text):
+    (results / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name}: not readable"):
+        report.write(results)
+
+
+def test_template_and_style_are_shipped():
+    settings = (provenance.REPOSITORY / "pyproject.toml").read_text()
+    assert '"reproduction.report" = ["report.html.j2", "report.css"]' in settings
+
+
+def luminance(colour):
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_every_colour_of_a_text_reads_on_its_ground():
+    """WCAG 2 AA: a contrast of at least 4.5 to 1, in the light, in the dark and on paper."""
+    style = (report.FOLDER / "report.css").read_text()
+    light, dark, paper_ = (dict(re.findall(r"--([a-z]+): (#[0-9a-f]{3,6});", block))
+                           for block in re.findall(r":root \{([^}]*)\}", style))  # fmt: skip
+    paper_ = {name: "#ffffff" if colour == "#fff" else colour for name, colour in paper_.items()}
+    for colours in (light, dark, light | paper_):
+        for name in ("ink", "soft", "yes", "no", "open", "none", "warn", "link"):
+            for ground in ("page", "tint"):
+                bright, dim = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
+                assert (bright + 0.05) / (dim + 0.05) >= 4.5, (name, ground, colours[name])
+
+
+def test_every_number_says_how_it_is_traced(embedded):
+    text = Reader(embedded.read_text()).text
+    folder = embedded.parent.resolve()
+    traced = set(re.findall(rf"reid-core explain {folder}/([\w.]+)", text))
+    assert traced >= {path.name for path in folder.glob("*.csv")}
+    for claim in paper.CLAIMS:
+        assert f" {claim.key}" in text
+
+
+@pytest.mark.slow
+def test_the_watch_in_chromium_sees_what_a_page_asks_for(embedded, tmp_path):
+    """The next test would fail if the report asked for anything, even for what its policy then blocks."""
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    path = tmp_path / "report.html"
+    image = "http://127.0.0.1:9/a.png"
+    path.write_text(embedded.read_text().replace("</header>", f"<img src='{image}'></header>"))
+    with chromium.page(browser) as page:
+        page.open(path.as_uri())
+        assert image in page.requested
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 800, 1400])
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_chromium_fits_its_width_and_asks_for_nothing(embedded, width, dark):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    with chromium.page(browser) as page:
+        page.look(width, dark=dark)
+        page.open(embedded.as_uri())
+        asked = [url for url in page.requested if not url.startswith("data:")]
+        assert asked == [embedded.as_uri()] and not page.errors
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(
+            "[...document.images].every(image => image.complete && image.naturalWidth > 200)"
+        )
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        level = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+        assert level < 64 if dark else level > 192

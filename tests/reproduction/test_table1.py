@@ -1,0 +1,59 @@
+import pandas as pd
+import pytest
+
+from reid_core import datasets
+from reproduction import table1 as counted
+
+
+@pytest.fixture
+def tables(small_data):
+    return {
+        "market1501": datasets.load("market1501", small_data),
+        "cuhk03": datasets.load("cuhk03", small_data, progress=False),
+        "cuhk01": datasets.load("cuhk01", small_data),
+    }
+
+
+def test_table1_shows_published_found_and_difference(tables):
+    table1 = counted.summary(tables).set_index("dataset")
+    assert table1.index.tolist() == ["Market-1501", "CUHK03", "CUHK01", "Combined"]
+    assert table1["identities published"].tolist() == [1501, 1467, 971, 2489]
+    assert table1["identities found"].tolist() == [10, 25, 7, 6 + 13 + 7]
+    assert table1.loc["CUHK03", "training identities found"] == 13
+    assert table1.loc["CUHK03", "testing identities found"] == 12
+    assert table1.loc["Market-1501", "identities difference"] == 10 - 1501
+    assert pd.isna(table1.loc["CUHK01", "testing identities found"])
+
+
+def test_absent_sets_and_own_sets_have_their_rows(tables):
+    own = tables["cuhk01"].assign(dataset="shop")
+    table1 = counted.summary({"market1501": tables["market1501"], "shop": own}).set_index("dataset")
+    assert table1.index.tolist() == ["Market-1501", "CUHK03", "CUHK01", "Combined", "shop"]
+    assert table1["identities found"].isna().tolist() == [False, True, True, True, False]
+    with pytest.raises(ValueError, match="two tables of it"):
+        counted.summary({"labeled": tables["cuhk03"], "detected": tables["cuhk03"]})
+
+
+def test_subsets_count_people_images_and_cameras(tables):
+    counts = counted.subsets(tables).set_index(["name", "subset"])
+    market = counts.loc[("market1501", "gallery")]
+    assert (market["identities found"], market["images found"], market["cameras found"]) == (4, 29, 4)
+    assert (market["cameras published"], market["cameras difference"]) == (6, -2)
+    assert counts.loc[["cuhk03", "cuhk01"], "cameras published"].eq(2).all()
+    assert (market["junk"], market["distractors"], market["images published"]) == (2, 3, 19732)
+    assert ("cuhk01", "query") not in counts.index
+
+
+def test_the_official_structure_differs_nowhere_from_the_published_numbers(full_data):
+    tables = {
+        "market1501": datasets.load("market1501", full_data),
+        "cuhk03": datasets.load("cuhk03", full_data, form="np"),
+        "cuhk01": datasets.load("cuhk01", full_data),
+    }
+    table1 = counted.summary(tables)
+    differences = table1.filter(like="difference")
+    assert (differences.fillna(0) == 0).all(axis=None)
+    assert table1["identities found"].tolist() == [1501, 1467, 971, 2489]
+    detected = {"cuhk03_detected": datasets.load("cuhk03", full_data, boxes="detected", form="np")}
+    for given in (tables, detected):
+        assert (counted.subsets(given).filter(like="difference") == 0).all(axis=None)
