@@ -9,8 +9,7 @@ import hashlib
 import json
 import shlex
 
-from reid_core import provenance
-from reproduction import experiment, paper
+from reproduction import experiment, paper, sidecar
 from reproduction.runner import notebooks, profiles
 
 PROFILE = config.get("profile", "smoke")
@@ -22,7 +21,7 @@ EXECUTED = experiment.executed_notebooks(SETTINGS)
 NOT_RUN = experiment.not_run(SETTINGS["data_root"], SETTINGS["combined_boxes"]) if OFFICIAL else {}
 TRAININGS = [training for training in experiment.trainings() if training[1] not in NOT_RUN]
 RUNS = [experiment.run_name(*training, seed) for training in TRAININGS for seed in SETTINGS["seeds"]]
-SOURCES = sorted(p for p in provenance.REPOSITORY.glob("re*/**/*") if p.suffix in {".py", ".j2", ".css"})
+SOURCES = sorted(p for p in sidecar.REPOSITORY.glob("re*/**/*") if p.suffix in {".py", ".j2", ".css"})
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in SOURCES)).hexdigest()
 
 

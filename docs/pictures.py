@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from reid_core.provenance import REPOSITORY
 from reproduction.runner import notebooks
+from reproduction.sidecar import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 import chromium

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core.provenance import REPOSITORY
 from reproduction import claims, paper
 from reproduction.runner.workflow import duration
+from reproduction.sidecar import REPOSITORY
 from reproduction.tables import MEASURED, SCORES
 
 README = REPOSITORY / "README.md"

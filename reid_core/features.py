@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from tqdm import tqdm
 
-from reid_core import provenance
+from reid_core import files, images, machine
 from reid_core.datasets import table as tables
-from reid_core.training import distributed, images, run_folder
-from reid_core.training.checkpoint import write_tensors
+from reid_core.files import write_tensors
+from reid_core.training import run_folder
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def extract(
     }
     if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
-    device = distributed.choose(device)
+    device = machine.choose(device)
     started = time.perf_counter()
     values = _values(network, table, meta, outputs, batch_size, device, progress)
-    made = {"device": provenance.device_name(device), "seconds": time.perf_counter() - started}
+    made = {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
     features = Features(values, table, meta | made)
     if path is not None:
         save(features, path, data_root)
@@ -178,7 +178,7 @@ def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, 
     return network, {
         "model": run["model"],
         "run": Path(source).name,
-        "weights_digest": provenance.digest(Path(source) / run_folder.WEIGHTS),
+        "weights_digest": files.digest(Path(source) / run_folder.WEIGHTS),
         "height": height or recipe["height"],
         "width": width or recipe["width"],
         "data_source": run["data_source"],

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import PIL
 
-from reid_core import atomic
+from reid_core import files
 from reid_core.baselines import images, lomo, windows
 from reid_core.datasets.table import PATH, cache_root
-from reid_core.training.images import files_digest, require_space
+from reid_core.images import files_digest
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def lomo_features(table: pd.DataFrame, *, retinex: bool = True, progress: bool =
     if not (path.is_file() and record.is_file()):
         path.parent.mkdir(parents=True, exist_ok=True)
         size = 4 * len(table) * lomo.dimension()
-        require_space(path.parent, size, "the LOMO features (REID_CORE_CACHE moves the cache)")
+        files.require_space(path.parent, size, "the LOMO features (REID_CORE_CACHE moves the cache)")
         started = time.perf_counter()
         lomo.extract(table, retinex=retinex, path=path, progress=progress)
-        atomic.write_text(record, json.dumps({"seconds": time.perf_counter() - started}))
+        files.write_text(record, json.dumps({"seconds": time.perf_counter() - started}))
     return Cached(np.load(path, mmap_mode="r"), path, json.loads(record.read_text())["seconds"])

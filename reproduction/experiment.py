@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from reid_core import datasets
-from reid_core.datasets import layout, memory
-from reid_core.provenance import REPOSITORY
+from reid_core.datasets import cache, layout
 from reproduction import paper
 from reproduction.intake import near_duplicates as duplicates
 from reproduction.intake import status
+from reproduction.sidecar import REPOSITORY
 
 MODELS = ("baseline", "hcn")
 ALL_SETS = (paper.MARKET1501, paper.CUHK03_LABELED, paper.CUHK03_DETECTED, "cuhk01")
@@ -132,7 +132,7 @@ def source_set(name: str) -> str:
 
 def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`duplicates.find` between the training and the test images of all `sets`, remembered until a file changes."""
-    return memory.remembered(
+    return cache.remembered(
         sets.values(), [list(sets), "defaults"], duplicates.__file__, lambda: duplicates.find(sets)
     )
 

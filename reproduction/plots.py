@@ -3,7 +3,7 @@
 Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure; dashes, markers, ticks and
 widths of frames say the same without colour. Figures are WIDTH wide, the text of a printed page, so that their letters
 are printed at their own size, 7 points or more. Each figure names its data source. Functions return a matplotlib
-Figure; `save` writes PNG and SVG with a sidecar of provenance.
+Figure; `save` writes PNG and SVG with a sidecar of sidecar.
 """
 
 import io
@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from reid_core import atomic, provenance
-from reproduction import paper
+from reid_core import files
+from reproduction import paper, sidecar
 
 WIDTH = 7.2  # inches: what an A4 page leaves between its margins
 COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#595959"}
@@ -59,11 +59,11 @@ def save(figure: Figure, stem: str | Path, **facts) -> list[Path]:
     stem = Path(stem)
     written = []
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        with atomic.replacing(stem.with_suffix(suffix)) as temporary:
+        with files.replacing(stem.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
         written.append(stem.with_suffix(suffix))
     plt.close(figure)
-    provenance.write_sidecar(stem, **facts)
+    sidecar.write_sidecar(stem, **facts)
     return written
 
 

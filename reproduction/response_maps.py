@@ -27,9 +27,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid_core import evaluation
+from reid_core import evaluation, images, machine
 from reid_core.datasets.table import PATH
-from reid_core.training import distributed, images, run_folder
+from reid_core.training import run_folder
 from reproduction import scoring
 
 
@@ -43,7 +43,7 @@ def extract(
     Raises FileNotFoundError for a missing run or image, ValueError for an unfinished run or a broken image.
     """
     network, run = run_folder.load_network(run_dir)
-    device = distributed.choose(device)
+    device = machine.choose(device)
     network.to(device)
     size = run["recipe"]["height"], run["recipe"]["width"]
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in network.widths}

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid_core import model, provenance
-from reid_core.training import distributed
+from reid_core import machine, model
 from reid_core.training.batches import Batches, Sampler
 from reid_core.training.loop import generators
 from reid_core.training.recipe import Recipe
@@ -43,7 +42,7 @@ def measure(
     """
     if not seconds > 0:
         raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}.")
-    device = distributed.choose(device)
+    device = machine.choose(device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     lines, turns = [], {}
     with generators(recipe, device):
@@ -62,7 +61,7 @@ def measure(
         lines.append({
             "model": name, "form": form, "seconds_per_iteration": statistics.median(each), "fastest_turn": min(each),
             "slowest_turn": max(each), "over_baseline": None, "iterations": sum(count for count, _ in taken),
-            "device": provenance.device_name(device), "precision": precision,
+            "device": machine.device_name(device), "precision": precision,
         })  # fmt: skip
     found = pd.DataFrame(lines)
     found["over_baseline"] = found["seconds_per_iteration"] / found["seconds_per_iteration"].iloc[0]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import atomic, provenance
-from reproduction import paper
+from reid_core import files
+from reproduction import paper, sidecar
 
 NOT_YET = "not measured yet"
 MEASURED = "measured"
@@ -153,10 +153,10 @@ def _hours(method: str, train_set: str, printed: float | None, found: pd.DataFra
 
 
 def save(table: pd.DataFrame, path: str | Path, **facts) -> Path:
-    """Write a table as CSV (UTF-8, floats with 4 decimals) in one step, with its JSON sidecar of provenance."""
-    with atomic.replacing(path) as temporary:
+    """Write a table as CSV (UTF-8, floats with 4 decimals) in one step, with its JSON sidecar of sidecar."""
+    with files.replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f")
-    provenance.write_sidecar(path, **facts)
+    sidecar.write_sidecar(path, **facts)
     return Path(path)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from reid_core import provenance
+from reproduction import sidecar
 
 
 def _heed_interrupts():
@@ -33,13 +33,13 @@ class Kit:
     def run(self, name, *arguments, changes=()):
         return subprocess.run(
             self.command(name, *arguments, changes=changes),
-            env=self.environment, capture_output=True, text=True, cwd=provenance.REPOSITORY,
+            env=self.environment, capture_output=True, text=True, cwd=sidecar.REPOSITORY,
         )  # fmt: skip
 
     def interrupt(self, after: Path):
         """Start the main job, press Ctrl-C once the file `after` is there and the next step is under way."""
         process = subprocess.Popen(
-            self.command("reproduce"), env=self.environment, cwd=provenance.REPOSITORY, text=True,
+            self.command("reproduce"), env=self.environment, cwd=sidecar.REPOSITORY, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_heed_interrupts,
         )  # fmt: skip
         deadline = time.monotonic() + 300

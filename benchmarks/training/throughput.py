@@ -33,9 +33,9 @@ from flops import step_flops
 from PIL import Image
 from torchvision import transforms
 
-from reid_core import datasets, model, provenance
+from reid_core import datasets, images, machine, model
 from reid_core.datasets import table as tables
-from reid_core.training import Recipe, batches, images
+from reid_core.training import Recipe, batches
 from reid_core.training.step import GraphStep, Step, captures, losses, make_optimizer
 from reproduction.speed import matrix_rate
 
@@ -257,7 +257,7 @@ def main() -> None:
                      flops / peaks[key[3]]])  # fmt: skip
     found = pd.DataFrame(rows, columns=COLUMNS)
     print(
-        f"{provenance.device_name(device)}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}"
+        f"{machine.device_name(device)}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}"
     )
     print(found.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     print(summary(found))

@@ -36,10 +36,10 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from reid_core import model, training
+from reid_core import images, machine, model, training
 from reid_core.baselines.checks import fitted, training_set
 from reid_core.datasets.table import CAMERA, LABEL, PATH, PERSON
-from reid_core.training import distributed, images, run_folder
+from reid_core.training import run_folder
 from reid_core.training.batches import Draw
 from reid_core.training.recipe import Recipe
 
@@ -259,7 +259,7 @@ class Gated:
             other_recipe="set_aside",
         )
         self.seconds_ = run_folder.read(run_dir)["seconds"]
-        device = distributed.choose(self.device)
+        device = machine.choose(self.device)
         self.network_ = GatedNetwork(self.width).to(device, memory_format=torch.channels_last).eval()
         weights = Path(run_dir) / run_folder.WEIGHTS
         model.load_state(

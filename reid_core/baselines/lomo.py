@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core import atomic
+from reid_core import files
 from reid_core.baselines import windows
 from reid_core.baselines.images import Images, batches, count
 
@@ -67,8 +67,8 @@ def extract(
     path = Path(path)
     if path.suffix != ".npy":
         raise ValueError(f"The feature file {path} must end in .npy.")
-    atomic.remove_dead(path.parent)
-    with atomic.replacing(path) as partial:
+    files.remove_dead(path.parent)
+    with files.replacing(path) as partial:
         features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         _fill(features, images, retinex, height, width, progress).flush()
         del features

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core.datasets import cuhk01, cuhk03, market1501, own, readable
+from reid_core.datasets import cuhk01, cuhk03, market1501, own
 from reid_core.datasets.combined import combine, label_map, leaked_people, leave_out
 from reid_core.datasets.layout import data_source
 from reid_core.datasets.table import digest, validate
+from reid_core.datasets.unreadable import drop_unreadable, refuse_unreadable
 
 __all__ = [
     "combine",
@@ -55,5 +56,5 @@ def load(name: str, root: str | Path, *, unreadable: str | None = None, **option
         )
     progress = options.get("progress", True)
     if unreadable == "refuse":
-        return readable.refuse_unreadable(table, progress=progress)
-    return readable.drop_unreadable(table, progress=progress) if unreadable == "drop" else table
+        return refuse_unreadable(table, progress=progress)
+    return drop_unreadable(table, progress=progress) if unreadable == "drop" else table

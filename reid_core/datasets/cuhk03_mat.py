@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from reid_core import atomic
+from reid_core import files
 from reid_core.datasets.table import cache_root
 
 _MANIFEST = "release.json"
@@ -68,7 +68,7 @@ def fingerprint(path: Path) -> str:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with contextlib.suppress(OSError):
-        atomic.write_text(memory, digest)
+        files.write_text(memory, digest)
     return digest
 
 
@@ -139,7 +139,7 @@ def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
     _sweep(folder)
     with (
         open_mat(mat) as file,
-        atomic.replacing(folder, folder=True) as target,
+        files.replacing(folder, folder=True) as target,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         people, names, writing = _people(file, boxes), [], []

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reid_core import atomic
+from reid_core import files
 
 DATASET, SUBSET, PERSON, CAMERA, PATH, LABEL = (
     "dataset",
@@ -241,7 +241,7 @@ def absolute_paths(paths: pd.Series, root: str | Path) -> pd.Series:
 def save(table: pd.DataFrame, path: str | Path, root: str | Path) -> Path:
     """Write the table as CSV with portable paths, atomically.  Returns the path."""
     saved = table.assign(**{PATH: portable_paths(table[PATH], root)})
-    return atomic.write_text(path, saved.to_csv(index=False, lineterminator="\n"))
+    return files.write_text(path, saved.to_csv(index=False, lineterminator="\n"))
 
 
 def load(path: str | Path, root: str | Path) -> pd.DataFrame:

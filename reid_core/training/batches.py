@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from reid_core.datasets import table as tables
-from reid_core.training.images import MEAN, STD, normalise
+from reid_core.images import MEAN, STD, normalise
 from reid_core.training.recipe import Recipe
 
 

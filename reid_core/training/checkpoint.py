@@ -9,28 +9,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from reid_core import atomic, provenance
-from reid_core.training.images import require_space
+from reid_core import files
 
 KEPT = 2
-
-
-def write_tensors(target: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a .safetensors file in one step. Raises OSError when it cannot be written, as on a disk full by now."""
-    with atomic.replacing(target) as temporary:
-        try:
-            save_file(
-                {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata
-            )
-        except SafetensorError as error:
-            raise OSError(
-                f"{target} cannot be written: {error}. Make room; the same command continues."
-            ) from error
-        temporary.chmod(0o644)
 
 
 def path(folder: Path, iteration: int) -> Path:
@@ -45,11 +29,11 @@ def save(folder: Path, iteration: int, tensors: dict[str, Tensor], facts: dict) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(x.numel() * x.element_size() for x in tensors.values())
-    require_space(folder, size + 2**20, "a checkpoint")
+    files.require_space(folder, size + 2**20, "a checkpoint")
     target = path(folder, iteration)
-    write_tensors(target, tensors)
-    record = {"iteration": iteration, "sha256": provenance.digest(target), **facts}
-    atomic.write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    files.write_tensors(target, tensors)
+    record = {"iteration": iteration, "sha256": files.digest(target), **facts}
+    files.write_text(target.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     kept = sorted(record.stem for record in folder.glob("*.json"))[-KEPT:]
     for old in folder.iterdir():
         if old.is_file() and old.stem not in kept:
@@ -73,7 +57,7 @@ def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor],
         tensors = record.with_suffix(".safetensors")
         try:
             facts = json.loads(record.read_text())
-            if provenance.digest(tensors) != facts["sha256"]:
+            if files.digest(tensors) != facts["sha256"]:
                 raise ValueError("its digest does not match")
             return load_file(tensors), facts
         except (OSError, ValueError, KeyError) as error:

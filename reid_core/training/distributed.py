@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from reid_core import machine
 from reid_core.training.recipe import Recipe
 
 
@@ -53,16 +54,6 @@ class Group:
         return nn.parallel.DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
 
 
-def choose(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or for None a GPU where there is one. Raises ValueError for a GPU that is not there."""
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"Device {device} was asked for, but PyTorch finds no GPU; use device='cpu' or None."
-        )
-    return device
-
-
 @contextlib.contextmanager
 def group(device: str | torch.device | None, recipe: Recipe) -> Iterator[Group]:
     """The group `torchrun` describes in the environment, or this process alone.
@@ -73,7 +64,7 @@ def group(device: str | torch.device | None, recipe: Recipe) -> Iterator[Group]:
     Raises ValueError for a global batch that does not divide by the processes, and for live BatchNorm statistics
     over several CPU processes, which PyTorch cannot synchronise.
     """
-    device = choose(device)
+    device = machine.choose(device)
     processes, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if processes == 1:
         yield Group(device=device)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reid_core import datasets, model, provenance
+from reid_core import datasets, files, machine, model
 from reid_core.datasets import table as tables
+from reid_core.images import Decoded, decoded
 from reid_core.training import checkpoint, distributed, interruption, run_folder
 from reid_core.training.batches import Batches
-from reid_core.training.images import Decoded, decoded, require_space
 from reid_core.training.recipe import Recipe
 from reid_core.training.step import GraphStep, Step, captures, unfit
 from reid_core.training.task import Identities, Task
@@ -177,7 +177,7 @@ class _Run:
             self.restore(*found)
         if group.first:
             size = 3 * sum(x.numel() * x.element_size() for x in self.tensors().values())
-            require_space(run_dir, size, "two checkpoints and the weights")
+            files.require_space(run_dir, size, "two checkpoints and the weights")
 
     @property
     def checkpoints(self) -> Path:
@@ -337,7 +337,7 @@ class _Run:
     def write(self) -> None:
         """The finished run's files, run.json last; then the checkpoints go."""
         self.require_finite_weights()
-        checkpoint.write_tensors(self.run_dir / run_folder.WEIGHTS, self.network.state_dict())
+        files.write_tensors(self.run_dir / run_folder.WEIGHTS, self.network.state_dict())
         run_folder.write_losses(self.run_dir, self.losses, self.seconds, self.heads, self.recipe)
         labels = self.table[[tables.LABEL, tables.DATASET, tables.PERSON]].drop_duplicates()
         run_folder.write_labels(self.run_dir, labels)
@@ -346,14 +346,14 @@ class _Run:
             "form": self.task.form(self.network, self.recipe),
             "seed": self.recipe.seed,
             "seconds": float(self.seconds[-1]),
-            "device": provenance.device_name(self.device),
+            "device": machine.device_name(self.device),
             "threads": torch.get_num_threads(),
             "processes": self.group.processes,
             "precision": self.step.precision,
             "cuda_graph": self.graph,
-            "commit": provenance.commit(),
-            "versions": provenance.versions(),
-            "weights_digest": provenance.digest(self.run_dir / run_folder.WEIGHTS),
+            "commit": machine.commit(),
+            "versions": machine.versions(),
+            "weights_digest": files.digest(self.run_dir / run_folder.WEIGHTS),
             "finished": True,
         }
         run_folder.write_run(self.run_dir, self.facts)

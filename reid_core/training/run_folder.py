@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid_core import atomic, model
+from reid_core import files, model
 from reid_core.training.recipe import Recipe
 
 RUN, WEIGHTS, LOSS, TIMING, LABELS, CHECKPOINTS = (
@@ -115,7 +115,7 @@ def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe
 
 
 def write_run(run_dir: Path, facts: dict[str, Any]) -> None:
-    atomic.write_text(run_dir / RUN, json.dumps(facts, indent=2) + "\n")
+    files.write_text(run_dir / RUN, json.dumps(facts, indent=2) + "\n")
 
 
 def write_losses(
@@ -126,16 +126,16 @@ def write_losses(
     table = pd.DataFrame({"iteration": np.arange(1, len(losses) + 1), "loss": losses @ weights})
     for name in dict.fromkeys((*model.HEADS, *heads)):
         table[f"loss_{name}"] = losses[:, heads.index(name)] if name in heads else np.nan
-    with atomic.replacing(run_dir / LOSS) as temporary:
+    with files.replacing(run_dir / LOSS) as temporary:
         table.to_csv(temporary, index=False)
-    with atomic.replacing(run_dir / TIMING) as temporary:
+    with files.replacing(run_dir / TIMING) as temporary:
         times = pd.DataFrame({"iteration": table["iteration"], "seconds": seconds.round(6)})
         times.to_csv(temporary, index=False)
 
 
 def write_labels(run_dir: Path, labels: pd.DataFrame) -> None:
     """labels.csv: label, dataset, person_id, one row a class."""
-    with atomic.replacing(run_dir / LABELS) as temporary:
+    with files.replacing(run_dir / LABELS) as temporary:
         labels.sort_values("label").to_csv(temporary, index=False)
 
 

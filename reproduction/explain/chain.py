@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 
-from reid_core import provenance
+from reid_core import files
 from reid_core.datasets.table import SUBSET, SUBSETS
 from reproduction import experiment, tables
 from reproduction.runner import profiles
@@ -54,7 +54,7 @@ class Result:
     @property
     def unchanged(self) -> bool:
         """Whether the file's bytes are those that its sidecar describes."""
-        return provenance.digest(self.path) == self.record["files"][self.path.name]
+        return files.digest(self.path) == self.record["files"][self.path.name]
 
     @property
     def results(self) -> Path:
@@ -173,7 +173,7 @@ def run_record(result: Result, run: str) -> dict[str, Any] | None:
 def weights_agree(result: Result, run: str, record: dict[str, Any]) -> bool | None:
     """Whether the weights file is the one that run.json describes; None where it is gone."""
     path = result.results / "runs" / run / "weights.safetensors"
-    return provenance.digest(path) == record.get("weights_digest") if path.is_file() else None
+    return files.digest(path) == record.get("weights_digest") if path.is_file() else None
 
 
 def feature_meta(path: Path) -> dict[str, Any] | None:

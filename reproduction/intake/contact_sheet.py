@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from reid_core import atomic
+from reid_core import files
 from reid_core.datasets.table import portable_paths
 
 _IMAGE, _GAP, _TEXT, _COLUMNS = (64, 128), 6, 48, 4
@@ -35,8 +35,8 @@ def write_audit(
     folder = Path(folder)
     paths = {column: portable_paths(pairs[column], root) for column in ("train_path", "test_path")}
     saved = pairs.assign(**paths, correlation=pairs["correlation"].round(4))
-    csv = atomic.write_text(folder / "near_duplicates.csv", saved.to_csv(index=False, lineterminator="\n"))
-    with atomic.replacing(folder / "near_duplicates.png") as temporary:
+    csv = files.write_text(folder / "near_duplicates.csv", saved.to_csv(index=False, lineterminator="\n"))
+    with files.replacing(folder / "near_duplicates.png") as temporary:
         draw(pairs.head(shown), total=len(pairs), source=source).save(temporary)
     return csv, folder / "near_duplicates.png"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from reid_core import atomic
+from reid_core import files
 from reproduction.report import sections, sources, words
 
 FOLDER = Path(__file__).resolve().parent
@@ -34,4 +34,4 @@ def write(results: Path) -> Path:
     environment.filters["typeset"] = words.typeset
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
     page = environment.get_template("report.html.j2").render(style=style, **sections.everything(found))
-    return atomic.write_text(found.folder / "report.html", page)
+    return files.write_text(found.folder / "report.html", page)

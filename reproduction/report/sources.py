@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import provenance
-from reproduction import experiment
+from reid_core import files
+from reproduction import experiment, sidecar
 from reproduction.runner import notebooks, profiles
 
 FACTS = ("data_source", "profile", "ap", "seeds")
@@ -38,8 +38,8 @@ class Results:
     def shown(self) -> str:
         """The folder as commands name it: from the repository's root where it lies below that."""
         folder = self.folder.resolve()
-        inside = folder.is_relative_to(provenance.REPOSITORY)
-        return (folder.relative_to(provenance.REPOSITORY) if inside else folder).as_posix()
+        inside = folder.is_relative_to(sidecar.REPOSITORY)
+        return (folder.relative_to(sidecar.REPOSITORY) if inside else folder).as_posix()
 
     def link(self, path: Path) -> str | None:
         """`path` relative to the page; None when it does not exist."""
@@ -117,7 +117,7 @@ class Results:
             name
             for record in self.sidecars.values()
             for name, digest in record["files"].items()
-            if (self.folder / name).is_file() and provenance.digest(self.folder / name) != digest
+            if (self.folder / name).is_file() and files.digest(self.folder / name) != digest
         ]
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import nbformat
 
-from reid_core import atomic
-from reid_core.provenance import NOTEBOOK, REPOSITORY
+from reid_core import files
+from reproduction.sidecar import NOTEBOOK, REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -121,7 +121,7 @@ def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapp
     check_parameters(notebook, parameters)
     failed = output.parent / "failed" / output.name
     started = time.perf_counter()
-    with atomic.replacing(output) as temporary:
+    with files.replacing(output) as temporary:
         for_sidecars = {"name": notebook.stem, "parameters": dict(parameters)}
         os.environ[NOTEBOOK] = json.dumps(for_sidecars)
         try:
@@ -142,7 +142,7 @@ def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapp
             raise
         except Exception as error:
             if temporary.exists():
-                with atomic.replacing(failed) as kept:
+                with files.replacing(failed) as kept:
                     kept.write_bytes(temporary.read_bytes())
             raise NotebookError(_explain(notebook, temporary, failed, error)) from error
         finally:

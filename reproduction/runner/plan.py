@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid_core import model, training
-from reid_core.provenance import device_name
-from reid_core.training import distributed, run_folder, step
+from reid_core import machine, model, training
+from reid_core.machine import device_name
+from reid_core.training import run_folder, step
 from reproduction import embedded, experiment, paper, speed
 from reproduction.runner import profiles
 from reproduction.runner.workflow import duration
@@ -92,7 +92,7 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
 
 def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
     """Floating-point operations a second that a training is taken to reach on this device, and a sentence on it."""
-    device = distributed.choose(None)
+    device = machine.choose(None)
     precision = step.precision(recipe, device)
     if precision == "bf16" and not step.computes_bf16(device):
         precision = "fp32"  # emulated; a product in bf16 might take minutes

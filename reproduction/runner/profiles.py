@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from reid_core.datasets import combined
-from reid_core.provenance import REPOSITORY
 from reproduction import embedded, experiment, paper
 from reproduction.runner import notebooks
+from reproduction.sidecar import REPOSITORY
 
 FOLDER = REPOSITORY / "profiles"
 TRAIN_SETS = (*paper.SETS, paper.COMBINED)

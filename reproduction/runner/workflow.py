@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core.provenance import REPOSITORY
 from reproduction import claims, experiment
 from reproduction.runner import notebooks, profiles
+from reproduction.sidecar import REPOSITORY
 
 STEPS, TOTAL = "REID_CORE_STEPS", "REID_CORE_STEPS_TOTAL"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import model, provenance, training
+from reid_core import files, model, training
 from reid_core.datasets.table import cache_root
+from reid_core.files import write_tensors
 from reid_core.training import run_folder
-from reid_core.training.checkpoint import write_tensors
 from reproduction import experiment, paper
 from reproduction.runner import notebooks
 
@@ -301,7 +301,7 @@ def backbone_file(run_dir: Path) -> Path:
     """
     run_folder.read(run_dir)
     weights = run_dir / run_folder.WEIGHTS
-    target = cache_root() / "backbones" / f"{provenance.digest(weights)[:32]}.safetensors"
+    target = cache_root() / "backbones" / f"{files.digest(weights)[:32]}.safetensors"
     if not target.exists():
         state = model.read_state(weights)
         backbone = {

@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from reid_core import provenance
+from reid_core import machine
 from reproduction import experiment, paper
 
 
 def versions() -> dict[str, str]:
     """The packages on which bytes of pictures and first losses depend, and whether a GPU draws the dropout."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return {name: provenance.versions()[name] for name in ("numpy", "pillow", "torch")} | {"device": device}
+    return {name: machine.versions()[name] for name in ("numpy", "pillow", "torch")} | {"device": device}
 
 
 def measure(data: Path, results: Path) -> dict:

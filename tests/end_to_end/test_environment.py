@@ -8,7 +8,7 @@ import venv
 import pytest
 import yaml
 
-from reid_core.provenance import REPOSITORY
+from reproduction.sidecar import REPOSITORY
 
 
 def test_environment_yml_is_python_pip_the_lock_file_and_the_kit():

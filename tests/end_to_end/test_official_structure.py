@@ -15,8 +15,8 @@ import official_structure
 import pandas as pd
 import pytest
 
-from reid_core.provenance import REPOSITORY
 from reproduction import paper, tables
+from reproduction.sidecar import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

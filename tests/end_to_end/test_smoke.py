@@ -6,9 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
-from reid_core.provenance import REPOSITORY
 from reproduction import claims, experiment, paper, scoring, sensitivity, tables
 from reproduction.runner import profiles
+from reproduction.sidecar import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from reid_core import provenance
-from reproduction import claims, experiment, explain, paper, plots, tables
+from reid_core import files
+from reproduction import claims, experiment, explain, paper, plots, sidecar, tables
 from reproduction.runner import notebooks
 from reproduction.runner import workflow as reproduce
 
@@ -46,7 +46,7 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
         record = json.loads((kit.results / f"{stem}.json").read_text())
         assert record["profile"] == "tiny" and {"data_source", "commit", "device", "versions"} <= set(record)
         for name, digest in record["files"].items():
-            assert provenance.digest(kit.results / name) == digest
+            assert files.digest(kit.results / name) == digest
     for stem in ("figure3", "figure4", "figure5", "inside_hcn", "response_maps", "sensitivity"):
         assert (kit.results / f"{stem}.png").stat().st_size > 5000
         assert b"<svg" in (kit.results / f"{stem}.svg").read_bytes()[:1000]
@@ -212,7 +212,7 @@ def test_missing_data_names_the_folder_and_the_remedy(kit, tmp_path):
 
 def test_the_readmes_example_runs(kit, monkeypatch, capsys):
     monkeypatch.setenv("REID_CORE_CACHE", kit.environment["REID_CORE_CACHE"])
-    text = (provenance.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    text = (sidecar.REPOSITORY / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for path, here in (("results/paper", kit.results), ('"data"', repr(str(kit.folder / "data")))):
         assert path in code
@@ -248,6 +248,6 @@ def test_the_printed_command_makes_the_file_again(kit):
     words = shlex.split(re.search(r"this file.*\n(.*)", said)[1])
     assert words[0] == "reid-core"
     subprocess.run([sys.executable, "-m", "reproduction.cli", *words[1:]], check=True, env=kit.environment,
-                   cwd=provenance.REPOSITORY, capture_output=True)  # fmt: skip
+                   cwd=sidecar.REPOSITORY, capture_output=True)  # fmt: skip
     assert path.read_bytes() == before
     assert "as it was written" in explain.describe(path)

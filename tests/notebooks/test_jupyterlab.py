@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_core.provenance import REPOSITORY
-from reid_core.training.distributed import choose
+from reid_core.machine import choose
 from reproduction import experiment, explorer, plots, ranklists
 from reproduction.runner import notebooks
+from reproduction.sidecar import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ import pytest
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from traitlets.config import Config
 
-from reid_core.provenance import REPOSITORY
 from reproduction.runner import notebooks, profiles
+from reproduction.sidecar import REPOSITORY
 
 HEADINGS = ["Modules", "Parameters", "Paths and checks", "Load", "Compute", "Save", "Check"]
 NAMES = notebooks.names()

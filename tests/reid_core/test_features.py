@@ -9,9 +9,8 @@ import pytest
 import torch
 import toy_pictures
 
-from reid_core import features, model, training
+from reid_core import features, images, model, training
 from reid_core.datasets import table as tables
-from reid_core.training import images
 from reproduction import scoring
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from reid_core import features, provenance
-from reproduction import cli, explain, paper, tables
+from reid_core import features, files
+from reproduction import cli, explain, paper, sidecar, tables
 from reproduction.explain import chain, rows
 
 TABLES = ("table1", "table1_subsets", "table2", "table2_seeds", "table3", "table3_seeds", "table4", "claims",
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "smoke"
     with pytest.MonkeyPatch.context() as patch:
         given = {"profile": "smoke", "k1": 25, "data_root": "data/embedded/smoke", "literature": ["LOMO"]}
-        patch.setenv(provenance.NOTEBOOK, json.dumps({"name": "03_table2_cuhk03", "parameters": given}))
+        patch.setenv(sidecar.NOTEBOOK, json.dumps({"name": "03_table2_cuhk03", "parameters": given}))
         return synthetic_results.make(folder, seeds=(0, 1, 2))
 
 
@@ -102,12 +102,10 @@ def test_feature_files_and_weights_are_checked_against_the_run(results):
     weights = results / "runs" / run / "weights.safetensors"
     weights.write_bytes(b"weights")
     record = json.loads((weights.parent / "run.json").read_text())
-    (weights.parent / "run.json").write_text(
-        json.dumps(record | {"weights_digest": provenance.digest(weights)})
-    )
+    (weights.parent / "run.json").write_text(json.dumps(record | {"weights_digest": files.digest(weights)}))
     images = pd.DataFrame({"dataset": "market1501", "subset": "query", "person_id": [1], "camera_id": [1],
                            "image_path": [str(results / "a.jpg")]})  # fmt: skip
-    meta = {"weights_digest": provenance.digest(weights), "output": "r5", "height": 64, "width": 32}
+    meta = {"weights_digest": files.digest(weights), "output": "r5", "height": 64, "width": 32}
     kept = features.Features(np.ones((1, 4), np.float32), images, meta)
     features.save(kept, results / "features" / run / "market1501.safetensors", results)
     said = told(results / "table3.csv", "HCN")
@@ -143,7 +141,7 @@ def test_a_total_and_a_pair_of_models_name_their_own_runs(made):
 
 def test_a_published_method_names_its_function_and_settings(results, monkeypatch):
     given = {"profile": "smoke", "literature": [{"Gated [21]": {"passes": 3}}, "DNS [20]"]}
-    monkeypatch.setenv(provenance.NOTEBOOK, json.dumps({"name": "04_table3_market1501", "parameters": given}))
+    monkeypatch.setenv(sidecar.NOTEBOOK, json.dumps({"name": "04_table3_market1501", "parameters": given}))
     facts = {"data_source": "embedded", "profile": "smoke", "ap": "trapezoid"}
     scores = pd.DataFrame([{"model": "literature", "method": method, "set": paper.MARKET1501, "seed": 0, "rank1": 0.5,
                             "mAP": 0.4, "metric": None, "reranked": None, "run": None, "queries": 9,
@@ -164,7 +162,7 @@ def test_a_published_method_names_its_function_and_settings(results, monkeypatch
 
 def test_a_published_method_trained_on_the_kits_loop_names_its_run(results, monkeypatch):
     given = {"profile": "smoke", "literature": ["Gated [21]"]}
-    monkeypatch.setenv(provenance.NOTEBOOK, json.dumps({"name": "04_table3_market1501", "parameters": given}))
+    monkeypatch.setenv(sidecar.NOTEBOOK, json.dumps({"name": "04_table3_market1501", "parameters": given}))
     facts = {"data_source": "embedded", "profile": "smoke", "ap": "trapezoid"}
     scores = pd.DataFrame([{"model": "literature", "method": "Gated [21]", "set": paper.MARKET1501, "seed": 0,
                             "rank1": 0.5, "mAP": 0.4, "metric": None, "reranked": None, "queries": 9,

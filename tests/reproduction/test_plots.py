@@ -262,8 +262,8 @@ def test_methods_also_differ_without_colour():
 
 def test_colours_are_written_in_one_place():
     """Every other module and notebook takes its colours from reproduction.plots."""
-    others = [*(plots.provenance.REPOSITORY / "reid_core").rglob("*.py")]
-    others += (plots.provenance.REPOSITORY / "notebooks").glob("*.ipynb")
+    others = [*(plots.sidecar.REPOSITORY / "reid_core").rglob("*.py")]
+    others += (plots.sidecar.REPOSITORY / "notebooks").glob("*.ipynb")
     for other in others:
         if other.name != "plots.py":
             assert not re.search(r"\"#[0-9A-Fa-f]{6}\"", other.read_text(encoding="utf-8")), other

@@ -19,8 +19,8 @@ import official_structure
 import pandas as pd
 import pytest
 
-from reid_core.provenance import REPOSITORY
 from reproduction import cli, explain, paper
+from reproduction.sidecar import REPOSITORY
 
 BENCHMARKS = tuple(f"benchmarks/{name}/README.md" for name in ("explorer", "retrieval", "training"))
 PAGES = ("README.md", "data/README.md", "results/README.md", *BENCHMARKS)

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from reid_core import provenance
-from reproduction import paper, report, tables
+from reproduction import paper, report, sidecar, tables
 from reproduction.report import further
 from reproduction.report.words import number
 from reproduction.tables import SCORES
@@ -275,7 +274,7 @@ def test_refuses_broken_files(results, name, text):
 
 
 def test_template_and_style_are_shipped():
-    settings = (provenance.REPOSITORY / "pyproject.toml").read_text()
+    settings = (sidecar.REPOSITORY / "pyproject.toml").read_text()
     assert '"reproduction.report" = ["report.html.j2", "report.css"]' in settings
 
 

@@ -18,9 +18,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from reid_core import model, provenance, training
+from reid_core import files, images, model, training
 from reid_core.datasets import table as tables
-from reid_core.training import checkpoint, images, loop, run_folder
+from reid_core.training import checkpoint, loop, run_folder
 from reid_core.training.batches import Batches
 from reid_core.training.step import BufferedStep, Step, captures, unfit
 
@@ -430,7 +430,7 @@ def test_a_checkpoint_with_other_tensors_than_its_record_says_is_refused(stopped
     own, foreign = stopped(), stopped("baseline", "other")
     facts = json.loads((own / "00000006.json").read_text())
     (own / "00000006.safetensors").write_bytes((foreign / "00000006.safetensors").read_bytes())
-    facts["sha256"] = provenance.digest(own / "00000006.safetensors")
+    facts["sha256"] = files.digest(own / "00000006.safetensors")
     (own / "00000006.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=f"not the weights of the hcn of 6 classes: .*missing.*Remove {own}"):
         train()

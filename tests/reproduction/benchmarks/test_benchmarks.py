@@ -2,7 +2,7 @@
 
 import importlib
 
-from reid_core.provenance import REPOSITORY
+from reproduction.sidecar import REPOSITORY
 
 
 def test_the_operations_of_table_4_are_those_that_are_stated(monkeypatch):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid_core.provenance import REPOSITORY
 from reid_core.reranking import cost as reranking_cost
+from reproduction.sidecar import REPOSITORY
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import atomic
+from reid_core import files
 from reid_core.datasets.table import PATH, cache_root
 
 
@@ -36,7 +36,7 @@ def remembered(
         return _from_text(memory.read_text(encoding="utf-8"))
     found = find()
     with contextlib.suppress(OSError):
-        atomic.write_text(memory, _to_text(found))
+        files.write_text(memory, _to_text(found))
     return found
 
 

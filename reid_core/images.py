@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from reid_core import atomic
+from reid_core import files, machine
 from reid_core.datasets import table as tables
 
 # RGB mean and standard deviation on which torchvision's ImageNet weights were trained.
@@ -69,7 +69,7 @@ def files_digest(table: pd.DataFrame) -> str:
 
     Raises FileNotFoundError naming a missing image.
     """
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool:
         try:
             stats = [(stat.st_size, stat.st_mtime_ns) for stat in pool.map(os.stat, table[tables.PATH])]
         except FileNotFoundError as error:
@@ -85,7 +85,7 @@ def streamed(
     def pixels(path: str) -> np.ndarray:
         return decode(read(path), path, height, width)
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool:
         starts = range(0, len(paths), batch_size)
         jobs = ([pool.submit(pixels, path) for path in paths[i : i + batch_size]] for i in starts)
         ahead = deque(itertools.islice(jobs, 2))
@@ -123,12 +123,12 @@ def decoded(
     record = path.with_suffix(".json")
     if not (path.exists() and record.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.remove_dead(path.parent)
+        files.remove_dead(path.parent)
         size = len(paths) * height * width * 3
-        require_space(path.parent, size, "the decoded images (REID_CORE_CACHE moves the cache)")
+        files.require_space(path.parent, size, "the decoded images (REID_CORE_CACHE moves the cache)")
         contents = _decode_all(paths, height, width, path, progress)
         digest = hashlib.sha256("".join([rows, *contents]).encode()).hexdigest()
-        atomic.write_text(record, json.dumps({"digest": digest}))
+        files.write_text(record, json.dumps({"digest": digest}))
     pixels = np.load(path, mmap_mode="c")  # copy on write, as torch wants writable memory
     return Decoded(pixels, json.loads(record.read_text())["digest"])
 
@@ -136,7 +136,7 @@ def decoded(
 def _decode_all(paths: list[str], height: int, width: int, target: Path, progress: bool) -> list[str]:
     """Write the array; return the SHA-256 of each file's content."""
     digests = [""] * len(paths)
-    with atomic.replacing(target) as temporary, ThreadPoolExecutor(_cores()) as pool:
+    with files.replacing(target) as temporary, ThreadPoolExecutor(machine.cores()) as pool:
         shape = (len(paths), height, width, 3)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
 
@@ -158,18 +158,3 @@ def _decode_all(paths: list[str], height: int, width: int, target: Path, progres
             pool.shutdown(cancel_futures=True)
         array.flush()
     return digests
-
-
-def require_space(folder: Path, size: int, purpose: str) -> None:
-    """Raise OSError when the disk of `folder` has less than `size` bytes free."""
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
-    if free < size:
-        raise OSError(
-            f"{folder} has {free / 2**20:,.0f} MiB free and needs {size / 2**20:,.0f} MiB for {purpose}. "
-            "Make room, or choose another folder."
-        )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

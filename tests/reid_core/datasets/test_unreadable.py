@@ -4,7 +4,7 @@ import official_structure
 import pytest
 
 from reid_core import datasets
-from reid_core.datasets import readable
+from reid_core.datasets import unreadable
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_whole_images_pass(data):
 def test_unreadable_images_are_named_counted_and_dropped(data):
     damaged = damage(data)
     table = datasets.load("market1501", data)
-    bad = readable.unreadable(table, progress=False)
+    bad = unreadable.find(table, progress=False)
     assert sorted(bad["image_path"]) == [str(path) for path in damaged]
     reasons = bad.set_index("image_path")["reason"]
     assert "truncated" in reasons[str(damaged[0])].lower()

@@ -1,11 +1,16 @@
-"""Files that are whole or absent: write to a temporary name in the same folder, then rename."""
+"""Files: written whole or not at all, one digest, room on the disk."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # loaded where tensors are written: most commands do without
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -48,3 +53,37 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_space(folder: Path, size: int, purpose: str) -> None:
+    """Raise OSError when the disk of `folder` has less than `size` bytes free."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < size:
+        raise OSError(
+            f"{folder} has {free / 2**20:,.0f} MiB free and needs {size / 2**20:,.0f} MiB for {purpose}. "
+            "Make room, or choose another folder."
+        )
+
+
+def write_tensors(target: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
+    """Write a .safetensors file in one step. Raises OSError when it cannot be written, as on a disk full by now."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(target) as temporary:
+        try:
+            save_file(
+                {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata
+            )
+        except SafetensorError as error:
+            raise OSError(
+                f"{target} cannot be written: {error}. Make room; the same command continues."
+            ) from error
+        temporary.chmod(0o644)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core import atomic
+from reid_core import files, images
 from reid_core.datasets import table as tables
-from reid_core.training import images
+from reid_core.images import decoded, normalise
 from reid_core.training.batches import Batches, Sampler, plain_batch
-from reid_core.training.images import decoded, normalise
 
 CPU = torch.device("cpu")
 
@@ -123,11 +122,11 @@ def test_what_a_killed_decoding_left_is_removed(tmp_path, toy_table, toy_root, m
     monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path))
     folder = tmp_path / "decoded"
     script = (
-        "import os, signal, sys; from reid_core import atomic\n"
-        "with atomic.replacing(sys.argv[1]) as part: part.write_bytes(b'0'); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from reid_core import files\n"
+        "with files.replacing(sys.argv[1]) as part: part.write_bytes(b'0'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, folder / "other-64x32.npy"])
-    with atomic.replacing(folder / "living", folder=True) as living:
+    with files.replacing(folder / "living", folder=True) as living:
         assert len(list(folder.iterdir())) == 2
         decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
         assert list(folder.glob(".*")) == [living]

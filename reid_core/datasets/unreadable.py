@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from reid_core.datasets import memory
+from reid_core.datasets import cache
 from reid_core.datasets.table import PATH, unmatched_queries, validate
 
 REASON = "reason"
@@ -19,7 +19,7 @@ def unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
 
     Every image is decoded once; what was found is remembered until a file changes.
     """
-    found = memory.remembered([table], "unreadable", __file__, lambda: _decode_all(table, progress))
+    found = cache.remembered([table], "unreadable", __file__, lambda: _decode_all(table, progress))
     return table.loc[found.index].assign(**{REASON: found[REASON]})
 
 

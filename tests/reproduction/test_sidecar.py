@@ -4,7 +4,8 @@ import json
 import pytest
 import torch
 
-from reid_core import provenance
+from reid_core import machine
+from reproduction import sidecar
 
 
 def test_sidecar_lists_every_file_of_the_stem_with_its_digest(tmp_path):
@@ -12,7 +13,7 @@ def test_sidecar_lists_every_file_of_the_stem_with_its_digest(tmp_path):
         (tmp_path / f"figure3{suffix}").write_bytes(suffix.encode())
     (tmp_path / "figure3_time.png").write_bytes(b"another figure")
     record = json.loads(
-        provenance.write_sidecar(tmp_path / "figure3", data_source="embedded", seeds="0").read_text()
+        sidecar.write_sidecar(tmp_path / "figure3", data_source="embedded", seeds="0").read_text()
     )
     assert record["files"] == {
         f"figure3{suffix}": hashlib.sha256(suffix.encode()).hexdigest() for suffix in (".png", ".svg")
@@ -26,16 +27,16 @@ def test_sidecar_lists_every_file_of_the_stem_with_its_digest(tmp_path):
 def test_a_device_is_named_as_the_one_that_did_the_work(monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
-    provenance.device_name.cache_clear()
+    machine.device_name.cache_clear()
     try:
-        assert provenance.device_name("cpu").endswith("cores)")
-        assert provenance.device_name(torch.device("cpu")).endswith("cores)")
-        assert provenance.device_name(torch.device("cuda", 1)) == "GPU cuda:1"
-        assert provenance.device_name().startswith("GPU None") == gpu
+        assert machine.device_name("cpu").endswith("cores)")
+        assert machine.device_name(torch.device("cpu")).endswith("cores)")
+        assert machine.device_name(torch.device("cuda", 1)) == "GPU cuda:1"
+        assert machine.device_name().startswith("GPU None") == gpu
     finally:
-        provenance.device_name.cache_clear()
+        machine.device_name.cache_clear()
 
 
 def test_sidecar_of_nothing_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such result"):
-        provenance.write_sidecar(tmp_path / "table9.csv")
+        sidecar.write_sidecar(tmp_path / "table9.csv")
