@@ -23,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from reid_core import files, images, machine
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.files import write_tensors
 from reid_core.training import run_folder
 
@@ -84,7 +84,7 @@ def extract(
     FileNotFoundError for a missing run or image; ValueError for an unfinished run, weights that do not fit the run,
     an output that the network lacks, a missing input size, or an image that cannot be decoded.
     """
-    table = tables.validate(table)
+    table = image_table.validate(table)
     network, meta = _network(run_dir_or_model, height, width)
     outputs = _outputs(network, output)
     if batch_size < 1:
@@ -92,7 +92,7 @@ def extract(
     meta |= {
         "output": output,
         "widths": [network.widths[name] for name in outputs],
-        "table_digest": tables.digest(table, data_root),
+        "table_digest": image_table.digest(table, data_root),
         "files_digest": images.files_digest(table),
         "pillow": PIL.__version__,
     }
@@ -129,7 +129,7 @@ def parts(features: Features) -> dict[str, Features]:
 def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
     """Write a feature file: the values and ids as tensors, paths relative to the data root, `meta` as JSON."""
     saved = features.table.assign(
-        **{tables.PATH: tables.portable_paths(features.table[tables.PATH], data_root)}
+        **{image_table.PATH: image_table.portable_paths(features.table[image_table.PATH], data_root)}
     )
     rows = saved.to_csv(index=False, lineterminator="\n").encode()
     tensors = {
@@ -154,16 +154,16 @@ def load(path: str | Path, data_root: str | Path) -> Features:
         with safe_open(path, "numpy") as file:
             meta = json.loads(file.metadata()["meta"])
             values, rows = file.get_tensor("values"), file.get_tensor("table")
-        text = {tables.PATH: str, tables.DATASET: str, tables.SUBSET: str}
+        text = {image_table.PATH: str, image_table.DATASET: str, image_table.SUBSET: str}
         table = pd.read_csv(io.BytesIO(rows.tobytes()), dtype=text)
-        table[tables.PATH] = tables.absolute_paths(table[tables.PATH], data_root)
+        table[image_table.PATH] = image_table.absolute_paths(table[image_table.PATH], data_root)
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no whole feature file ({error}); remove it and extract again."
         ) from error
-    return Features(values, tables.validate(table), meta)
+    return Features(values, image_table.validate(table), meta)
 
 
 def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -220,7 +220,9 @@ def _values(network, table, meta, outputs, batch_size, device, progress) -> np.n
     network.to(device, memory_format=torch.channels_last).eval()
     blocks = []
     try:
-        batches = images.streamed(list(table[tables.PATH]), meta["height"], meta["width"], batch_size, device)
+        batches = images.streamed(
+            list(table[image_table.PATH]), meta["height"], meta["width"], batch_size, device
+        )
         with tqdm(total=len(table), desc="Extract", unit="image", leave=False, disable=not progress) as bar:
             for batch in batches:
                 blocks.append(_vectors(network, batch, outputs).cpu())

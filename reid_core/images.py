@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from reid_core import files, machine
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 
 # RGB mean and standard deviation on which torchvision's ImageNet weights were trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -71,7 +71,7 @@ def files_digest(table: pd.DataFrame) -> str:
     """
     with ThreadPoolExecutor(machine.cores()) as pool:
         try:
-            stats = [(stat.st_size, stat.st_mtime_ns) for stat in pool.map(os.stat, table[tables.PATH])]
+            stats = [(stat.st_size, stat.st_mtime_ns) for stat in pool.map(os.stat, table[image_table.PATH])]
         except FileNotFoundError as error:
             raise _missing(error.filename) from None
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
@@ -116,10 +116,10 @@ def decoded(
 
     Raises FileNotFoundError or ValueError naming an image that is missing or broken, OSError for a full disk.
     """
-    paths, rows = list(table[tables.PATH]), tables.digest(table, data_root)
+    paths, rows = list(table[image_table.PATH]), image_table.digest(table, data_root)
     made_from = [rows, files_digest(table), str(height), str(width), "bilinear", PIL.__version__]
     key = hashlib.sha256(" ".join(made_from).encode()).hexdigest()[:32]
-    path = tables.cache_root() / "decoded" / f"{key}-{height}x{width}.npy"
+    path = image_table.cache_root() / "decoded" / f"{key}-{height}x{width}.npy"
     record = path.with_suffix(".json")
     if not (path.exists() and record.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,8 @@ COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "othe
 DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-"}
 MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x"}
 TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
-RIGHT, WRONG, JUNK, QUERY, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
-FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK: 1.2, QUERY: 2.6, PLAIN: 0.0}  # points
+RIGHT, WRONG, JUNK_COLOUR, QUERY_COLOUR, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
+FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK_COLOUR: 1.2, QUERY_COLOUR: 2.6, PLAIN: 0.0}  # points
 SMALL = 7  # points, the smallest letters
 GRAY = "#555555"  # of what is said aside
 BAND = "#DADADA"  # of a range behind the marks
@@ -180,18 +180,18 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
 
     def add(x: int, path: str, colour: str, above: str, below: str) -> None:
         pixels = _pixels(path)
-        canvas[:, x : x + wide] = 255 - (255 - pixels) // 2 if colour == JUNK else pixels
+        canvas[:, x : x + wide] = 255 - (255 - pixels) // 2 if colour == JUNK_COLOUR else pixels
         corners.append(plt.Rectangle((x, top), wide, high))
         colours.append(colour)
         centre = {"x": x + wide / 2, "fontsize": SMALL, "ha": "center"}
         axis.text(y=top - 5, s=above, color=colour, va="bottom", **centre)
         axis.text(y=top + high + 5, s=below, color=GRAY, va="top", **centre)
 
-    add(SIDE, query, QUERY, "query", "")
+    add(SIDE, query, QUERY_COLOUR, "query", "")
     for place, image in enumerate(ranked.itertuples(), start=1):
         colour, above = WRONG, f"{image.rank} ✗"
         if image.flag:
-            colour, above = JUNK, image.flag.replace("camera", "cam.")
+            colour, above = JUNK_COLOUR, image.flag.replace("camera", "cam.")
         elif image.is_match:
             colour, above = RIGHT, f"{image.rank} ✓"
         below = f"c{image.camera_id} · {image.distance:.3g}"

@@ -86,7 +86,7 @@ def maps(examples: Sequence[Mapping]) -> Figure:
 
 
 def _pictures(axes, pictures: pd.DataFrame) -> None:
-    colours = {"query": plots.QUERY, "match": plots.RIGHT, "other": plots.WRONG}
+    colours = {"query": plots.QUERY_COLOUR, "match": plots.RIGHT, "other": plots.WRONG}
     marks = {"match": " ✓", "other": " ✗"}
     for axis, one in zip(axes, pictures.itertuples(), strict=False):
         axis.axis("on")

@@ -8,7 +8,7 @@ import torchvision
 from PIL import Image
 
 from reid_core import datasets, model
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 
 
 class ThinResNet(torchvision.models.ResNet):
@@ -43,5 +43,5 @@ def write(root: Path, people: int = 6, images: int = 4) -> pd.DataFrame:
             path = root / "toy" / f"{person:04d}_{i}.jpg"
             pixels = np.kron(pattern, np.ones((16, 16, 1))) + rng.normal(0, 25, (64, 32, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-            rows.append(("market1501", tables.TRAIN, person, 1 + i % 2, str(path)))
-    return datasets.combine({"market1501": pd.DataFrame(rows, columns=list(tables.COLUMNS))})
+            rows.append(("market1501", image_table.TRAIN, person, 1 + i % 2, str(path)))
+    return datasets.combine({"market1501": pd.DataFrame(rows, columns=list(image_table.COLUMNS))})

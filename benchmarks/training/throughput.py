@@ -34,7 +34,7 @@ from PIL import Image
 from torchvision import transforms
 
 from reid_core import datasets, images, machine, model
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.training import Recipe, batches
 from reid_core.training.step import GraphStep, Step, captures, losses, make_optimizer
 from reproduction.speed import matrix_rate
@@ -63,12 +63,12 @@ def _steps(step: Callable[[], None], seconds: float, wait: Callable) -> tuple[in
 def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device: torch.device) -> Callable:
     torch.manual_seed(0)
     network = model.MODELS[name](
-        int(table[tables.LABEL].max()) + 1, recipe.backbone, **recipe.network_settings()
+        int(table[image_table.LABEL].max()) + 1, recipe.backbone, **recipe.network_settings()
     )
     network.to(device, memory_format=torch.channels_last).train()
     pixels = images.decoded(table, recipe.height, recipe.width, data_root=root).pixels
     source, sampler = batches.Batches(pixels, device), batches.Sampler(len(table), recipe)
-    labels = torch.from_numpy(table[tables.LABEL].to_numpy(copy=True))
+    labels = torch.from_numpy(table[image_table.LABEL].to_numpy(copy=True))
     runner = torch.compile(network) if recipe.compile else network
     kind = GraphStep if captures(recipe, source, 1) else Step
     step, counter = kind(runner, make_optimizer(network, recipe), recipe, source, labels), itertools.count()
@@ -82,7 +82,7 @@ def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device:
 
 class _Files(torch.utils.data.Dataset):
     def __init__(self, table: pd.DataFrame, height: int, width: int):
-        self.paths, self.labels = list(table[tables.PATH]), table[tables.LABEL].to_numpy()
+        self.paths, self.labels = list(table[image_table.PATH]), table[image_table.LABEL].to_numpy()
         self.transform = transforms.Compose(
             [
                 transforms.Resize((height, width)),
@@ -102,7 +102,7 @@ class _Files(torch.utils.data.Dataset):
 
 def plain_step(name: str, recipe: Recipe, table: pd.DataFrame, device: torch.device) -> Callable:
     torch.manual_seed(0)
-    classes = int(table[tables.LABEL].max()) + 1
+    classes = int(table[image_table.LABEL].max()) + 1
     if name == "baseline":
         network = torchvision.models.get_model(recipe.backbone, weights=None, num_classes=classes)
     else:
@@ -216,7 +216,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True  # as `train` does; all in this process profit
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     table = datasets.combine({"market1501": datasets.load("market1501", args.data_root)})
-    classes = int(table[tables.LABEL].max()) + 1
+    classes = int(table[image_table.LABEL].max()) + 1
     sizes = {name: getattr(args, name) for name in ("backbone", "height", "width", "batch_size")}
     common = Recipe(**sizes, weights="random", batchnorm="live", cuda_graph=args.cuda_graph, compile=args.compile,
                     iterations=1_000_000)  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from reid_core.datasets import cuhk01, cuhk03, market1501, own
-from reid_core.datasets.combined import combine, label_map, leaked_people, leave_out
+from reid_core.datasets.combined import combine, leaked_people, leave_out
 from reid_core.datasets.layout import data_source
 from reid_core.datasets.table import digest, validate
 from reid_core.datasets.unreadable import drop_unreadable, refuse_unreadable
@@ -18,7 +18,6 @@ __all__ = [
     "combine",
     "data_source",
     "digest",
-    "label_map",
     "leaked_people",
     "leave_out",
     "load",

@@ -101,10 +101,5 @@ def leave_out(train: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
     return _labelled(rest) if LABEL in train.columns else rest
 
 
-def label_map(table: pd.DataFrame) -> pd.DataFrame:
-    """`label`, `dataset`, `person_id` of a combined table, one row a label, sorted by it."""
-    return table[[LABEL, DATASET, PERSON]].drop_duplicates().sort_values(LABEL, ignore_index=True)
-
-
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{LABEL: table.groupby([DATASET, PERSON], sort=True).ngroup().astype(np.int64)})

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reid_core import files
-
 DATASET, SUBSET, PERSON, CAMERA, PATH, LABEL = (
     "dataset",
     "subset",
@@ -236,23 +234,6 @@ def absolute_paths(paths: pd.Series, root: str | Path) -> pd.Series:
         return os.path.join(root, path)
 
     return paths.astype(str).map(absolute)
-
-
-def save(table: pd.DataFrame, path: str | Path, root: str | Path) -> Path:
-    """Write the table as CSV with portable paths, atomically.  Returns the path."""
-    saved = table.assign(**{PATH: portable_paths(table[PATH], root)})
-    return files.write_text(path, saved.to_csv(index=False, lineterminator="\n"))
-
-
-def load(path: str | Path, root: str | Path) -> pd.DataFrame:
-    """Read what :func:`save` wrote; image paths become absolute under `root` (or the cache).  Validated."""
-    try:
-        table = pd.read_csv(path, dtype={PATH: str, DATASET: str, SUBSET: str})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not an image table in CSV form: {error}.") from error
-    if PATH in table.columns:
-        table[PATH] = absolute_paths(table[PATH], root)
-    return validate(table)
 
 
 def digest(table: pd.DataFrame, root: str | Path) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from reid_core import datasets, files, machine, model
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.images import Decoded, decoded
 from reid_core.training import checkpoint, distributed, interruption, run_folder
 from reid_core.training.batches import Batches
@@ -76,7 +76,7 @@ def train(
             images = decoded(table, recipe.height, recipe.width, data_root=data_root, progress=progress)
             facts = {
                 "model": task.name,
-                "num_classes": int(table[tables.LABEL].max()) + 1,
+                "num_classes": int(table[image_table.LABEL].max()) + 1,
                 "images": len(table),
                 "data_digest": images.digest,
                 "data_source": datasets.data_source(data_root),
@@ -100,17 +100,19 @@ def train(
 
 
 def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    table = tables.validate(table)
-    if tables.LABEL not in table.columns:
+    table = image_table.validate(table)
+    if image_table.LABEL not in table.columns:
         raise ValueError("The table has no labels; make it with datasets.combine({name: table, ...}).")
-    classes = table[tables.LABEL].nunique()
-    if sorted(table[tables.LABEL].unique()) != list(range(classes)) or classes < 2:
+    classes = table[image_table.LABEL].nunique()
+    if sorted(table[image_table.LABEL].unique()) != list(range(classes)) or classes < 2:
         raise ValueError(
             f"Labels must run from 0 to the number of people - 1, two people at least; there are {classes} labels "
-            f"from {table[tables.LABEL].min()} to {table[tables.LABEL].max()}. Use datasets.combine."
+            f"from {table[image_table.LABEL].min()} to {table[image_table.LABEL].max()}. Use datasets.combine."
         )
-    if (wrong := table[table[tables.SUBSET] != tables.TRAIN]).size:
-        raise ValueError(f"{wrong[tables.PATH].iloc[0]} is a test image ({wrong[tables.SUBSET].iloc[0]}).")
+    if (wrong := table[table[image_table.SUBSET] != image_table.TRAIN]).size:
+        raise ValueError(
+            f"{wrong[image_table.PATH].iloc[0]} is a test image ({wrong[image_table.SUBSET].iloc[0]})."
+        )
     if recipe.batch_size > len(table):
         raise ValueError(
             f"batch_size {recipe.batch_size} is larger than the set of {len(table)} images; make it smaller."
@@ -162,7 +164,7 @@ class _Run:
         self.network.train()
         self.optimizer = task.optimizer(self.network, recipe)
         self.sampler = task.sampler(table, recipe)
-        labels = torch.from_numpy(table[tables.LABEL].to_numpy(np.int64, copy=True))
+        labels = torch.from_numpy(table[image_table.LABEL].to_numpy(np.int64, copy=True))
         runner = group.wrap(self.network)
         if recipe.compile:
             runner = torch.compile(runner)
@@ -242,7 +244,7 @@ class _Run:
 
     def diverged(self, iteration: int) -> None:
         """Raise FloatingPointError: the losses of iteration 0, 1, ..., its image files, the last good checkpoint."""
-        files = self.table[tables.PATH].iloc[self.sampler.draw(iteration).rows]
+        files = self.table[image_table.PATH].iloc[self.sampler.draw(iteration).rows]
         kept = sorted(self.checkpoints.glob("*.json"))
         good = f"{kept[-1].with_suffix('.safetensors')}" if kept else "none yet"
         losses = ", ".join(
@@ -339,7 +341,7 @@ class _Run:
         self.require_finite_weights()
         files.write_tensors(self.run_dir / run_folder.WEIGHTS, self.network.state_dict())
         run_folder.write_losses(self.run_dir, self.losses, self.seconds, self.heads, self.recipe)
-        labels = self.table[[tables.LABEL, tables.DATASET, tables.PERSON]].drop_duplicates()
+        labels = self.table[[image_table.LABEL, image_table.DATASET, image_table.PERSON]].drop_duplicates()
         run_folder.write_labels(self.run_dir, labels)
         self.facts |= {
             "heads": self.heads,

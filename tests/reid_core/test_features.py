@@ -10,7 +10,7 @@ import torch
 import toy_pictures
 
 from reid_core import features, images, model, training
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reproduction import scoring
 
 
@@ -127,13 +127,13 @@ def test_a_feature_file_holds_relative_paths_and_comes_back_equal(run, toy, tmp_
     assert np.array_equal(read.values, written.values) and read.meta == written.meta
     pd.testing.assert_frame_equal(read.table, written.table)
     moved = features.load(path, "/elsewhere")
-    assert moved.table[tables.PATH].iloc[0] == "/elsewhere/toy/0001_0.jpg"
+    assert moved.table[image_table.PATH].iloc[0] == "/elsewhere/toy/0001_0.jpg"
 
 
 def test_subsets_keep_rows_together(run, toy):
     found = extract(run, toy)
-    some = found.subset(found.table[tables.PERSON] == 2)
-    assert len(some) == 4 and set(some.table[tables.PERSON]) == {2}
+    some = found.subset(found.table[image_table.PERSON] == 2)
+    assert len(some) == 4 and set(some.table[image_table.PERSON]) == {2}
     np.testing.assert_array_equal(some.values, found.values[4:8])
 
 
@@ -183,7 +183,7 @@ def test_bad_input_is_named(run, toy, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     table = toy[1].copy()
-    table.loc[3, tables.PATH] = str(broken)
+    table.loc[3, image_table.PATH] = str(broken)
     with pytest.raises(ValueError, match=r"broken\.jpg cannot be decoded"):
         extract(run, toy, table=table, path=tmp_path / "f.safetensors")
     assert not (tmp_path / "f.safetensors").exists()

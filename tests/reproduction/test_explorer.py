@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from reid_core import evaluation
-from reid_core.datasets import table as tables
+from reid_core.datasets.table import build
 from reproduction import explorer, plots, ranklists
 from reproduction.explorer import Choice
 from reproduction.ranklists import Method
@@ -39,7 +39,7 @@ def image_table(folder, subset, people):
     for number, (person, _) in enumerate(people):
         paths.append(str(folder / f"{subset}{number}.png"))
         Image.new("RGB", (20, 40), (40 * number + 5, 10 * (person + 1), 250)).save(paths[-1])
-    return tables.build("market1501", subset, *zip(*people, strict=True), paths)
+    return build("market1501", subset, *zip(*people, strict=True), paths)
 
 
 @pytest.fixture
@@ -81,10 +81,8 @@ def test_what_is_kept_is_the_front_of_the_whole_list():
     rng = np.random.default_rng(3)
     for counted in (400, ranklists.TOP, 4):
         people = np.concatenate([rng.integers(1, 9, counted), np.full(60, -1)])
-        gallery = tables.build(
-            "market1501", "gallery", people, rng.integers(1, 4, len(people)), [""] * len(people)
-        )
-        query = tables.build("market1501", "query", [3, 4, 5], [1, 2, 3], [""] * 3)
+        gallery = build("market1501", "gallery", people, rng.integers(1, 4, len(people)), [""] * len(people))
+        query = build("market1501", "query", [3, 4, 5], [1, 2, 3], [""] * 3)
         distance = rng.integers(0, 50, (3, len(gallery))).astype(np.float32)
         ranking = ranklists.rank(Matched(distance, query, gallery, 0.0))
         for number in range(3):
@@ -97,8 +95,8 @@ def test_what_is_kept_is_the_front_of_the_whole_list():
 
 
 def test_images_passed_over_beyond_those_kept_are_counted():
-    gallery = tables.build("market1501", "gallery", [-1] * 8 + [3], 2, [f"{n}" for n in range(9)])
-    query = tables.build("market1501", "query", [3], 1, ["q"])
+    gallery = build("market1501", "gallery", [-1] * 8 + [3], 2, [f"{n}" for n in range(9)])
+    query = build("market1501", "query", [3], 1, ["q"])
     ranking = ranklists.rank(Matched(np.arange(9, dtype=np.float32)[None], query, gallery, 0.0))
     example = ranklists.example("", 0, [("ours", ranking)], ignored=True)
     label, shown = example["lists"][0]
@@ -159,7 +157,7 @@ def test_the_picture_has_two_lists_with_frames_signs_cameras_and_distances(ranki
     assert sentence.startswith("Market-1501, query 0: person 5, camera 1. Upper minus lower AP: +0.17")
     (axis,) = figure.axes
     upper, lower = axis.collections
-    named = {"query": plots.QUERY, "grey": plots.JUNK, "✓": plots.RIGHT, "✗": plots.WRONG}
+    named = {"query": plots.QUERY_COLOUR, "grey": plots.JUNK_COLOUR, "✓": plots.RIGHT, "✗": plots.WRONG}
     for frames, kinds in (
         (upper, ["query", "grey", "grey", "✗", "✓", "✓", "✗"]),
         (lower, ["query", "✗", "✗", "grey", "grey", "✓", "✓"]),

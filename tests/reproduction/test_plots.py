@@ -135,7 +135,14 @@ def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_dist
     (axis,) = figure.axes
     for frames in axis.collections:
         colours = [to_hex(colour) for colour in frames.get_edgecolors()]
-        expected = (plots.QUERY, plots.JUNK, plots.JUNK, plots.RIGHT, plots.WRONG, plots.RIGHT)
+        expected = (
+            plots.QUERY_COLOUR,
+            plots.JUNK_COLOUR,
+            plots.JUNK_COLOUR,
+            plots.RIGHT,
+            plots.WRONG,
+            plots.RIGHT,
+        )
         assert colours == [colour.lower() for colour in expected]
         widths = frames.get_linewidths()
         assert widths[3] > 2 * widths[4], "also seen without colour"
@@ -242,7 +249,7 @@ def lab(colour, deficiency):
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
 @pytest.mark.parametrize(
     "colours",
-    [list(plots.COLOURS.values()), [plots.RIGHT, plots.WRONG, plots.JUNK, plots.QUERY]],
+    [list(plots.COLOURS.values()), [plots.RIGHT, plots.WRONG, plots.JUNK_COLOUR, plots.QUERY_COLOUR]],
     ids=["methods", "frames"],
 )
 def test_colours_differ_for_colour_blind_eyes_and_stand_out_from_paper(colours, deficiency):

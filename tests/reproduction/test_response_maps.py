@@ -7,7 +7,7 @@ import torch
 import toy_pictures
 
 from reid_core import features, model, training
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reproduction import experiment, response_maps, scoring
 
 NAMES = ("r5", "c1", "c2")
@@ -41,9 +41,11 @@ def toy(tmp_path_factory):
         for name in ("hcn", "baseline"):
             folder = experiment.run_folder(results, name, "market1501", 0)
             training.train(name, images, folder, recipe=recipe, data_root=root, device="cpu", progress=False)
-        place = images.groupby(tables.PERSON).cumcount()
-        subset = place.map({0: tables.QUERY, 1: tables.GALLERY, 2: tables.TRAIN, 3: tables.TRAIN})
-        yield root, images.assign(subset=subset).drop(columns=tables.LABEL), results
+        place = images.groupby(image_table.PERSON).cumcount()
+        subset = place.map(
+            {0: image_table.QUERY, 1: image_table.GALLERY, 2: image_table.TRAIN, 3: image_table.TRAIN}
+        )
+        yield root, images.assign(subset=subset).drop(columns=image_table.LABEL), results
 
 
 def random_maps(n=3, channels=5, height=4, width=2, seed=0):
@@ -103,7 +105,7 @@ def test_the_mean_of_a_merged_map_is_the_pooled_forms_vector(toy):
     run = experiment.run_folder(results, "hcn", "market1501", 0)
     network, _ = training.load_network(run)
     assert network.form(64, 32) == "pooled", "training never merged the maps"
-    maps = response_maps.extract(run, list(table[tables.PATH]), device="cpu")
+    maps = response_maps.extract(run, list(table[image_table.PATH]), device="cpu")
     assert {name: x.shape for name, x in maps.items()} == {
         "r5": (24, 64, 2, 1), "c1": (24, 64, 8, 4), "c2": (24, 32, 16, 8),
     }  # fmt: skip
@@ -116,7 +118,7 @@ def test_the_mean_of_a_merged_map_is_the_pooled_forms_vector(toy):
 def test_same_run_same_bits(toy):
     _, table, results = toy
     run = experiment.run_folder(results, "hcn", "market1501", 0)
-    paths = list(table[tables.PATH][:3])
+    paths = list(table[image_table.PATH][:3])
     first, second = (response_maps.extract(run, paths, device="cpu") for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in NAMES)
 
@@ -145,7 +147,7 @@ def test_an_example_has_a_map_of_each_output_for_each_picture(toy):
     assert shown["title"] == "query 1: why" and count > 1
     for kind in ("response", "similarity"):
         assert {name: len(maps) for name, maps in shown[kind].items()} == dict.fromkeys(NAMES, count)
-    rows = [list(found.table[tables.PATH]).index(path) for path in shown["pictures"][tables.PATH]]
+    rows = [list(found.table[image_table.PATH]).index(path) for path in shown["pictures"][image_table.PATH]]
     cosine = found.values[rows] @ found.values[rows[0]]
     np.testing.assert_allclose(shown["similarity"]["r5"].mean((1, 2)), cosine, atol=1e-5)
 

@@ -12,7 +12,7 @@ import torch
 import toy_pictures
 
 from reid_core import features, model, training, xqda
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.training import run_folder
 from reproduction import experiment, paper, scoring, sensitivity
 from reproduction.sensitivity import variants
@@ -147,22 +147,22 @@ def test_the_options_are_the_other_values_and_never_the_default():
 
 def world(name):
     """Rows of a small set: 6 people for training, 6 to be found, a distractor, and junk on Market-1501."""
-    rows = [(tables.TRAIN, person, 1 + i % 2) for person in range(1, 7) for i in range(4)]
-    rows += [(tables.QUERY, person, 1) for person in range(11, 17)]
-    rows += [(tables.GALLERY, person, 2) for person in range(11, 17) for _ in range(2)] + [
-        (tables.GALLERY, 0, 2)
+    rows = [(image_table.TRAIN, person, 1 + i % 2) for person in range(1, 7) for i in range(4)]
+    rows += [(image_table.QUERY, person, 1) for person in range(11, 17)]
+    rows += [(image_table.GALLERY, person, 2) for person in range(11, 17) for _ in range(2)] + [
+        (image_table.GALLERY, 0, 2)
     ]
-    rows += [(tables.GALLERY, -1, 2)] * 3 if name == MARKET else []
-    images = pd.DataFrame(rows, columns=[tables.SUBSET, tables.PERSON, tables.CAMERA])
-    images[tables.DATASET] = name.partition("_")[0]
-    images[tables.PATH] = [f"/{name}/{i}.png" for i in range(len(images))]
-    return images[list(tables.COLUMNS)]
+    rows += [(image_table.GALLERY, -1, 2)] * 3 if name == MARKET else []
+    images = pd.DataFrame(rows, columns=[image_table.SUBSET, image_table.PERSON, image_table.CAMERA])
+    images[image_table.DATASET] = name.partition("_")[0]
+    images[image_table.PATH] = [f"/{name}/{i}.png" for i in range(len(images))]
+    return images[list(image_table.COLUMNS)]
 
 
 def invented(run_dir, images, name, *_):
     """Features of R5 (6), C1 (4) and C2 (2) that differ between runs and tell people apart only partly."""
     draw = np.random.default_rng(zlib.crc32(f"{run_dir.name} {name}".encode()))
-    person = images[tables.PERSON].to_numpy()
+    person = images[image_table.PERSON].to_numpy()
     centres = {one: draw.normal(size=12) for one in np.unique(person)}
     values = np.array([centres[one] for one in person]) + draw.normal(scale=1.3, size=(len(images), 12))
     return values.astype(np.float32)
@@ -209,9 +209,11 @@ def naive(folder, name, metric, reranked, pairing=5489, output="r5", **changes):
     """Rank-1 and mAP in per cent by the public stages alone."""
     matching = replace(MATCHING, **changes)
     found = extract(folder, world(name), name, None, None, output)
-    rows = found.table[tables.SUBSET] == tables.TRAIN
+    rows = found.table[image_table.SUBSET] == image_table.TRAIN
     learned = xqda.XQDA(matching.xqda_solver, random_state=pairing)
-    learned.fit(found.values[rows], found.table[tables.PERSON][rows], found.table[tables.CAMERA][rows])
+    learned.fit(
+        found.values[rows], found.table[image_table.PERSON][rows], found.table[image_table.CAMERA][rows]
+    )
     scores = scoring.evaluate(scoring.match(found, metric, reranked, matching, learned), matching.ap)
     return np.array([100 * scores["rank1"], 100 * scores["mAP"]])
 
@@ -268,13 +270,13 @@ def test_the_pairing_of_xqda_is_drawn_again_for_every_run(study, benches):
 def test_the_metric_of_the_combined_model_fitted_on_all_sets(study, tmp_path):
     sets = {name: world(name) for name in paper.SETS}
     rows = pd.concat([world(MARKET), world(LABELED)])
-    everything = rows[rows[tables.SUBSET] == tables.TRAIN].reset_index(drop=True)
-    everything[tables.LABEL] = everything.groupby([tables.DATASET, tables.PERSON]).ngroup()
+    everything = rows[rows[image_table.SUBSET] == image_table.TRAIN].reset_index(drop=True)
+    everything[image_table.LABEL] = everything.groupby([image_table.DATASET, image_table.PERSON]).ngroup()
     combined = sensitivity.benches(study, sets, [0], tmp_path, tmp_path / "results", MATCHING, "combined")
     lines = sensitivity.fit_lines(combined, everything, {})
     folder = experiment.run_folder(tmp_path / "results", "combined", LABELED, 0)
     together = extract(folder, everything, paper.COMBINED, None, None)
-    label, camera = (everything[column].to_numpy() for column in (tables.LABEL, tables.CAMERA))
+    label, camera = (everything[column].to_numpy() for column in (image_table.LABEL, image_table.CAMERA))
     assert label.max() == 11, "people of two sets with one number are two"
     learned = xqda.XQDA().fit(together.values, label, camera)
     for line in lines:

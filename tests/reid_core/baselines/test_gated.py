@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from reid_core import training
 from reid_core.baselines import gated
 from reid_core.baselines.gated import Gated, GatedNetwork, Looks, MatchingGate, PairSampler, PairTask
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.training import Recipe, checkpoint
 from reid_core.training.step import Step
 
@@ -44,7 +44,7 @@ def people(folder, n_people=6, images=4, seed=0, noise=10):
         path = folder / f"{number}.png"
         Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path)
         rows.append(("market1501", "train", 3 * person + 1, camera, str(path)))
-    return pd.DataFrame(rows, columns=list(tables.COLUMNS))
+    return pd.DataFrame(rows, columns=list(image_table.COLUMNS))
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def test_own_data_is_an_image_table(shop):
 def test_own_data_combines_with_others(shop, small_data):
     table = datasets.load(str(shop), "/anywhere")
     combined = datasets.combine({"shop": table, "cuhk01": datasets.load("cuhk01", small_data)})
-    assert datasets.label_map(combined)["dataset"].tolist() == ["cuhk01"] * 7 + ["shop"]
+    people = combined.drop_duplicates("label").sort_values("label")
+    assert people["dataset"].tolist() == ["cuhk01"] * 7 + ["shop"]
 
 
 @pytest.mark.parametrize(

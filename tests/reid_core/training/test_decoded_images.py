@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reid_core import files, images
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.images import decoded, normalise
 from reid_core.training.batches import Batches, Sampler, plain_batch
 
@@ -42,7 +42,7 @@ def test_batches_equal_those_of_the_plain_torchvision_loader(toy_table, toy_root
 
 def test_streamed_images_equal_the_decoded_array(toy_table, toy_root):
     array = decoded(toy_table, 48, 32, data_root=toy_root, progress=False)
-    paths = list(toy_table[tables.PATH])
+    paths = list(toy_table[image_table.PATH])
     streamed = torch.cat(list(images.streamed(paths, 48, 32, 7, CPU)))
     torch.testing.assert_close(streamed, normalise(torch.from_numpy(array.pixels)))
 
@@ -87,7 +87,7 @@ def test_images_are_decoded_once_and_anew_when_a_file_changes(tmp_path, toy_tabl
         patch.setattr(images, "decode", lambda *_: pytest.fail("decoded again"))
         again = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
     assert np.array_equal(first.pixels, again.pixels) and first.digest == again.digest
-    path = toy_table[tables.PATH].iloc[0]
+    path = toy_table[image_table.PATH].iloc[0]
     stat = os.stat(path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     touched = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
@@ -97,9 +97,9 @@ def test_images_are_decoded_once_and_anew_when_a_file_changes(tmp_path, toy_tabl
 def _copy(toy_table, tmp_path):
     """The table with its first image alone in a folder of the test's own."""
     path = tmp_path / "copy.jpg"
-    path.write_bytes(open(toy_table[tables.PATH].iloc[0], "rb").read())
+    path.write_bytes(open(toy_table[image_table.PATH].iloc[0], "rb").read())
     table = toy_table.copy()
-    table.loc[0, tables.PATH] = str(path)
+    table.loc[0, image_table.PATH] = str(path)
     return table, path
 
 

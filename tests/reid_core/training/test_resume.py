@@ -34,12 +34,12 @@ SCRIPT = textwrap.dedent(
     """
     import sys, torch, toy_pictures
     from pathlib import Path
-    from reid_core.datasets import table as tables
+    import pandas
     from reid_core import training
     torch.set_num_threads(1)
     toy_pictures.make_backbones_thin()
     root, run, settings = Path(sys.argv[1]), sys.argv[2], eval(sys.argv[3])
-    table = tables.load(root / "table.csv", root)
+    table = pandas.read_csv(root / "table.csv")
     recipe = training.Recipe(**settings)
     training.train("hcn", table, run, recipe=recipe, data_root=root, device="cpu", progress=False)
     """
@@ -51,7 +51,7 @@ def start(tmp_path_factory):
     """start(run, launcher=[...], **settings): a process that trains HCN on toy pictures in `run`."""
     folder = tmp_path_factory.mktemp("processes")
     table = toy_pictures.write(folder / "data")
-    training.loop.tables.save(table, folder / "data" / "table.csv", folder / "data")
+    table.to_csv(folder / "data" / "table.csv", index=False)
     (folder / "script.py").write_text(SCRIPT)
     paths = [str(Path(toy_pictures.__file__).parent), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from reid_core import files, images, model, training
-from reid_core.datasets import table as tables
+from reid_core.datasets import table as image_table
 from reid_core.training import checkpoint, loop, run_folder
 from reid_core.training.batches import Batches
 from reid_core.training.step import BufferedStep, Step, captures, unfit
@@ -438,7 +438,7 @@ def test_a_checkpoint_with_other_tensors_than_its_record_says_is_refused(stopped
 
 def test_other_data_are_another_run(train, toy_table):
     train()
-    fewer = toy_table[toy_table[tables.LABEL] < 5]
+    fewer = toy_table[toy_table[image_table.LABEL] < 5]
     with pytest.raises(ValueError, match="num_classes: 6 there, 5 asked for"):
         train(table=fewer)
     swapped = toy_table.iloc[::-1].reset_index(drop=True)
@@ -509,8 +509,8 @@ def test_bad_tables_and_names_are_refused(train, toy_table):
     with pytest.raises(ValueError, match="batch_size 25 is larger than the set of 24 images"):
         train(batch_size=25)
     with pytest.raises(ValueError, match="no labels; make it with datasets.combine"):
-        train(table=toy_table.drop(columns=tables.LABEL))
-    gap = toy_table.assign(label=toy_table[tables.LABEL].replace(5, 9))
+        train(table=toy_table.drop(columns=image_table.LABEL))
+    gap = toy_table.assign(label=toy_table[image_table.LABEL].replace(5, 9))
     with pytest.raises(ValueError, match="Labels must run from 0"):
         train(table=gap)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
