@@ -23,14 +23,97 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from reid_core import ids
 from reid_core.datasets.table import CAMERA, DISTRACTOR, JUNK, PERSON
-from reid_core.distance import is_tensor
 
 MAX_RANK = 50
 AP_DEFINITIONS = ("trapezoid", "step")
 UNMATCHED = ("zero", "skip")
 MANY_MATCHES = 256
 BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What each query's ranking leaves out and what counts as true, by the module's text; made by `protocol`.
+
+    Attributes:
+        query_person, query_camera: (Q,) ids; person, camera: (G,) of the gallery. int64, or str where they are text.
+        junk: (G,) bool, the images that no query ranks.
+    """
+
+    query_person: np.ndarray
+    query_camera: np.ndarray
+    person: np.ndarray
+    camera: np.ndarray
+    junk: np.ndarray
+    _by_person: np.ndarray
+    _first: np.ndarray
+    _last: np.ndarray
+
+    def split(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of the query's person, ascending: its true matches, and what its own camera saw.
+
+        A query is valid if it has a true match.
+        """
+        own = self._by_person[self._first[query] : self._last[query]]
+        other_camera = self.camera[own] != self.query_camera[query]
+        return own[other_camera], own[~other_camera]
+
+    def removed(self, query: int) -> np.ndarray:
+        """(G,) bool: what this query's ranking leaves out, junk and its person's images in its own camera."""
+        removed = self.junk.copy()
+        removed[self.split(query)[1]] = True
+        return removed
+
+
+def protocol(query_table, gallery_table) -> Protocol:
+    """The protocol for these tables, whose ids are checked.
+
+    Args:
+        query_table, gallery_table: Q and G rows with columns person_id and camera_id, of any type that
+            `reid_core.ids.column` reads, the same on both sides. As numbers, person -1 is junk and 0 a distractor, in
+            the gallery only; as text nobody is either.
+
+    Raises:
+        ValueError: no rows, a missing column, ids that are missing, no ids or text on one side only; a query that
+            is a distractor or junk; a gallery person below -1; people "0" or "-1", ..., as text.
+
+    >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
+    >>> found = protocol(query, pd.DataFrame({"person_id": [7, -1, 7], "camera_id": [1, 2, 2]}))
+    >>> found.split(0)[0].tolist(), found.removed(0).tolist()
+    ([2], [True, True, False])
+    """
+    for name, table in (("query", query_table), ("gallery", gallery_table)):
+        missing = [column for column in (PERSON, CAMERA) if column not in table]
+        if missing:
+            raise ValueError(
+                f"The {name} table lacks the column {missing[0]!r}; use a table of datasets.load."
+            )
+        if len(table) == 0:
+            raise ValueError(f"The {name} table is empty; there is nothing to score.")
+    query_person, person = ids.alike(query_table[PERSON], gallery_table[PERSON], PERSON)
+    query_camera, camera = ids.alike(query_table[CAMERA], gallery_table[CAMERA], CAMERA)
+    numbered = person.dtype.kind == "i"
+    _check_people(query_person, "query", DISTRACTOR)
+    _check_people(person, "gallery", JUNK - 1 if numbered else DISTRACTOR)
+    by_person = np.argsort(person, kind="stable")
+    ends = (np.searchsorted(person[by_person], query_person, side) for side in ("left", "right"))
+    junk = person == JUNK if numbered else np.zeros(len(person), bool)
+    return Protocol(query_person, query_camera, person, camera, junk, by_person, *ends)
+
+
+def _check_people(person: np.ndarray, name: str, last: int) -> None:
+    """Raise ValueError for a person at or below `last`, as a number or as its digits."""
+    if person.dtype.kind == "i":
+        wrong = np.flatnonzero(person <= last)
+    else:
+        wrong = [row for row, p in enumerate(person) if ids.INTEGER.fullmatch(p.strip()) and int(p) <= last]
+    if len(wrong):
+        raise ValueError(
+            f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows in "
+            "all); 0 (distractor) and -1 (junk) are integers and occur in the gallery only. Number people from 1."
+        )
 
 
 @dataclass(frozen=True)
@@ -102,15 +185,12 @@ class Evaluator:
         _check_choice("ap", ap, AP_DEFINITIONS)
         _check_choice("unmatched", unmatched, UNMATCHED)
         self.ap, self.unmatched = ap, unmatched
-        self._query_person, self._query_camera = _identities(query_table, "query")
-        person, camera = _identities(gallery_table, "gallery")
-        self.shape = (len(self._query_person), len(person))
-        self._camera, self._junk = camera, np.flatnonzero(person == JUNK)
-        self._by_person = np.argsort(person, kind="stable")
-        self._sorted_person = person[self._by_person]
-        self._matches = np.zeros(len(self._query_person), np.int64)
-        self._first_hit = np.zeros(len(self._query_person), np.int64)
-        self._ap = np.zeros(len(self._query_person))
+        self._protocol = protocol(query_table, gallery_table)
+        self.shape = (len(query_table), len(gallery_table))
+        self._junk = np.flatnonzero(self._protocol.junk)
+        self._matches = np.zeros(self.shape[0], np.int64)
+        self._first_hit = np.zeros(self.shape[0], np.int64)
+        self._ap = np.zeros(self.shape[0])
         self._seen = 0
 
     def update(self, block) -> None:
@@ -135,17 +215,12 @@ class Evaluator:
             self._seen += 1
 
     def _score(self, query: int, row: np.ndarray) -> None:
-        low, high = np.searchsorted(
-            self._sorted_person, [self._query_person[query], self._query_person[query] + 1]
-        )
-        same_person = self._by_person[low:high]
-        other_camera = self._camera[same_person] != self._query_camera[query]
-        if self._query_person[query] in (JUNK, DISTRACTOR) or not other_camera.any():
+        matches, same_camera = self._protocol.split(query)
+        if len(matches) == 0:
             return
-        removed = np.concatenate([self._junk, same_person[~other_camera]])
         kept = row.copy()
-        kept[removed] = np.inf
-        ranks = _ranks(kept, same_person[other_camera])
+        kept[self._junk] = kept[same_camera] = np.inf
+        ranks = _ranks(kept, matches)
         self._matches[query], self._first_hit[query] = len(ranks), ranks[0]
         self._ap[query] = average_precision(ranks, self.ap)
 
@@ -157,7 +232,12 @@ class Evaluator:
             )
         valid = self._matches > 0
         counted = np.ones_like(valid) if self.unmatched == "zero" else valid
-        total = max(1, counted.sum())
+        if not counted.any():
+            raise ValueError(
+                "Not one query has a true match in another camera, so unmatched='skip' leaves nothing to score; "
+                "compare the ids of the two tables."
+            )
+        total = counted.sum()
         hits = np.bincount(self._first_hit[valid & (self._first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)
         cmc = hits[1:].cumsum() / total
         per_query = pd.DataFrame(
@@ -220,17 +300,17 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     Raises:
         ValueError: a row of another length than the gallery, NaN or infinity.
     """
-    person, camera = _identities(gallery_table, "gallery")
+    rule = protocol(pd.DataFrame({c: [query_row[c]] for c in (PERSON, CAMERA)}), gallery_table)
     distance = _array(distance_row)
-    if distance.shape != person.shape:
+    if distance.shape != rule.person.shape:
         raise ValueError(
-            f"The distance row has shape {distance.shape}, but there are {len(person)} gallery images."
+            f"The distance row has shape {distance.shape}, but there are {len(rule.person)} gallery images."
         )
     if not np.isfinite(distance).all():
         raise ValueError("The distance row holds NaN or infinity; look at this query's features.")
-    same_person = person == query_row[PERSON]
-    flag = np.where(same_person & (camera == query_row[CAMERA]), "same camera", "")
-    flag[person == JUNK] = "junk"
+    matches, same_camera = rule.split(0)
+    flag = np.where(rule.junk, "junk", np.full(len(rule.junk), "", "U11"))
+    flag[same_camera] = "same camera"
     order = np.argsort(distance, kind="stable")
     counted = flag[order] == ""
     rank = counted.cumsum()
@@ -241,7 +321,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
             "gallery_index": order,
             "rank": pd.Series(rank, dtype="Int64").where(counted),
             "distance": distance[order],
-            "is_match": (same_person & (flag == "") & (person != DISTRACTOR))[order],
+            "is_match": np.isin(order, matches),
             "flag": flag[order],
         }
     )
@@ -249,7 +329,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
 
 def _array(distance) -> np.ndarray:
     """As a NumPy array, which has no bfloat16: as float32 then, which holds the same values."""
-    if not is_tensor(distance):
+    if not hasattr(distance, "detach"):  # asked so, importing this module need not import torch
         return np.asarray(distance)
     distance = distance.detach().cpu()
     return (distance.float() if str(distance.dtype) == "torch.bfloat16" else distance).numpy()
@@ -267,15 +347,6 @@ def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:
     count = np.count_nonzero
     ranks = [1 + count(row[:m] <= row[m]) + count(row[m + 1 :] < row[m]) for m in matches]
     return np.sort(ranks)
-
-
-def _identities(table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    missing = [column for column in (PERSON, CAMERA) if column not in table]
-    if missing:
-        raise ValueError(f"The {name} table lacks the column {missing[0]!r}; use a table of datasets.load.")
-    if len(table) == 0:
-        raise ValueError(f"The {name} table is empty; there is nothing to score.")
-    return table[PERSON].to_numpy(), table[CAMERA].to_numpy()
 
 
 def _check_choice(name: str, value, choices) -> None:

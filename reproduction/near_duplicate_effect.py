@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import evaluation
-from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON
+from reid_core.datasets.table import DATASET, PATH, PERSON
 from reid_core.training import run_folder
 from reproduction import experiment, paper, scoring, tables
 
@@ -23,14 +23,12 @@ LEFT_OUT = "-left-out"
 def affected(query: pd.DataFrame, gallery: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     """(Q,) bool: the queries of which the image, or one of the true matches, is among the test images of `pairs`.
 
-    A true match is a gallery image of the person in another camera. `pairs`: from `duplicates.find`.
+    True matches are those of `evaluation.protocol`. `pairs`: from `duplicates.find`.
     """
     seen = set(pairs["test_path"])
-    marked = gallery.loc[gallery[PATH].isin(seen), [PERSON, CAMERA]].drop_duplicates()
-    rows = query[[PERSON, CAMERA]].assign(row=np.arange(len(query)))
-    matched = rows.merge(marked, on=PERSON, suffixes=("", "_gallery"))
-    other_camera = matched[CAMERA] != matched[f"{CAMERA}_gallery"]
-    return query[PATH].isin(seen).to_numpy() | rows["row"].isin(matched.loc[other_camera, "row"]).to_numpy()
+    marked, rule = gallery[PATH].isin(seen).to_numpy(), evaluation.protocol(query, gallery)
+    matched = [marked[rule.split(row)[0]].any() for row in range(len(query))]
+    return query[PATH].isin(seen).to_numpy() | np.array(matched)
 
 
 def trained_on(pairs: pd.DataFrame, train_sets: Iterable[str], labels: pd.DataFrame) -> pd.DataFrame:

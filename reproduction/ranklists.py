@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import evaluation, features
-from reid_core.datasets.table import CAMERA, JUNK, PATH, PERSON
+from reid_core.datasets.table import CAMERA, PATH, PERSON
 from reproduction import experiment, paper, scoring
 
 TOP = 10
@@ -57,14 +57,12 @@ class Ranking:
 def rank(matched: scoring.Matched, ap: str = "trapezoid") -> Ranking:
     """The ranking of a distance matrix, scored with the definition `ap`; the matrix itself is not kept."""
     per_query = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap).per_query
-    person, camera = matched.gallery[PERSON].to_numpy(), matched.gallery[CAMERA].to_numpy()
-    junk = person == JUNK
+    rule = evaluation.protocol(matched.query, matched.gallery)
     shape = (len(matched.query), TOP + PASSED_OVER)
     index, distance = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
     passed_over = np.zeros(len(index), np.int64)
-    about = zip(matched.query[PERSON], matched.query[CAMERA], matched.distance, strict=True)
-    for query, (person_id, camera_id, row) in enumerate(about):
-        removed = junk | ((person == person_id) & (camera == camera_id))
+    for query, row in enumerate(matched.distance):
+        removed = rule.removed(query)
         order = _front(row, removed)
         passed_over[query] = removed[order].sum()
         order = order[~removed[order] | (removed[order].cumsum() <= PASSED_OVER)]

@@ -13,7 +13,7 @@ import torch
 
 from reid_core import datasets, evaluation, features, model, reranking, training, xqda
 from reid_core import distance as distances
-from reid_core.datasets.table import CAMERA, DATASET, GALLERY, JUNK, LABEL, PERSON, QUERY, SUBSET, TRAIN
+from reid_core.datasets.table import CAMERA, DATASET, GALLERY, LABEL, PERSON, QUERY, SUBSET, TRAIN
 from reid_core.training import run_folder
 from reproduction import experiment, literature, paper, tables
 
@@ -141,7 +141,7 @@ def match(
     parts = split(found)
     (query, query_table), (gallery, gallery_table) = parts[QUERY], parts[GALLERY]
     if not matching.junk_in_pool:
-        keep = gallery_table[PERSON].to_numpy() != JUNK
+        keep = ~evaluation.protocol(query_table, gallery_table).junk
         gallery, gallery_table = gallery[keep], gallery_table[keep].reset_index(drop=True)
     started = time.perf_counter()
     if metric == "xqda":

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from reid_core.evaluation import MANY_MATCHES, Evaluator, average_precision, evaluate, ranked
+from reid_core.datasets.table import unmatched_queries
+from reid_core.evaluation import MANY_MATCHES, Evaluator, average_precision, evaluate, protocol, ranked
 
 
 def table(person, camera):
@@ -111,7 +112,7 @@ def test_perfect_and_worst_order():
 
 def test_queries_without_match_count_as_zero_or_are_skipped():
     gallery = table([1, 9, 0], [2, 1, 2])
-    query = table([1, 9, 0, -1], [1, 1, 1, 1])  # 9 only in its own camera; distractor and junk never match
+    query = table([1, 9, 8, 7], [1, 1, 1, 1])  # 9 only in its own camera, 8 and 7 not at all
     distance = np.arange(12.0).reshape(4, 3)
     official, skipping = (
         evaluate(distance, query, gallery),
@@ -124,9 +125,83 @@ def test_queries_without_match_count_as_zero_or_are_skipped():
 
 
 def test_nothing_matches_at_all():
-    for unmatched in ("zero", "skip"):
-        result = evaluate(np.zeros((1, 2)), table([1], [1]), table([2, 3], [2, 2]), unmatched=unmatched)
-        assert (result.rank1, result.mAP, result.unmatched_queries) == (0, 0, 1)
+    problem = np.zeros((1, 2)), table([1], [1]), table([2, 3], [2, 2])
+    result = evaluate(*problem)
+    assert (result.rank1, result.mAP, result.unmatched_queries) == (0, 0, 1)
+    with pytest.raises(ValueError, match="Not one query has a true match.*leaves nothing to score"):
+        evaluate(*problem, unmatched="skip")
+
+
+def naive_protocol(query, gallery):
+    """Of every query: the true matches, and what its ranking leaves out, pair by pair."""
+    pairs = list(zip(gallery.person_id, gallery.camera_id, strict=True))
+    for person, camera in zip(query.person_id, query.camera_id, strict=True):
+        yield (
+            [column for column, (p, c) in enumerate(pairs) if p == person and c != camera],
+            [p == -1 or (p == person and c == camera) for p, c in pairs],
+        )
+
+
+def test_protocol_equals_the_loop_over_pairs_and_the_tables_own_check():
+    _, query, gallery = problem(5)
+    query, gallery = (part.assign(camera_id=part.camera_id % 2 + 1) for part in (query, gallery))
+    query.loc[3, "person_id"] = 99
+    rule = protocol(query, gallery)
+    found = [(rule.split(q)[0].tolist(), rule.removed(q).tolist()) for q in range(len(query))]
+    assert found == list(naive_protocol(query, gallery))
+    both = pd.concat([query.assign(subset="query"), gallery.assign(subset="gallery")], ignore_index=True)
+    unmatched = unmatched_queries(both.assign(dataset="own")).index.tolist()
+    assert unmatched == [q for q, (matches, _) in enumerate(found) if not matches] and 3 in unmatched
+
+
+@pytest.mark.parametrize(
+    "kind", ["uint8", "int32", "float32", "Int64", "UInt16", "category", "object", "text"]
+)
+def test_the_type_of_ids_changes_nothing(kind):
+    distance, query, gallery = problem(6)
+    person = {7: 255, 5: 254}
+    query, gallery = (part.replace({"person_id": person}) for part in (query, gallery))
+    gallery = gallery[gallery.person_id > 0]
+    distance = distance[:, gallery.index]
+    expected = evaluate(distance, query, gallery)
+    if kind == "text":
+        query, gallery = (part.astype(str).add("x") for part in (query, gallery))
+    else:
+        query, gallery = query.astype(kind), gallery.astype("int16" if kind == "object" else kind)
+    found = evaluate(distance, query, gallery)
+    assert found.mAP == expected.mAP > 0.2
+    pd.testing.assert_frame_equal(found.per_query, expected.per_query)
+
+
+@pytest.mark.parametrize(
+    "query, gallery, message",
+    [
+        (
+            table([0], [1]),
+            table([0, 3], [1, 2]),
+            "Row 0 of the query table has person_id 0 .*Number people from 1",
+        ),
+        (table([7, -1], [1, 1]), table([7, 3], [1, 2]), "Row 1 of the query table has person_id -1"),
+        (table([7], [1]), table([7, -2], [1, 2]), "Row 1 of the gallery table has person_id -2"),
+        (table(["a"], [1]), table(["a", "-1"], [1, 2]), "Row 1 of the gallery table has person_id '-1'"),
+        (table(["a"], [1]), table(["a", "0000"], [1, 2]), "gallery table has person_id '0000'"),
+        (table([7], ["1"]), table([7, 3], [1, 2]), "camera_id is text on one side .*'1' in the query but 1"),
+        (
+            table([7], [1]),
+            table(["7", "3"], [1, 2]),
+            "person_id is text on one side .*7 in the query but '7'",
+        ),
+        (table([7], [np.nan]), table([7, 3], [1, 2]), "camera_id of the query is missing in row 0"),
+        (table([7], [1]), table([7, 3], [2, None]), "camera_id of the gallery is missing in row 1"),
+        (table([7.5], [1]), table([7, 3], [2, 2]), "person_id of the query is no whole number in row 0"),
+        (table([True], [1]), table([7, 3], [2, 2]), "person_id of the query holds boolean values"),
+    ],
+)
+def test_ids_that_would_score_something_else_are_refused(query, gallery, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(np.zeros((len(query), 2)), query, gallery)
+    with pytest.raises(ValueError, match=message.replace("Row 1 of the query", "Row 0 of the query")):
+        ranked(np.zeros(2), query.iloc[-1], gallery)
 
 
 def test_streaming_and_tensors_give_the_same_bits():

@@ -1,0 +1,124 @@
+"""Person and camera ids: one way to read them, so that no two of them become one and none is read as another.
+
+Ids are numbers or text. Numbers are int64, whatever held them; text stays text, and "7" is no 7.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+INTEGER = re.compile(r"[+-]?[0-9]+")
+LIMITS = np.iinfo(np.int64)
+
+
+def exact(text: str) -> int:
+    """The whole number that a cell of a CSV file says; blanks around it do not count.
+
+    Raises
+    ------
+    ValueError : fractions, exponents, anything but digits, or numbers beyond int64. A number that went through
+        floating point (7.0, 1e6) may have lost digits on the way.
+
+    >>> exact(" 0012"), exact("-1")
+    (12, -1)
+    """
+    if INTEGER.fullmatch(text.strip()) is None:
+        raise ValueError(f"{text!r} is no whole number; write ids with digits alone, such as 12.")
+    number = int(text)
+    if not LIMITS.min <= number <= LIMITS.max:
+        raise ValueError(f"{text!r} does not fit into 64 bits; number people and cameras with fewer digits.")
+    return number
+
+
+def column(values, name: str) -> np.ndarray:
+    """Ids as they come (a column of a table, an array, a list, a tensor), as one array.
+
+    Parameters
+    ----------
+    values : (n,) or (n, 1) whole numbers of any type (unsigned, nullable, floating, categories), or text
+    name : what to call them in an error, such as "person_id"
+
+    Returns
+    -------
+    (n,) int64, or (n,) str where they are text
+
+    Raises
+    ------
+    ValueError : another shape; missing ids; fractions, or numbers too large to be held exactly; numbers and text mixed;
+        true and false, dates or other types. The first such row is named.
+    """
+    series = _series(values, name)
+    _refuse(series, series.isna(), name, "is missing", "give every image one, or leave it out")
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = pd.Series(series.cat.categories.to_numpy()[series.cat.codes])
+    kind = pd.api.types.infer_dtype(series)
+    if kind == "string":
+        _refuse(series, series.str.strip() == "", name, "is blank", "give every image one, or leave it out")
+        return series.to_numpy(str)
+    if kind not in ("integer", "floating", "empty", "mixed-integer-float"):
+        raise ValueError(
+            f"{name} holds {kind} values ({series.iloc[0]!r} first); number them, or use text throughout."
+        )
+    return _whole(series, name)
+
+
+def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndarray, np.ndarray]:
+    """Two columns of ids that will be compared (see `column`): both numbers, or both text.
+
+    Raises ValueError as `column` does, naming the side, and where one is text and the other numbers.
+    """
+    found = [
+        column(values, f"{name} of the {side}") for values, side in zip((first, second), sides, strict=True)
+    ]
+    if found[0].dtype.kind != found[1].dtype.kind and all(map(len, found)):
+        words = [f"{ids[0].item()!r} in the {side}" for ids, side in zip(found, sides, strict=True)]
+        raise ValueError(
+            f"{name} is text on one side and a number on the other: {' but '.join(words)}; use one kind."
+        )
+    return found[0], found[1]
+
+
+def _series(values, name: str) -> pd.Series:
+    """As a fresh Series of one value an image."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, pd.DataFrame):
+        values = values.iloc[:, 0] if values.shape[1] == 1 else values.to_numpy()
+    if not isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray | np.ma.MaskedArray):
+        values = np.asarray(values, object if isinstance(values, list | tuple) else None)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"{name} has shape {values.shape}; one id an image is expected: (n,).")
+    return pd.Series(values).reset_index(drop=True)
+
+
+def _whole(series: pd.Series, name: str) -> np.ndarray:
+    """Numbers as int64, or ValueError where that would change one."""
+    floats = (
+        series[[isinstance(value, float | np.floating) for value in series]]
+        if series.dtype.kind in "fO"
+        else ()
+    )
+    if len(floats):
+        exact_below = 2.0 ** (np.finfo(float if series.dtype == object else series.dtype.type).nmant + 1)
+        numbers = floats.astype(float)
+        _refuse(floats, numbers % 1 != 0, name, "is no whole number", "number people and cameras by integers")
+        beyond = numbers.abs() >= exact_below
+        _refuse(floats, beyond, name, "is too large to be exact in floating point", "use integers")
+    whole = series if series.dtype.kind in "iu" else series.map(int).astype(object)
+    beyond = (whole < LIMITS.min) | (whole > LIMITS.max)
+    _refuse(series, beyond, name, "does not fit into 64 bits", "use numbers with fewer digits")
+    return whole.to_numpy(np.int64)
+
+
+def _refuse(series: pd.Series, bad, name: str, what: str, remedy: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad.to_numpy(bool)))
+        raise ValueError(
+            f"{name} {what} in row {series.index[row]}: {series.iloc[row]!r} "
+            f"({int(bad.sum())} such rows in all); {remedy}."
+        )
