@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from reproduction import claims, paper
-from reproduction.runner.workflow import duration
 from reproduction.sidecar import REPOSITORY
 from reproduction.tables import MEASURED, SCORES
+from reproduction.words import duration
 
 README = REPOSITORY / "README.md"
 START, END = "<!-- results: python docs/readme_tables.py -->", "<!-- end of results -->"

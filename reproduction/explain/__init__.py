@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from reproduction import tables
 from reproduction.explain import chain, rows
 from reproduction.explain.chain import Result
-from reproduction.runner.notebooks import unknown_name
-from reproduction.runner.workflow import duration
+from reproduction.words import duration, unknown_name
 
 WIDTH = 112  # characters of a line
 LISTED = 60  # rows

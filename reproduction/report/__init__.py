@@ -9,7 +9,8 @@ from pathlib import Path
 import jinja2
 
 from reid_core import files
-from reproduction.report import sections, sources, words
+from reproduction import words
+from reproduction.report import sections, sources
 
 FOLDER = Path(__file__).resolve().parent
 

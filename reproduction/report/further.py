@@ -14,7 +14,7 @@ from reproduction import paper, tables
 from reproduction.report.figures import CURVES, PICTURES, figure
 from reproduction.report.origin import address
 from reproduction.report.sources import Results, notebook_names
-from reproduction.report.words import number, text
+from reproduction.words import number, text
 
 
 @dataclass(frozen=True)

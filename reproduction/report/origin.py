@@ -5,8 +5,7 @@ from typing import Any
 
 from reproduction import experiment, tables
 from reproduction.report.sources import Results, notebook_names
-from reproduction.report.words import number
-from reproduction.runner.workflow import duration
+from reproduction.words import duration, number
 
 
 def address(found: Results, name: str, *stems: str) -> dict[str, Any]:

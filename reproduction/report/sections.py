@@ -11,9 +11,8 @@ from reproduction.report.figures import FIGURES, PEOPLE, figure
 from reproduction.report.further import sections
 from reproduction.report.origin import address, executed, explained, files, origin, runs
 from reproduction.report.sources import Results
-from reproduction.report.words import number, plural, spread, text
 from reproduction.runner import profiles
-from reproduction.runner.workflow import duration
+from reproduction.words import duration, number, plural, spread, text
 
 # Shape, colour and word say a verdict, so that no one of them is needed alone.
 MARKS = {

@@ -6,7 +6,6 @@ these raises. The executed copy of a failed notebook is kept for reading, under 
 """
 
 import ast
-import difflib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any
 import nbformat
 
 from reid_core import files
+from reproduction import words
 from reproduction.sidecar import NOTEBOOK, REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
@@ -89,19 +89,12 @@ def check_value(name: str, value: Any, default: Any, where: str) -> None:
     )
 
 
-def unknown_name(name: str, known: Mapping | list, what: str) -> str:
-    """One sentence that says a name is unknown and suggests the nearest known one."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
-    return f"{name!r} is not {what}. {hint}"
-
-
 def check_parameters(notebook: str | os.PathLike, parameters: Mapping[str, Any]) -> None:
     """Raise ValueError for a parameter that the notebook does not declare, TypeError for one of another type."""
     known = declared(notebook)
     for name, value in parameters.items():
         if name not in known:
-            raise ValueError(unknown_name(name, known, f"a parameter of {Path(notebook).name}"))
+            raise ValueError(words.unknown_name(name, known, f"a parameter of {Path(notebook).name}"))
         check_value(name, value, known[name], Path(notebook).name)
 
 

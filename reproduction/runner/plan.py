@@ -15,7 +15,7 @@ from reid_core.machine import device_name
 from reid_core.training import run_folder, step
 from reproduction import embedded, experiment, paper, speed
 from reproduction.runner import profiles
-from reproduction.runner.workflow import duration
+from reproduction.words import duration
 
 # Share of a large matrix product's rate that a training step is taken to reach, where nothing was measured: two CPU
 # cores reached between half and two thirds. A GPU's tensor cores mostly wait for memory; there it is a mere guess.

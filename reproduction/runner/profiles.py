@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from reid_core.datasets import combined
-from reproduction import embedded, experiment, paper
+from reproduction import embedded, experiment, paper, words
 from reproduction.runner import notebooks
 from reproduction.sidecar import REPOSITORY
 
@@ -52,7 +52,7 @@ def load(
     known = all_parameters()
     for name, value in settings.items():
         if name not in known:
-            raise ValueError(f"{path}: " + notebooks.unknown_name(name, known, "a parameter of any notebook"))
+            raise ValueError(f"{path}: " + words.unknown_name(name, known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
     _check_choices(settings, path)
     if recipes:
@@ -127,7 +127,7 @@ def _check_choices(settings: dict[str, Any], path: Path) -> None:
     for key, (known, names) in sets.items():
         for name in names:
             if name not in known and not str(name).endswith(".csv"):
-                what = notebooks.unknown_name(str(name), known, "a set or a CSV file of your own")
+                what = words.unknown_name(str(name), known, "a set or a CSV file of your own")
                 raise ValueError(f"{path}: {key}: {what}")
     if (size := settings.get("render_sizes", "none")) != "none":
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduction import claims, experiment
+from reproduction import claims, experiment, words
 from reproduction.runner import notebooks, profiles
 from reproduction.sidecar import REPOSITORY
 
@@ -93,7 +93,7 @@ def _execute(base: list[str], results: Path, total: int) -> None:
         raise WorkflowError(
             "A step failed; what it said is above. The same command continues from there once it is mended."
         )
-    print(f"Done in {duration(time.monotonic() - started)}.")
+    print(f"Done in {words.duration(time.monotonic() - started)}.")
 
 
 def is_step() -> bool:
@@ -112,7 +112,7 @@ def step(title: str) -> Iterator[None]:
     started = time.monotonic()
     print(f"{count}{title} ...", flush=True)
     yield
-    print(f"{count}{title}: {duration(time.monotonic() - started)}", flush=True)
+    print(f"{count}{title}: {words.duration(time.monotonic() - started)}", flush=True)
 
 
 @contextlib.contextmanager
@@ -143,16 +143,3 @@ def verdicts(results: Path) -> str:
     lines.append(f"Tables and figures: {results}")
     lines.append(f"Report: {results / 'report.html'}")
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(9.4), duration(75), duration(7300)
-    ('9.4 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"

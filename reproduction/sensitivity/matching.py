@@ -10,8 +10,8 @@ import pandas as pd
 from reid_core import evaluation, features, reranking, xqda
 from reid_core.training import run_folder
 from reproduction import experiment, paper, scoring
-from reproduction.runner import notebooks
 from reproduction.sensitivity.variants import Study, words
+from reproduction.words import unknown_name
 
 Way = tuple[str, bool]  # metric and re-ranking
 PLAIN: Way = ("euclidean", False)
@@ -62,7 +62,7 @@ def options(matching: scoring.Matching, numbers: Mapping[str, Sequence]) -> list
     ]  # fmt: skip
     for name, values in numbers.items():
         if name not in NUMBERS:
-            what = notebooks.unknown_name(name, NUMBERS, "a number of re-ranking")
+            what = unknown_name(name, NUMBERS, "a number of re-ranking")
             raise ValueError(f"sensitivity_matching: {what}")
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")

@@ -18,7 +18,7 @@ from reid_core.datasets.table import cache_root
 from reid_core.files import write_tensors
 from reid_core.training import run_folder
 from reproduction import experiment, paper
-from reproduction.runner import notebooks
+from reproduction.words import unknown_name
 
 DEFAULT = "default"
 BATCHNORM = "batchnorm"
@@ -232,7 +232,7 @@ def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
     """Name and changes of an entry of `sensitivity_variants`."""
     if isinstance(variant, str):
         if variant not in VARIANTS:
-            what = notebooks.unknown_name(variant, VARIANTS, "a variant of reproduction.sensitivity")
+            what = unknown_name(variant, VARIANTS, "a variant of reproduction.sensitivity")
             raise ValueError(f"sensitivity_variants: {what}")
         return variant, VARIANTS[variant]
     if not isinstance(variant, Mapping) or len(variant) != 1:

@@ -153,7 +153,9 @@ def test_a_published_method_names_its_function_and_settings(results, monkeypatch
     gated = told(results / "table3.csv", "Gated [21]")
     assert "reproduction.literature.gated(passes=3)" in gated and "Trainings" not in gated
     assert "learnt anew in the notebook" in gated
-    assert "methods.dns(its defaults)" in explain.describe(results / "table3.csv", ["DNS [20]"])
+    assert "reproduction.literature.dns(its defaults)" in explain.describe(
+        results / "table3.csv", ["DNS [20]"]
+    )
     missing = explain.describe(results / "table3.csv", ["LOMO"])
     assert (
         "Not measured\n  not measured yet" in missing and "reid-core notebook 04_table3_market1501" in missing

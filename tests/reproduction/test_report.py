@@ -10,8 +10,8 @@ import synthetic_results
 
 from reproduction import paper, report, sidecar, tables
 from reproduction.report import further
-from reproduction.report.words import number
 from reproduction.tables import SCORES
+from reproduction.words import number
 
 LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "object": "data", "link": "href"}
 

@@ -1,6 +1,8 @@
-"""Numbers and words as print sets them."""
+"""Numbers, durations and hints as people read them."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -34,6 +36,31 @@ def plural(values: list, word: str) -> str:
     ('seed\xa00', 'seeds\xa00, 1')
     """
     return f"{word}{'s' if len(values) != 1 else ''}\N{NO-BREAK SPACE}{', '.join(map(str, values))}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(9.4), duration(75), duration(7300)
+    ('9.4 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> str:
+    """One sentence that says a name is unknown and suggests the nearest known one.
+
+    >>> unknown_name("sead", ["seed", "k1"], "a parameter")
+    "'sead' is not a parameter. Did you mean 'seed'?"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+    return f"{name!r} is not {what}. {hint}"
 
 
 def typeset(words: str) -> str:
