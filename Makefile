@@ -8,24 +8,24 @@
 PROFILE ?= smoke
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+HERE := $(shell cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd)
 
+# A conda environment that is the installation itself is its base, whatever it is called.
 ifneq ($(VIRTUAL_ENV),)
   PREFIX := $(VIRTUAL_ENV)
-else ifneq ($(filter-out base,$(CONDA_DEFAULT_ENV)),)
+else ifneq ($(and $(filter-out base,$(CONDA_DEFAULT_ENV)),$(filter-out $(CONDA_EXE:/bin/conda=),$(CONDA_PREFIX))),)
   PREFIX := $(CONDA_PREFIX)
 else
-  PREFIX := $(CURDIR)/.venv
+  PREFIX := $(HERE)/.venv
 endif
-PYTHON := $(PREFIX)/bin/python
-STAMP := $(PREFIX)/.reid-core-installed
-RUN := PATH="$(PREFIX)/bin:$$PATH" $(PYTHON)
+RUN := cd "$(HERE)" && PATH="$(PREFIX)/bin:$$PATH" "$(PREFIX)/bin/python"
 
-.PHONY: help reproduce test check lab environment clean
+.PHONY: help reproduce test check lab environment
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' "$(HERE)/Makefile" | head -4
 
 reproduce: environment
-	@$(RUN) -m reproduction.cli reproduce --profile $(PROFILE)
+	@$(RUN) -m reproduction.cli reproduce --profile "$(PROFILE)"
 
 test: environment
 	@$(RUN) -m pytest -q -m "not slow"
@@ -37,18 +37,28 @@ check: environment
 lab: environment
 	@$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reproduction.runner.notebooks.without_outputs
 
-environment: $(STAMP)
+# No file targets: make cannot hold names with spaces, and dates say nothing about what is installed. The stamp says it.
+environment:
+	@cd "$(HERE)"; prefix="$(PREFIX)"; python="$$prefix/bin/python"; stamp="$$prefix/.reid-core-installed"; \
+	if [ "$$prefix" = "$(HERE)/.venv" ] && [ ! -x "$$python" ]; then $(make_venv); fi; \
+	if [ ! -x "$$python" ]; then \
+	  echo "The active environment $$prefix has no Python: deactivate it, or put Python 3.11 or 3.12 and pip into it." >&2; \
+	  exit 1; fi; \
+	wanted="$$(cat requirements.lock pyproject.toml | cksum) $(HERE)"; \
+	[ "$$wanted" != "$$(cat "$$stamp" 2>/dev/null)" ] || exit 0; \
+	if ! "$$python" -m pip --version >/dev/null 2>&1; then \
+	  echo "The environment $$prefix has no pip, as uv makes them: uv pip install pip (or: python -m ensurepip)." >&2; \
+	  exit 1; fi; \
+	echo "Installing the environment into $$prefix (about 6 GB; two to ten minutes) ..."; \
+	"$$python" -m pip install --quiet --upgrade pip && \
+	"$$python" -m pip install --quiet -r requirements.lock -e '.[reproduction]' && echo "$$wanted" > "$$stamp"
 
-$(STAMP): requirements.lock pyproject.toml | $(PYTHON)
-	@echo "Installing the environment into $(PREFIX) (about 6 GB; two to ten minutes) ..."
-	@$(PYTHON) -m pip install --quiet --upgrade pip
-	@$(PYTHON) -m pip install --quiet -r requirements.lock -e .
-	@touch $@
-
-$(CURDIR)/.venv/bin/python:
-	@for python in python3 python3.12 python3.11; do \
-	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
-	    $$python -m venv .venv && exit 0; \
-	    echo "$$python could not make .venv/ (on Debian and Ubuntu: apt install python3-venv)." >&2; rm -rf .venv; exit 1; \
-	  fi; done; \
-	echo "No Python 3.11 or 3.12 was found. Install one, or use: conda env create -f environment.yml" >&2; exit 1
+define make_venv
+  for python3 in python3 python3.12 python3.11; do \
+    if $$python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+      $$python3 -m venv .venv && break; \
+      echo "$$python3 could not make .venv/ (on Debian and Ubuntu: apt install python3-venv)." >&2; rm -rf .venv; exit 1; \
+    fi; done; \
+  if [ ! -x "$$python" ]; then \
+    echo "No Python 3.11 or 3.12 was found. Install one, or use: conda env create -f environment.yml" >&2; exit 1; fi
+endef

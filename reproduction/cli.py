@@ -1,15 +1,20 @@
 """The command line, `reid-core`: the main job, its plan, single notebooks, the report, a number's origin, the data."""
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 
 from reid_core import __version__
+from reproduction.sidecar import REPOSITORY
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status (1: an error that was explained, 130: interrupted)."""
     chosen = _parser().parse_args(arguments)
+    if lacking := _lacking():
+        print(f"reid-core: {lacking}", file=sys.stderr)
+        return 1
     from reproduction.runner.notebooks import NotebookError
     from reproduction.runner.workflow import WorkflowError
 
@@ -22,6 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reid-core: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _lacking() -> str | None:
+    """One sentence on what the reproduction lacks here, and the remedy; None where it has all."""
+    if not (REPOSITORY / "Snakefile").is_file():
+        return (
+            "what is installed here is the library, reid_core; the reproduction needs a clone of the repository:"
+            " in its folder `make reproduce`, or `pip install -e '.[reproduction]'` and this command again."
+        )
+    needed = ("papermill", "snakemake", "yaml", "seaborn", "jinja2", "ipywidgets", "ipykernel")
+    if absent := [name for name in needed if importlib.util.find_spec(name) is None]:
+        return (
+            f"{', '.join(absent)}: not installed in {sys.prefix}; the reproduction needs more than the library:"
+            f" pip install -e '{REPOSITORY}[reproduction]', or use the environment that `make` makes."
+        )
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

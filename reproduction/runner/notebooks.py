@@ -6,6 +6,7 @@ these raises. The executed copy of a failed notebook is kept for reading, under 
 """
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -188,13 +189,17 @@ def _tidy(executed: Path) -> None:
 
 
 def _joined(outputs: list) -> list:
-    """A cell's outputs with each run of messages of one stream as one output."""
+    """A cell's outputs with each run of messages of one stream as one output.
+
+    In time linear in their number, unlike nbclient's `coalesce_streams`, which moreover puts a stream's later text
+    before the figures in between.
+    """
     joined = []
-    for result in outputs:
-        if result.output_type == "stream" and joined and joined[-1].get("name") == result.name:
-            joined[-1].text += result.text
+    for name, run in itertools.groupby(outputs, lambda output: output.get("name")):
+        if name is None:
+            joined += run
         else:
-            joined.append(result)
+            joined.append(nbformat.v4.new_output("stream", name=name, text="".join(o.text for o in run)))
     return joined
 
 

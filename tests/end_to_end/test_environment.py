@@ -16,14 +16,16 @@ def test_environment_yml_is_python_pip_the_lock_file_and_the_kit():
     names = [item for item in environment["dependencies"] if isinstance(item, str)]
     (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
     assert [name.partition("=")[0] for name in names] == ["python", "pip"]
-    assert pip == ["-r requirements.lock", "-e ."]
+    assert pip == ["-r requirements.lock", "-e .[reproduction]"]
 
 
 def test_the_lock_file_pins_every_dependency_of_the_project():
     import tomllib
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    assert extras["dev"][0] == "reid-core[reproduction]"
+    wanted = project["dependencies"] + extras["reproduction"] + extras["dev"][1:]
     lines = [
         line
         for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
