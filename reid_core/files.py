@@ -40,11 +40,16 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_dead(folder: str | os.PathLike) -> None:
-    """Remove the temporaries that `replacing` made in `folder` in processes that have been killed since."""
+def remove_dead(folder: str | os.PathLike, name: str | None = None) -> None:
+    """Remove the temporaries that `replacing` made in `folder` in processes that have been killed since.
+
+    `name`: of those, only what was to become this file or folder.
+    """
     for stale in Path(folder).glob(".*.*-*"):
-        owner = stale.name.rpartition(".")[2].partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+        made, _, owner = stale.name[1:].rpartition(".")
+        pid = owner.partition("-")[0]
+        dead = pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
+        if dead and name in (None, made):
             shutil.rmtree(stale, ignore_errors=True)
 
 

@@ -1,7 +1,10 @@
-"""Data sets as image tables.
+"""Data sets as image tables: `load` reads one, `combine` makes the paper's combined training set (Sec. 3.3).
 
-`load` reads one official set (or the embedded data, which has the official layouts), `combine` makes the paper's
-combined training set (Sec. 3.3), `summary` is Table 1, `data_source` says whether a data folder is embedded.
+table       the image table, its columns and its one validator
+layout      the folders of the official sets, and what to say when they are wrong
+market1501  cuhk03 (cuhk03_mat: the .mat)  cuhk01: one official set each; own: one's own CSV file
+combined    several sets as one, and who would be trained and tested
+unreadable  images that do not decode; cache: what reading every image found, remembered
 """
 
 from pathlib import Path

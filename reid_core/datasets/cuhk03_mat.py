@@ -4,24 +4,28 @@
 and 6-10 from the other, empty where there is none.  `testsets` is a cell of 20 tables of 100 (pair, person).
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from reid_core import files
+from reid_core import files, machine
 from reid_core.datasets.table import cache_root
+
+if TYPE_CHECKING:  # loaded where a .mat is opened: most users have folders
+    import h5py
 
 _MANIFEST = "release.json"
 _VIEWS, _IMAGES_PER_VIEW = 2, 5
@@ -75,6 +79,8 @@ def fingerprint(path: Path) -> str:
 @contextlib.contextmanager
 def open_mat(path: Path):
     """The HDF5 file, checked to be a cuhk-03.mat; what cannot be read of it later is a ValueError, too."""
+    import h5py
+
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -140,7 +146,7 @@ def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
     with (
         open_mat(mat) as file,
         files.replacing(folder, folder=True) as target,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(machine.cores()) as pool,
     ):
         people, names, writing = _people(file, boxes), [], []
         with tqdm(
@@ -202,6 +208,8 @@ def _testsets(file: h5py.File) -> list[list[list[int]]]:
 
 
 def _references(file: h5py.File, node: h5py.Dataset | h5py.Group, what: str) -> np.ndarray:
+    import h5py
+
     if not isinstance(node, h5py.Dataset) or h5py.check_ref_dtype(node.dtype) is not h5py.Reference:
         raise ValueError(
             f"{file.filename}: {what} is not a MATLAB cell array. The file is not the CUHK03 release."

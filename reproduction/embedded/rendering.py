@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from reid_core import files, machine
 from reid_core.datasets.layout import CUHK01_FOLDER, CUHK03_MAT, EMBEDDED_MARK, MARKET1501_FOLDER
 from reproduction.embedded import layouts, plan
 from reproduction.embedded.scene.shot import World
@@ -64,25 +64,22 @@ def render(
     sizes.checked()
     if seed < 0:
         raise ValueError(f"The seed of the embedded data must not be negative, but it is {seed}.")
-    workers = usable_cores() if workers is None else workers
+    workers = machine.cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Rendering needs at least one worker, but workers is {workers}.")
     order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict()}
     if holds(root, order, replace):
         return root
     check_space(root, sizes)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_sibling(root) as folder:
+    files.remove_dead(root.parent, root.name)
+    with files.replacing(root, folder=True) as folder:
         counts, digest = render_into(folder, sizes, seed, workers, progress)
         record = order | {"counts": counts, "digest": digest}
         (folder / EMBEDDED_MARK).write_text(json.dumps(record, indent=2) + "\n")
+        retired = folder.with_name(f"{folder.name}-old")
         if root.exists():
-            retired = folder.with_name(folder.name + ".old")
             root.rename(retired)
-            folder.rename(root)
-            shutil.rmtree(retired)
-        else:
-            folder.rename(root)
+    shutil.rmtree(retired, ignore_errors=True)
     return root
 
 
@@ -119,22 +116,6 @@ def check_space(root: Path, sizes: Sizes) -> None:
             f"{free / 1e6:,.0f} MB are free there. Free some space, choose a folder on another disk, "
             "or render smaller sizes."
         )
-
-
-@contextmanager
-def temporary_sibling(root: Path) -> Iterator[Path]:
-    """A new folder beside root, removed at the end unless it was renamed. Dead renderings' are removed first."""
-    stem = f".{root.name}.partial-"
-    for stale in root.parent.glob(f"{stem}*"):
-        owner = stale.name.removeprefix(stem).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{stem}{os.getpid()}-", dir=root.parent))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def render_into(folder: Path, sizes: Sizes, seed: int, workers: int, progress: bool) -> tuple[dict, str]:
@@ -211,8 +192,3 @@ def become_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

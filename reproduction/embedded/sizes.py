@@ -142,26 +142,6 @@ class Sizes:
         both = self.cuhk03.images("labeled") + self.cuhk03.images("detected")
         return self.market1501.images + both + self.cuhk01.images
 
-    @classmethod
-    def from_dict(cls, counts: dict) -> Sizes:
-        """The inverse of `dataclasses.asdict`, also after a way through JSON or YAML.
-
-        Raises ValueError for an unknown field and for counts that no layout can hold.
-        """
-        kinds = {"market1501": Market1501Sizes, "cuhk03": CUHK03Sizes, "cuhk01": CUHK01Sizes}
-        parts = {}
-        for name, fields in counts.items():
-            if name not in kinds:
-                raise ValueError(f"Sizes has no data set {name!r}; it has {', '.join(kinds)}.")
-            known = {f.name for f in dataclasses.fields(kinds[name])}
-            if unknown := set(fields) - known:
-                raise ValueError(
-                    f"The sizes of {name} have no field {sorted(unknown)[0]!r}; they have {sorted(known)}."
-                )
-            fields = {k: tuple(v) if k == "pair_people" else v for k, v in fields.items()}
-            parts[name] = kinds[name](**fields)
-        return cls(**parts).checked()
-
     def as_dict(self) -> dict:
         """Plain dictionaries, lists and integers, fit for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

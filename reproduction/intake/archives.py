@@ -17,7 +17,6 @@ MAX_BYTES = 64 * 2**30
 MAX_FILE_BYTES = 16 * 2**30
 MAX_RATIO = 100  # images do not shrink; bounds what a small archive can claim to hold
 _ALWAYS_ALLOWED = 64 * 2**20
-_CHUNK = 2**20
 
 
 def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
@@ -106,9 +105,8 @@ def unpack(
             ) as bar,
         ):
             for info, below in wanted.values():
-                path = target.joinpath(*below.parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write(archive, file, info, path, bar)
+                _write(archive, file, info, below, target)
+                bar.update(info.file_size)
     except BaseException:
         for left in target.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -132,21 +130,15 @@ def _bounded(archive: Path, infos: list[zipfile.ZipInfo]) -> int:
     return total
 
 
-def _write(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, bar: tqdm) -> None:
-    written = 0
+def _write(
+    archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo, below: PurePosixPath, target: Path
+) -> None:
+    info.filename = str(below)  # where `extract` puts it, below the target whatever it is
     try:
-        with file.open(info) as source, open(path, "xb") as sink:
-            while chunk := source.read(_CHUNK):
-                written += len(chunk)
-                if written > info.file_size:
-                    raise zipfile.BadZipFile("longer than declared")
-                sink.write(chunk)
-                bar.update(len(chunk))
-        if written != info.file_size:
-            raise zipfile.BadZipFile(f"{written:,} of {info.file_size:,} bytes")
+        file.extract(info, target)
     except OSError:
         raise
     except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError ...
         raise ValueError(
-            f"{archive} is damaged at {info.filename!r} ({error}). Copy or download it again."
+            f"{archive} is damaged at {info.orig_filename!r} ({error}). Copy or download it again."
         ) from error

@@ -12,7 +12,6 @@ paper does not say whether this was looked at. Every training image is compared 
 
 import functools
 import math
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +21,7 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
+from reid_core import machine
 from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON, SUBSET, TRAIN
 
 HEIGHT, WIDTH = 32, 16
@@ -137,7 +137,7 @@ def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
             image.draft("RGB", (2 * WIDTH, 2 * HEIGHT))
             copies[number] = np.asarray(image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BOX))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool:
         done = pool.map(copy, range(len(paths)))
         for _ in tqdm(
             done,
@@ -190,7 +190,7 @@ def _compare(
         sure = correlation >= min_correlation
         return first[sure], second[sure], bits[sure], correlation[sure]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool:
         starts = range(0, len(train), _BLOCK)
         blocks = pool.map(block, starts)
         found = list(
@@ -223,9 +223,16 @@ def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: 
 
 
 def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.ndarray, np.ndarray]:
-    """Greatest correlation of (n, h, w) gray copies over crops of the first, then of the second, and its number."""
+    """Greatest correlation of (n, h, w) gray copies over crops of the first, then of the second, and its number.
+
+    Either picture may be the narrower cut of the frame, so each is cropped and held against the whole other one.
+    Number k < len(crops) is a crop of the first, len(crops) + k of the second.
+
+    Returns (n,) float32 and (n,) int64.
+    """
     best, number = np.empty(len(first), np.float32), np.empty(len(first), np.int64)
     operators = _operators(first.shape[1:], tuple(crops))
+    # a crop is a product with one matrix for all pictures; in chunks, since (n, crops, h * w) would not fit
     for start in range(0, len(first), chunk := max(1, 2**15 // len(crops))):
         sides = first[start : start + chunk], second[start : start + chunk]
         units = [_normalised(side) for side in sides]

@@ -127,7 +127,7 @@ def test_detected_boxes_differ_from_labeled_ones_of_the_same_frame(root):
 def test_the_record_names_version_seed_sizes_and_counts(root):
     record = json.loads((root / "embedded.json").read_text())
     assert record["renderer_version"] == rendering.VERSION and record["seed"] == 3
-    assert Sizes.from_dict(record["sizes"]) == SMALL
+    assert record["sizes"] == SMALL.as_dict()
     assert record["counts"]["market1501"] == {"train": 12, "query": 9, "good": 14, "distractor": 3, "junk": 4}
     assert record["counts"]["cuhk03"] == {"labeled": 79, "detected": 79}
     assert record["counts"]["cuhk01"] == {"campus": 12} and len(record["digest"]) == 64
@@ -192,10 +192,11 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, workers):
 
 
 def test_what_a_killed_rendering_left_is_removed(tmp_path):
-    dead = tmp_path / ".data.partial-999999999-x"
-    dead.mkdir()
-    with rendering.temporary_sibling(tmp_path / "data"):
-        assert not dead.exists()
+    dead, other = tmp_path / ".data.999999999-x", tmp_path / ".mine.999999999-x"
+    for folder in (dead, dead.with_name(f"{dead.name}-old"), other):
+        folder.mkdir()
+    render(tmp_path / "data", SMALL, workers=1, progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, "data"]
 
 
 def test_bad_arguments_are_named(tmp_path):

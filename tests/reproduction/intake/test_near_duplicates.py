@@ -6,8 +6,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reid_core.datasets import table
-from reproduction.intake import contact_sheet
-from reproduction.intake import near_duplicates as duplicates
+from reproduction.intake import contact_sheet, near_duplicates
 
 
 def scene(seed, height=160, width=80):
@@ -47,7 +46,7 @@ def sets(tmp_path):
 
 
 def test_copies_recoded_and_newly_cut_are_found_and_nothing_else(sets):
-    pairs = duplicates.find(sets, progress=False)
+    pairs = near_duplicates.find(sets, progress=False)
     names = [(row.train_path.rsplit("/")[-1], row.test_path.rsplit("/")[-1]) for row in pairs.itertuples()]
     assert sorted(names) == [("t0.png", "same.png"), ("t1.png", "recoded.jpg"), ("t2.png", "cut.jpg")]
     assert (
@@ -67,10 +66,10 @@ def test_copies_recoded_and_newly_cut_are_found_and_nothing_else(sets):
 
 
 def test_found_images_leave_training_only(sets):
-    pairs = duplicates.find(sets, progress=False)
-    rest = duplicates.leave_out(sets["campus"], pairs)
+    pairs = near_duplicates.find(sets, progress=False)
+    rest = near_duplicates.leave_out(sets["campus"], pairs)
     assert rest["person_id"].tolist() == list(range(4, 11))
-    assert duplicates.leave_out(sets["station"], pairs).equals(sets["station"])
+    assert near_duplicates.leave_out(sets["station"], pairs).equals(sets["station"])
 
 
 def test_blocks_agree_with_a_loop_over_all_pairs(monkeypatch):
@@ -81,9 +80,9 @@ def test_blocks_agree_with_a_loop_over_all_pairs(monkeypatch):
         np.uint8
     )
     train, test = np.arange(40), np.arange(40, 80)
-    monkeypatch.setattr(duplicates, "_BLOCK", 7)
-    found = duplicates._compare(pictures, train, test, 20, 0.9, progress=False)
-    hashes = duplicates.perceptual_hash(pictures)
+    monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
+    found = near_duplicates._compare(pictures, train, test, 20, 0.9, progress=False)
+    hashes = near_duplicates.perceptual_hash(pictures)
     expected = []
     for first in train:
         for second in test:
@@ -97,20 +96,20 @@ def test_blocks_agree_with_a_loop_over_all_pairs(monkeypatch):
 
 def test_the_crop_of_a_picture_is_the_picture_resampled():
     ramp = np.tile(np.arange(32, dtype=np.float32)[:, None], (1, 16))[None]
-    whole = duplicates._resampled(ramp, (0, 1), (0, 1))
+    whole = near_duplicates._resampled(ramp, (0, 1), (0, 1))
     assert np.allclose(whole, ramp)
-    half = duplicates._resampled(ramp, (0.25, 0.75), (0, 1))
+    half = near_duplicates._resampled(ramp, (0.25, 0.75), (0, 1))
     assert np.allclose(half[0, :, 3], 7.5 + 0.5 * (np.arange(32) + 0.5))
-    weights = duplicates._sampling(16, 0.05, 0.9)
+    weights = near_duplicates._sampling(16, 0.05, 0.9)
     assert np.allclose(weights.sum(axis=1), 1)
 
 
 def test_a_hash_is_half_ones_and_forgets_brightness_and_contrast():
     pictures = np.stack([np.asarray(Image.fromarray(scene(seed)).resize((16, 32))) for seed in range(20)])
-    hashes = duplicates.perceptual_hash(pictures)
+    hashes = near_duplicates.perceptual_hash(pictures)
     assert len(set(hashes.tolist())) == 20 and (np.bitwise_count(hashes) == 32).all()
     darker = (pictures * 0.5 + 20).astype(np.uint8)
-    assert np.bitwise_count(hashes ^ duplicates.perceptual_hash(darker)).max() <= 6
+    assert np.bitwise_count(hashes ^ near_duplicates.perceptual_hash(darker)).max() <= 6
 
 
 def test_flat_pictures_match_only_themselves(tmp_path):
@@ -120,7 +119,7 @@ def test_flat_pictures_match_only_themselves(tmp_path):
         "a": table.build("a", "train", [1, 2], 1, flat),
         "b": table.build("b", "gallery", [1, 2], 1, again),
     }
-    pairs = duplicates.find(sets, progress=False)
+    pairs = near_duplicates.find(sets, progress=False)
     assert pairs[["train_path", "test_path"]].values.tolist() == [[flat[0], again[0]]]
 
 
@@ -130,7 +129,7 @@ def test_many_equal_pictures_stay_few_rows(tmp_path):
     )
     paths = [str(tmp_path / f"{n}.png") for n in range(400)]
     sets = {"a": table.build("a", ["train"] * 200 + ["gallery"] * 200, 1, 1, paths)}
-    pairs = duplicates.find(sets, per_image=3, progress=False)
+    pairs = near_duplicates.find(sets, per_image=3, progress=False)
     assert len(pairs) <= 1200 and set(pairs["matches"]) == {100}
     assert pairs["train_path"].nunique() == pairs["test_path"].nunique() == 200
     assert pairs.groupby("train_path").size().min() == pairs.groupby("test_path").size().min() == 3
@@ -138,9 +137,9 @@ def test_many_equal_pictures_stay_few_rows(tmp_path):
 
 def test_without_training_or_test_images_there_is_nothing_to_find(sets):
     for name in sets:
-        pairs = duplicates.find({name: sets[name]})
-        assert pairs.empty and list(pairs) == list(duplicates.COLUMNS)
-    found = duplicates.find(sets, progress=False)
+        pairs = near_duplicates.find({name: sets[name]})
+        assert pairs.empty and list(pairs) == list(near_duplicates.COLUMNS)
+    found = near_duplicates.find(sets, progress=False)
     assert found.select_dtypes("number").dtypes.equals(pairs.select_dtypes("number").dtypes)
 
 
@@ -153,18 +152,18 @@ def test_matches_in_one_set_do_not_hide_those_in_another(tmp_path):
         "crowd": table.build("crowd", "gallery", 1, 1, crowd),
         "lone": table.build("lone", "gallery", 1, 1, lone),
     }
-    pairs = duplicates.find(sets, per_image=2, progress=False)
+    pairs = near_duplicates.find(sets, per_image=2, progress=False)
     assert set(pairs["test_path"]) == {*crowd, *lone}
     assert set(pairs["matches"]) == {6}
-    counted = duplicates.counts(sets, pairs).set_index("test_set")
+    counted = near_duplicates.counts(sets, pairs).set_index("test_set")
     assert counted["test images found"].to_dict() == {"crowd": 5, "lone": 1, "any": 6}
     assert counted["images found"].tolist() == [1, 1, 1] and counted["people lost"].tolist() == [1, 1, 1]
 
 
 def test_counts_tell_images_from_people(sets):
     both = sets | {"campus": sets["campus"].assign(person_id=[1, 1, 2, 2, 3, 4, 5, 6, 7, 8])}
-    pairs = duplicates.find(both, progress=False)
-    (to_station, to_any) = duplicates.counts(both, pairs).to_dict("records")
+    pairs = near_duplicates.find(both, progress=False)
+    (to_station, to_any) = near_duplicates.counts(both, pairs).to_dict("records")
     assert to_station["train_set"] == "campus" and to_any["test_set"] == "any"
     for counted in (to_station, to_any):
         assert (counted["training images"], counted["people"]) == (10, 8)
@@ -172,14 +171,14 @@ def test_counts_tell_images_from_people(sets):
 
 
 def test_leaving_out_everything_is_refused(sets):
-    pairs = duplicates.find(sets, progress=False)
+    pairs = near_duplicates.find(sets, progress=False)
     copies = sets["campus"][sets["campus"]["image_path"].isin(pairs["train_path"])]
     with pytest.raises(ValueError, match="All 3 training images of campus.*near_duplicates: keep"):
-        duplicates.leave_out(copies, pairs)
+        near_duplicates.leave_out(copies, pairs)
 
 
 def test_the_audit_is_a_csv_with_portable_paths_and_a_sheet(sets, tmp_path):
-    pairs = duplicates.find(sets, progress=False)
+    pairs = near_duplicates.find(sets, progress=False)
     csv, sheet = contact_sheet.write_audit(pairs, tmp_path / "private", tmp_path, source="official data")
     saved = pd.read_csv(csv)
     assert saved["train_path"].tolist() == ["t0.png", *saved["train_path"].tolist()[1:]]
@@ -196,6 +195,6 @@ def test_the_audit_is_a_csv_with_portable_paths_and_a_sheet(sets, tmp_path):
 
 
 def test_an_audit_without_findings_says_so(sets, tmp_path):
-    none = duplicates.find(sets, progress=False).iloc[:0]
+    none = near_duplicates.find(sets, progress=False).iloc[:0]
     csv, sheet = contact_sheet.write_audit(none, tmp_path / "private", tmp_path)
     assert len(pd.read_csv(csv)) == 0 and Image.open(sheet).size[0] >= 560
