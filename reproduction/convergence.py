@@ -6,7 +6,32 @@ import numpy as np
 import pandas as pd
 
 from reproduction import experiment, paper
-from reproduction.plots import smooth
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Centred moving average over `window` values, over those that there are at both ends.
+
+    Parameters
+    ----------
+    values : (n,) losses, one an iteration.
+    window : at least 1; of an even window one value more lies before the centre.
+
+    Returns
+    -------
+    (n,) float64.
+
+    Raises
+    ------
+    ValueError
+        Where `window` is below 1.
+
+    >>> smooth([1.0, 2.0, 6.0, 3.0], 3).tolist()
+    [1.5, 3.0, 3.6666666666666665, 4.5]
+    """
+    if window < 1:
+        raise ValueError(f"smoothing is {window}; a moving average takes at least 1 iteration.")
+    curve = pd.Series(values, dtype=float).reset_index(drop=True)
+    return curve.rolling(min(window, len(curve)), center=True, min_periods=1).mean().to_numpy()
 
 
 def measure(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from reid_core import files
 from reproduction import paper, sidecar
+from reproduction.convergence import smooth
 
 WIDTH = 7.2  # inches: what an A4 page leaves between its margins
 COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#595959"}
@@ -84,12 +85,6 @@ def source_line(figure: Figure, data_source: str, profile: str, extra: str = "")
     below = -0.06 / figure.get_figheight()  # inches
     text = source_text(data_source, profile, extra)
     figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color=GRAY)
-
-
-def smooth(values: Sequence[float], window: int) -> np.ndarray:
-    """Centred moving average over `window` values (shorter at both ends), as float64, same length."""
-    ones = np.ones(min(window, len(values)))
-    return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
 
 def loss_curves(

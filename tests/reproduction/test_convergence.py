@@ -1,9 +1,12 @@
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from reproduction import convergence
-from reproduction.plots import smooth
+from reproduction.convergence import smooth
 
 
 def curve(values, seconds_each, seed=0):
@@ -80,3 +83,34 @@ def test_smoothing_is_a_centred_mean_and_keeps_constants():
     assert np.allclose(smooth(values, 3), oracle)
     assert np.allclose(smooth(np.full(7, 2.5), 5), 2.5)
     assert np.array_equal(smooth(values, 1), values)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 6, 500])
+def test_smoothing_agrees_with_the_sum_over_each_window(window):
+    values = np.random.default_rng(0).normal(size=40)
+    width = min(window, 40)
+    parts = [values[max(0, i - width // 2) : i + (width + 1) // 2] for i in range(40)]
+    assert np.allclose(smooth(pd.Series(values, index=range(7, 47)), window), [part.mean() for part in parts])
+
+
+def test_smoothing_over_nothing_is_refused():
+    with pytest.raises(ValueError, match="smoothing is 0; a moving average takes at least 1"):
+        smooth([1.0, 2.0], 0)
+
+
+def test_the_first_tenth_of_the_iterations_does_not_count():
+    """Of 40 iterations 4 are left out, of 39 three; the longer curve's further ones are not compared."""
+    theirs = np.full(40, 2.0)
+    ours = np.where(np.arange(50) < 4, 3.0, 1.0)
+    losses = {"market1501": {"baseline": [curve(theirs, 1.0)], "hcn": [curve(ours, 1.0)]}}
+    assert convergence.measure(losses, 1)["share_lower"].tolist() == [1]
+    losses["market1501"]["baseline"] = [curve(theirs[:39], 1.0)]
+    assert convergence.measure(losses, 1)["share_lower"].tolist() == [pytest.approx(35 / 36)]
+    ours[4:6] = 2.0  # as low is not lower
+    losses["market1501"] = {"baseline": [curve(theirs, 1.0)], "hcn": [curve(ours, 1.0)]}
+    assert convergence.measure(losses, 1)["share_lower"].tolist() == [pytest.approx(34 / 36)]
+
+
+def test_the_numbers_to_figure_3_need_no_drawing():
+    code = "import sys, reproduction.convergence; print({'seaborn', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
