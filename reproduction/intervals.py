@@ -1,0 +1,146 @@
+"""How far a score, or the difference of two, could be off: other test people, and other seeds.
+
+A test set is a sample of people, and a training with one seed is a sample of trainings. Both are counted here:
+
+- People. All queries of a person stand or fall together, so people are drawn, not queries: a bootstrap over test
+  people, the same draws for both sides of a difference (paired), gives the variance that is due to them.
+- Seeds. With several trainings a side, the variance of the mean over seeds is that of independent samples (Welch): two
+  trainings with one seed number share no more than any two do.
+
+The two variances add up (crossed sampling: Owen, "The pigeonhole bootstrap", AOAS 2007, whose variance is this sum),
+and the interval is Student's with Satterthwaite's degrees of freedom, since three seeds know their spread badly: a
+bootstrap of three seeds alone would cover 80% instead of 95%. With one training a side the seeds' part is unknown: the
+interval is about *these* trainings on other people, and says nothing of the method. The tests count how often
+comparisons without a true difference are decided.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reid_core.datasets.table import PERSON
+
+SCORES = ("rank1", "mAP")
+LEVEL = 0.95
+DRAWS = 2000
+COLUMNS = ("seed", PERSON, "queries", *SCORES)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score or a difference in points (per cent), its 95% interval, and what it was sampled from.
+
+    seeds: trainings on each side, the fewer of the two; 1 leaves the seeds' spread out of `low` and `high`, 0 is a
+    method without training.
+    """
+
+    value: float
+    low: float
+    high: float
+    people: int
+    seeds: int
+
+    def above(self, threshold: float = 0.0) -> bool | None:
+        """Whether the true value is above `threshold`: True, False, or None where the interval leaves it open.
+
+        >>> Interval(2.0, 0.5, 3.5, 57, 3).above(), Interval(2.0, -0.5, 4.5, 57, 3).above()
+        (True, None)
+        """
+        if self.low > threshold:
+            return True
+        return False if self.high < threshold else None
+
+
+def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.DataFrame:
+    """Sums over the queries of each test person: what every interval is made from.
+
+    Parameters
+    ----------
+    per_query : the rows of `evaluation.Evaluation.per_query`, one a query.
+    person : (Q,) person of each query.
+    seed : the training's.
+
+    Returns
+    -------
+    DataFrame with the columns seed, person_id, queries, rank1 (queries whose first image matches) and mAP (sum of their
+    average precisions, 0-1 each), sorted by person. A query without a match counts as zero.
+    """
+    hits = (per_query["first_hit"] == 1).fillna(False).astype(float)
+    rows = pd.DataFrame({PERSON: person, "queries": 1, "rank1": hits, "mAP": per_query["ap"]})
+    return rows.groupby(PERSON, as_index=False).sum().assign(seed=seed)[list(COLUMNS)]
+
+
+def interval(
+    ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, level: float = LEVEL
+) -> Interval:
+    """The mean over seeds of a score, or of `ours` - `theirs`, in points, with its interval.
+
+    Parameters
+    ----------
+    ours, theirs : rows of `by_person`, of one set; of several seeds one below the other.
+    score : "rank1" or "mAP".
+    level : of confidence.
+
+    Raises
+    ------
+    ValueError : the two sides have other people or other numbers of queries, or a side repeats a seed.
+    """
+    sides = [_sums(rows, score) for rows in (ours, theirs) if rows is not None]
+    queries = sides[0].queries
+    if any(not side.queries.equals(queries) for side in sides):
+        raise ValueError("Two methods are compared on one set only: their test people or queries differ.")
+    return estimate(*(side.values for side in sides), queries=queries.to_numpy(float), level=level)
+
+
+def estimate(
+    ours: np.ndarray, theirs: np.ndarray | None = None, *, queries: np.ndarray, level: float = LEVEL
+) -> Interval:
+    """`interval` from arrays: `ours`, `theirs` (seeds, P) sums of a score over a person's queries, `queries` (P,)."""
+    sides = [ours] if theirs is None else [ours, theirs]
+    total = sum(sign * side.mean(axis=0) for sign, side in zip((1, -1), sides, strict=False))
+    people = len(queries)
+    draws = _draws(people)
+    variances = [(float(np.var(draws @ total / (draws @ queries), ddof=1)), people - 1)]
+    seeds = min(len(side) for side in sides)
+    if seeds > 1:
+        means = [side.sum(axis=1) / queries.sum() for side in sides]
+        variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means]
+    half = _half_width(variances, level)
+    value = total.sum() / queries.sum()
+    return Interval(100 * value, 100 * (value - half), 100 * (value + half), people, seeds)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    queries: pd.Series  # (P,) by person
+    values: np.ndarray  # (seeds, P) sums of the score over a person's queries
+
+
+def _sums(rows: pd.DataFrame, score: str) -> _Sums:
+    if score not in SCORES:
+        raise ValueError(f"score is {score!r}; it is one of {', '.join(SCORES)}.")
+    if rows.duplicated(["seed", PERSON]).any():
+        raise ValueError("A seed or a person occurs twice; give the rows of one method on one set.")
+    table = rows.pivot(index="seed", columns=PERSON, values=[score, "queries"])
+    if table.isna().any(axis=None) or (table["queries"].nunique() > 1).any():
+        raise ValueError("The seeds of a method were scored on other people; score them on one set.")
+    return _Sums(table["queries"].iloc[0].rename("queries"), table[score].to_numpy(float))
+
+
+@functools.cache
+def _draws(people: int) -> np.ndarray:
+    """How often each person is drawn, (DRAWS, people) float64: the same for every comparison on a set."""
+    equal = np.full(people, 1 / people)
+    return np.random.RandomState(people).multinomial(people, equal, size=DRAWS).astype(float)
+
+
+def _half_width(variances: list[tuple[float, int]], level: float) -> float:
+    """Half the width of Student's interval of a sum of independent parts, each (variance, degrees of freedom)."""
+    total = sum(variance for variance, _ in variances)
+    if total == 0:
+        return 0.0
+    freedom = total**2 / sum(variance**2 / df for variance, df in variances if df)
+    return float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total))
