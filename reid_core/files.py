@@ -1,16 +1,29 @@
-"""Files: written whole or not at all, one digest, room on the disk."""
+"""Files: written whole or not at all, one lock, one digest, room on the disk."""
 
 import contextlib
+import errno
+import fcntl
+import glob
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
+from reid_core import progress
+
 if TYPE_CHECKING:  # loaded where tensors are written: most commands do without
     from torch import Tensor
+
+# What flock says on a file system without locks; EBADF is NFS's answer for a folder, which cannot be opened to write.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+_OWNER = f".{platform.node()}."  # in a temporary's name: several machines may share a folder
 
 
 @contextlib.contextmanager
@@ -29,7 +42,7 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}{_OWNER}{os.getpid()}-", dir=path.parent))
     try:
         target = temporary if folder else temporary / path.name
         yield target
@@ -40,17 +53,52 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_dead(folder: str | os.PathLike, name: str | None = None) -> None:
-    """Remove the temporaries that `replacing` made in `folder` in processes that have been killed since.
+def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bool = False) -> None:
+    """Remove the temporaries that `replacing` made in `folder` (for `name` there) in processes killed since.
 
-    `name`: of those, only what was to become this file or folder.
+    Those of other machines stay, whose processes cannot be seen from here; all go if the caller is `alone` at work.
     """
-    for stale in Path(folder).glob(".*.*-*"):
-        made, _, owner = stale.name[1:].rpartition(".")
-        pid = owner.partition("-")[0]
-        dead = pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
-        if dead and name in (None, made):
+    for stale in Path(folder).glob(f".{glob.escape(name) if name else '*'}.*"):
+        host, _, owner = stale.name.rpartition("-")[0].rpartition(".")
+        dead = f"{host}.".endswith(_OWNER) and owner.isdigit() and not psutil.pid_exists(int(owner))
+        if alone or dead:
             shutil.rmtree(stale, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[bool]:
+    """Hold the lock of a file, made where it is missing, or of a folder; gives whether it is held.
+
+    The system lets go of it when the process ends, however it ends. Where another process holds it, raises `busy`,
+    or without one says so and waits. Where the file system knows no locks, goes on without one after a warning.
+    """
+    path = Path(path)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _lock(handle, path, busy)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if busy is not None:
+                raise busy from None
+            progress.say(f"Waiting for another process that holds {path} ...")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        folder = path if path.is_dir() else path.parent
+        warnings.warn(
+            f"The file system of {folder} has no locks ({error.strerror}); let no second process work there.",
+            stacklevel=4,
+        )
+        return False
+    return True
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

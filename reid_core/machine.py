@@ -1,5 +1,6 @@
-"""The machine at work: device, cores, versions of packages, the kit's commit."""
+"""The machine at work: device, cores, free memory, versions of packages, the kit's commit."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -12,6 +13,9 @@ if TYPE_CHECKING:  # loaded where it is needed: most commands do without
     import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pillow", "h5py")
+_CGROUPS = Path("/sys/fs/cgroup")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", "inactive_file")
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -30,6 +34,44 @@ def choose(device: "str | torch.device | None") -> "torch.device":
 def cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: "str | torch.device") -> int:
+    """Bytes that can still be had on a device, with what PyTorch has taken from a GPU and keeps for later use.
+
+    On the CPU the smaller of what the machine and what the container or batch job (cgroup) has left.
+    """
+    import psutil
+    import torch
+
+    if torch.device(device).type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    return min([psutil.virtual_memory().available, *_left_in_groups()])
+
+
+def _left_in_groups(process: Path = Path("/proc/self/cgroup"), mount: Path = _CGROUPS) -> list[int]:
+    """What every control group that the process is in, of version 1 or 2, leaves of its limit, in bytes."""
+    left = []
+    for line in process.read_text().splitlines() if process.exists() else []:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = mount / "memory" if controllers else mount
+        here = root / os.path.normpath(group).lstrip("/")
+        # A container may be told its name outside, where it sees its own group as the root: hence all the way up.
+        for folder in [f for f in (here, *here.parents) if f.is_relative_to(root)]:
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # no such group here, or the limit is the word "max"
+                left.append(_left(folder, *(_V1 if controllers else _V2)))
+    return left
+
+
+def _left(group: Path, limit: str, usage: str, cache: str) -> int:
+    """Limit minus usage of one group; cached files that nobody has used of late are given back when asked for."""
+    facts = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())
+    return int((group / limit).read_text()) - int((group / usage).read_text()) + int(facts.get(cache, 0))
 
 
 @functools.cache

@@ -152,7 +152,8 @@ def scaling(peers, peer_limit: int, sizes, device="cpu") -> pd.DataFrame:
 
 def refusal(task: str, n_query: int, n_gallery: int, device: str) -> str | None:
     """Why a task will not fit into memory, features included, before they are made; None where it will."""
-    from reid_core.reranking.cost import estimate, free_memory
+    from reid_core.machine import free_memory
+    from reid_core.reranking.cost import estimate
 
     features = 4 * (n_query + n_gallery) * DIMENSIONS
     needs = {"cpu": features}

@@ -7,10 +7,8 @@ and 6-10 from the other, empty where there is none.  `testsets` is a cell of 20 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,9 +53,12 @@ def open_release(mat: Path, boxes: str, *, progress: bool = True) -> Release:
     """
     folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
     if not (folder / _MANIFEST).is_file():
-        with _explaining(folder.parent, mat), _locked(folder.parent / f"{boxes}.lock"):
-            if not (folder / _MANIFEST).is_file():
-                _extract(mat, boxes, folder, progress)
+        with _explaining(folder.parent, mat):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with files.locked(folder.parent / f"{boxes}.lock") as alone:
+                files.remove_dead(folder.parent, boxes, alone=alone)
+                if not (folder / _MANIFEST).is_file():
+                    _extract(mat, boxes, folder, progress)
     manifest = json.loads((folder / _MANIFEST).read_text())
     return Release(folder, manifest["names"], manifest["people"], manifest["testsets"])
 
@@ -142,7 +143,6 @@ def index(mat: Path, boxes: str, *, progress: bool = True) -> Release:
 
 def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
     """Write every image as PNG, and the manifest last, into a temporary folder that is then renamed."""
-    _sweep(folder)
     with (
         open_mat(mat) as file,
         files.replacing(folder, folder=True) as target,
@@ -249,18 +249,3 @@ def _explaining(folder: Path, mat: Path):
             f"The images of {mat} cannot be extracted to {folder}: {error.strerror or error}. Both kinds of boxes need "
             "about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path):
-    """One process at a time: the others wait, then find the work done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed extraction left (the lock is ours, so nobody is writing)."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)

@@ -16,8 +16,9 @@ import torch
 from tqdm import tqdm
 
 from reid_core.distance import ROWS_AT_ONCE, check_features, check_finite, is_tensor, squared_norms
+from reid_core.machine import free_memory
 from reid_core.reranking import reciprocal
-from reid_core.reranking.cost import estimate, free_memory
+from reid_core.reranking.cost import estimate
 from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
 from reid_core.xqda import XQDA
 

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 
 from reid_core.distance import inner_products
@@ -57,14 +56,6 @@ def estimate(
     pairs = n * (n + 1) // 2 if on_cpu else n * n  # the CPU uses the symmetry
     flops = 2 * (pairs + (0 if holds_result else n_query * n_gallery)) * (projected or dimensions)
     return Cost(memory, flops, pairs, n, device)
-
-
-def free_memory(device) -> int:
-    """Bytes that can still be had on the device, with what PyTorch has taken from it and keeps for later use."""
-    if torch.device(device).type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    return psutil.virtual_memory().available
 
 
 def product_rate(device) -> float:

@@ -7,10 +7,8 @@ that each iteration ended at are in timing.csv.
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -42,15 +40,10 @@ def locked(run_dir: Path) -> Iterator[None]:
     Raises RuntimeError when another process holds it.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"Another process is training in {run_dir}; wait for it, or choose another folder."
-            ) from None
-        for leftover in (*run_dir.glob(".*.*"), *(run_dir / CHECKPOINTS).glob(".*.*")):  # of a killed process
-            shutil.rmtree(leftover, ignore_errors=True)
+    busy = RuntimeError(f"Another process is training in {run_dir}; wait for it, or choose another folder.")
+    with files.locked(run_dir / ".lock", busy) as alone:
+        for folder in (run_dir, run_dir / CHECKPOINTS):
+            files.remove_dead(folder, alone=alone)
         yield
 
 

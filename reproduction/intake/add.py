@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from reid_core import files
 from reid_core.datasets import cuhk03, layout
 from reproduction.intake import archives
 from reproduction.intake.status import BROKEN, DIFFERS, MISSING, TITLES, status
@@ -174,9 +174,9 @@ def _are_distractors(folder: str, images: list[str]) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    for parent, _, files in os.walk(folder, followlinks=True):
+    for parent, _, names in os.walk(folder, followlinks=True):
         below = os.path.relpath(parent, folder)
-        yield from (name if below == "." else f"{below}/{name}" for name in files)
+        yield from (name if below == "." else f"{below}/{name}" for name in names)
 
 
 def _target(name: str, pieces: list[Piece]) -> PurePosixPath | None:
@@ -232,11 +232,9 @@ def _staging(root: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as cleaning:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(root, os.O_RDONLY)
-            cleaning.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            for left in root.glob(f"{_STAGE}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            if cleaning.enter_context(files.locked(root)):
+                for left in root.glob(f"{_STAGE}*"):
+                    shutil.rmtree(left, ignore_errors=True)
             stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=root))
             cleaning.callback(shutil.rmtree, stage, ignore_errors=True)
         except OSError as error:

@@ -1,7 +1,6 @@
 """The main job: every notebook of a profile in order, resumable, one at a time, with a word on what it is doing."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reid_core import files
 from reproduction import claims, experiment, words
 from reproduction.runner import notebooks, profiles
 from reproduction.sidecar import REPOSITORY
@@ -119,13 +119,8 @@ def step(title: str) -> Iterator[None]:
 def _only_one(results: Path) -> Iterator[None]:
     """Hold a lock on a results folder; it goes with the process, however that ends."""
     results.mkdir(parents=True, exist_ok=True)
-    with open(results / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkflowError(
-                f"{results}: another `make reproduce` is at work here; wait for it."
-            ) from None
+    busy = WorkflowError(f"{results}: another `make reproduce` is at work here; wait for it.")
+    with files.locked(results / ".lock", busy):
         yield
 
 

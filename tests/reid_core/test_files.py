@@ -1,3 +1,10 @@
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import warnings
+
 import pytest
 
 from reid_core import files
@@ -23,3 +30,81 @@ def test_a_folder_appears_whole(tmp_path):
 
 def test_write_text_makes_missing_folders(tmp_path):
     assert files.write_text(tmp_path / "a" / "b.txt", "é").read_text(encoding="utf-8") == "é"
+
+
+HOLD = """
+import sys
+from reid_core import files
+with files.locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of a file till its input is closed."""
+    command = [sys.executable, "-c", HOLD, tmp_path / "lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_a_lock_that_another_holds_is_refused_or_waited_for(tmp_path, holder, monkeypatch):
+    with (
+        pytest.raises(RuntimeError, match="at work"),
+        files.locked(tmp_path / "lock", RuntimeError("at work")),
+    ):
+        pytest.fail("held by two")
+    said = []
+    monkeypatch.setattr(files.progress, "say", lambda text: (said.append(text), holder.stdin.close()))
+    with files.locked(tmp_path / "lock") as held:
+        assert held and str(tmp_path / "lock") in said[0]
+        assert holder.wait(30) == 0
+
+
+def test_a_folder_is_locked_without_a_file_of_its_own(tmp_path):
+    with files.locked(tmp_path) as held:
+        assert held and list(tmp_path.iterdir()) == []
+        with pytest.raises(ValueError, match="mine"), files.locked(tmp_path, ValueError("mine")):
+            pytest.fail("held twice")
+    with files.locked(tmp_path, ValueError("mine")) as held:
+        assert held
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_worked_on_with_one_warning(tmp_path, monkeypatch, number):
+    def none(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with warnings.catch_warnings(record=True) as said:
+        for _ in range(3):
+            with files.locked(tmp_path / "lock", RuntimeError("busy")) as held:
+                assert not held
+    assert len(said) == 1 and f"file system of {tmp_path} has no locks" in str(said[0].message)
+
+
+def test_another_failure_to_lock_is_no_missing_lock(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(OSError, match="Input/output"), files.locked(tmp_path / "lock"):
+        pytest.fail("gone on")
+
+
+def test_only_the_dead_of_this_machine_are_removed_unless_alone(tmp_path, monkeypatch):
+    with files.replacing(tmp_path / "a.npy", folder=True) as living:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 2**30)
+            dead = files.replacing(tmp_path / "b.npy", folder=True)
+            dead.__enter__()
+            patch.setattr(files, "_OWNER", ".node-7.cluster.")
+            elsewhere = files.replacing(tmp_path / "c.npy", folder=True)
+            there = elsewhere.__enter__()
+        (tmp_path / ".hidden.of-mine").mkdir()
+        files.remove_dead(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([living, there, tmp_path / ".hidden.of-mine"])
+        files.remove_dead(tmp_path, "c.npy", alone=True)
+        assert sorted(tmp_path.iterdir()) == sorted([living, tmp_path / ".hidden.of-mine"])

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from reid_core import reranking
-from reid_core.reranking import cost as reranking_cost
 from reid_core.reranking.cost import estimate
 
 
@@ -77,13 +76,6 @@ def test_a_device_has_its_number(monkeypatch):
         assert reranking.Settings(device=asked).device_for(x) == torch.device(expected)
 
 
-def test_what_pytorch_keeps_of_a_gpus_memory_is_free(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 100))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
-    assert reranking_cost.free_memory("cuda:0") == 45
-
-
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_gpu_is_taken_where_the_work_fits(monkeypatch, fits):
     asked = []
@@ -98,7 +90,3 @@ def test_a_gpu_is_taken_where_the_work_fits(monkeypatch, fits):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     reranking.k_reciprocal_where_it_fits(None, None, k1=5)
     assert asked == [{"k1": 5}, {"device": "cuda", "k1": 5}, {"k1": 5}][: 2 if fits else 3]
-
-
-def test_free_memory_is_what_the_system_says():
-    assert 0 < reranking_cost.free_memory(torch.device("cpu")) < 1 << 50

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reid_core.reranking import cost as reranking_cost
+from reid_core import machine
 from reproduction.sidecar import REPOSITORY
 
 
@@ -88,7 +88,7 @@ def test_what_can_use_a_gpu_gets_it(compare, monkeypatch):
         return subprocess.CompletedProcess(command, 0, json.dumps({"seconds": 1, "peak_gib": 1}), "")
 
     monkeypatch.setattr(compare.subprocess, "run", popen)
-    monkeypatch.setattr(reranking_cost, "free_memory", lambda device: 1 << 50)
+    monkeypatch.setattr(machine, "free_memory", lambda device: 1 << 50)
     compare.compare("tiny", list(compare.GROUPS), [], None, "cuda")
     compare.scaling(None, 0, [140], "cuda")
     on_gpu = {"product", "rerank_ours", "neighbours_ours", "rerank_and_score_stream"}
@@ -100,7 +100,7 @@ def test_what_can_use_a_gpu_gets_it(compare, monkeypatch):
 def test_half_a_million_is_refused_where_it_does_not_fit(compare, monkeypatch, device):
     monkeypatch.setattr(compare, "DIMENSIONS", 2048)
     monkeypatch.setattr(compare, "measure", lambda *a, **k: pytest.fail("measured nevertheless"))
-    monkeypatch.setattr(reranking_cost, "free_memory", lambda place: 1 << (32 if place == device else 60))
+    monkeypatch.setattr(machine, "free_memory", lambda place: 1 << (32 if place == device else 60))
     table = compare.scaling(None, 0, [523_100], device)
     assert table.note.str.fullmatch(
         rf"refused: 3,368 x 519,732 needs about \d+\.\d GiB on {device}, 4\.0 GiB are free"

@@ -1,0 +1,58 @@
+import io
+import sys
+
+import pytest
+
+from reid_core import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Notebook(io.StringIO):
+    """As ipykernel's stream: no terminal, but somebody looks at it."""
+
+
+Notebook.__module__ = "ipykernel.iostream"
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+
+def drawn(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress.bar(total=3, desc="Count", unit="number") as bar:
+        bar.update()
+    return "Count" in stream.getvalue()
+
+
+def test_bars_are_for_terminals_and_notebooks(monkeypatch):
+    assert drawn(monkeypatch, Terminal()) and drawn(monkeypatch, Notebook())
+    assert not drawn(monkeypatch, io.StringIO())
+
+
+@pytest.mark.parametrize("value, seen", [("1", False), ("true", False), ("0", True), ("", True)])
+def test_tqdms_own_variable_is_honoured(monkeypatch, value, seen):
+    monkeypatch.setenv("TQDM_DISABLE", value)
+    assert drawn(monkeypatch, Terminal()) == seen
+
+
+def test_what_is_silenced_is_silent_at_any_depth_and_only_there(monkeypatch):
+    with progress.shown(False):
+        assert not drawn(monkeypatch, Terminal())
+        with progress.shown(True):
+            assert not drawn(monkeypatch, Terminal())
+        progress.say("not this")
+        assert sys.stderr.getvalue() == ""
+    assert drawn(monkeypatch, Terminal())
+    progress.say("a line")
+    assert sys.stderr.getvalue().endswith("a line\n")
+
+
+def test_an_iterable_comes_through(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(progress.bar([1, 2], desc="Count", unit="number")) == [1, 2]
