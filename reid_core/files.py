@@ -59,7 +59,8 @@ def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bo
     Those of other machines stay, whose processes cannot be seen from here; all go if the caller is `alone` at work.
     """
     for stale in Path(folder).glob(f".{glob.escape(name) if name else '*'}.*"):
-        host, _, owner = stale.name.rpartition("-")[0].rpartition(".")
+        host, _, owner = stale.name.rpartition(".")
+        owner = owner.partition("-")[0]
         dead = f"{host}.".endswith(_OWNER) and owner.isdigit() and not psutil.pid_exists(int(owner))
         if alone or dead:
             shutil.rmtree(stale, ignore_errors=True)

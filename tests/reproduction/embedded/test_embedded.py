@@ -192,7 +192,8 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, workers):
 
 
 def test_what_a_killed_rendering_left_is_removed(tmp_path):
-    dead, other = tmp_path / ".data.999999999-x", tmp_path / ".mine.999999999-x"
+    killed = f"{platform.node()}.999999999-x"
+    dead, other = tmp_path / f".data.{killed}", tmp_path / f".mine.{killed}"
     for folder in (dead, dead.with_name(f"{dead.name}-old"), other):
         folder.mkdir()
     render(tmp_path / "data", SMALL, workers=1, progress=False)
