@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pandas as pd
 
-INTEGER = re.compile(r"[+-]?[0-9]+")
+INTEGER = re.compile(r"([+-]?[0-9]{1,4000})(\.0*)?")
 LIMITS = np.iinfo(np.int64)
 
 
@@ -20,14 +20,18 @@ def exact(text: str) -> int:
     Raises
     ------
     ValueError : fractions, exponents, anything but digits, or numbers beyond int64. A number that went through
-        floating point (7.0, 1e6) may have lost digits on the way.
+        floating point (7.0, 1e6) may have lost digits on the way: 7.0 is 7, but from 2^53 on such a one is refused.
 
-    >>> exact(" 0012"), exact("-1")
-    (12, -1)
+    >>> exact(" 0012"), exact("-1"), exact("7.0")
+    (12, -1, 7)
     """
-    if INTEGER.fullmatch(text.strip()) is None:
+    if (match := INTEGER.fullmatch(text.strip())) is None:
         raise ValueError(f"{text!r} is no whole number; write ids with digits alone, such as 12.")
-    number = int(text)
+    number = int(match[1])
+    if match[2] and abs(number) >= 2**53:
+        raise ValueError(
+            f"{text!r} went through floating point and may have lost digits; write it without a point."
+        )
     if not LIMITS.min <= number <= LIMITS.max:
         raise ValueError(f"{text!r} does not fit into 64 bits; number people and cameras with fewer digits.")
     return number
