@@ -18,7 +18,7 @@ SETTINGS = profiles.load(PROFILE, OVERRIDES, recipes=False)
 RESULTS = SETTINGS["results_root"]
 OFFICIAL = SETTINGS["render_sizes"] == "none"
 EXECUTED = experiment.executed_notebooks(SETTINGS)
-NOT_RUN = experiment.not_run(SETTINGS["data_root"], SETTINGS["combined_boxes"]) if OFFICIAL else {}
+NOT_RUN = experiment.Experiment.of(SETTINGS).not_run if OFFICIAL else {}
 TRAININGS = [training for training in experiment.trainings() if training[1] not in NOT_RUN]
 RUNS = [experiment.run_name(*training, seed) for training in TRAININGS for seed in SETTINGS["seeds"]]
 SOURCES = sorted(p for p in sidecar.REPOSITORY.glob("re*/**/*") if p.suffix in {".py", ".j2", ".css"})

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from reid_core import training
 from reproduction import experiment, paper
 
 
@@ -34,10 +35,23 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
     return curve.rolling(min(window, len(curve)), center=True, min_periods=1).mean().to_numpy()
 
 
+def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
+    """{set: {model: [loss table, one a seed]}} of `Experiment.described`; the paper's order, the baseline first."""
+    losses: dict = {}
+    for name in paper.SETS:
+        for model in experiment.MODELS:
+            chosen = runs[(runs["train_set"] == name) & (runs["model"] == model)].sort_values("seed")
+            if len(chosen):
+                losses.setdefault(name, {})[model] = [
+                    training.loss_curve(line.folder).assign(seed=line.seed) for line in chosen.itertuples()
+                ]
+    return losses
+
+
 def measure(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) -> pd.DataFrame:
     """Compare the smoothed R5 losses of HCN and baseline, one line per set and seed.
 
-    `losses` as from `reproduction.experiment.loss_tables`; curves are smoothed by a centred moving average of `window`
+    `losses` as from :func:`loss_tables`; curves are smoothed by a centred moving average of `window`
     iterations. Columns: share_lower (share of the iterations after the first tenth at which HCN's loss is lower),
     baseline_final (the baseline's loss at its end), hcn_iterations_to_baseline_final (missing if never reached),
     the same in seconds of training, both models' iterations and seconds, and the names of the two runs.

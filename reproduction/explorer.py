@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from reproduction import paper, plots, ranklists
 from reproduction.ranklists import Method, Rankings
 
-METRICS = {"euclidean": "Euclidean", "xqda": "XQDA"}
 RULES = {
     "number": "by number",
     "worst": "worst AP of the upper list",
@@ -62,7 +61,7 @@ def title(method: Method) -> str:
     'HCN, XQDA, re-ranked'
     """
     again = ", re-ranked" if method.reranked else ""
-    return f"{plots.TITLES[method.model]}, {METRICS[method.metric]}{again}"
+    return f"{plots.TITLES[method.model]}, {plots.METRICS[method.metric]}{again}"
 
 
 def find(rankings: Rankings, choice: Choice) -> int:
@@ -237,7 +236,7 @@ class _MethodControls:
     def __init__(self, words: str, optional: bool = False):
         self._optional = optional
         self.model = _dropdown(words, {})
-        self.metric = _dropdown("metric", {words: metric for metric, words in METRICS.items()})
+        self.metric = _dropdown("metric", {words: metric for metric, words in plots.METRICS.items()})
         self.reranked = widgets.Checkbox(description="re-ranked", indent=False, **_shape(110))
         self.row = [self.model, self.metric, self.reranked]
 

@@ -1,187 +1,188 @@
-"""One row of Table 2 or 3 by one call: from image tables to a distance, timed.
+"""One row of Table 2 or 3 by one call: a published method or a plain reference on one set, timed.
 
-Every method takes the training, query and gallery image tables, `matching` (XQDA's and re-ranking's settings, such
-as `scoring.Matching`; None: the defaults), `seed`, `progress`, `data_root` and `run_dir` (the data folder and
-the run folder of what is trained on the kit's loop; the others do without), and then settings of its own, by name.
+What each of the three times holds: *features* reads all images that the method uses and describes each alone (the
+training images too where there is learning); *train* learns; *match* compares all queries with the gallery, and
+re-ranks. Features and networks that are kept on disk report the seconds that they once took, not their reading.
 """
 
 import difflib
-import functools
-import inspect
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torchvision
 
-from reid_core import features, reranking, xqda
+from reid_core import features, xqda
 from reid_core.baselines import colour_histogram
 from reid_core.baselines.gated import Gated
 from reid_core.baselines.kissme import KISSME
 from reid_core.baselines.null_space import NullSpace
 from reid_core.baselines.scsp import SCSP
 from reid_core.baselines.scsp_features import RegionFeatures, layer_weights
-from reid_core.datasets.table import CAMERA, PATH, PERSON
 from reid_core.distance import squared_euclidean
+from reid_core.matching import Matching, Split, people
 from reid_core.model import ResNet50Baseline, load_backbone
 from reproduction import cached
-from reproduction.outcome import Clock, Outcome
+from reproduction.experiment import Experiment
 from reproduction.tables import ADAPTED, RECREATED, REFERENCE
 
 
-def _people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return table[PERSON].to_numpy(), table[CAMERA].to_numpy()
+@dataclass(frozen=True)
+class Outcome:
+    """What one method made of one set.
+
+    distance: (Q, G) float32, smaller is more alike; `squared` says of which kind it is.
+    seconds_features, seconds_train, seconds_match: as above; 0 where there is nothing to learn.
+    faithful: how near the row comes to its paper, a key of `reproduction.tables.FAITHFUL`.
+    note: what stands behind the row, for the reader of the table.
+    run: name of the run folder of what was trained on the kit's loop.
+    """
+
+    distance: np.ndarray
+    squared: bool
+    seconds_features: float
+    seconds_train: float
+    seconds_match: float
+    faithful: str
+    note: str
+    run: str | None = None
 
 
-def colour(
-    train, query, gallery, *, matching=None, seed=0, progress=True, data_root=None, run_dir=None, bins=8
-) -> Outcome:
+class Clock:
+    """Seconds spent under each name.
+
+    >>> clock = Clock()
+    >>> with clock("train"):
+    ...     pass
+    >>> clock["train"] < 1, clock["match"]
+    (True, 0.0)
+    """
+
+    def __init__(self):
+        self._seconds = {}
+
+    @contextmanager
+    def __call__(self, name: str):
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = self[name] + time.perf_counter() - started
+
+    def __getitem__(self, name: str) -> float:
+        return self._seconds.get(name, 0.0)
+
+    def outcome(self, distance, faithful, note, *, squared=True, run=None, **seconds) -> Outcome:
+        """The seconds counted here, unless `seconds` gives those of features or train."""
+        reading, learning = (seconds.get(name, self[name]) for name in ("features", "train"))
+        return Outcome(distance, squared, reading, learning, self["match"], faithful, note, run)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set to retrieve from, which all methods take: its name, its image tables, settings of matching and a seed.
+
+    Rows that learn the same from it share that: the plain and the re-ranked one have one XQDA.
+    """
+
+    kit: Experiment
+    name: str
+    images: Split
+    how: Matching = field(default_factory=Matching)
+    seed: int = 0
+    _learnt: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def lomo(self, retinex: bool) -> tuple[Split, float]:
+        """LOMO features (N, 26960) float32 of the three parts, memory-mapped, and the seconds that they once took."""
+        parts = [cached.lomo_features(table, retinex=retinex) for table in self.images]
+        return Split(*(part.values for part in parts)), sum(part.seconds for part in parts)
+
+    def xqda(self, retinex: bool) -> tuple[xqda.XQDA, float]:
+        """XQDA on the LOMO features of the training images, and the seconds it took."""
+        if retinex not in self._learnt:
+            values = cached.lomo_features(self.images.train, retinex=retinex).values
+            started = time.perf_counter()
+            learner = xqda.XQDA(self.how.xqda_solver, random_state=5489 + self.seed)
+            learner.fit(values, *people(self.images.train))
+            self._learnt[retinex] = learner, time.perf_counter() - started
+        return self._learnt[retinex]
+
+
+def colour(task: Task, *, bins: int) -> Outcome:
     """Whole-image RGB histogram, squared Hellinger distance; learns nothing."""
     clock = Clock()
     with clock("features"):
-        found = [colour_histogram.extract(t, bins=bins, progress=progress) for t in (query, gallery)]
+        query, gallery = (colour_histogram.extract(table, bins=bins) for table in task.images[1:])
     with clock("match"):
-        distance = squared_euclidean(*found)
+        distance = squared_euclidean(query, gallery)
     return clock.outcome(distance, REFERENCE, f"Joint RGB histogram, {bins}x{bins}x{bins} bins.")
 
 
-def _lomo(*tables, retinex, progress) -> tuple[list[cached.Cached], float]:
-    found = [cached.lomo_features(table, retinex=retinex, progress=progress) for table in tables]
-    return found, sum(one.seconds for one in found)
-
-
-def lomo_euclidean(
-    train, query, gallery, *, matching=None, seed=0, progress=True, data_root=None, run_dir=None, retinex=True
-) -> Outcome:
+def lomo_euclidean(task: Task, *, retinex: bool) -> Outcome:
     """LOMO and squared Euclidean distance; learns nothing."""
     clock = Clock()
-    (query, gallery), seconds = _lomo(query, gallery, retinex=retinex, progress=progress)
+    query, gallery = (cached.lomo_features(table, retinex=retinex) for table in task.images[1:])
     with clock("match"):
         distance = squared_euclidean(query.values, gallery.values)
+    seconds = query.seconds + gallery.seconds
     return clock.outcome(distance, REFERENCE, "LOMO without a learnt metric.", features=seconds)
 
 
-def lomo_xqda(
-    train,
-    query,
-    gallery,
-    *,
-    matching=None,
-    seed=0,
-    progress=True,
-    data_root=None,
-    run_dir=None,
-    retinex=True,
-    reranked=False,
-) -> Outcome:
-    """LOMO and XQDA of [19], with the training pairs of [13]; `reranked` by k-reciprocal neighbours.
-
-    Of `matching`, xqda_solver, k1, k2, lambda_value, half and jaccard are used where given.
-    """
+def lomo_xqda(task: Task, *, retinex: bool, reranked: bool = False) -> Outcome:
+    """LOMO and XQDA of [19], with the training pairs of [13]; `reranked` by k-reciprocal neighbours."""
     clock = Clock()
-    (learn, query, gallery), seconds = _lomo(train, query, gallery, retinex=retinex, progress=progress)
-    person, camera = _people(train)
-    solver = getattr(matching, "xqda_solver", "svd")
-    metric, seconds_train = _fitted_xqda(str(learn.path), person.tobytes(), camera.tobytes(), solver, seed)
+    (_, query, gallery), seconds = task.lomo(retinex)
+    metric, learning = task.xqda(retinex)
     with clock("match"):
-        if reranked:
-            names = ("k1", "k2", "lambda_value", "half", "jaccard")
-            settings = {name: getattr(matching, name) for name in names if hasattr(matching, name)}
-            distance = reranking.k_reciprocal_where_it_fits(
-                query.values, gallery.values, metric=metric, progress=progress, **settings
-            )
-        else:
-            distance = metric.distance(query.values, gallery.values)
-    return clock.outcome(
-        distance,
-        ADAPTED,
-        "LOMO by the published description; its Retinex is the published algorithm, not the authors' closed binary."
-        if retinex
-        else "LOMO without its Retinex.",
-        features=seconds,
-        train=seconds_train,
-    )
+        distance = task.how.reranked(query, gallery, metric) if reranked else metric.distance(query, gallery)
+    closed = "its Retinex is the published algorithm, not the authors' closed binary."
+    note = f"LOMO by the published description; {closed}" if retinex else "LOMO without its Retinex."
+    return clock.outcome(distance, ADAPTED, note, features=seconds, train=learning)
 
 
-@functools.lru_cache(maxsize=1)
-def _fitted_xqda(path: str, person: bytes, camera: bytes, solver: str, seed: int) -> tuple[xqda.XQDA, float]:
-    """XQDA on a LOMO file and the seconds it took; the plain and the re-ranked row share one."""
-    started = time.perf_counter()
-    person, camera = (np.frombuffer(ids, np.int64) for ids in (person, camera))
-    learner = xqda.XQDA(solver, random_state=5489 + seed)
-    return learner.fit(np.load(path, mmap_mode="r"), person, camera), time.perf_counter() - started
+def lomo_xqda_reranked(task: Task, *, retinex: bool) -> Outcome:
+    """:func:`lomo_xqda`, re-ranked: what the paper prints as LOMO+XQDA."""
+    return lomo_xqda(task, retinex=retinex, reranked=True)
 
 
-def _learnt_on_lomo(learner, train, query, gallery, faithful, note, retinex, progress) -> Outcome:
+def _learnt_on_lomo(task: Task, learner, retinex: bool, faithful: str, note: str) -> Outcome:
     clock = Clock()
-    (learn, query, gallery), seconds = _lomo(train, query, gallery, retinex=retinex, progress=progress)
+    (train, query, gallery), seconds = task.lomo(retinex)
     with clock("train"):
-        learner.fit(learn.values, *_people(train))
+        learner.fit(train, *people(task.images.train))
     with clock("match"):
-        distance = learner.distance(query.values, gallery.values)
+        distance = learner.distance(query, gallery)
     return clock.outcome(distance, faithful, note, features=seconds)
 
 
-def dns(
-    train, query, gallery, *, matching=None, seed=0, progress=True, data_root=None, run_dir=None, retinex=True
-) -> Outcome:
+def dns(task: Task, *, retinex: bool) -> Outcome:
     """The discriminative null space of [20] on LOMO."""
     note = (
         "Measured: the null space of LOMO alone. The second feature is for this set the authors' own re-implementation "
         "of Lisanti et al.'s (ICDSC 2014), which they did not release."
     )
-    return _learnt_on_lomo(NullSpace(), train, query, gallery, ADAPTED, note, retinex, progress)
+    return _learnt_on_lomo(task, NullSpace(), retinex, ADAPTED, note)
 
 
-def kissme(
-    train,
-    query,
-    gallery,
-    *,
-    matching=None,
-    seed=0,
-    progress=True,
-    data_root=None,
-    run_dir=None,
-    retinex=True,
-    n_components=100,
-) -> Outcome:
+def kissme(task: Task, *, retinex: bool, n_components: int) -> Outcome:
     """KISSME on LOMO after PCA."""
     note = f"KISSME on {n_components} principal components of LOMO."
-    return _learnt_on_lomo(
-        KISSME(n_components, seed), train, query, gallery, REFERENCE, note, retinex, progress
-    )
+    return _learnt_on_lomo(task, KISSME(n_components, task.seed), retinex, REFERENCE, note)
 
 
-def scsp(
-    train,
-    query,
-    gallery,
-    *,
-    matching=None,
-    seed=0,
-    progress=True,
-    data_root=None,
-    run_dir=None,
-    n_components=120,
-    n_images=1500,
-    n_queries=1500,
-    global_weight=1.1,
-) -> Outcome:
+def scsp(task: Task, *, n_components: int, n_images: int, n_queries: int, global_weight: float) -> Outcome:
     """SCSP of [3]: four cues in the whole image and four stripes, ADMM. Training includes the whitening."""
     clock = Clock()
-    regions = RegionFeatures(n_components, n_images, seed)
-    learner = SCSP(layer_weights(global_weight), n_queries=n_queries, random_state=seed)
+    regions = RegionFeatures(n_components, n_images, task.seed)
+    learner = SCSP(layer_weights(global_weight), n_queries=n_queries, random_state=task.seed)
     with clock("train"):
-        regions.fit(train, progress=progress)
+        regions.fit(task.images.train)
     with clock("features"):
-        learn, query, gallery = (regions.transform(t, progress=progress) for t in (train, query, gallery))
+        train, query, gallery = map(regions.transform, task.images)
     with clock("train"):
-        learner.fit(learn, *_people(train))
+        learner.fit(train, *people(task.images.train))
     with clock("match"):
         distance = learner.distance(query, gallery)
     note = (
@@ -191,87 +192,54 @@ def scsp(
     return clock.outcome(distance, ADAPTED, note, squared=False)
 
 
-def gated(
-    train,
-    query,
-    gallery,
-    *,
-    matching=None,
-    seed=0,
-    progress=True,
-    data_root=None,
-    run_dir=None,
-    passes=50,
-    learning_rate=1e-3,
-    width=32,
-) -> Outcome:
+def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Outcome:
     """The gated Siamese network of [21], re-created; `passes` over the training images is its budget.
 
-    It is trained in `run_dir`, or found there. Raises ValueError without `run_dir` and `data_root`.
+    It is trained in the run folder gated-<set>-seed<n>, or found there.
     """
-    if run_dir is None or data_root is None:
-        raise ValueError(
-            "The gated network is trained in a run folder: give run_dir, and the data_root of the tables."
-        )
-    clock = Clock()
-    learner = Gated(passes, learning_rate=learning_rate, width=width, random_state=seed)
-    learner.fit(train, run_dir, data_root=data_root, progress=progress)
+    clock, run = Clock(), task.kit.run("gated", task.name, task.seed)
+    learner = Gated(passes, learning_rate=learning_rate, width=width, random_state=task.seed)
+    learner.fit(task.images.train, run.folder, data_root=task.kit.data)
     with clock("features"):
-        query, gallery = (learner.look(t, progress=progress) for t in (query, gallery))
+        query, gallery = map(learner.look, task.images[1:])
     with clock("match"):
-        distance = learner.compare(query, gallery, progress=progress)
+        distance = learner.compare(query, gallery)
     note = (
         f"Re-created, trained from random weights ({passes:g} passes over the images): the matching gate by its "
         "published equations, in a small network of ours; the authors' network is not rebuilt (they released no code)."
     )
-    return clock.outcome(distance, RECREATED, note, train=learner.seconds_, run=Path(run_dir).name)
+    return clock.outcome(distance, RECREATED, note, train=learner.seconds_, run=run.name)
 
 
-def imagenet(
-    train,
-    query,
-    gallery,
-    *,
-    matching=None,
-    seed=0,
-    progress=True,
-    data_root=None,
-    run_dir=None,
-    weights="imagenet",
-    backbone="resnet50",
-) -> Outcome:
+def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
     """A ResNet as ImageNet left it: pooled map at 224x224, unit length, squared Euclidean distance.
 
     `weights` is "imagenet" (torchvision's IMAGENET1K_V1 in torch's cache, not downloaded here) or a local file.
-    Raises FileNotFoundError where `why_not` has something to say.
+    Raises FileNotFoundError where they are not there.
     """
-    if reason := why_not("ImageNet ResNet-50", weights=weights, backbone=backbone):
+    if reason := why_not(IMAGENET, weights=weights, backbone=backbone):
         raise FileNotFoundError(reason)
     network = ResNet50Baseline(2, backbone).eval()  # its classifier is not used
-    load_backbone(network, weights, progress=progress)
-    root = data_root or os.path.commonpath(
-        [os.path.dirname(path) for t in (query, gallery) for path in t[PATH]]
-    )
+    load_backbone(network, weights)
     clock = Clock()
     with clock("features"):
-        found = [
-            features.extract(network, t, data_root=root, height=224, width=224, progress=progress).values
-            for t in (query, gallery)
-        ]
+        query, gallery = (
+            features.extract(network, table, data_root=task.kit.data, height=224, width=224).values
+            for table in task.images[1:]
+        )
     with clock("match"):
-        distance = squared_euclidean(*found)
+        distance = squared_euclidean(query, gallery)
     return clock.outcome(distance, REFERENCE, f"A {backbone} trained on ImageNet, never on people.")
 
 
-def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | None:
+def why_not(method: str, *, weights="imagenet", backbone="resnet50", **_) -> str | None:
     """Why a method cannot run here, or None: pretrained weights that are not present.
 
     >>> why_not("DNS [20]") is None
     True
     """
-    if method not in METHODS:
-        raise ValueError(f"There is no method {method!r}; there are {', '.join(METHODS)}.")
-    if method != "ImageNet ResNet-50":
+    chosen(method)
+    if method != IMAGENET:
         return None
     path = Path(weights)
     if weights == "imagenet":
@@ -282,28 +250,46 @@ def why_not(method: str, *, weights="imagenet", backbone="resnet50") -> str | No
     return f"The ImageNet weights {path} are not there; put torchvision's of {backbone} there, or leave the row out."
 
 
-_COMMON = 8  # arguments that every method takes: train, query, gallery, matching, seed, progress, data_root, run_dir
-METHODS: dict[str, Callable[..., Outcome]] = {
-    "Colour histogram": colour,
-    "ImageNet ResNet-50": imagenet,
-    "LOMO": lomo_euclidean,
-    "KISSME on LOMO": kissme,
-    "LOMO+XQDA": lomo_xqda,
-    "LOMO+XQDA [19]": functools.partial(lomo_xqda, reranked=True),
-    "SCSP [3]": scsp,
-    "DNS [20]": dns,
-    "Gated [21]": gated,
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables: its name, the function behind it, and every setting of that with its value."""
+
+    name: str
+    function: Callable[..., Outcome]
+    settings: Mapping[str, object]
+
+    def run(self, task: Task) -> Outcome:
+        """The method on one set."""
+        return self.function(task, **self.settings)
+
+
+IMAGENET = "ImageNet ResNet-50"
+LOMO = {"retinex": True}
+METHODS = {
+    method.name: method
+    for method in (
+        Method("Colour histogram", colour, {"bins": 8}),
+        Method(IMAGENET, imagenet, {"weights": "imagenet", "backbone": "resnet50"}),
+        Method("LOMO", lomo_euclidean, LOMO),
+        Method("KISSME on LOMO", kissme, LOMO | {"n_components": 100}),
+        Method("LOMO+XQDA", lomo_xqda, LOMO),
+        Method("LOMO+XQDA [19]", lomo_xqda_reranked, LOMO),
+        Method(
+            "SCSP [3]", scsp, {"n_components": 120, "n_images": 1500, "n_queries": 1500, "global_weight": 1.1}
+        ),
+        Method("DNS [20]", dns, LOMO),
+        Method("Gated [21]", gated, {"passes": 50, "learning_rate": 1e-3, "width": 32}),
+    )
 }
 
 
-def chosen(entry: str | Mapping[str, Mapping]) -> tuple[str, Callable[..., Outcome]]:
-    """A method as a profile names it: its row's name, or {name: settings}; the name and the function to call.
+def chosen(entry: str | Mapping[str, Mapping]) -> Method:
+    """A method as a profile names it: its row's name, or {name: settings}.
 
     Raises ValueError for a method that does not exist or a setting that it does not have.
 
-    >>> name, run = chosen({"Gated [21]": {"passes": 10}})
-    >>> name, run.keywords
-    ('Gated [21]', {'passes': 10})
+    >>> chosen({"Gated [21]": {"passes": 10}}).settings
+    {'passes': 10, 'learning_rate': 0.001, 'width': 32}
     """
     settings = {}
     if isinstance(entry, Mapping) and len(entry) == 1:
@@ -312,8 +298,37 @@ def chosen(entry: str | Mapping[str, Mapping]) -> tuple[str, Callable[..., Outco
         close = difflib.get_close_matches(str(entry), METHODS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METHODS)}."
         raise ValueError(f"There is no method {entry!r}; {hint}")
-    run = METHODS[entry]
-    own = list(inspect.signature(run).parameters)[_COMMON:]
+    own = METHODS[entry].settings
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ValueError(f"{entry} has the settings {settings!r}; write them as {{name: value}}.")
     if unknown := [name for name in settings or {} if name not in own]:
         raise ValueError(f"{entry} has no setting {unknown[0]!r}; it has {', '.join(own) or 'none'}.")
-    return entry, functools.partial(run, **settings or {})
+    return replace(METHODS[entry], settings={**own, **(settings or {})})
+
+
+def entries(methods: Iterable[str | Mapping[str, Mapping]]) -> list[Method]:
+    """The methods of a profile's `literature`, in its order.
+
+    Raises ValueError for what is no list (a lone name, as plain papermill takes it), for a method that is named
+    twice, and what :func:`chosen` raises.
+    """
+    if isinstance(methods, (str, Mapping)):
+        raise ValueError(
+            f"literature is {methods!r}; it is a list of methods, such as [LOMO]. Plain papermill takes it as"
+            " -y '{literature: [LOMO]}'."
+        )
+    found = [chosen(entry) for entry in methods]
+    names = [method.name for method in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"literature names {twice[0]!r} twice; a row is measured once.")
+    return found
+
+
+def not_run(methods: Iterable[str | Mapping[str, Mapping]]) -> dict[str, str]:
+    """{row: why it is not run} for rows of the literature that `methods` leaves out or that cannot run here."""
+    asked = {method.name: method.settings for method in entries(methods)}
+    reasons = {name: "not run: not in this profile's literature" for name in METHODS if name not in asked}
+    for name, settings in asked.items():
+        if why_not(name, **settings):
+            reasons[name] = "not run: its pretrained weights are not here"
+    return reasons

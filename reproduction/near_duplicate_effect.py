@@ -5,7 +5,6 @@ Two answers: the scores with and without the queries that have such an image amo
 The paper does not say whether such images were looked for.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,8 +13,10 @@ import pandas as pd
 
 from reid_core import evaluation
 from reid_core.datasets.table import DATASET, PATH, PERSON
+from reid_core.matching import Matching, match
 from reid_core.training import run_folder
-from reproduction import experiment, paper, scoring, tables
+from reproduction import paper, scoring, tables
+from reproduction.experiment import Experiment
 
 LEFT_OUT = "-left-out"
 
@@ -43,31 +44,24 @@ def trained_on(pairs: pd.DataFrame, train_sets: Iterable[str], labels: pd.DataFr
 
 
 def scores(
-    runs: pd.DataFrame,
-    sets: Mapping[str, pd.DataFrame],
-    pairs: pd.DataFrame,
-    data_root: str | os.PathLike,
-    results_root: str | os.PathLike,
-    matching: scoring.Matching,
-    combined_boxes: str = "labeled",
+    kit: Experiment, sets: Mapping[str, pd.DataFrame], pairs: pd.DataFrame, how: Matching
 ) -> pd.DataFrame:
-    """Every run of `experiment.find_runs`, Euclidean, over all queries and over those that are not `affected`.
+    """Every finished run on its set, Euclidean, over all queries and over those that are not `affected`.
 
     Columns: model, set, seed, run, `queries`, `queries affected`, and per score (rank1, mAP; in per cent) the score
     over all queries, over the others (missing where there are none), and others - all.
     """
     lines = []
-    for run in runs.itertuples():
-        folder = experiment.run_folder(results_root, run.model, run.set, run.seed)
-        found = scoring.extract(folder, sets[run.set], run.set, data_root, results_root)
-        matched = scoring.match(found, "euclidean", False, matching)
-        result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=matching.ap)
+    for run in kit.runs(sets):
+        found = scoring.extract(kit, run.folder, sets[run.set], run.set)
+        matched = match(found, "euclidean", False, how)
+        result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=how.ap)
         of_query = pd.DataFrame({"rank1": result.per_query["first_hit"].eq(1).fillna(False).astype(float),
                                  "mAP": result.per_query["ap"]})  # fmt: skip
-        trained = experiment.combined_parts(combined_boxes) if run.model == paper.COMBINED else (run.set,)
-        labels = pd.read_csv(folder / run_folder.LABELS)
+        trained = kit.parts if run.model == paper.COMBINED else (run.set,)
+        labels = pd.read_csv(run.folder / run_folder.LABELS)
         touched = affected(matched.query, matched.gallery, trained_on(pairs, trained, labels))
-        line = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.run,
+        line = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.name,
                 "queries": len(touched), "queries affected": int(touched.sum())}  # fmt: skip
         for score in tables.SCORES:
             every, others = (100 * part[score].mean() for part in (of_query, of_query[~touched]))

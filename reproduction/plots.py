@@ -28,6 +28,7 @@ COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "othe
 DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-"}
 MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x"}
 TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
+METRICS = {"euclidean": "Euclidean", "xqda": "XQDA"}
 RIGHT, WRONG, JUNK_COLOUR, QUERY_COLOUR, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
 FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK_COLOUR: 1.2, QUERY_COLOUR: 2.6, PLAIN: 0.0}  # points
 SMALL = 7  # points, the smallest letters

@@ -9,7 +9,7 @@ distance matrix, so a list can show them where they would stand, flagged and wit
 kept a query, the nearest, and the others are counted.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,9 @@ import pandas as pd
 
 from reid_core import evaluation, features
 from reid_core.datasets.table import CAMERA, PATH, PERSON
-from reproduction import experiment, paper, scoring
+from reid_core.matching import Matched, Matching, match
+from reproduction import paper, scoring
+from reproduction.experiment import MODELS, Experiment
 
 TOP = 10
 PASSED_OVER = 5
@@ -54,7 +56,7 @@ class Ranking:
         return self.per_query["ap"].to_numpy()
 
 
-def rank(matched: scoring.Matched, ap: str = "trapezoid") -> Ranking:
+def rank(matched: Matched, ap: str = "trapezoid") -> Ranking:
     """The ranking of a distance matrix, scored with the definition `ap`; the matrix itself is not kept."""
     per_query = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap).per_query
     rule = evaluation.protocol(matched.query, matched.gallery)
@@ -80,9 +82,9 @@ def _front(row: np.ndarray, removed: np.ndarray) -> np.ndarray:
     return order[: np.searchsorted((~removed[order]).cumsum(), TOP) + 1]
 
 
-def retrieve(found: features.Features, metric: str, reranked: bool, matching: scoring.Matching) -> Ranking:
+def retrieve(found: features.Features, metric: str, reranked: bool, how: Matching) -> Ranking:
     """The ranking of a set's queries by their features."""
-    return rank(scoring.match(found, metric, reranked, matching), matching.ap)
+    return rank(match(found, metric, reranked, how), how.ap)
 
 
 class Rankings:
@@ -110,39 +112,21 @@ class Rankings:
         return self._kept[name, method]
 
 
-def of_runs(
-    data_root: str,
-    results_root: str,
-    seed: int,
-    matching: scoring.Matching,
-    unreadable: str = "refuse",
-    near_duplicates: str = "keep",
-    own_sets: Iterable[str] = (),
-) -> Rankings:
-    """The rankings that the finished runs of one seed allow, on the paper's sets under `data_root` and the CSV files
-    `own_sets` there.
+def of_runs(kit: Experiment, how: Matching, own: Sequence[str] = ()) -> Rankings:
+    """The rankings that the finished runs of the first seed allow, on the paper's sets and the CSV files `own`.
 
-    `unreadable`, `near_duplicates`: how the sets are read, see `experiment.load_set`.
-
-    Asked for another, it raises what `experiment.describe_run` raises, with the command that makes the run.
+    Asked for another, it raises what `experiment.Run.check` raises, with the command that makes the run.
     """
-    absent = experiment.not_run(data_root)
-    models = {}
-    for name in (*(name for name in paper.SETS if name not in absent), *own_sets):
-        folders = {
-            model: experiment.run_folder(results_root, model, name, seed)
-            for model in (*experiment.MODELS, paper.COMBINED)
-        }
-        models[name] = [model for model, folder in folders.items() if experiment.is_finished(folder)]
+    seed, models = kit.seeds[0], (*MODELS, paper.COMBINED)
+    names = [name for name in paper.SETS if name in kit.present] + [*own]
+    trained = {name: [model for model in models if kit.run(model, name, seed).finished] for name in names}
 
     def make(name: str, method: Method) -> Ranking:
-        run = experiment.run_folder(results_root, method.model, name, seed)
-        experiment.describe_run(data_root, results_root, method.model, name, seed)
-        images = experiment.load_set(data_root, name, unreadable, near_duplicates, own_sets)
-        found = scoring.extract(run, images, name, data_root, results_root)
-        return retrieve(found, method.metric, method.reranked, matching)
+        run = kit.run(method.model, name, seed).check()
+        found = scoring.extract(kit, run.folder, kit.images(name), name)
+        return retrieve(found, method.metric, method.reranked, how)
 
-    return Rankings(make, {name: has for name, has in models.items() if has})
+    return Rankings(make, {name: has for name, has in trained.items() if has})
 
 
 def gain(ours: Ranking, theirs: Ranking) -> pd.DataFrame:

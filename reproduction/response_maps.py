@@ -1,6 +1,6 @@
-"""Where in an image R5, C1 and C2 respond, and where a gallery image resembles its query. The paper shows no such maps.
+"""Where in an image R5, C1 and C2 respond, and where a gallery image resembles its query; figures of a look inside.
 
-**Response** of a feature map at a place: the length over the channels of its vector there,
+The paper shows none. **Response** of a feature map at a place: the length over the channels of its vector there,
 
     response(p) = ||x(p)||
 
@@ -20,17 +20,23 @@ C1 and C2 are the merged maps themselves (the plain form of `reid_core.model`), 
 wherever that gives the same: the mean of such a map over its places is the pooled form's vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from reid_core import evaluation, images, machine
 from reid_core.datasets.table import PATH
+from reid_core.matching import Matched
 from reid_core.training import run_folder
-from reproduction import scoring
+from reproduction import paper, plots
+
+COLOURS = "viridis"  # of maps; dark is low and bright is high for every eye, and in grey
+HEIGHT, WIDTH = 128, 64  # pixels at which a map is drawn, as the pictures are
 
 
 @torch.inference_mode()
@@ -87,7 +93,7 @@ def upsampled(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     return torch.nn.functional.interpolate(values, (height, width), mode="bilinear")[0].numpy()
 
 
-def companions(matched: scoring.Matched, query: int, matches: int = 2) -> pd.DataFrame:
+def companions(matched: Matched, query: int, matches: int = 2) -> pd.DataFrame:
     """A query, its nearest true matches and the nearest other person.
 
     Columns: image_path, kind (query, match, other), rank (from 1, under the protocol; 0 for the query).
@@ -104,8 +110,8 @@ def companions(matched: scoring.Matched, query: int, matches: int = 2) -> pd.Dat
     })  # fmt: skip
 
 
-def example(why: str, query: int, matched: scoring.Matched, run_dir: str | Path) -> dict:
-    """What `reproduction.response_plots.maps` draws for one query: its companions, and their maps by output.
+def example(why: str, query: int, matched: Matched, run_dir: str | Path) -> dict:
+    """What `maps_figure` draws for one query: its companions, and their maps by output.
 
     {"title": str, "pictures": DataFrame of `companions`, "response": {output: (n, h, w)}, "similarity": the same}
     """
@@ -116,6 +122,86 @@ def example(why: str, query: int, matched: scoring.Matched, run_dir: str | Path)
         "response": {name: response(x) for name, x in maps.items()},
         "similarity": {name: similarity(x[0], x) for name, x in maps.items()},
     }  # fmt: skip
+
+
+def scores_figure(table: pd.DataFrame) -> Figure:
+    """mAP of each output as the retrieval feature, and of all joined: a column a set, a row a metric, then re-ranked.
+
+    `table` as from `scoring.score_outputs`, mAP in per cent: the mean over seeds, with a bar from the lowest
+    to the highest. The baseline, which has R5 alone, is a line.
+    """
+    plots.style()
+    names = list(table["set"].unique())
+    outputs = sorted(table["output"].unique(), key=lambda output: (len(output), output != "r5", output))
+    ways = [(metric, again) for metric in table["metric"].unique() for again in (False, True)]
+    size = (plots.WIDTH, 1.5 * len(ways) + 0.6)
+    figure, axes = plt.subplots(len(ways), len(names), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for row, (metric, again) in zip(axes, ways, strict=True):
+        row[0].set_ylabel(f"{plots.METRICS[metric]}{', re-ranked' if again else ''}\nmAP (%)")
+        for axis, name in zip(row, names, strict=True):
+            part = table[(table["set"] == name) & (table["metric"] == metric) & (table["reranked"] == again)]
+            for model, lines in part.groupby("model", sort=False):
+                _points(axis, model, lines.groupby("output")["mAP"].agg(["mean", "min", "max"]), outputs)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(paper.SET_TITLES.get(name, name))
+    for axis in axes[-1]:
+        axis.set_xticks(range(len(outputs)), ["all joined" if "+" in x else x.upper() for x in outputs])
+        axis.set(xlabel="feature", xlim=(-0.6, len(outputs) - 0.4), ylim=(0, 1.1 * table["mAP"].max()))
+    figure.tight_layout()
+    marks = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, borderaxespad=0)
+    return plots.unshown(figure)
+
+
+def _points(axis, model: str, scores: pd.DataFrame, outputs: Sequence[str]) -> None:
+    """One model's scores at its outputs' places; the baseline's one score as a line across."""
+    colour, title = plots.COLOURS[model], plots.TITLES[model]
+    if model == "baseline":
+        axis.axhline(
+            scores.loc["r5", "mean"], color=colour, linestyle=plots.DASHES[model], label=f"{title}, R5"
+        )
+        return
+    places = np.array([outputs.index(output) for output in scores.index]) + {"hcn": -0.12}.get(model, 0.12)
+    axis.vlines(places, scores["min"], scores["max"], color=colour, linewidth=1)
+    axis.plot(places, scores["mean"], plots.MARKERS[model], color=colour, markersize=5, label=title)
+
+
+def maps_figure(examples: Sequence[Mapping]) -> Figure:
+    """Pictures of each example with the maps of R5, C1, C2 below: their response, then their similarity to the query.
+
+    `examples` as from :func:`example`. A row has one scale from dark to bright, printed beside it
+    with the map's size; over a map of similarity stands its mean, the cosine of the two features.
+    """
+    plots.style()
+    kinds = [(kind, output) for kind in ("response", "similarity") for output in examples[0][kind]]
+    columns = max(len(example["pictures"]) for example in examples)
+    figure, axes = plots.sheet(1 + len(kinds), columns * len(examples), left=0.95, groups=len(examples))
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, example in enumerate(examples):
+        shown = axes[0, number * columns :]
+        _pictures(shown, example["pictures"])
+        figure.text(shown[0].get_position().x0, 1.01, example["title"], va="bottom", fontsize=8)
+    for row, (kind, output) in zip(axes[1:], kinds, strict=True):
+        low, high = (end([end(example[kind][output]) for example in examples]) for end in (np.min, np.max))
+        for number, example in enumerate(examples):
+            for axis, values in zip(row[number * columns :], example[kind][output], strict=False):
+                shown = upsampled(values[None], HEIGHT, WIDTH)[0]
+                axis.imshow(shown, cmap=COLOURS, vmin=low, vmax=high, aspect="auto")
+                if kind == "similarity":
+                    axis.set_title(f"{values.mean():.2f}", fontsize=plots.SMALL, pad=3)
+        size = "×".join(map(str, examples[0][kind][output].shape[1:]))
+        plots.row_label(row[0], f"{output.upper()} ({size})\n{kind}\n{low:.2g} to {high:.2g}")
+    return plots.unshown(figure)
+
+
+def _pictures(axes, pictures: pd.DataFrame) -> None:
+    colours = {"query": plots.QUERY_COLOUR, "match": plots.RIGHT, "other": plots.WRONG}
+    marks = {"match": " ✓", "other": " ✗"}
+    for axis, one in zip(axes, pictures.itertuples(), strict=False):
+        axis.axis("on")
+        title = "query" if one.kind == "query" else f"{one.rank}{marks[one.kind]}"
+        plots.picture(axis, one.image_path, colours[one.kind], title)
 
 
 def _normalised(vector: np.ndarray) -> np.ndarray:

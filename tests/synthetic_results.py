@@ -9,7 +9,6 @@ import pandas as pd
 from PIL import Image
 
 from reproduction import claims, convergence, experiment, paper, plots, sensitivity, tables
-from reproduction import table1 as counted
 
 PARTS = (("train", 1, 1), ("query", 2, 1), ("gallery", 2, 2))
 SETTINGS = {"backbone": "resnet18", "iterations": 150}
@@ -69,8 +68,8 @@ def _datasets(folder: Path, facts: dict) -> None:
                               "image_path": f"/{subset}/{person}_{camera}.jpg"}
                              for subset, person, camera in PARTS)  # fmt: skip
     images = {paper.MARKET1501: pd.DataFrame([train, query, gallery])}
-    tables.save(counted.summary(images).assign(**facts), folder / "table1.csv", **facts)
-    tables.save(counted.subsets(images).assign(**facts), folder / "table1_subsets.csv", **facts)
+    tables.save(tables.table1(images).assign(**facts), folder / "table1.csv", **facts)
+    tables.save(tables.table1_subsets(images).assign(**facts), folder / "table1_subsets.csv", **facts)
 
 
 def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> pd.DataFrame:
@@ -79,6 +78,7 @@ def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts
     if facts["data_source"] == "embedded":
         root.mkdir(exist_ok=True)
         (root / "embedded.json").write_text("{}")
+    kit = experiment.Experiment(facts["profile"], root, folder)
     for model, train_set in experiment.trainings():
         for seed in seeds:
             name = experiment.run_name(model, train_set, seed)
@@ -89,7 +89,7 @@ def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts
                       "commit": None, "versions": {"python": "3.11.7"}, "weights_digest": "c744" * 16}  # fmt: skip
             (folder / "runs" / name).mkdir(parents=True)
             (folder / "runs" / name / "run.json").write_text(json.dumps(record))
-            lines.append(experiment.describe_run(root, folder, model, train_set, seed))
+            lines.append(kit.run(model, train_set, seed).check().line)
     return pd.DataFrame(lines)
 
 

@@ -21,9 +21,9 @@ from reid_core import datasets, reranking
 from reid_core.datasets.table import CAMERA, PERSON
 from reid_core.datasets.table import build as image_table
 from reid_core.distance import squared_euclidean
+from reid_core.matching import Matched
 from reproduction import embedded, explorer, ranklists
 from reproduction.ranklists import Method
-from reproduction.scoring import Matched
 
 QUERIES, PEOPLE, CAMERAS = 3368, 750, 6
 GOOD, DISTRACTORS, JUNK_IMAGES = 13_115, 2_798, 3_819

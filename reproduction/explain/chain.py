@@ -1,7 +1,6 @@
 """What stands behind a row of a result: trainings, feature files, seeds, published methods, data, commands."""
 
 import functools
-import inspect
 import json
 import os
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from reid_core import files
-from reid_core.datasets.table import SUBSET, SUBSETS
 from reproduction import experiment, tables
 from reproduction.runner import profiles
 
@@ -216,23 +214,25 @@ def literature(result: Result, row: dict[str, str]) -> dict[str, Any] | None:
                  row["method"])  # fmt: skip
     if row["method"] not in literature.METHODS:
         return None
-    _, run = literature.chosen(entry)
-    return {"function": f"{run.func.__module__}.{run.func.__name__}", "settings": dict(run.keywords),
-            "lomo": "retinex" in inspect.signature(run).parameters}  # fmt: skip
+    method = literature.chosen(entry)
+    default = literature.METHODS[method.name].settings
+    settings = {name: value for name, value in method.settings.items() if value != default[name]}
+    function = f"{method.function.__module__}.{method.function.__name__}"
+    return {"function": function, "settings": settings, "lomo": "retinex" in default}
 
 
 def lomo_files(result: Result, row: dict[str, str], retinex: bool) -> list[tuple[str, Path, bool]]:
     """(subset, cache file, whether it is there) of a set's LOMO features; empty where the data is gone."""
+    from reid_core.matching import split
     from reproduction import cached
 
-    root = result.parameters.get("data_root")
-    if not root or row["set"] in experiment.not_run(root):
+    if "data_root" not in result.parameters:
         return []
-    names = ("unreadable", "near_duplicates", "own_sets")
-    reading = {key: result.parameters[key] for key in names if key in result.parameters}
-    images = experiment.load_set(root, row["set"], **reading)
-    parts = ((subset, images[images[SUBSET] == subset].reset_index(drop=True)) for subset in SUBSETS)
-    paths = {subset: cached.lomo_path(part, retinex=retinex) for subset, part in parts}
+    kit = experiment.Experiment.of(result.parameters)
+    if row["set"] in kit.not_run:
+        return []
+    parts = split(kit.images(row["set"]))._asdict()
+    paths = {subset: cached.lomo_path(part, retinex=retinex) for subset, part in parts.items()}
     return [(subset, path, path.is_file()) for subset, path in paths.items()]
 
 

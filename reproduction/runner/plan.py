@@ -46,16 +46,16 @@ def _data(settings: Mapping) -> list[str]:
         return [
             f"  {root}: embedded data, {'there' if there else 'will be rendered'} ({settings['render_sizes']})"
         ]
-    missing = experiment.not_run(root)
+    missing = experiment.Experiment.of(settings).not_run
     return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
 
 
 def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
     """(model, recipe, run folder) of every training: those of the paper for every seed, then 10_sensitivity's."""
-    root, jobs = settings["results_root"], []
+    kit, jobs = experiment.Experiment.of(settings), []
     for seed in settings["seeds"]:
         for name, train_set in experiment.trainings():
-            folder = experiment.run_folder(root, name, train_set, seed)
+            folder = kit.run(name, train_set, seed).folder
             jobs.append((name, _recipe(settings, train_set, seed), folder))
     known = {folder for *_, folder in jobs}
     study = [run for run in profiles.study(settings).runs if run.folder not in known]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from reid_core.datasets import combined
 from reproduction import embedded, experiment, paper, words
 from reproduction.runner import notebooks
 from reproduction.sidecar import REPOSITORY
@@ -30,7 +30,7 @@ def load(
 
     A key must be a parameter of at least one notebook and have its default's type; a value that is one of a few must be
     one of them. `recipe` and `schedules` are checked as `reid_core.training.Recipe`s of sets that there are,
-    `literature` as methods of `reid_core.baselines`, settings of matching as `reproduction.scoring.Matching`, the
+    `literature` as methods of `reproduction.literature`, settings of matching as `reid_core.matching.Matching`, the
     `sensitivity_` ones by `sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file,
     the key, the value and the remedy. Without `recipes` what is checked elsewhere is taken as it is, for a step of a
     workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds.
@@ -110,12 +110,39 @@ def check_schedules(settings: dict[str, Any]) -> None:
             )
 
 
+def check_trainings(
+    results: Path, recipe: Mapping[str, Any], schedules: Mapping[str, Mapping], train_set: str
+) -> None:
+    """Raise ValueError where any training of a profile cannot run, before the first one takes hours.
+
+    `schedules` must have `train_set`, and no batch may be larger than its set. The sets' sizes are those that
+    notebook 01 left in `table1_subsets.csv`; what is not there is not checked. Of the combined set the largest
+    part counts.
+    """
+    if train_set not in schedules:
+        raise ValueError(
+            f"schedules has no {train_set}, only {', '.join(schedules)}; add it, such as"
+            f" {train_set}: {{iterations: 20000}}."
+        )
+    path = results / "table1_subsets.csv"
+    if not path.is_file():
+        return
+    table = pd.read_csv(path).query("subset == 'train'").set_index("name")["images found"]
+    for name, schedule in schedules.items():
+        batch = (recipe | schedule).get("batch_size", 0)
+        images = table.max() if name == paper.COMBINED else table.get(name, batch)
+        if batch > images:
+            raise ValueError(
+                f"batch_size {batch} of {name} is larger than its {images} training images (counted in {path});"
+                " lower it in the profile's recipe or in this set's schedule."
+            )
+
+
 def _check_choices(settings: dict[str, Any], path: Path) -> None:
     choices = {
-        "combined_boxes": ("labeled", "detected"), "leaked_people": combined.LEAKED, "unreadable": ("refuse", "drop"),
-        "near_duplicates": experiment.NEAR_DUPLICATES, "model": experiment.MODELS,
+        "model": experiment.MODELS,
         "other_recipe": ("refuse", "set_aside"),
-    }  # fmt: skip
+    } | experiment.CHOICES
     for name, known in choices.items():
         if name in settings and settings[name] not in known:
             raise ValueError(f"{path}: {name} is {settings[name]!r}; it is one of {', '.join(known)}.")
@@ -151,23 +178,21 @@ def _check_recipes(settings: dict[str, Any], path: Path) -> None:
 def _check_literature(settings: dict[str, Any], path: Path) -> None:
     from reproduction import literature
 
-    for method in settings.get("literature", []):
-        try:
-            literature.chosen(method)
-        except ValueError as error:
-            raise ValueError(f"{path}: literature: {error}") from None
+    try:
+        literature.entries(settings.get("literature", []))
+    except ValueError as error:
+        raise ValueError(f"{path}: literature: {error}") from None
 
 
 def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
-    from reproduction import scoring, sensitivity
+    from reid_core.matching import Matching
+    from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
     try:
-        matching = scoring.Matching(
-            **{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")}
-        )
+        how = Matching(**{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")})
         study(settings)
-        sensitivity.options(matching, given["sensitivity_matching"])
+        sensitivity.options(how, given["sensitivity_matching"])
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from None
 
@@ -175,17 +200,16 @@ def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
 def study(settings: dict[str, Any]):
     """The trainings of 10_sensitivity under a profile, a `reproduction.sensitivity.variants.Study`.
 
-    What the profile does not give is the notebook's default. Raises what `reproduction.sensitivity.plan` raises.
+    What the profile does not give is the notebook's default. Raises what `reproduction.sensitivity.design` raises.
     """
     from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
     name = given["sensitivity_set"]
-    return sensitivity.plan(
-        given["results_root"],
+    return sensitivity.design(
+        experiment.Experiment.of(given),
         given.get("recipe", {}) | given.get("schedules", {}).get(name, {}),
         name,
-        seeds=given["seeds"],
         default_seeds=given["sensitivity_seeds"],
         variant_seeds=given["sensitivity_variant_seeds"],
         schedule=given["sensitivity_schedule"],

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from reid_core.datasets.table import GALLERY, JUNK, PERSON, QUERY, SUBSET
+from reid_core.matching import learn
 from reid_core.training import run_folder
 from reproduction import paper, scoring
-from reproduction.sensitivity.matching import PLAIN, REPORTED, Bench, Option, Way
+from reproduction.sensitivity.bench import PLAIN, REPORTED, Bench, Option, Way
 from reproduction.sensitivity.variants import Study
 from reproduction.tables import MEASURED, SCORES
 
@@ -24,9 +25,9 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def seed_lines(name: str, bench: Bench | None, not_run: Mapping[str, str]) -> list[dict]:
+def seed_lines(name: str, benches: Mapping[str, Bench], not_run: Mapping[str, str]) -> list[dict]:
     """What the seed alone does: the lowest and the highest score of the default's runs."""
-    lines = []
+    bench, lines = benches.get(name), []
     for way in dict.fromkeys((PLAIN, REPORTED[name])):
         line = _about("seed", "seed", "Seed of the training", "lowest", "highest", name, way)
         if bench is None or len(bench.folders) < 2:
@@ -75,7 +76,7 @@ def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mappin
     if bench is None:
         return line | {"status": not_run[name]}
     scores = [
-        [bench.score(found, way, learned=scoring.learn(found, bench.matching.xqda_solver, pairing=pairing))
+        [bench.score(found, way, learned=learn(found, bench.how.xqda_solver, pairing=pairing))
          for pairing in range(pairings)]
         for found in map(bench.found, bench.folders)
     ]  # fmt: skip
@@ -100,33 +101,34 @@ def fit_lines(
         bench = benches[name]
         for folder in bench.folders:
             if folder not in learned:
-                found = scoring.extract(folder, images, paper.COMBINED, bench.data_root, bench.results_root)
-                learned[folder] = scoring.learn(found, bench.matching.xqda_solver)
+                found = scoring.extract(bench.kit, folder, images, paper.COMBINED)
+                learned[folder] = learn(found, bench.how.xqda_solver)
         scores = [bench.score(bench.found(folder), way, learned=learned[folder]) for folder in bench.folders]
         lines.append(line | _paired(bench, way, np.array(scores)[:, None]))
     return lines
 
 
-def feature_lines(name: str, bench: Bench | None, not_run: Mapping[str, str]) -> list[dict]:
+def feature_lines(name: str, benches: Mapping[str, Bench], not_run: Mapping[str, str]) -> list[dict]:
     """Other outputs of the default runs as the retrieval feature: C1, C2, or all three joined."""
-    found = [bench.outputs(folder) for folder in bench.folders] if bench else []
-    lines = []
-    for output in found[0] if found else OUTPUTS:
+    bench, lines = benches.get(name), []
+    outputs = [bench.outputs(folder) for folder in bench.folders] if bench else []
+    for output in outputs[0] if outputs else OUTPUTS:
         for way in dict.fromkeys((PLAIN, REPORTED[name])):
             note = "Section 3.2 takes R5's output; joined, each part has length 1."
             line = _about("feature", output, "Feature", "R5", output.upper(), name, way, note)
             if bench is None:
                 lines.append(line | {"status": not_run[name]})
                 continue
-            scores = np.array([bench.score(one[output], way) for one in found])
+            scores = np.array([bench.score(one[output], way) for one in outputs])
             lines.append(line | _paired(bench, way, scores[:, None]))
     return lines
 
 
-def training_lines(study: Study, bench: Bench | None, trained: pd.DataFrame) -> list[dict]:
+def training_lines(study: Study, benches: Mapping[str, Bench], trained: pd.DataFrame) -> list[dict]:
     """The variants of network and training beside their defaults; `trained` is what `train` returned."""
     failures = dict(zip(trained["run"], trained["failure"], strict=True))
     name, lines = study.train_set, []
+    bench = benches.get(name)
     for one in study.comparisons:
         failed = [failures[run.name] for run in (*one.default_runs, *one.other_runs) if failures[run.name]]
         reason = one.not_run or next(iter(failed), "")

@@ -17,7 +17,8 @@ from reid_core import files, model, training
 from reid_core.datasets.table import cache_root
 from reid_core.files import write_tensors
 from reid_core.training import run_folder
-from reproduction import experiment, paper
+from reproduction import paper
+from reproduction.experiment import Experiment, check_seeds
 from reproduction.words import unknown_name
 
 DEFAULT = "default"
@@ -100,23 +101,20 @@ class Study:
         return list(dict.fromkeys((*self.default_runs, *others)))
 
 
-def own_recipe(
-    results_root: str | Path, train_set: str, seed: int, not_run: Mapping[str, str]
-) -> dict[str, object]:
+def own_recipe(kit: Experiment, train_set: str) -> dict[str, object]:
     """The recipe of the profile's HCN run on the set; where that set is absent, on another.
 
     Raises FileNotFoundError for a run that is not there, with the notebook that makes it.
     """
-    name = next((name for name in (train_set, *paper.SETS) if name not in not_run), train_set)
-    return run_folder.read(experiment.run_folder(results_root, "hcn", name, seed))["recipe"]
+    absent = kit.not_run
+    name = next((name for name in (train_set, *paper.SETS) if name not in absent), train_set)
+    return run_folder.read(kit.run("hcn", name, kit.seeds[0]).folder)["recipe"]
 
 
-def plan(
-    results_root: str | Path,
+def design(
+    kit: Experiment,
     recipe: Mapping[str, object],
     train_set: str,
-    *,
-    seeds: Sequence[int],
     default_seeds: Sequence[int],
     variant_seeds: Sequence[int],
     schedule: Mapping[str, object],
@@ -127,29 +125,25 @@ def plan(
 
     Parameters
     ----------
+    kit : its first seed's baseline lends its backbone to the comparison of BatchNorm's statistics
     recipe : settings of the profile's HCN run on the set
     train_set : the set to train and test on, one of `reproduction.paper.SETS`
-    seeds : of the profile's own runs, one of which lends its backbone to the comparison of BatchNorm's statistics
     default_seeds : of the default; their spread is what a difference is held against
     variant_seeds : of each variant
     schedule : settings on top of the recipe, for the default and all variants alike; empty: the profile's own, whose
         HCN run of a seed is then the default's
     variants : names of VARIANTS, or {name: {setting of the recipe: value}} for one of your own
-    not_run : {train set: reason} for sets that are not there, from `experiment.not_run`
+    not_run : {train set: reason} for sets that are not there, from `Experiment.not_run`
 
     Raises ValueError or TypeError, naming what is wrong, for an unknown set, variant or setting, an empty or repeated
     list of seeds, or a value out of range.
     """
     if train_set not in paper.SETS:
         raise ValueError(f"sensitivity_set is {train_set!r}; it is one of {', '.join(paper.SETS)}.")
-    given = {"sensitivity_seeds": default_seeds, "sensitivity_variant_seeds": variant_seeds, "seeds": seeds}
-    for name, values in given.items():
-        if not values or len(set(values)) != len(values):
-            raise ValueError(f"{name} must be a list of different seeds, at least one, not {list(values)}.")
-        if not all(type(value) is int and value >= 0 for value in values):
-            raise ValueError(f"{name}: a seed is a whole number from 0, not as in {list(values)}.")
+    check_seeds("sensitivity_seeds", default_seeds)
+    check_seeds("sensitivity_variant_seeds", variant_seeds)
     settings = dict(recipe) | dict(schedule)
-    maker = _Maker(experiment.resolve(results_root), train_set, settings, bool(schedule), seeds[0])
+    maker = _Maker(kit, train_set, settings, bool(schedule))
     default = maker.runs(DEFAULT, {}, default_seeds)
     chosen = dict(map(_named, variants))
     absent = dict(not_run or {})
@@ -169,11 +163,10 @@ def plan(
 class _Maker:
     """Makes runs and comparisons from the default's settings; `shortened`: these are not the profile's own."""
 
-    results: Path
+    kit: Experiment
     train_set: str
     settings: dict[str, object]
     shortened: bool
-    lending_seed: int
 
     def runs(
         self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None
@@ -181,9 +174,9 @@ class _Maker:
         """One run a seed of the default's recipe with `changes`. Raises what Recipe does, naming the variant."""
         made = []
         for seed in seeds:
-            folder = self.results / "runs" / "sensitivity" / f"{name}-{self.train_set}-seed{seed}"
+            folder = self.kit.results / "runs" / "sensitivity" / f"{name}-{self.train_set}-seed{seed}"
             if name == DEFAULT and not self.shortened:
-                folder = experiment.run_folder(self.results, "hcn", self.train_set, seed)
+                folder = self.kit.run("hcn", self.train_set, seed).folder
             try:
                 recipe = training.Recipe.from_dict(self.settings | dict(changes) | {"seed": seed})
             except (TypeError, ValueError) as error:
@@ -219,7 +212,7 @@ class _Maker:
         if default[0].recipe.weights != "random":
             return self.comparison(BATCHNORM, {"batchnorm": becomes}, default, seeds, reason)
         lender = paper.CUHK03_LABELED if self.train_set == paper.MARKET1501 else paper.MARKET1501
-        warm = experiment.run_folder(self.results, "baseline", lender, self.lending_seed)
+        warm = self.kit.run("baseline", lender, self.kit.seeds[0]).folder
         sides = [self.runs(f"{BATCHNORM}_{kind}", {"weights": warm.name, "batchnorm": kind}, seeds, warm)
                  for kind in (was, becomes)]  # fmt: skip
         note = f"Both start from the backbone of {warm.name}: from scratch there are no statistics to freeze."
@@ -265,7 +258,7 @@ def words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def train(study: Study, images: pd.DataFrame | None, data_root: str | Path) -> pd.DataFrame:
+def train(kit: Experiment, study: Study, images: pd.DataFrame | None) -> pd.DataFrame:
     """Train what is not finished; one line a run: folder, iterations, seconds, and the failure of one that diverged.
 
     `images`: the labelled training images of the study's set, as for the profile's own runs; None where it is absent.
@@ -280,7 +273,7 @@ def train(study: Study, images: pd.DataFrame | None, data_root: str | Path) -> p
         failure, seconds = "", None
         try:
             training.train(
-                "hcn", images, run.folder, recipe=recipe, data_root=experiment.resolve(data_root),
+                "hcn", images, run.folder, recipe=recipe, data_root=kit.data,
                 other_recipe="set_aside",
             )  # fmt: skip
             seconds = run_folder.read(run.folder)["seconds"]

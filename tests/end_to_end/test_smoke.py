@@ -6,6 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
+from reid_core.matching import Matching
 from reproduction import claims, experiment, paper, scoring, sensitivity, tables
 from reproduction.runner import profiles
 from reproduction.sidecar import REPOSITORY
@@ -43,15 +44,12 @@ def test_every_choice_that_the_paper_leaves_open_is_measured_beside_the_spread_o
 @pytest.mark.parametrize("name", paper.SETS)
 def test_training_gains_ten_points_of_rank1_and_does_not_saturate(smoke, name):
     settings = profiles.load("smoke")
-    images = experiment.load_set(settings["data_root"], name)
-    matching = scoring.Matching(ap=settings["ap"])
-    run_dir = experiment.run_folder(smoke, "hcn", name, settings["seeds"][0])
+    kit = experiment.Experiment.of(settings)
+    images, how = kit.images(name), Matching(ap=settings["ap"])
+    run_dir = kit.run("hcn", name, settings["seeds"][0]).folder
     plain = {"metrics": ["euclidean"], "reranked": [False]}
-    before = scoring.score(
-        scoring.extract_untrained(run_dir, images, settings["data_root"]), matching, **plain
-    )
-    trained = scoring.extract(run_dir, images, name, settings["data_root"], settings["results_root"])
-    after = scoring.score(trained, matching, **plain)
+    before = scoring.score(scoring.extract_untrained(kit, run_dir, images), how, **plain)
+    after = scoring.score(scoring.extract(kit, run_dir, images, name), how, **plain)
     assert after["queries"].iloc[0] >= 100
     assert after["rank1"].iloc[0] >= before["rank1"].iloc[0] + 0.10
     assert after["rank1"].iloc[0] < 0.95

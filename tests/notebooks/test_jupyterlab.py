@@ -40,7 +40,7 @@ def folder(before, tmp_path_factory):
     """A folder like the checkout, with notebooks/ whose results are a copy of the smoke run's: nothing here changes."""
     try:
         for training in experiment.trainings():
-            experiment.describe_run("data/embedded/smoke", MADE, *training, 0)
+            experiment.Experiment("smoke", "data/embedded/smoke", MADE).run(*training, 0).check()
     except FileNotFoundError as error:
         pytest.skip(f"needs the finished smoke run (make reproduce): {error}")
     folder = tmp_path_factory.mktemp("lab")
@@ -147,7 +147,8 @@ def test_a_training_shows_one_live_progress_line_with_time_left(root_lab, folder
 
 def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_path):
     page, name = root_lab.page, "08_figure5_rank_lists"
-    queries = experiment.load_set("data/embedded/smoke", "market1501").query("subset == 'query'").image_path
+    kit = experiment.Experiment("smoke", "data/embedded/smoke", MADE)
+    queries = kit.images("market1501").query("subset == 'query'").image_path
     with root_lab.notebook(f"notebooks/{name}.ipynb"):
         root_lab.start_all()
         root_lab.end()

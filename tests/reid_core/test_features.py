@@ -12,6 +12,7 @@ import toy_pictures
 from reid_core import features, images, model, training
 from reid_core.datasets import table as image_table
 from reproduction import scoring
+from reproduction.experiment import Experiment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +114,7 @@ def test_a_joined_feature_is_the_separate_ones_side_by_side(run, toy, output):
 def test_each_output_of_a_set_has_a_file_of_its_own(run, toy, tmp_path):
     root, table = toy
     for output, name in (("r5", "toy"), ("c1", "toy-c1"), ("r5+c1+c2", "toy-r5+c1+c2")):
-        found = scoring.extract(run, table, "toy", root, tmp_path, output)
+        found = scoring.extract(Experiment("toy", root, tmp_path), run, table, "toy", output)
         kept = features.load(tmp_path / "features" / run.name / f"{name}.safetensors", root)
         assert kept.meta["output"] == output and np.array_equal(kept.values, found.values)
     assert len(list((tmp_path / "features" / run.name).iterdir())) == 3

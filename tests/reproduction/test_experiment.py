@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from reid_core.matching import Matching
 from reproduction import experiment, paper, scoring
+from reproduction.experiment import Experiment
 from reproduction.intake import near_duplicates as duplicates
+from reproduction.runner import profiles
 
 MARKET = official_structure.MARKET1501
 
@@ -32,48 +35,78 @@ def data(tmp_path):
     return root
 
 
+def kit(data, results="results", **wishes):
+    """An experiment on a data folder."""
+    return Experiment("test", data, results, **wishes)
+
+
 def test_near_duplicates_are_kept_by_default_and_left_out_of_training_on_request(data):
-    kept = experiment.load_set(data, paper.MARKET1501)
-    rest = experiment.load_set(data, paper.MARKET1501, near_duplicates="leave_out")
+    kept = kit(data).images(paper.MARKET1501)
+    without = kit(data, near_duplicates="leave_out")
+    rest = without.images(paper.MARKET1501)
     gone = set(kept["image_path"]) - set(rest["image_path"])
     assert gone == {str(data / MARKET / "bounding_box_train" / "0002_c1s1_000001_00.jpg")}
-    sets = experiment.load_sets(data, near_duplicates="leave_out")
+    sets = without.sets()
     assert list(sets) == [paper.MARKET1501, "cuhk01"]
     assert sets["cuhk01"].query("person_id == 3")["image_path"].str[-11:].tolist() == [
         "0003001.png", "0003003.png", "0003004.png"
     ]  # fmt: skip
-    trained = experiment.training_table(data, "cuhk01", near_duplicates="leave_out")
-    assert len(trained) == 27 and len(experiment.training_table(data, "cuhk01")) == 28
+    assert list(without.sets("cuhk01", paper.CUHK03_LABELED)) == ["cuhk01"], (
+        "the set that is not there is left out"
+    )
+    trained = without.training_table("cuhk01")
+    assert len(trained) == 27 and len(kit(data).training_table("cuhk01")) == 28
 
 
 def test_the_audit_is_made_once(data, monkeypatch):
-    sets = experiment.load_sets(data)
+    sets = kit(data).sets()
     first = experiment.audit(sets)
     assert sorted(first["train_set"]) == ["cuhk01", paper.MARKET1501]
     monkeypatch.setattr(duplicates, "find", lambda tables: pytest.fail("looked again"))
-    pd.testing.assert_frame_equal(experiment.audit(experiment.load_sets(data)), first, check_index_type=False)
+    pd.testing.assert_frame_equal(experiment.audit(kit(data).sets()), first, check_index_type=False)
 
 
 def test_unreadable_images_are_refused_or_dropped_from_every_table(data):
     broken = data / "CUHK01" / "campus" / "0001001.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    for read in (experiment.load_set, experiment.training_table):
+    for read in (Experiment.images, Experiment.training_table):
         with pytest.raises(ValueError, match="1 image cannot be read, the first being .*0001001.png"):
-            read(data, "cuhk01")
+            read(kit(data), "cuhk01")
         with pytest.warns(UserWarning, match="1 image cannot be read.* of 28; left out"):
-            assert len(read(data, "cuhk01", unreadable="drop")) == 27
+            assert len(read(kit(data, unreadable="drop"), "cuhk01")) == 27
 
 
-def test_wrong_wishes_are_refused(data):
-    with pytest.raises(ValueError, match="near_duplicates is 'leave out'; it is one of keep, leave_out"):
-        experiment.load_set(data, "cuhk01", near_duplicates="leave out")
-    with pytest.raises(ValueError, match="unreadable is 'skip'"):
-        experiment.load_set(data, "cuhk01", unreadable="skip")
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"near_duplicates": "leave out"}, "near_duplicates is 'leave out'; it is one of keep, leave_out"),
+        ({"unreadable": "skip"}, "unreadable is 'skip'"),
+        ({"combined_boxes": "both"}, "combined_boxes is 'both'; it is one of labeled, detected"),
+        ({"leaked_people": "keep"}, "leaked_people is 'keep'"),
+        (
+            {"seeds": 0},
+            r"seeds must be a list of different seeds, at least one, not 0. .* -y '{seeds: \[0\]}'",
+        ),
+        ({"seeds": "01"}, "seeds must be a list of different seeds, at least one, not '01'"),
+        ({"seeds": []}, "seeds must be a list of different seeds, at least one"),
+        ({"seeds": [0, 0]}, r"seeds must be a list of different seeds, at least one, not \[0, 0\]"),
+        ({"seeds": [1.5]}, "seeds: a seed is a whole number from 0"),
+        ({"seeds": [True]}, "seeds: a seed is a whole number from 0"),
+        (
+            {"own_sets": "shop.csv"},
+            "own_sets must be a list of different CSV files in data_root, not 'shop.csv'",
+        ),
+        ({"own_sets": ["a.csv", "a.csv"]}, "own_sets must be a list of different CSV files"),
+    ],
+)
+def test_wrong_wishes_are_refused(wishes, message):
+    with pytest.raises(ValueError, match=message):
+        kit("data", **wishes)
 
 
 def test_people_who_are_tested_in_the_other_form_leave_the_combined_training(tmp_path):
     root = official_structure.small(tmp_path / "data")
-    tested = experiment.load_set(root, "cuhk03_labeled").query("subset == 'query'")["person_id"].iloc[0]
+    tested = kit(root).images("cuhk03_labeled").query("subset == 'query'")["person_id"].iloc[0]
     names = official_structure.cuhk03_names(official_structure.SMALL_PAIRS, 0, 1)
     pair, person = next((pair, tested - sum(official_structure.SMALL_PAIRS[: pair - 1])) for pair in range(5, 0, -1)
                         if tested > sum(official_structure.SMALL_PAIRS[: pair - 1]))  # fmt: skip
@@ -86,13 +119,13 @@ def test_people_who_are_tested_in_the_other_form_leave_the_combined_training(tmp
     )
     trained = {}
     for wish in ("leave_out", "report"):
-        table = experiment.training_table(root, paper.COMBINED, leaked_people=wish)
+        table = kit(root, leaked_people=wish).training_table(paper.COMBINED)
         trained[wish] = set(table.loc[table["dataset"] == "cuhk03", "person_id"])
     assert trained["report"] - trained["leave_out"] == {tested}, (
         "like persons 1202 and 1390 of the official data"
     )
     with pytest.raises(ValueError, match=f"cuhk03 {tested}.*leaked='leave_out'"):
-        experiment.training_table(root, paper.COMBINED, leaked_people="refuse")
+        kit(root, leaked_people="refuse").training_table(paper.COMBINED)
 
 
 def own_csv(data, name):
@@ -110,9 +143,9 @@ def own_csv(data, name):
 
 def test_own_data_is_read_and_trained_on_beside_the_sets_of_the_paper(data):
     own_csv(data, "my_shop.csv")
-    sets = experiment.load_sets(data, ["my_shop.csv"])
+    sets = kit(data, own_sets=["my_shop.csv"]).sets()
     assert list(sets) == [paper.MARKET1501, "cuhk01", "my_shop.csv"]
-    assert experiment.training_table(data, "my_shop.csv")["label"].tolist() == [0, 0, 1, 1]
+    assert kit(data).training_table("my_shop.csv")["label"].tolist() == [0, 0, 1, 1]
     assert set(duplicates.counts(sets, experiment.audit(sets))["train_set"]) == set(sets)
 
 
@@ -121,26 +154,24 @@ def test_a_batch_larger_than_any_set_stops_the_first_training(tmp_path):
     pd.DataFrame(sizes | {"images found": [60, 9, 40]}).to_csv(tmp_path / "table1_subsets.csv")
     recipe = {"batch_size": 60}
     schedules = {"market1501": {}, "combined": {}, "shop.csv": {}}
-    experiment.check_trainings(tmp_path, recipe, schedules, "market1501")
+    profiles.check_trainings(tmp_path, recipe, schedules, "market1501")
     with pytest.raises(
         ValueError, match="batch_size 61 of market1501 is larger than its 60 .*table1_subsets"
     ):
-        experiment.check_trainings(tmp_path, {"batch_size": 61}, schedules, "combined")
+        profiles.check_trainings(tmp_path, {"batch_size": 61}, schedules, "combined")
     with pytest.raises(ValueError, match="batch_size 70 of combined .* lower it"):
-        experiment.check_trainings(
-            tmp_path, recipe, schedules | {"combined": {"batch_size": 70}}, "market1501"
-        )
+        profiles.check_trainings(tmp_path, recipe, schedules | {"combined": {"batch_size": 70}}, "market1501")
 
 
 def test_a_training_without_a_schedule_says_which_there_are(tmp_path):
     with pytest.raises(ValueError, match="schedules has no shop.csv, only market1501; add it"):
-        experiment.check_trainings(tmp_path, {}, {"market1501": {}}, "shop.csv")
+        profiles.check_trainings(tmp_path, {}, {"market1501": {}}, "shop.csv")
 
 
 def test_a_folder_without_any_set_says_what_to_place_there(tmp_path):
     for root, state in ((tmp_path, "is empty"), (tmp_path / "gone", "does not exist")):
         with pytest.raises(FileNotFoundError, match=f"no data set found: .*{root} {state}.*data add PATH"):
-            experiment.load_sets(root)
+            kit(root).sets()
 
 
 def test_own_data_is_not_read_beside_embedded_data(data):
@@ -149,7 +180,7 @@ def test_own_data_is_not_read_beside_embedded_data(data):
     with pytest.raises(
         ValueError, match="my_shop.csv: own data is not mixed with the embedded data of .*data_root"
     ):
-        experiment.load_sets(data, ["my_shop.csv"])
+        kit(data, own_sets=["my_shop.csv"]).sets()
 
 
 def test_people_whom_own_data_tests_leave_every_training(data):
@@ -158,7 +189,7 @@ def test_people_whom_own_data_tests_leave_every_training(data):
         data, "cuhk01.csv"
     )  # by its name further rows of CUHK01: it tests persons 3 and 4, whom CUHK01 trains
     trained = {
-        own: set(experiment.training_table(data, "cuhk01", own_sets=own)["person_id"])
+        own: set(kit(data, own_sets=own).training_table("cuhk01")["person_id"])
         for own in ((), ("shop.csv",), ("cuhk01.csv",))
     }
     assert trained[()] == trained["shop.csv",] == set(range(1, 8)), (
@@ -168,7 +199,7 @@ def test_people_whom_own_data_tests_leave_every_training(data):
     with pytest.raises(
         ValueError, match="2 training people are test people of a set to be scored: cuhk01 3, cuhk01 4"
     ):
-        experiment.training_table(data, "cuhk01", leaked_people="refuse", own_sets=["cuhk01.csv"])
+        kit(data, leaked_people="refuse", own_sets=["cuhk01.csv"]).training_table("cuhk01")
 
 
 def test_near_duplicates_of_own_test_images_are_left_out_too(data):
@@ -176,14 +207,14 @@ def test_near_duplicates_of_own_test_images_are_left_out_too(data):
     campus = data / "CUHK01" / "campus"
     shutil.copy(campus / "0004001.png", data / "images of shop.csv" / "5.png")
     for own, images in (((), 27), (("shop.csv",), 26)):
-        wishes = {"near_duplicates": "leave_out", "own_sets": own}
-        assert len(experiment.training_table(data, "cuhk01", **wishes)) == images
-        assert len(experiment.load_set(data, "cuhk01", **wishes)) == images
+        without = kit(data, near_duplicates="leave_out", own_sets=own)
+        assert len(without.training_table("cuhk01")) == images
+        assert len(without.images("cuhk01")) == images
 
 
 def finished_run(results, model, train_set, source="official"):
-    folder = experiment.run_folder(results, model, train_set, 0)
-    folder.mkdir(parents=True)
+    folder = kit(results, results).run(model, train_set, 0).folder
+    folder.mkdir(parents=True, exist_ok=True)
     run = {
         "finished": True,
         "data_source": source,
@@ -197,29 +228,34 @@ def finished_run(results, model, train_set, source="official"):
 
 def test_runs_of_embedded_data_are_not_scored_on_other_data_nor_the_other_way_round(data, tmp_path):
     results = tmp_path / "results"
+    here = kit(data, results)
     run = finished_run(results, "hcn", paper.MARKET1501, "embedded")
-    refused = rf"{run} was trained on embedded data, but the data in {data} is official: .*results_root"
+    finished_run(results, "baseline", paper.MARKET1501, "embedded")
+    refused = (
+        rf"{results}/runs/.*-market1501-seed0 was trained on embedded data, but the data in {data} is official: "
+        ".*results_root"
+    )
     for ask in (
-        lambda: experiment.describe_run(data, results, "hcn", paper.MARKET1501, 0),
-        lambda: experiment.describe_runs(data, results, [0]),
-        lambda: experiment.find_runs(data, results, [paper.MARKET1501], [0], {"baseline": "not run"}),
-        lambda: scoring.extract(run, None, paper.MARKET1501, data, results),
+        lambda: here.run("hcn", paper.MARKET1501, 0).check(),
+        here.described,
+        lambda: here.runs([paper.MARKET1501]),
+        lambda: scoring.extract(here, run, None, paper.MARKET1501),
     ):
         with pytest.raises(ValueError, match=refused):
             ask()
     (data / "embedded.json").write_text("{}")
-    assert experiment.describe_run(data, results, "hcn", paper.MARKET1501, 0)["hours"] == 0.01
+    assert here.run("hcn", paper.MARKET1501, 0).check().line["hours"] == 0.01
     other = finished_run(results, "baseline", paper.MARKET1501)
     with pytest.raises(ValueError, match=f"{other} was trained on official data, but .* is embedded"):
-        experiment.describe_runs(data, results, [0])
+        here.described()
 
 
 @pytest.mark.parametrize("name", ["sub/shop.csv", "my-shop.csv", "my_shop.csv"])
 def test_a_run_on_own_data_is_described_by_its_own_name(data, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"-p model=hcn -p train_set={name} -p seed=0"):
-        experiment.describe_run(data, tmp_path, "hcn", name, 0)
+        kit(data, tmp_path).run("hcn", name, 0).check()
     finished_run(tmp_path, "hcn", name)
-    run = experiment.describe_run(data, tmp_path, "hcn", name, 0)
+    run = kit(data, tmp_path).run("hcn", name, 0).check().line
     assert (run["model"], run["train_set"], run["seed"], run["run"]) == ("hcn", name, 0, f"hcn-{name}-seed0")
 
 
@@ -247,8 +283,7 @@ def test_own_sets_are_crossed_whatever_their_names(tmp_path, monkeypatch):
     names = ["sub/my_a.csv", "sub/my_b.csv", paper.CUHK03_LABELED, paper.CUHK03_DETECTED]
     for name in names:
         finished_run(tmp_path, "hcn", name)
-    matching, absent = scoring.Matching(), {paper.COMBINED: "not run"}
-    cross = scoring.score_across(dict.fromkeys(names), [0], "data", tmp_path, matching, absent)
+    cross = scoring.score_across(kit(tmp_path, tmp_path), dict.fromkeys(names), Matching())
     pairs = set(zip(cross["train_set"], cross["test_set"], strict=True))
     assert {(a, b) for a in names for b in names} - pairs == {tuple(names[2:]), tuple(names[:1:-1])}
     assert "hcn-sub/my_a.csv-seed0" in set(cross["run"])
@@ -256,15 +291,15 @@ def test_own_sets_are_crossed_whatever_their_names(tmp_path, monkeypatch):
 
 def test_scoring_warns_of_people_whom_the_run_has_learnt(data, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring.features, "extract", lambda *given, **settings: None)
-    run = finished_run(tmp_path, "hcn", "cuhk01")
+    here, run = kit(data, tmp_path), finished_run(tmp_path, "hcn", "cuhk01")
     labels = pd.DataFrame({"label": range(7), "dataset": "cuhk01", "person_id": range(1, 8)})
     labels.to_csv(run / "labels.csv", index=False)
     for name in ("shop.csv", "cuhk01.csv"):
         own_csv(data, name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scoring.extract(run, experiment.load_set(data, "shop.csv"), "shop.csv", data, tmp_path)
+        scoring.extract(here, run, here.images("shop.csv"), "shop.csv")
     with pytest.warns(
         UserWarning, match="hcn-cuhk01-seed0 has learnt from 2 of the people .* cuhk01 3, cuhk01 4"
     ):
-        scoring.extract(run, experiment.load_set(data, "cuhk01.csv"), "cuhk01.csv", data, tmp_path)
+        scoring.extract(here, run, here.images("cuhk01.csv"), "cuhk01.csv")

@@ -11,10 +11,10 @@ from PIL import Image
 
 from reid_core import evaluation
 from reid_core.datasets.table import build
+from reid_core.matching import Matched
 from reproduction import explorer, plots, ranklists
 from reproduction.explorer import Choice
 from reproduction.ranklists import Method
-from reproduction.scoring import Matched
 
 PLAIN, AGAIN = Method("hcn", "xqda", False), Method("hcn", "xqda", True)
 OTHER = Method("baseline", "xqda", True)

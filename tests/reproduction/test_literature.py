@@ -1,5 +1,6 @@
 import inspect
-from types import SimpleNamespace
+import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reid_core import evaluation
+from reid_core.matching import Matching, Split
 from reproduction import literature as methods
 from reproduction import paper
 from reproduction import tables as result_tables
-from reproduction.literature import METHODS, chosen, why_not
+from reproduction.experiment import Experiment
+from reproduction.literature import METHODS, Task, chosen, entries, not_run, why_not
 
 torch.set_num_threads(1)  # the same bits twice need the same split of sums
 
@@ -36,13 +39,12 @@ def tables(tmp_path_factory):
                 subset = "train" if person <= 8 else "query" if camera == 1 and number == 0 else "gallery"
                 rows.append(("market1501", subset, person, camera, str(path)))
     table = pd.DataFrame(rows, columns=["dataset", "subset", "person_id", "camera_id", "image_path"])
-    return [table[table["subset"] == s].reset_index(drop=True) for s in ("train", "query", "gallery")]
+    return Split(*(table[table["subset"] == s].reset_index(drop=True) for s in ("train", "query", "gallery")))
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
-    methods._fitted_xqda.cache_clear()
     return tmp_path / "cache"
 
 
@@ -51,6 +53,16 @@ SMALL = {
     "SCSP [3]": {"n_components": 10},
     "Gated [21]": {"passes": 6, "width": 8, "learning_rate": 0.003},
 }
+
+
+def task(tables, results, **given):
+    """The toy set as a task, with a results folder of its own."""
+    root = os.path.commonpath(tables.query["image_path"])
+    return Task(Experiment("test", root, results), "toy", tables, **given)
+
+
+def run(name, task, **settings):
+    return chosen({name: settings}).run(task)
 
 
 @pytest.fixture
@@ -65,20 +77,13 @@ def weights(tmp_path):
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ImageNet ResNet-50"])
 def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables, tmp_path):
     first, second = (
-        METHODS[name](
-            *tables,
-            progress=False,
-            seed=1,
-            data_root=tmp_path,
-            run_dir=tmp_path / folder,
-            **SMALL.get(name, {}),
-        )
-        for folder in "ab"
+        run(name, task(tables, tmp_path / folder, seed=1), **SMALL.get(name, {})) for folder in "ab"
     )
     assert first.distance.shape == (4, len(tables[2])) and first.distance.dtype == np.float32
     np.testing.assert_array_equal(first.distance, second.distance)
     assert first.note and min(first.seconds_features, first.seconds_train, first.seconds_match) >= 0
-    assert first.faithful in result_tables.FAITHFUL and (first.run == "a") == (name == "Gated [21]")
+    assert first.faithful in result_tables.FAITHFUL
+    assert first.run == ("gated-toy-seed1" if name == "Gated [21]" else None)
     assert evaluation.evaluate(first.distance, tables[1], tables[2]).mAP > 0.35  # chance: about 0.2
 
 
@@ -90,68 +95,67 @@ def test_every_row_of_the_literature_has_its_method():
 def test_imagenet_row_runs_with_local_weights_and_says_what_is_missing(
     tables, weights, tmp_path, monkeypatch
 ):
-    run = METHODS["ImageNet ResNet-50"]
-    outcome = run(*tables, progress=False, weights=weights, backbone="resnet18")
+    name, toy = "ImageNet ResNet-50", task(tables, tmp_path)
+    outcome = run(name, toy, weights=weights, backbone="resnet18")
     assert outcome.distance.shape == (4, len(tables[2])) and outcome.seconds_train == 0
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     assert "hub/checkpoints/resnet50" in why_not("ImageNet ResNet-50")
     with pytest.raises(FileNotFoundError, match="nowhere.pth are not there"):
-        run(*tables, progress=False, weights=str(tmp_path / "nowhere.pth"))
+        run(name, toy, weights=str(tmp_path / "nowhere.pth"))
     with pytest.raises(ValueError, match="no method 'PCB'"):
         why_not("PCB")
 
 
-def test_all_methods_take_the_same_arguments():
-    for function in METHODS.values():
-        names = list(inspect.signature(function).parameters)
-        assert names[:8] == [
-            "train",
-            "query",
-            "gallery",
-            "matching",
-            "seed",
-            "progress",
-            "data_root",
-            "run_dir",
-        ]
+def test_a_methods_settings_are_those_of_its_function():
+    for method in METHODS.values():
+        _, *own = inspect.signature(method.function).parameters.values()
+        assert [p.name for p in own if p.default is p.empty] == list(method.settings), method.name
+        assert all(p.kind is p.KEYWORD_ONLY for p in own)
 
 
-def test_lomo_is_extracted_once_and_again_when_an_image_changes(tables, cache, monkeypatch):
-    calls = []
+def test_lomo_is_extracted_once_and_again_when_an_image_changes(tables, cache, tmp_path, monkeypatch):
+    calls, toy = [], task(tables, tmp_path)
     extract = methods.cached.lomo.extract
     monkeypatch.setattr(methods.cached.lomo, "extract", lambda *a, **k: calls.append(1) or extract(*a, **k))
-    METHODS["LOMO"](*tables, progress=False)
-    METHODS["DNS [20]"](*tables, progress=False)
+    run("LOMO", toy)
+    run("DNS [20]", toy)
     assert len(calls) == 3 and len(list((cache / "lomo").glob("*.npy"))) == 3
-    METHODS["LOMO"](*tables, progress=False, retinex=False)
+    run("LOMO", toy, retinex=False)
     assert len(calls) == 5
     path = tables[1]["image_path"].iloc[0]
     Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    METHODS["LOMO"](*tables, progress=False)
+    run("LOMO", toy)
     assert len(calls) == 6
 
 
-def test_plain_and_reranked_rows_share_one_xqda(tables):
-    METHODS["LOMO+XQDA"](*tables, progress=False)
-    plain = METHODS["LOMO+XQDA"](*tables, progress=False)
-    again = METHODS["LOMO+XQDA [19]"](*tables, progress=False, matching=SimpleNamespace(k1=6, k2=2))
-    assert methods._fitted_xqda.cache_info().misses == 1
-    assert plain.seconds_train == again.seconds_train > 0
+def test_plain_and_reranked_rows_share_one_xqda(tables, tmp_path, monkeypatch):
+    fits = []
+    fit = methods.xqda.XQDA.fit
+    monkeypatch.setattr(methods.xqda.XQDA, "fit", lambda *given: fits.append(1) or fit(*given))
+    toy = task(tables, tmp_path, how=Matching(k1=6, k2=2))
+    plain, again = run("LOMO+XQDA", toy), run("LOMO+XQDA [19]", toy)
+    assert len(fits) == 1 and plain.seconds_train == again.seconds_train > 0
     assert not np.array_equal(plain.distance, again.distance)
+    run("LOMO+XQDA", toy, retinex=False)
+    run("LOMO+XQDA", replace(toy, seed=1, _learnt={}))
+    assert len(fits) == 3
 
 
-def test_settings_of_the_matching_reach_xqda(tables):
-    svd, eigh = (
-        METHODS["LOMO+XQDA"](*tables, progress=False, matching=SimpleNamespace(xqda_solver=solver)).distance
-        for solver in ("svd", "eigh")
-    )
-    assert not np.allclose(svd, eigh)
+def test_settings_of_the_matching_reach_xqda_and_reranking(tables, tmp_path):
+    svd, eigh = (task(tables, tmp_path, how=Matching(xqda_solver=solver)) for solver in ("svd", "eigh"))
+    assert not np.allclose(*(run("LOMO+XQDA", one).distance for one in (svd, eigh)))
+    default = Matching(k1=7, k2=3)
+    plain = run("LOMO+XQDA [19]", replace(svd, how=default)).distance
+    for change in ({"k1": 6}, {"k2": 2}, {"lambda_value": 0.1}, {"half": "ports"}, {"jaccard": "set"}):
+        other = run("LOMO+XQDA [19]", replace(svd, how=replace(default, **change))).distance
+        assert not np.array_equal(other, plain), change
 
 
 def test_a_profile_chooses_methods_by_name_with_settings():
-    assert chosen("LOMO")[0] == "LOMO"
-    name, run = chosen({"LOMO+XQDA [19]": {"retinex": False}})
-    assert (name, run.keywords) == ("LOMO+XQDA [19]", {"reranked": True, "retinex": False})
+    assert chosen("LOMO").name == "LOMO"
+    method = chosen({"LOMO+XQDA [19]": {"retinex": False}})
+    assert (method.name, method.settings) == ("LOMO+XQDA [19]", {"retinex": False})
+    assert METHODS["LOMO+XQDA [19]"].settings == {"retinex": True}
     with pytest.raises(ValueError, match=r"no method 'Gated'; did you mean 'Gated \[21\]'"):
         chosen("Gated")
     with pytest.raises(
@@ -160,16 +164,42 @@ def test_a_profile_chooses_methods_by_name_with_settings():
         chosen({"Gated [21]": {"epochs": 3}})
     with pytest.raises(ValueError, match="no method"):
         chosen({"LOMO": {}, "DNS [20]": {}})
+    with pytest.raises(ValueError, match="LOMO has the settings 3; write them as {name: value}"):
+        chosen({"LOMO": 3})
+
+
+@pytest.mark.parametrize("given", ["LOMO", {"LOMO": {}}])
+def test_one_name_is_not_a_list_of_methods(given):
+    for read in (entries, not_run):
+        with pytest.raises(
+            ValueError, match=r"literature is .*LOMO.*; it is a list of methods, such as \[LOMO\]"
+        ):
+            read(given)
+
+
+def test_a_method_is_measured_once():
+    with pytest.raises(ValueError, match="literature names 'LOMO' twice"):
+        entries(["LOMO", "DNS [20]", {"LOMO": {"retinex": False}}])
+
+
+def test_rows_that_are_not_run_say_why(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    missing = not_run(["LOMO", {"SCSP [3]": {"n_components": 9}}, "ImageNet ResNet-50"])
+    assert missing.pop("ImageNet ResNet-50") == "not run: its pretrained weights are not here"
+    assert set(missing) == set(METHODS) - {"LOMO", "SCSP [3]", "ImageNet ResNet-50"}
+    assert set(missing.values()) == {"not run: not in this profile's literature"}
+    own = {"ImageNet ResNet-50": {"weights": weights, "backbone": "resnet18"}}
+    assert "ImageNet ResNet-50" not in not_run([own]), "own weights are looked at, not torch's cache"
+    own["ImageNet ResNet-50"]["weights"] = str(tmp_path / "gone.pth")
+    assert "ImageNet ResNet-50" in not_run([own])
 
 
 def test_the_gated_row_reports_what_its_training_once_took(tables, tmp_path):
-    place = {"data_root": tmp_path, "run_dir": tmp_path / "run", "progress": False}
-    first, again = (METHODS["Gated [21]"](*tables, **place, **SMALL["Gated [21]"]) for _ in range(2))
+    first, again = (run("Gated [21]", task(tables, tmp_path), **SMALL["Gated [21]"]) for _ in range(2))
     assert again.seconds_train == first.seconds_train > 0 and again.seconds_features > 0
-    with pytest.raises(ValueError, match="give run_dir"):
-        METHODS["Gated [21]"](*tables)
+    assert (tmp_path / "runs" / first.run / "run.json").is_file()
 
 
-def test_kept_lomo_features_report_the_seconds_they_once_took(tables):
-    first, again = (METHODS["LOMO"](*tables, progress=False) for _ in range(2))
+def test_kept_lomo_features_report_the_seconds_they_once_took(tables, tmp_path):
+    first, again = (run("LOMO", task(tables, tmp_path)) for _ in range(2))
     assert again.seconds_features == first.seconds_features > 0

@@ -7,7 +7,9 @@ import official_structure
 import pytest
 import torch
 
-from reproduction import experiment, paper, scoring, tables
+from reid_core.matching import Matching
+from reproduction import paper, scoring, tables
+from reproduction.experiment import Experiment
 from reproduction.runner import profiles
 
 torch.set_num_threads(1)
@@ -22,11 +24,11 @@ def test_every_method_of_profile_paper_runs_on_official_files_unchanged(tmp_path
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))  # no pretrained weights here
     root = official_structure.small(tmp_path / "data")
     literature, results = profiles.load("paper")["literature"], tmp_path / "results"
-    sets = {name: experiment.load_set(root, name) for name in names}
-    scores = scoring.score_literature(number, sets, literature, root, results, scoring.Matching())
-    not_run = scoring.literature_not_run(literature)
+    kit = Experiment("paper", root, results)
+    scores = scoring.score_literature(number, kit, kit.sets(*names), Matching(), literature)
+    not_run = scoring.not_run(kit, literature)
     assert list(not_run) == ["ImageNet ResNet-50"]
-    facts = experiment.facts(root, "paper", ap="trapezoid")
+    facts = kit.facts(ap="trapezoid")
     table = tables.compare(paper.rows(number), names, scores, facts, not_run).query("model == 'literature'")
     assert (table["data_source"] == "official").all()
     for line in table.to_dict("records"):

@@ -1,13 +1,17 @@
 """Queries met in training, what they are worth, and the comparison of two results folders."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from reid_core.datasets import table
 from reid_core.features import Features
+from reid_core.matching import Matching
 from reproduction import near_duplicate_effect as overlap
 from reproduction import paper, scoring, tables
+from reproduction.experiment import Experiment
 
 
 def pairs(person=9, **test_paths):
@@ -85,12 +89,16 @@ def features(monkeypatch, tmp_path):
     return tmp_path
 
 
+def kit_of(features, *models):
+    """An experiment whose runs are these models' on Market-1501."""
+    kit = Experiment("test", "data", features)
+    runs = [kit.run(model, paper.MARKET1501, 0) for model in models]
+    return SimpleNamespace(runs=lambda sets: runs, parts=kit.parts)
+
+
 def test_scores_with_and_without_the_affected_queries(features):
-    runs = pd.DataFrame([{"model": model, "set": paper.MARKET1501, "seed": 0, "run": f"{model}-run"}
-                         for model in ("hcn", "combined")])  # fmt: skip
-    found = overlap.scores(
-        runs, {paper.MARKET1501: None}, pairs(cuhk01=["/q/3"]), "data", features, scoring.Matching()
-    )
+    kit = kit_of(features, "hcn", "combined")
+    found = overlap.scores(kit, {paper.MARKET1501: None}, pairs(cuhk01=["/q/3"]), Matching())
     hcn, combined = found.to_dict("records")
     assert hcn["queries affected"] == 0 and hcn["rank1 difference"] == 0
     assert (combined["queries"], combined["queries affected"]) == (4, 1)
@@ -99,11 +107,9 @@ def test_scores_with_and_without_the_affected_queries(features):
 
 
 def test_where_every_query_is_affected_nothing_is_claimed_of_the_others(features):
-    runs = pd.DataFrame([{"model": "hcn", "set": paper.MARKET1501, "seed": 0, "run": "r"}])
     everything = pairs(market1501=[f"/q/{n}" for n in range(4)])
-    (line,) = overlap.scores(
-        runs, {paper.MARKET1501: None}, everything, "data", features, scoring.Matching()
-    ).to_dict("records")
+    kit = kit_of(features, "hcn")
+    (line,) = overlap.scores(kit, {paper.MARKET1501: None}, everything, Matching()).to_dict("records")
     assert line["queries affected"] == 4 and np.isnan(line["mAP others"]) and line["rank1"] == 75
 
 

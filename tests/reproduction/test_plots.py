@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from reproduction import plots, response_plots
+from reproduction import plots, response_maps
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def output_scores():
         for metric in ("euclidean", "xqda")
         for reranked in (False, True)
     ]
-    return response_plots.scores(
+    return response_maps.scores_figure(
         pd.DataFrame(lines, columns=["set", "model", "seed", "output", "metric", "reranked", "mAP"])
     )
 
@@ -100,7 +100,7 @@ FIGURES = {
     "figure5": rank_lists,
     "people": people,
     "inside_hcn": lambda path: sourced(output_scores()),
-    "response_maps": lambda path: sourced(response_plots.maps([response_example(path)] * 3)),
+    "response_maps": lambda path: sourced(response_maps.maps_figure([response_example(path)] * 3)),
 }
 
 
@@ -178,7 +178,7 @@ def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
 def test_response_maps_share_a_scale_along_a_row_and_print_the_cosine(path):
     one, other = response_example(path), response_example(path)
     other["response"] = {name: maps + 100 for name, maps in other["response"].items()}
-    figure = response_plots.maps([one, other])
+    figure = response_maps.maps_figure([one, other])
     rows = np.array(figure.axes, object).reshape(7, 8)
     assert [axis.get_title() for axis in rows[0, :4]] == ["query", "1 ✓", "12 ✓", "2 ✗"]
     for row, size in zip(rows[1:4], (2, 32, 128), strict=True):

@@ -8,7 +8,9 @@ import toy_pictures
 
 from reid_core import features, model, training
 from reid_core.datasets import table as image_table
-from reproduction import experiment, response_maps, scoring
+from reid_core.matching import Matched, Matching, match
+from reproduction import response_maps, scoring
+from reproduction.experiment import MODELS, Experiment
 
 NAMES = ("r5", "c1", "c2")
 
@@ -39,7 +41,7 @@ def toy(tmp_path_factory):
             backbone="resnet18", weights="random", batchnorm="live", height=64, width=32, batch_size=8, iterations=2,
         )  # fmt: skip
         for name in ("hcn", "baseline"):
-            folder = experiment.run_folder(results, name, "market1501", 0)
+            folder = Experiment("toy", root, results).run(name, "market1501", 0).folder
             training.train(name, images, folder, recipe=recipe, data_root=root, device="cpu", progress=False)
         place = images.groupby(image_table.PERSON).cumcount()
         subset = place.map(
@@ -102,7 +104,7 @@ def test_upsampling_keeps_a_constant_and_the_mean():
 
 def test_the_mean_of_a_merged_map_is_the_pooled_forms_vector(toy):
     root, table, results = toy
-    run = experiment.run_folder(results, "hcn", "market1501", 0)
+    run = Experiment("toy", root, results).run("hcn", "market1501", 0).folder
     network, _ = training.load_network(run)
     assert network.form(64, 32) == "pooled", "training never merged the maps"
     maps = response_maps.extract(run, list(table[image_table.PATH]), device="cpu")
@@ -116,8 +118,8 @@ def test_the_mean_of_a_merged_map_is_the_pooled_forms_vector(toy):
 
 
 def test_same_run_same_bits(toy):
-    _, table, results = toy
-    run = experiment.run_folder(results, "hcn", "market1501", 0)
+    root, table, results = toy
+    run = Experiment("toy", root, results).run("hcn", "market1501", 0).folder
     paths = list(table[image_table.PATH][:3])
     first, second = (response_maps.extract(run, paths, device="cpu") for _ in range(2))
     assert all(np.array_equal(first[name], second[name]) for name in NAMES)
@@ -128,20 +130,20 @@ def test_companions_are_the_query_its_nearest_matches_and_the_nearest_other():
     gallery = pd.DataFrame({
         "person_id": [2, 1, 1, -1, 1, 1, 3], "camera_id": [2, 1, 2, 2, 2, 3, 1], "image_path": list("abcdefg"),
     })  # fmt: skip
-    matched = scoring.Matched(np.float32([[4, 0, 3, 1, 2, 5, 6]]), query, gallery, 0.0)
+    matched = Matched(np.float32([[4, 0, 3, 1, 2, 5, 6]]), query, gallery, 0.0)
     found = response_maps.companions(matched, 0)
     assert list(found["image_path"]) == ["q", "e", "c", "a"], "neither junk nor the query's own camera"
     assert list(found["kind"]) == ["query", "match", "match", "other"]
     assert list(found["rank"]) == [0, 1, 2, 3]
-    alone = response_maps.companions(scoring.Matched(np.ones((1, 1)), query, gallery.head(1), 0.0), 0)
+    alone = response_maps.companions(Matched(np.ones((1, 1)), query, gallery.head(1), 0.0), 0)
     assert list(alone["kind"]) == ["query", "other"]
 
 
 def test_an_example_has_a_map_of_each_output_for_each_picture(toy):
     root, table, results = toy
-    run = experiment.run_folder(results, "hcn", "market1501", 0)
-    found = scoring.extract(run, table, "market1501", root, results)
-    matched = scoring.match(found, "euclidean", False, scoring.Matching())
+    run = Experiment("toy", root, results).run("hcn", "market1501", 0).folder
+    found = scoring.extract(Experiment("toy", root, results), run, table, "market1501")
+    matched = match(found, "euclidean", False, Matching())
     shown = response_maps.example("why", 1, matched, run)
     count = len(shown["pictures"])
     assert shown["title"] == "query 1: why" and count > 1
@@ -152,21 +154,21 @@ def test_an_example_has_a_map_of_each_output_for_each_picture(toy):
     np.testing.assert_allclose(shown["similarity"]["r5"].mean((1, 2)), cosine, atol=1e-5)
 
 
-def test_outputs_are_scored_alone_and_joined_as_features_of_their_own(toy):
+def test_outputs_are_scored_alone_and_joined_as_features_of_their_own(toy, monkeypatch):
     root, table, results = toy
-    runs = pd.DataFrame([
-        {"model": name, "set": "market1501", "seed": 0, "run": f"{name}-market1501-seed0"} for name in experiment.MODELS
-    ])  # fmt: skip
-    matching = scoring.Matching(k1=4, k2=2)
-    found = scoring.score_outputs(runs, {"market1501": table}, root, results, matching)
+    kit = Experiment("toy", root, results)
+    monkeypatch.setattr(Experiment, "runs", lambda kit, sets: runs)
+    runs = [kit.run(name, "market1501", 0) for name in MODELS]  # none on the combined set
+    how = Matching(k1=4, k2=2)
+    found = scoring.score_outputs(kit, {"market1501": table}, how)
     assert len(found) == 2 * 2 * (1 + 4)
     assert found.groupby("model")["output"].unique().map(list).to_dict() == {
         "baseline": ["r5"], "hcn": ["r5", "c1", "c2", "r5+c1+c2"],
     }  # fmt: skip
-    run = experiment.run_folder(results, "hcn", "market1501", 0)
+    run = Experiment("toy", root, results).run("hcn", "market1501", 0).folder
     for output, width in (("c2", 32), ("r5+c1+c2", 160)):
         alone = features.extract(run, table, data_root=root, output=output, progress=False)
-        expected = scoring.score(alone, matching)
+        expected = scoring.score(alone, how)
         lines = found[(found["model"] == "hcn") & (found["output"] == output)]
         np.testing.assert_allclose(lines["mAP"], 100 * expected["mAP"], atol=1e-3)
         np.testing.assert_allclose(lines["rank1"], 100 * expected["rank1"], atol=1e-3)

@@ -13,8 +13,10 @@ import toy_pictures
 
 from reid_core import features, model, training, xqda
 from reid_core.datasets import table as image_table
+from reid_core.matching import Matching, match
 from reid_core.training import run_folder
-from reproduction import experiment, paper, scoring, sensitivity
+from reproduction import paper, scoring, sensitivity
+from reproduction.experiment import Experiment
 from reproduction.sensitivity import variants
 from reproduction.tables import MEASURED
 
@@ -24,13 +26,17 @@ RECIPE = {
     "backbone": "resnet18", "weights": "random", "batchnorm": "live", "dropout": 0.2, "height": 32, "width": 32,
     "batch_size": 4, "iterations": 4, "base_lr": 0.01, "checkpoint_every": 2,
 }  # fmt: skip
-MATCHING = scoring.Matching(k1=6, k2=3)
+MATCHING = Matching(k1=6, k2=3)
 
 
-def planned(root, recipe=None, train_set=LABELED, **changes):
-    given = {"seeds": [0], "default_seeds": [0, 1, 2], "variant_seeds": [0], "schedule": {}}
+def kit(root, seeds=(0,)):
+    return Experiment("toy", root / "data", root / "results", list(seeds))
+
+
+def planned(root, recipe=None, train_set=LABELED, seeds=(0,), **changes):
+    given = {"default_seeds": [0, 1, 2], "variant_seeds": [0], "schedule": {}}
     given |= {"variants": list(sensitivity.VARIANTS)} | changes
-    return sensitivity.plan(root / "results", RECIPE | (recipe or {}), train_set, **given)
+    return sensitivity.design(kit(root, seeds), RECIPE | (recipe or {}), train_set, **given)
 
 
 def by_name(study):
@@ -159,7 +165,7 @@ def world(name):
     return images[list(image_table.COLUMNS)]
 
 
-def invented(run_dir, images, name, *_):
+def invented(run_dir, images, name):
     """Features of R5 (6), C1 (4) and C2 (2) that differ between runs and tell people apart only partly."""
     draw = np.random.default_rng(zlib.crc32(f"{run_dir.name} {name}".encode()))
     person = images[image_table.PERSON].to_numpy()
@@ -168,7 +174,7 @@ def invented(run_dir, images, name, *_):
     return values.astype(np.float32)
 
 
-def extract(run_dir, images, name, data_root, results_root, output="r5"):
+def extract(kit, run_dir, images, name, output="r5"):
     values = torch.from_numpy(invented(run_dir, images, name))
     parts = dict(zip(("r5", "c1", "c2"), values.split([6, 4, 2], dim=1), strict=True))
     chosen = [torch.nn.functional.normalize(parts[part]) for part in output.split("+")]
@@ -181,9 +187,8 @@ def study(tmp_path, monkeypatch):
     """A finished study on CUHK03 labeled whose runs have invented features."""
     monkeypatch.setattr(scoring, "extract", extract)
     study = planned(tmp_path, schedule={"iterations": 3}, variant_seeds=[0, 5])
-    results = tmp_path / "results"
     folders = [(run.folder, run.recipe.to_dict()) for run in study.runs]
-    folders += [(experiment.run_folder(results, kind, name, 0), RECIPE | {"seed": 0})
+    folders += [(kit(tmp_path).run(kind, name, 0).folder, RECIPE | {"seed": 0})
                 for kind in ("hcn", "combined") for name in paper.SETS]  # fmt: skip
     for folder, recipe in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,19 +207,19 @@ def losses_of(folder):
 @pytest.fixture
 def benches(study, tmp_path):
     sets = {name: world(name) for name in paper.SETS}
-    return sensitivity.benches(study, sets, [0], tmp_path, tmp_path / "results", MATCHING)
+    return sensitivity.benches(kit(tmp_path), study, sets, MATCHING)
 
 
 def naive(folder, name, metric, reranked, pairing=5489, output="r5", **changes):
     """Rank-1 and mAP in per cent by the public stages alone."""
     matching = replace(MATCHING, **changes)
-    found = extract(folder, world(name), name, None, None, output)
+    found = extract(None, folder, world(name), name, output)
     rows = found.table[image_table.SUBSET] == image_table.TRAIN
     learned = xqda.XQDA(matching.xqda_solver, random_state=pairing)
     learned.fit(
         found.values[rows], found.table[image_table.PERSON][rows], found.table[image_table.CAMERA][rows]
     )
-    scores = scoring.evaluate(scoring.match(found, metric, reranked, matching, learned), matching.ap)
+    scores = scoring.evaluate(match(found, metric, reranked, matching, learned), matching.ap)
     return np.array([100 * scores["rank1"], 100 * scores["mAP"]])
 
 
@@ -272,17 +277,17 @@ def test_the_metric_of_the_combined_model_fitted_on_all_sets(study, tmp_path):
     rows = pd.concat([world(MARKET), world(LABELED)])
     everything = rows[rows[image_table.SUBSET] == image_table.TRAIN].reset_index(drop=True)
     everything[image_table.LABEL] = everything.groupby([image_table.DATASET, image_table.PERSON]).ngroup()
-    combined = sensitivity.benches(study, sets, [0], tmp_path, tmp_path / "results", MATCHING, "combined")
+    combined = sensitivity.benches(kit(tmp_path), study, sets, MATCHING, "combined")
     lines = sensitivity.fit_lines(combined, everything, {})
-    folder = experiment.run_folder(tmp_path / "results", "combined", LABELED, 0)
-    together = extract(folder, everything, paper.COMBINED, None, None)
+    folder = kit(tmp_path).run("combined", LABELED, 0).folder
+    together = extract(None, folder, everything, paper.COMBINED)
     label, camera = (everything[column].to_numpy() for column in (image_table.LABEL, image_table.CAMERA))
     assert label.max() == 11, "people of two sets with one number are two"
     learned = xqda.XQDA().fit(together.values, label, camera)
     for line in lines:
         name = line["set"]
-        found = extract(folder, world(name), name, None, None)
-        scores = scoring.evaluate(scoring.match(found, "xqda", True, MATCHING, learned), "trapezoid")
+        found = extract(None, folder, world(name), name)
+        scores = scoring.evaluate(match(found, "xqda", True, MATCHING, learned), "trapezoid")
         check(
             line,
             [naive(folder, name, "xqda", True)],
@@ -293,7 +298,7 @@ def test_the_metric_of_the_combined_model_fitted_on_all_sets(study, tmp_path):
 
 
 def test_the_other_outputs_as_the_feature(study, benches):
-    lines = sensitivity.feature_lines(LABELED, benches[LABELED], {})
+    lines = sensitivity.feature_lines(LABELED, benches, {})
     assert [line["other"] for line in lines] == ["C1", "C1", "C2", "C2", "R5+C1+C2", "R5+C1+C2"]
     folders = [run.folder for run in study.default_runs]
     for line in lines:
@@ -305,7 +310,7 @@ def test_the_other_outputs_as_the_feature(study, benches):
 
 def test_variants_are_held_against_the_mean_and_the_spread_of_the_defaults_seeds(study, benches):
     trained = pd.DataFrame({"run": [run.name for run in study.runs], "failure": ""})
-    lines = sensitivity.training_lines(study, benches[LABELED], trained)
+    lines = sensitivity.training_lines(study, benches, trained)
     assert len(lines) == 2 * len(sensitivity.VARIANTS)
     for line in lines:
         one, way = by_name(study)[line["variant"]], (line["metric"], line["reranked"])
@@ -335,14 +340,14 @@ def test_a_variant_that_diverged_is_a_line_without_scores(study, benches):
     failed = "sensitivity/conv3x3-cuhk03_labeled-seed5"
     trained = pd.DataFrame({"run": [run.name for run in study.runs]})
     trained["failure"] = np.where(trained["run"] == failed, words, "")
-    lines = sensitivity.training_lines(study, benches[LABELED], trained)
+    lines = sensitivity.training_lines(study, benches, trained)
     assert {line["variant"] for line in lines if line["status"] == words} == {"conv3x3"}
     table = sensitivity.table(lines, {})
     assert table[table["variant"] == "conv3x3"]["other_mAP"].isna().all()
 
 
 def test_the_headline_is_the_deviation_of_a_difference_of_two_single_runs(study, benches):
-    lines = sensitivity.seed_lines(LABELED, benches[LABELED], {})
+    lines = sensitivity.seed_lines(LABELED, benches, {})
     scores = np.array([naive(run.folder, LABELED, "xqda", True) for run in study.default_runs])
     assert lines[1]["mAP_difference"] == pytest.approx(np.ptp(scores[:, 1]))
     assert (lines[1]["default_rank1"], lines[1]["other_rank1"]) == pytest.approx(
@@ -351,7 +356,7 @@ def test_the_headline_is_the_deviation_of_a_difference_of_two_single_runs(study,
     found = sensitivity.headline(sensitivity.table(lines, {}))
     assert found["mAP"] == pytest.approx(np.sqrt(2) * scores[:, 1].std(ddof=1))
     benches[LABELED].folders = benches[LABELED].folders[:1]
-    alone = sensitivity.seed_lines(LABELED, benches[LABELED], {})
+    alone = sensitivity.seed_lines(LABELED, benches, {})
     assert {line["status"] for line in alone} == {"not run: one seed only"}
     assert sensitivity.headline(sensitivity.table(alone, {})) is None
 
@@ -360,9 +365,9 @@ def test_sets_that_are_absent_have_lines_that_say_so(study, benches):
     absent = {LABELED: "not run: CUHK03 not found", DETECTED: "not run: CUHK03 not found",
               paper.COMBINED: "not run: CUHK03 not found"}  # fmt: skip
     choices = sensitivity.options(MATCHING, {})
-    lines = sensitivity.seed_lines(LABELED, None, absent)
+    lines = sensitivity.seed_lines(LABELED, {}, absent)
     lines += sensitivity.matching_lines({MARKET: benches[MARKET]}, choices, 1, absent)
-    lines += sensitivity.fit_lines({}, None, absent) + sensitivity.feature_lines(LABELED, None, absent)
+    lines += sensitivity.fit_lines({}, None, absent) + sensitivity.feature_lines(LABELED, {}, absent)
     table = sensitivity.table(lines, {"data_source": "official"})
     assert (table["status"] == MEASURED).eq((table["set"] == MARKET) & (table["variant"] != "xqda_fit")).all()
     assert set(table.loc[table["status"] != MEASURED, "status"]) == {"not run: CUHK03 not found"}
@@ -371,7 +376,7 @@ def test_sets_that_are_absent_have_lines_that_say_so(study, benches):
 
 def test_the_picture_has_a_mark_a_measured_line_and_a_bar_where_seeds_are_known(study, benches):
     choices = sensitivity.options(MATCHING, {"k1": [4]})
-    lines = sensitivity.seed_lines(LABELED, benches[LABELED], {})
+    lines = sensitivity.seed_lines(LABELED, benches, {})
     table = sensitivity.table(lines[1:] + sensitivity.matching_lines(benches, choices, 2, {}), {})
     figure = sensitivity.draw(table)
     measured = table[table["status"] == MEASURED]
@@ -429,16 +434,16 @@ def toy(tmp_path, monkeypatch):
 def test_trainings_are_done_once_and_only_what_changed_is_done_again(toy):
     root, table = toy
     study = planned(root, default_seeds=[0], variants=["conv1"], schedule={"iterations": 2})
-    trained = sensitivity.train(study, table, root / "data")
+    trained = sensitivity.train(kit(root), study, table)
     assert list(trained["run"]) == [run.name for run in study.runs] and (trained["failure"] == "").all()
     assert list(trained["iterations"]) == [2, 2]
     default, conv1 = (run_folder.read(run.folder) for run in study.runs)
     assert default["heads"] == ["r5", "c1", "c2"] and conv1["heads"] == ["r5", "c1", "c2", "c3"]
     written = [(run.folder / "run.json").stat().st_mtime_ns for run in study.runs]
-    sensitivity.train(study, table, root / "data")
+    sensitivity.train(kit(root), study, table)
     assert [(run.folder / "run.json").stat().st_mtime_ns for run in study.runs] == written
     more = planned(root, default_seeds=[0, 1], variants=["conv1"], schedule={"iterations": 2})
-    sensitivity.train(more, table, root / "data")
+    sensitivity.train(kit(root), more, table)
     assert [(run.folder / "run.json").stat().st_mtime_ns for run in study.runs] == written
     assert run_folder.finished(more.default_runs[1].folder)
 
@@ -448,10 +453,10 @@ def test_frozen_statistics_are_those_of_the_lending_run(toy):
     study = planned(root, default_seeds=[0], variants=["batchnorm"], schedule={"iterations": 2})
     lender = by_name(study)["batchnorm"].other_runs[0].warm
     with pytest.raises(FileNotFoundError, match=r"baseline-market1501-seed0.*02_train"):
-        sensitivity.train(study, table, root / "data")
+        sensitivity.train(kit(root), study, table)
     recipe = training.Recipe.from_dict(RECIPE | {"iterations": 3})
     training.train("baseline", table, lender, recipe=recipe, data_root=root / "data")
-    sensitivity.train(study, table, root / "data")
+    sensitivity.train(kit(root), study, table)
     lent = model.read_state(lender / run_folder.WEIGHTS)
     assert {f"backbone.{name}" for name in model.read_state(variants.backbone_file(lender))} < set(lent)
     one = by_name(study)["batchnorm"]
@@ -467,8 +472,8 @@ def test_a_variant_that_diverges_does_not_stop_the_others_but_the_default_must_t
     root, table = toy
     hot = {"base_lr": 1e30}
     study = planned(root, default_seeds=[0], variants=[{"hot": hot}, {"wide": {"width": 48}}])
-    trained = sensitivity.train(study, table, root / "data").set_index("run")
+    trained = sensitivity.train(kit(root), study, table).set_index("run")
     assert "not finite at iteration" in trained.loc["sensitivity/hot-cuhk03_labeled-seed0", "failure"]
     assert trained.loc["sensitivity/wide-cuhk03_labeled-seed0", "failure"] == ""
     with pytest.raises(FloatingPointError, match="not finite"):
-        sensitivity.train(planned(root, hot, default_seeds=[0], variants=[]), table, root / "data")
+        sensitivity.train(kit(root), planned(root, hot, default_seeds=[0], variants=[]), table)

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from reid_core import datasets
-from reproduction import table1 as counted
+from reproduction import tables as counted
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def tables(small_data):
 
 
 def test_table1_shows_published_found_and_difference(tables):
-    table1 = counted.summary(tables).set_index("dataset")
+    table1 = counted.table1(tables).set_index("dataset")
     assert table1.index.tolist() == ["Market-1501", "CUHK03", "CUHK01", "Combined"]
     assert table1["identities published"].tolist() == [1501, 1467, 971, 2489]
     assert table1["identities found"].tolist() == [10, 25, 7, 6 + 13 + 7]
@@ -27,15 +27,15 @@ def test_table1_shows_published_found_and_difference(tables):
 
 def test_absent_sets_and_own_sets_have_their_rows(tables):
     own = tables["cuhk01"].assign(dataset="shop")
-    table1 = counted.summary({"market1501": tables["market1501"], "shop": own}).set_index("dataset")
+    table1 = counted.table1({"market1501": tables["market1501"], "shop": own}).set_index("dataset")
     assert table1.index.tolist() == ["Market-1501", "CUHK03", "CUHK01", "Combined", "shop"]
     assert table1["identities found"].isna().tolist() == [False, True, True, True, False]
     with pytest.raises(ValueError, match="two tables of it"):
-        counted.summary({"labeled": tables["cuhk03"], "detected": tables["cuhk03"]})
+        counted.table1({"labeled": tables["cuhk03"], "detected": tables["cuhk03"]})
 
 
 def test_subsets_count_people_images_and_cameras(tables):
-    counts = counted.subsets(tables).set_index(["name", "subset"])
+    counts = counted.table1_subsets(tables).set_index(["name", "subset"])
     market = counts.loc[("market1501", "gallery")]
     assert (market["identities found"], market["images found"], market["cameras found"]) == (4, 29, 4)
     assert (market["cameras published"], market["cameras difference"]) == (6, -2)
@@ -50,10 +50,10 @@ def test_the_official_structure_differs_nowhere_from_the_published_numbers(full_
         "cuhk03": datasets.load("cuhk03", full_data, form="np"),
         "cuhk01": datasets.load("cuhk01", full_data),
     }
-    table1 = counted.summary(tables)
+    table1 = counted.table1(tables)
     differences = table1.filter(like="difference")
     assert (differences.fillna(0) == 0).all(axis=None)
     assert table1["identities found"].tolist() == [1501, 1467, 971, 2489]
     detected = {"cuhk03_detected": datasets.load("cuhk03", full_data, boxes="detected", form="np")}
     for given in (tables, detected):
-        assert (counted.subsets(given).filter(like="difference") == 0).all(axis=None)
+        assert (counted.table1_subsets(given).filter(like="difference") == 0).all(axis=None)

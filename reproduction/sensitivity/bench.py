@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from reid_core import evaluation, features, reranking, xqda
+from reid_core.matching import Matching, learn, match
 from reid_core.training import run_folder
-from reproduction import experiment, paper, scoring
+from reproduction import paper, scoring
+from reproduction.experiment import Experiment
 from reproduction.sensitivity.variants import Study, words
 from reproduction.words import unknown_name
 
@@ -25,7 +27,7 @@ NUMBERS = {"k1": "k1", "k2": "k2, query expansion", "lambda_value": "lambda"}
 
 @dataclass(frozen=True)
 class Option:
-    """One other value of one field of `scoring.Matching`; `needs`: "xqda", "reranking", "junk" or nothing."""
+    """One other value of a field of `reid_core.matching.Matching`; `needs`: "xqda", "reranking", "junk" or nothing."""
 
     field: str
     choice: str
@@ -40,16 +42,16 @@ class Option:
         return ("xqda", True) if self.needs == "xqda" else REPORTED[name]
 
 
-def options(matching: scoring.Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
+def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
     """The choices of matching: every other value of the named ones, and the `numbers` given for k1, k2, lambda_value.
 
     Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take.
     """
-    ap, solver, jaccard = matching.ap, matching.xqda_solver, matching.jaccard
+    ap, solver, jaccard = how.ap, how.xqda_solver, how.jaccard
     other_ap = next(name for name in evaluation.AP_DEFINITIONS if name != ap)
     other_solver = next(name for name in xqda.SOLVERS if name != solver)
     other_jaccard = next(name for name in reranking.CHOICES["jaccard"] if name != jaccard)
-    junk = matching.junk_in_pool
+    junk = how.junk_in_pool
     found = [
         Option("ap", "Average precision", ap, other_ap, {"ap": other_ap}, "",
                "Figure 4 is computed by step, the tables by trapezoid."),
@@ -66,12 +68,12 @@ def options(matching: scoring.Matching, numbers: Mapping[str, Sequence]) -> list
             raise ValueError(f"sensitivity_matching: {what}")
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")
-        for value in (value for value in values if value != getattr(matching, name)):
+        for value in (value for value in values if value != getattr(how, name)):
             try:
-                replace(matching, **{name: value})
+                replace(how, **{name: value})
             except (TypeError, ValueError) as error:
                 raise ValueError(f"sensitivity_matching: {error}") from None
-            was = words(getattr(matching, name))
+            was = words(getattr(how, name))
             found.append(Option(name, NUMBERS[name], was, words(value), {name: value}, "reranking"))
     return found
 
@@ -85,30 +87,28 @@ class Bench:
 
     def __init__(
         self,
+        kit: Experiment,
         name: str,
         images: pd.DataFrame,
         folders: Iterable[Path],
-        data_root: str | Path,
-        results_root: str | Path,
-        matching: scoring.Matching,
+        how: Matching,
         model: str = "hcn",
     ):
-        self.name, self.images, self.folders = name, images, list(folders)
-        self.data_root, self.results_root = data_root, experiment.resolve(results_root)
-        self.matching, self.model = matching, model
+        self.kit, self.name, self.images, self.folders = kit, name, images, list(folders)
+        self.how, self.model = how, model
         self._found: dict[Path, features.Features] = {}
         self._learned: dict[Path, xqda.XQDA] = {}
         self._scores: dict[Way, np.ndarray] = {}
 
     def run(self, folder: Path) -> str:
         """A run's folder below `runs/`."""
-        return folder.relative_to(self.results_root / "runs").as_posix()
+        return folder.relative_to(self.kit.results / "runs").as_posix()
 
     def found(self, folder: Path) -> features.Features:
         """Features of the set under a run, of R5."""
         if folder in self._found:
             return self._found[folder]
-        found = scoring.extract(folder, self.images, self.name, self.data_root, self.results_root)
+        found = scoring.extract(self.kit, folder, self.images, self.name)
         if folder in self.folders:
             self._found[folder] = found
         return found
@@ -116,13 +116,13 @@ class Bench:
     def outputs(self, folder: Path) -> dict[str, features.Features]:
         """Features of the set by each output of a run but R5, and by all of them joined ("r5+c1+c2")."""
         heads = "+".join(run_folder.read(folder)["heads"])
-        joined = scoring.extract(folder, self.images, self.name, self.data_root, self.results_root, heads)
+        joined = scoring.extract(self.kit, folder, self.images, self.name, heads)
         return {name: part for name, part in features.parts(joined).items() if name != "r5"} | {heads: joined}
 
     def learned(self, folder: Path) -> xqda.XQDA:
         """The default's metric on a default run."""
         if folder not in self._learned:
-            self._learned[folder] = scoring.learn(self.found(folder), self.matching.xqda_solver)
+            self._learned[folder] = learn(self.found(folder), self.how.xqda_solver)
         return self._learned[folder]
 
     def score(
@@ -133,8 +133,8 @@ class Bench:
         learned: xqda.XQDA | None = None,
     ) -> np.ndarray:
         """Rank-1 and mAP in per cent, (2,), of features matched one way, with `changes` to the default's settings."""
-        matching = replace(self.matching, **(changes or {}))
-        scores = scoring.evaluate(scoring.match(found, *way, matching, learned), matching.ap)
+        how = replace(self.how, **(changes or {}))
+        scores = scoring.evaluate(match(found, *way, how, learned), how.ap)
         return 100 * np.array([scores["rank1"], scores["mAP"]])
 
     def default(self, way: Way) -> np.ndarray:
@@ -158,13 +158,7 @@ class Bench:
 
 
 def benches(
-    study: Study,
-    sets: Mapping[str, pd.DataFrame],
-    seeds: Iterable[int],
-    data_root: str | Path,
-    results_root: str | Path,
-    matching: scoring.Matching,
-    model: str = "hcn",
+    kit: Experiment, study: Study, sets: Mapping[str, pd.DataFrame], how: Matching, model: str = "hcn"
 ) -> dict[str, Bench]:
     """A bench for each set: the study's default runs on its own set, the profile's runs of `model` on the others.
 
@@ -172,8 +166,8 @@ def benches(
     """
     made = {}
     for name, images in sets.items():
-        folders = [experiment.run_folder(results_root, model, name, seed) for seed in seeds]
+        folders = [kit.run(model, name, seed).folder for seed in kit.seeds]
         if name == study.train_set and model == "hcn":
             folders = [run.folder for run in study.default_runs]
-        made[name] = Bench(name, images, folders, data_root, results_root, matching, model)
+        made[name] = Bench(kit, name, images, folders, how, model)
     return made

@@ -1,0 +1,115 @@
+"""From features to distances (Sections 3.3 and 3.4): Euclidean or XQDA, as they are or re-ranked by Eq. (4)."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reid_core import evaluation, reranking, xqda
+from reid_core.datasets.table import CAMERA, GALLERY, LABEL, PERSON, QUERY, SUBSET, TRAIN
+from reid_core.distance import squared_euclidean
+from reid_core.features import Features
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Settings of metric, re-ranking and scoring; the defaults are those behind the printed numbers ([13]).
+
+    Raises ValueError for a value that evaluation, XQDA or re-ranking would not take.
+    """
+
+    ap: str = "trapezoid"
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+    half: str = "official"
+    jaccard: str = "weighted"
+    xqda_solver: str = "svd"
+    junk_in_pool: bool = True
+
+    def __post_init__(self):
+        for name, choices in (("ap", evaluation.AP_DEFINITIONS), ("xqda_solver", xqda.SOLVERS)):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} is {value!r}; it is one of {', '.join(choices)}.")
+        reranking.Settings(**self._reranking)
+
+    @property
+    def _reranking(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("k1", "k2", "lambda_value", "half", "jaccard")}
+
+    def reranked(self, query: np.ndarray, gallery: np.ndarray, metric: xqda.XQDA | None = None) -> np.ndarray:
+        """Distance of Eq. (4), (Q, G) float32, of `query` (Q, d) and `gallery` (G, d) float32 under these settings."""
+        return reranking.k_reciprocal_where_it_fits(query, gallery, metric=metric, **self._reranking)
+
+
+class Split(NamedTuple):
+    """The three parts of a set, of one kind: image tables, or `Features`."""
+
+    train: Any
+    query: Any
+    gallery: Any
+
+
+def split(whole: pd.DataFrame | Features) -> Split:
+    """The parts of a set's image table or of its features, each with rows numbered from 0."""
+    if isinstance(whole, Features):
+        subset = whole.table[SUBSET].to_numpy()
+        return Split(*(whole.subset(subset == name) for name in (TRAIN, QUERY, GALLERY)))
+    return Split(*(whole[whole[SUBSET] == name].reset_index(drop=True) for name in (TRAIN, QUERY, GALLERY)))
+
+
+def people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """What a metric learns from beside the features: person and camera of each row, (N,) and (N,).
+
+    People are told apart by `label` where the table has one: two sets may use one number for two people.
+    """
+    return table[LABEL if LABEL in table else PERSON].to_numpy(), table[CAMERA].to_numpy()
+
+
+def learn(found: Features, solver: str = "svd", pairing: int = 5489) -> xqda.XQDA:
+    """XQDA fitted on the training images of a set.
+
+    `pairing` is the seed of the random pairing of training images, XQDA's random_state.
+    """
+    train = split(found).train
+    return xqda.XQDA(solver, random_state=pairing).fit(train.values, *people(train.table))
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A distance (Q, G), the tables of its rows and columns, and the seconds of matching and of the metric's fit."""
+
+    distance: np.ndarray
+    query: pd.DataFrame
+    gallery: pd.DataFrame
+    seconds: float
+    seconds_fit: float = 0.0
+
+
+def match(
+    found: Features, metric: str, reranked: bool, how: Matching, learned: xqda.XQDA | None = None
+) -> Matched:
+    """Distance of a set's queries and gallery images.
+
+    `metric` is euclidean (squared) or xqda (squared-type): `learned`, or else fitted here on the training images of
+    the same set (the paper does not say which). With `reranked`, the k-reciprocal distance of Eq. (4). Junk stays in
+    the pool while re-ranking, as in the official toolchain, unless `how.junk_in_pool` is false.
+    """
+    if metric not in ("euclidean", "xqda"):
+        raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
+    _, query, gallery = split(found)
+    if not how.junk_in_pool:
+        gallery = gallery.subset(~evaluation.protocol(query.table, gallery.table).junk)
+    started = time.perf_counter()
+    learned = (learned or learn(found, how.xqda_solver)) if metric == "xqda" else None
+    fitted = time.perf_counter()
+    if reranked:
+        distance = how.reranked(query.values, gallery.values, learned)
+    elif learned is not None:
+        distance = learned.distance(query.values, gallery.values)
+    else:
+        distance = squared_euclidean(query.values, gallery.values)
+    seconds = time.perf_counter() - fitted
+    return Matched(distance, query.table, gallery.table, seconds, fitted - started)
