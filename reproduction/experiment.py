@@ -205,8 +205,7 @@ class Experiment:
     def images(self, name: str) -> pd.DataFrame:
         """Image table of one set: market1501, cuhk01, cuhk03_labeled, cuhk03_detected, or a CSV file under `data_root`.
 
-        Raises what :func:`reid_core.datasets.load` raises where it is not there, and ValueError for own data under a
-        folder of embedded data: the two are not mixed.
+        Raises what `datasets.load` raises, and ValueError for own data in a folder of embedded data.
         """
         return self._tables([name])[name]
 
@@ -271,9 +270,8 @@ class Experiment:
         """
         absent = self.not_run
         models = [model for model in (*MODELS, paper.COMBINED) if model not in absent]
-        return [
-            self.run(model, name, seed).check() for name in sets for model in models for seed in self.seeds
-        ]
+        runs = [self.run(model, name, seed) for name in sets for model in models for seed in self.seeds]
+        return [run.check() for run in runs]
 
     def described(self) -> pd.DataFrame:
         """`Run.line` and `folder` of every training of the paper under `results_root`; absent ones are left out."""

@@ -57,7 +57,7 @@ SMALL = {
 
 def task(tables, results, **given):
     """The toy set as a task, with a results folder of its own."""
-    root = os.path.commonpath(tables.query["image_path"])
+    root = os.path.commonpath(list(tables.query["image_path"]))
     return Task(Experiment("test", root, results), "toy", tables, **given)
 
 
