@@ -115,13 +115,13 @@ class Experiment:
     data_root, results_root : folders, absolute or relative to the repository.
     seeds : of the trainings that the tables average over.
     combined_boxes : which of CUHK03's two forms the combined set takes: "labeled", as in Table 4, or "detected".
-    leaked_people : a training person who is tested is left out ("leave_out"), kept with a warning ("report"), or
-        refused ("refuse"). The splits of CUHK03's two forms differ in two people (1202, 1390), so without it the one
-        combined model could not be scored on both.
     unreadable : "refuse" raises a ValueError that names images which do not decode; "drop" leaves them out and warns.
     near_duplicates : "keep", or "leave_out": training images that show the same picture as a test image of any set, of
         `own_sets` too, leave every table, so that neither networks nor metrics learn them.
     own_sets : CSV files of own data under `data_root`.
+    leaked_people : a training person who is tested is left out ("leave_out"), kept with a warning ("report"), or
+        refused ("refuse"). The splits of CUHK03's two forms differ in two people (1202, 1390), so without it the one
+        combined model could not be scored on both.
 
     Raises ValueError that names the parameter for another value, and for a list of seeds or sets that repeats one.
     """
@@ -131,10 +131,10 @@ class Experiment:
     results_root: str | os.PathLike
     seeds: Sequence[int] = (0,)
     combined_boxes: str = "labeled"
-    leaked_people: str = "leave_out"
     unreadable: str = "refuse"
     near_duplicates: str = "keep"
     own_sets: Sequence[str] = ()
+    leaked_people: str = "leave_out"
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -147,7 +147,7 @@ class Experiment:
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> "Experiment":
-        """The experiment that a profile's settings or a notebook's parameters describe; other names are passed over."""
+        """The experiment that a profile's settings describe; names that it does not know are passed over."""
         return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
     @property
