@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reproduction import paper, tables
+from reproduction import paper, results_folder, tables
 
 WORDS = {"embedded": ("holds", "does not hold"), "official": ("reproduced", "not reproduced")}
 UNDECIDED = "undecided (within the seeds' spread)"
@@ -41,35 +41,34 @@ class Finding:
 def judge(results: Path, data_source: str) -> pd.DataFrame:
     """One line per claim of `paper.CLAIMS`: claim, paper's figure, ours, verdict, threshold, confound, files.
 
-    `results` holds table1.csv ... table4.csv, table4_forms.csv, table2_seeds.csv, table3_seeds.csv, figure3.csv,
-    convergence.csv, figure4.csv, cross_dataset.csv and sensitivity.csv; a claim whose file is absent is
-    "not measured".
-    The column files names those that a verdict was read from.
+    `results` is a results folder with the tables that `results_folder.NEEDED` names for 09_claims, and its
+    cross_dataset.csv; a claim whose file is absent is "not measured". The column files names those that a verdict was
+    read from. Raises ValueError for a damaged one.
     """
     lines = []
     for claim in paper.CLAIMS:
-        read = _Read(results)
+        asked = Results(results)
         try:
-            finding = _CHECKS[claim.key](read)
+            finding = _CHECKS[claim.key](asked)
         except FileNotFoundError as error:
             finding = Finding(f"needs {Path(error.filename).name}", None)
         lines.append({
             "claim": claim.key, "section": claim.section, "text": claim.text, "paper": claim.paper,
             "ours": finding.ours, "verdict": verdict(finding, data_source), "threshold": claim.threshold,
-            "confound": claim.confound, "files": " ".join(read.names),
+            "confound": claim.confound, "files": " ".join(asked.names),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
-class _Read:
-    """A results folder that notes which of its files are asked for."""
+class Results:
+    """A results folder for one claim; `names` are the files that the claim asked for."""
 
     def __init__(self, folder: Path):
-        self._folder, self.names = folder, {}
+        self._folder, self.names = folder, {}  # a dict keeps the order and each name once
 
-    def __truediv__(self, name: str) -> Path:
-        self.names[name] = None  # a dict keeps the order and each name once
-        return self._folder / name
+    def table(self, stem: str) -> pd.DataFrame:
+        self.names[f"{stem}.csv"] = None
+        return results_folder.read_csv(self._folder / f"{stem}.csv")
 
 
 def verdict(finding: Finding, data_source: str) -> str:
@@ -88,12 +87,11 @@ def verdict(finding: Finding, data_source: str) -> str:
     return word if finding.seeds != 1 else f"{word} (one seed: spread not known)"
 
 
-def _seeds_table(results: Path, name: str) -> pd.DataFrame:
-    table = "table3_seeds.csv" if name == paper.MARKET1501 else "table2_seeds.csv"
-    return pd.read_csv(results / table)
+def _seeds_table(results: Results, name: str) -> pd.DataFrame:
+    return results.table("table3_seeds" if name == paper.MARKET1501 else "table2_seeds")
 
 
-def _scores(results: Path, name: str, model: str, metric: str, reranked: bool = True) -> pd.DataFrame:
+def _scores(results: Results, name: str, model: str, metric: str, reranked: bool = True) -> pd.DataFrame:
     """Per seed: rank-1 and mAP in per cent."""
     table = _seeds_table(results, name)
     chosen = table[(table["set"] == name) & (table["model"] == model) & (table["metric"] == metric)
@@ -109,7 +107,7 @@ def _difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.Series, pd.Series,
 
 
 def _compare(
-    results: Path,
+    results: Results,
     name: str,
     ours: tuple,
     theirs: tuple,
@@ -145,8 +143,8 @@ def _beats(
     )
 
 
-def _table1(results: Path) -> Finding:
-    found = pd.read_csv(results / "table1.csv").set_index("dataset")
+def _table1(results: Results) -> Finding:
+    found = results.table("table1").set_index("dataset")
     columns = ("identities found", "training identities found", "testing identities found")
     found = found.loc[list(paper.TABLE1), list(columns)]
     if found[list(columns[:2])].isna().any(axis=None):
@@ -157,7 +155,7 @@ def _table1(results: Path) -> Finding:
     return Finding(words, holds, seeds=0)
 
 
-def _beats_literature(results: Path) -> Finding:
+def _beats_literature(results: Results) -> Finding:
     name = paper.MARKET1501
     ours = _scores(results, name, "combined", "euclidean")
     table = _seeds_table(results, name)
@@ -187,8 +185,8 @@ def _all_above(margins: pd.DataFrame, spread: pd.Series) -> tuple[bool, bool]:
     return bool((margins > 0).all(axis=None)), close
 
 
-def _loss_lower(results: Path) -> Finding:
-    found = pd.read_csv(results / "convergence.csv")
+def _loss_lower(results: Results) -> Finding:
+    found = results.table("convergence")
     words = "; ".join(
         f"{paper.SET_TITLES[row['set']]} {100 * row['share_lower']:.0f}% of iterations"
         for _, row in found.groupby("set", sort=False)["share_lower"].mean().reset_index().iterrows()
@@ -196,8 +194,8 @@ def _loss_lower(results: Path) -> Finding:
     return _per_set(found, "share_lower", LOWER, words)
 
 
-def _sooner(results: Path) -> Finding:
-    found = pd.read_csv(results / "convergence.csv")
+def _sooner(results: Results) -> Finding:
+    found = results.table("convergence")
     saved = 1 - found["hcn_iterations_to_baseline_final"].fillna(np.inf) / found["baseline_iterations"]
     found = found.assign(saved=saved.clip(lower=-1))
     words = "; ".join(
@@ -219,9 +217,9 @@ def _per_set(found: pd.DataFrame, column: str, threshold: float, words: str) -> 
     return Finding(words, bool((mean >= threshold).all()), close, seeds)
 
 
-def _half_time(results: Path) -> Finding:
+def _half_time(results: Results) -> Finding:
     """The steady speed of an iteration decides: another load while one of the runs trained shows in their clocks."""
-    found, forms = pd.read_csv(results / "table4.csv"), pd.read_csv(results / "table4_forms.csv")
+    found, forms = results.table("table4"), results.table("table4_forms")
     total = found[found["train_set"] == "total"].set_index("method")["ours_hours"]
     iterations = found[found["train_set"] == "total"].set_index("method")["iterations"]
     if total[["Zhong [13]", "Our"]].isna().any():
@@ -241,8 +239,8 @@ def _time(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{hours * 3600:.0f} s"
 
 
-def _figure4(results: Path) -> Finding:
-    found = pd.read_csv(results / "figure4.csv")
+def _figure4(results: Results) -> Finding:
+    found = results.table("figure4")
     holds = (
         np.allclose(found["ap_step"].round(2), [item[2] for item in paper.FIGURE4])
         and (found["cmc"] == 1).all()
@@ -251,8 +249,8 @@ def _figure4(results: Path) -> Finding:
     return Finding(f"step AP {step}; trapezoid AP {trapezoid}; CMC 1 for all", bool(holds), seeds=0)
 
 
-def _cross(results: Path) -> Finding:
-    found = pd.read_csv(results / "cross_dataset.csv")
+def _cross(results: Results) -> Finding:
+    found = results.table("cross_dataset")
     found = found[found["test_set"].isin(paper.SETS)]  # own data may be there, too
     pivot = found.pivot_table(index=["seed", "test_set"], columns="train_set", values="mAP")
     tested = set(pivot.index.get_level_values("test_set"))
@@ -271,9 +269,9 @@ def _cross(results: Path) -> Finding:
     return Finding(words, *_all_above(margins, gains.std(ddof=1)), len(gains))
 
 
-def _variant(name: str, results: Path) -> Finding:
+def _variant(name: str, results: Results) -> Finding:
     """Sec. 3.2's claims on the architecture: mAP with the variant `name` of 10_sensitivity no higher than without."""
-    found = pd.read_csv(results / "sensitivity.csv")
+    found = results.table("sensitivity")
     lines = found[(found["kind"] == "training") & (found["variant"] == name) & found["reranked"]]
     if lines.empty or lines["status"].iloc[0] != tables.MEASURED:
         return Finding(lines["status"].iloc[0] if len(lines) else f"{name}: not measured", None)
@@ -288,7 +286,7 @@ def _variant(name: str, results: Path) -> Finding:
 
 
 _DETECTED, _LABELED, _MARKET = paper.CUHK03_DETECTED, paper.CUHK03_LABELED, paper.MARKET1501
-_CHECKS: dict[str, Callable[[Path], Finding]] = {
+_CHECKS: dict[str, Callable[[Results], Finding]] = {
     "table1": _table1,
     "hcn_beats_baseline_cuhk03_detected": _beats(_DETECTED, "hcn", "baseline", "xqda"),
     "hcn_beats_baseline_cuhk03_labeled": _beats(_LABELED, "hcn", "baseline", "xqda"),

@@ -9,9 +9,10 @@ import os
 import textwrap
 from collections.abc import Sequence
 
-from reproduction import tables
+from reproduction import results_folder, tables
 from reproduction.explain import chain, rows
 from reproduction.explain.chain import Result
+from reproduction.results_folder import shown
 from reproduction.words import duration, unknown_name
 
 WIDTH = 112  # characters of a line
@@ -73,15 +74,11 @@ def _rows(result: Result) -> Block:
     if not columns:
         return "Rows", [f"{len(table)}, which no few columns tell apart; name one by --row COLUMN=VALUE ..."]
     count = len(table) if len(table) <= LISTED else 3
-    lines = [
-        f"reid-core explain {result.shown} --row {rows.name(table, columns, row)}" for row in range(count)
-    ]
-    more = (
-        [f"... and {len(table) - count} more, told apart by {', '.join(columns)}"]
-        if count < len(table)
-        else []
-    )
-    return f"Rows: {len(table)}", lines + more
+    names = (rows.name(table, columns, row) for row in range(count))
+    lines = [f"reid-core explain {result.shown} --row {name}" for name in names]
+    if count < len(table):
+        lines.append(f"... and {len(table) - count} more, told apart by {', '.join(columns)}")
+    return f"Rows: {len(table)}", lines
 
 
 def _cells(line: dict[str, str], column: str | None) -> Block:
@@ -97,7 +94,6 @@ def _cells(line: dict[str, str], column: str | None) -> Block:
 
 def _made(result: Result, line: dict[str, str] | None = None) -> Block:
     record = result.record
-    commit = record.get("commit")
     seeds = (line or {}).get("seeds") or record.get("seeds")
     seeds = " ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds or "none")
     facts = {
@@ -108,13 +104,17 @@ def _made(result: Result, line: dict[str, str] | None = None) -> Block:
         "settings": ", ".join(f"{key} {_said(value)}" for key, value in result.settings.items()),
         "notebook": _notebook(result),
         "written": record["created"].replace("T", " ").replace("+00:00", " UTC"),
-        "commit": f"{commit['id']}{' with local changes' if commit['modified'] else ''}"
-        if commit
-        else "not known",
+        "commit": _commit(record),
         "device": record["device"],
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
     }
     return "Made", [f"{name:<10}{value}" for name, value in facts.items() if value]
+
+
+def _commit(record: dict, digits: int = 40) -> str:
+    if not (commit := record.get("commit")):
+        return "not known"
+    return commit["id"][:digits] + (" with local changes" if commit["modified"] else "")
 
 
 def _said(value: object) -> str:
@@ -124,14 +124,13 @@ def _said(value: object) -> str:
 
 
 def _data(result: Result) -> str:
-    source = result.record["data_source"]
-    about = chain.data(result)
-    if about is None:
+    source, root = result.record["data_source"], result.parameters.get("data_root")
+    if not root:
         return source
-    if "digest" not in about:
-        return f"{source}, {about['root']}" + (": gone" if source == "embedded" else "")
+    if not (about := results_folder.embedded_record(root)):
+        return f"{source}, {root}" + (": gone" if source == "embedded" else "")
     return (
-        f"{source}, {about['root']}: renderer version {about['renderer_version']}, seed {about['seed']},"
+        f"{source}, {root}: renderer version {about['renderer_version']}, seed {about['seed']},"
         f" digest {about['digest']}"
     )
 
@@ -141,11 +140,10 @@ def _notebook(result: Result) -> str:
         return "none recorded: written outside of a notebook, or by an earlier version of the kit"
     if not result.parameters:
         return f"{result.notebook}, run in JupyterLab: the parameters are those of its cells, not known here"
-    copy, of_this_run = result.copy
-    if of_this_run is None:
+    if result.of_its_copy is None:
         return f"{result.notebook}, no executed copy"
-    kept = f"{result.notebook}, executed copy {chain.shown(copy)}"
-    return kept if of_this_run else f"{kept}, which is of ANOTHER run than this file"
+    kept = f"{result.notebook}, executed copy {shown(result.folder.copy(result.notebook))}"
+    return kept if result.of_its_copy else f"{kept}, which is of ANOTHER run than this file"
 
 
 def _behind(result: Result, line: dict[str, str]) -> list[Block]:
@@ -160,19 +158,17 @@ def _behind(result: Result, line: dict[str, str]) -> list[Block]:
 
 
 def _seeds(result: Result, line: dict[str, str]) -> Block | None:
-    found = chain.seeds_behind(result, line)
-    if found is None:
+    if not (found := chain.seeds_behind(result, line)):
         return None
     path, table = found
     columns = [name for name in ("seed", "run", *tables.SCORES) if name in table]
-    lines = [
-        ", ".join(f"{name} {one[name]}" for name in columns if one[name]) for one in table.to_dict("records")
-    ]
+    each = table.to_dict("records")
+    lines = [", ".join(f"{name} {one[name]}" for name in columns if one[name]) for one in each]
     lines += [
         f"mean {score} {mean:.2f} per cent: " + ("this row's" if agrees else "NOT this row's, which is of other seeds")
         for score, (mean, agrees) in chain.mean_agrees(line, table).items()
     ]  # fmt: skip
-    return f"Seeds behind the mean, {chain.shown(path)}", lines
+    return f"Seeds behind the mean, {shown(path)}", lines
 
 
 def _files(result: Result, line: dict[str, str]) -> Block | None:
@@ -181,51 +177,42 @@ def _files(result: Result, line: dict[str, str]) -> Block | None:
     lines = []
     for name in names:
         path = result.path.with_name(name)
-        lines.append(f"reid-core explain {chain.shown(path)}" if path.is_file() else f"{name}: gone")
+        lines.append(f"reid-core explain {shown(path)}" if path.is_file() else f"{name}: gone")
     return ("Read from", lines) if names else None
 
 
 def _method(result: Result, line: dict[str, str]) -> Block | None:
-    about = chain.literature(result, line)
-    if about is None:
+    if not (about := chain.literature(result, line)):
         return None
     given = about["settings"]
     settings = ", ".join(f"{name}={value}" for name, value in given.items())
-    lines = [
-        f"{about['function']}({settings or 'its defaults'})",
-        "trained on the kit's loop, in the run below"
-        if line.get("runs")
-        else "learnt anew in the notebook, not kept",
-    ]
-    if about["lomo"]:
-        kept = chain.lomo_files(result, line, given.get("retinex", True))
-        lines += [
-            f"LOMO of {subset}: {chain.shown(path)}, {'there' if there else 'gone; read again when needed'}"
-            for subset, path, there in kept
-        ]
+    trained = "trained on the kit's loop, in the run below"
+    lines = [f"{about['function']}({settings or 'its defaults'})"]
+    lines.append(trained if line.get("runs") else "learnt anew in the notebook, not kept")
+    kept = chain.lomo_files(result, line, given.get("retinex", True)) if about["lomo"] else []
+    lines += [f"LOMO of {subset}: {shown(path)}, {'there' if there else 'gone; read again when needed'}"
+              for subset, path, there in kept]  # fmt: skip
     return "Method", lines
 
 
 def _trainings(result: Result, names: Sequence[str]) -> Block | None:
     lines = []
     for name in names:
-        record = chain.run_record(result, name)
-        folder = chain.shown(result.results / "runs" / name)
+        record = result.folder.run(name)
+        folder = shown(result.folder.path / "runs" / name)
         if record is None or not record.get("finished"):
             lines.append(f"{folder}: {'gone' if record is None else 'not finished'}")
             continue
         recipe = record["recipe"]
-        commit = record.get("commit")
-        weights = chain.weights_agree(result, name, record)
-        kept = {None: "weights GONE", True: "weights as trained", False: "weights CHANGED since training"}[
-            weights
-        ]
+        kept = {None: "weights GONE", True: "weights as trained", False: "weights CHANGED since training"}
+        kept = kept[chain.weights_agree(result, name, record)]
         lines += [
             f"{folder}: {kept}, digest {record['weights_digest'][:12]}",
             f"  {record['model']}, {record.get('settings') or recipe.get('backbone')}, seed {record['seed']},"
             f" {recipe['iterations']} iterations, {duration(record['seconds'])} on {record['device']}",
+            f"  started from weights: {results_folder.initial_weights(record)}",
             f"  data digest {record['data_digest'][:12]}, {record['images']} images of {record['num_classes']} people;"
-            f" commit {commit['id'][:12] if commit else 'not known'}; every setting: run.json",
+            f" commit {_commit(record, 12)}; every setting: run.json",
         ]
     return ("Trainings", lines) if names else None
 
@@ -233,15 +220,15 @@ def _trainings(result: Result, names: Sequence[str]) -> Block | None:
 def _features(result: Result, line: dict[str, str], names: Sequence[str]) -> Block | None:
     lines = []
     for name in names:
-        record = chain.run_record(result, name)
+        record = result.folder.run(name)
         for path in chain.features(result, line, name):
             meta = chain.feature_meta(path)
             if meta is None:
-                lines.append(f"{chain.shown(path)}: gone or damaged; extracted again when needed")
+                lines.append(f"{shown(path)}: gone or damaged; extracted again when needed")
                 continue
             same = record is not None and meta["weights_digest"] == record.get("weights_digest")
             lines.append(
-                f"{chain.shown(path)}: {'of these weights' if same else 'of OTHER weights than the run has now'},"
+                f"{shown(path)}: {'of these weights' if same else 'of OTHER weights than the run has now'},"
                 f" {meta['output']}, {meta['rows']} images at {meta['height']}x{meta['width']}"
             )
     return ("Features", lines) if lines else None
@@ -249,13 +236,11 @@ def _features(result: Result, line: dict[str, str], names: Sequence[str]) -> Blo
 
 def _again(result: Result, names: Sequence[str]) -> Block:
     made = chain.commands(result, list(names))
-    if not made:
-        return "Make it again", [
-            "the notebook is not recorded: reid-core reproduce --profile " + result.record["profile"]
-        ]
     lines = [part for command, words in made for part in (f"# {words}", command)]
-    if names:
-        lines.append(
+    if not made:
+        lines = [f"the notebook is not recorded: reid-core reproduce --profile {result.record['profile']}"]
+    elif names:
+        lines += [
             "# a finished training of the same recipe and data is kept; move its folder away to train anew"
-        )
+        ]
     return "Make it again", lines

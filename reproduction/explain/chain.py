@@ -11,8 +11,8 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from reid_core import files
-from reproduction import experiment, tables
-from reproduction.runner import profiles
+from reproduction import experiment, results_folder, tables
+from reproduction.results_folder import Folder, shown
 
 JOINED = (
     "set",
@@ -21,19 +21,7 @@ JOINED = (
     "metric",
     "reranked",
 )  # what a mean over seeds and its parts have in common
-OWN = (
-    "files",
-    "data_source",
-    "profile",
-    "seeds",
-    "ap",
-    "runs",
-    "notebook",
-    "created",
-    "commit",
-    "device",
-    "versions",
-)
+OWN = {*results_folder.SIDECAR, *results_folder.FACTS, "seeds", "runs", "notebook", "commit"}
 
 
 @dataclass(frozen=True)
@@ -54,17 +42,16 @@ class Result:
         """Whether the file's bytes are those that its sidecar describes."""
         return files.digest(self.path) == self.record["files"][self.path.name]
 
-    @property
-    def results(self) -> Path:
-        """The results folder; a figure of people lies in private/<profile>/ beside it."""
-        folder = self.path.parent
-        return folder.parent.parent / folder.name if folder.parent.name == "private" else folder
-
     @functools.cached_property
+    def folder(self) -> Folder:
+        """The results folder that it belongs to."""
+        return Folder.around(self.path, self.record.get("data_source", ""))
+
+    @property
     def notebook(self) -> str | None:
         return (self.record.get("notebook") or {}).get("name")
 
-    @functools.cached_property
+    @property
     def parameters(self) -> dict[str, Any]:
         """What `reid-core` gave the notebook; empty where it was run otherwise."""
         return (self.record.get("notebook") or {}).get("parameters") or {}
@@ -75,36 +62,33 @@ class Result:
         return {key: value for key, value in self.record.items() if key not in OWN}
 
     @property
-    def copy(self) -> tuple[Path, bool | None]:
-        """Path of the notebook's executed copy, and whether the file was written during that execution (None: no copy).
+    def of_its_copy(self) -> bool | None:
+        """Whether the file was written while the notebook's executed copy was; None where there is no copy.
 
         The two differ when the notebook was run again elsewhere, for instance in JupyterLab.
         """
-        sources = ("embedded", "official")  # Figure 4 is of neither, its notebook of either
-        folders = [experiment.shows_people(self.results, {"data_source": source}) for source in sources]
-        paths = [folder / "notebooks" / f"{self.notebook}.ipynb" for folder in folders]
-        path = next((path for path in paths if path.is_file()), None)
-        if path is None:
-            return paths[0], None
-        about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
-        times = [about.get(key) or "" for key in ("start_time", "end_time")]
-        return path, times[0][:19] <= self.record["created"][:19] <= times[1][:19]
+        about = self.folder.executed.get(self.notebook or "")
+        if about is None:
+            return None
+        start, end = (str(about.get(key) or "")[:19] for key in ("start_time", "end_time"))
+        return start <= self.record["created"][:19] <= end
 
 
 def read(path: str | os.PathLike) -> Result:
     """A result file with its sidecar; a path that does not exist from here is looked for from the repository's root.
 
     Raises FileNotFoundError for no such file (naming those beside it) or a file without a sidecar, ValueError for a
-    broken one.
+    damaged one.
     """
     path = Path(path)
     path = path if path.exists() else experiment.resolve(path)
     if not path.is_file():
         there = sorted(file.name for file in path.parent.glob("*.csv"))
+        there = f"There are: {', '.join(there)}." if there else ""
         raise FileNotFoundError(
-            f"{path}: there is no such file." + (f" There are: {', '.join(there)}." if there else
-            " Results are made by: reid-core reproduce --profile NAME.")
-        )  # fmt: skip
+            f"{path}: there is no such file."
+            f" {there or 'Results are made by: reid-core reproduce --profile NAME.'}"
+        )
     sidecar = path.with_suffix(".json")
     if path == sidecar:
         raise ValueError(f"{path} is itself a sidecar; give the table or figure that it describes.")
@@ -112,20 +96,11 @@ def read(path: str | os.PathLike) -> Result:
         raise FileNotFoundError(
             f"{path}: there is no {sidecar.name} beside it, so nothing says how it was made."
         )
-    try:
-        record = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{sidecar}: not readable as JSON ({error}).") from None
-    if path.name not in record.get("files", {}):
+    if path.name not in results_folder.read_json(sidecar).get("files", {}):
         raise ValueError(f"{sidecar} does not describe {path.name}.")
+    record = results_folder.read_json(sidecar, results_folder.SIDECAR | results_folder.FACTS)
     csv = path.suffix == ".csv"
-    return Result(path, record, pd.read_csv(path, dtype=str, keep_default_na=False) if csv else None)
-
-
-def shown(path: Path) -> str:
-    """A path relative to the working folder where it lies below it."""
-    path, here = path.absolute(), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return Result(path, record, results_folder.read_csv(path, as_text=True) if csv else None)
 
 
 def runs(result: Result, row: dict[str, str]) -> list[str]:
@@ -137,7 +112,7 @@ def runs(result: Result, row: dict[str, str]) -> list[str]:
     train_set = row.get("train_set") or row.get("set")
     if row.get("model") and train_set and row.get("seed"):
         name = experiment.run_name(row["model"], train_set, int(row["seed"]))
-        if (result.results / "runs" / name).is_dir():
+        if (result.folder.path / "runs" / name).is_dir():
             return [name]
     return list(result.record.get("runs", []))
 
@@ -150,28 +125,18 @@ def features(result: Result, row: dict[str, str], run: str) -> list[Path]:
     """
     if result.record.get("ap") == "none" or row.get("model") == "literature":
         return []
-    name = (
-        row.get("set")
-        or row.get("test_set")
-        or result.record.get("set")
-        or result.parameters.get("rank_list_set")
-    )
-    folder = result.results / "features" / run
+    given = (result.record.get("set"), result.parameters.get("rank_list_set"))
+    name = next(filter(None, (row.get("set"), row.get("test_set"), *given)), None)
+    folder = result.folder.path / "features" / run
     if not name:
         return sorted(folder.glob("*.safetensors"))
     return sorted({folder / f"{name}.safetensors", *folder.glob(f"{name}[-.]*.safetensors")})
 
 
-def run_record(result: Result, run: str) -> dict[str, Any] | None:
-    """run.json of a run of the results folder; None where the folder or the file is gone."""
-    path = result.results / "runs" / run / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def weights_agree(result: Result, run: str, record: dict[str, Any]) -> bool | None:
     """Whether the weights file is the one that run.json describes; None where it is gone."""
-    path = result.results / "runs" / run / "weights.safetensors"
-    return files.digest(path) == record.get("weights_digest") if path.is_file() else None
+    path = result.folder.path / "runs" / run / "weights.safetensors"
+    return files.digest(path) == record["weights_digest"] if path.is_file() else None
 
 
 def feature_meta(path: Path) -> dict[str, Any] | None:
@@ -189,7 +154,7 @@ def seeds_behind(result: Result, row: dict[str, str]) -> tuple[Path, pd.DataFram
     path = result.path.with_name(f"{result.path.stem}_seeds.csv")
     if not path.is_file():
         return None
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = results_folder.read_csv(path, as_text=True)
     for column in JOINED:
         if column in row and column in table:
             table = table[(table[column] == row[column]) | (table[column] == "")]
@@ -236,37 +201,22 @@ def lomo_files(result: Result, row: dict[str, str], retinex: bool) -> list[tuple
     return [(subset, path, path.is_file()) for subset, path in paths.items()]
 
 
-def data(result: Result) -> dict[str, Any] | None:
-    """The data folder that the notebook was given and, of embedded data, what its embedded.json says."""
-    if not (root := result.parameters.get("data_root")):
-        return None
-    path = experiment.resolve(root) / "embedded.json"
-    about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {"root": root} | about
-
-
 def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:
     """(command, what it makes) for the file, for all that depends on it, and for each training."""
     if result.notebook is None:
         return []
-    profile = result.record["profile"]
-    one = profiles.arguments(profile, result.parameters)
-    whole = profiles.arguments(profile, result.parameters, run=False)
+    from reproduction.runner import profiles
+
+    profile, given = result.record["profile"], result.parameters
+    whole = profiles.arguments(profile, given, run=False)
     made = [
-        (f"reid-core notebook {result.notebook} {one}", "this file, from the trainings that are there"),
-        (
-            f"reid-core reproduce {whole} --force {result.notebook}",
-            "the same, what it needs, and what depends on it",
-        ),
-    ]
-    places = {key: value for key, value in result.parameters.items() if key in ("data_root", "results_root")}
+        (results_folder.command(result.notebook, profile, given), "this file, from the trainings that are there"),
+        (f"reid-core reproduce {whole} --force {result.notebook}", "the same, what it needs, and what depends on it"),
+    ]  # fmt: skip
+    places = {key: value for key, value in given.items() if key in ("data_root", "results_root")}
     for run in run_names:
-        model, _, rest = run.partition("-")
-        train_set, _, seed = rest.rpartition("-")
-        if model not in experiment.MODELS:
-            continue  # trained by 10_sensitivity or the notebook of its table
-        given = places | {"model": model, "train_set": train_set, "seed": int(seed.removeprefix("seed"))}
-        made.append(
-            (f"reid-core notebook 02_train {profiles.arguments(profile, given)}", f"the training {run}")
-        )
+        if trained := results_folder.training(run):  # else by 10_sensitivity or the notebook of its table
+            made.append(
+                (results_folder.command("02_train", profile, places | trained), f"the training {run}")
+            )
     return made

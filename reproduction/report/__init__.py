@@ -35,4 +35,4 @@ def write(results: Path) -> Path:
     environment.filters["typeset"] = words.typeset
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
     page = environment.get_template("report.html.j2").render(style=style, **sections.everything(found))
-    return files.write_text(found.folder / "report.html", page)
+    return files.write_text(found.path / "report.html", page)

@@ -1,8 +1,8 @@
 """Sections for what goes beyond the paper's own tables: one entry of SECTIONS each, shown in this order.
 
-To add one: write an entry. Nothing else needs to change; the page's contents line, the table, the figures and the
-commands follow from it. A section is on the page as soon as its notebook is in the kit; a table or a figure that was
-not made yet is said to be absent.
+A result needs no entry to be on the page: what `results_folder.MADE` names is shown as it is. An entry gives it words,
+headings and decimals. A section is on the page as soon as its notebook is in the kit; a table or a figure that was not
+made yet is said to be absent.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from reproduction import paper, tables
-from reproduction.report.figures import CURVES, PICTURES, figure
+from reproduction import paper, results_folder, tables
+from reproduction.report.figures import figure
 from reproduction.report.origin import address
-from reproduction.report.sources import Results, notebook_names
+from reproduction.report.sources import Results
+from reproduction.runner import notebooks
 from reproduction.words import number, text
 
 
@@ -30,26 +31,28 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """A notebook's part of the page: an introduction, a table (the stem of its CSV; "" for none), figures.
+    """A part of the page: an introduction, a table (the stem of its CSV; "" for none), figures.
 
-    `figures` are (stem, title, suffixes, caption): CURVES for drawings, PICTURES for pictures of people, which stay
-    out of the page on official data.
+    `figures` are (stem, title, caption). Which notebook makes these, `results_folder.MADE` says.
     """
 
     key: str
     title: str
-    notebook: str
     words: str
     table: str = ""
     columns: tuple[Column, ...] = ()
-    figures: tuple[tuple[str, str, tuple[str, ...], str], ...] = ()
+    figures: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def made(self) -> results_folder.Made:
+        """The result that is shown, or the first of them."""
+        return results_folder.of(self.table or self.figures[0][0])
 
 
 SECTIONS = (
     Section(
         "forms",
         "Table 4, projected",
-        "05_table4_training_time",
         "Table 4 from the steady speed of an iteration, measured side by side: another load on the machine while a run"
         " trained shows in the hours above, not here. Pooled heads give the same losses as the plain form, in which the"
         " maps are merged in full, with less arithmetic.",
@@ -61,7 +64,6 @@ SECTIONS = (
     Section(
         "levels",
         "Figure 3, at given losses",
-        "06_figure3_loss_curves",
         "Iterations that each model takes to a smoothed R5 loss, given as a share of the baseline’s first; empty where"
         " it is never reached. Saved: the part of the baseline’s iterations that HCN does without.",
         "loss_levels",
@@ -73,7 +75,6 @@ SECTIONS = (
         Section(
             f"seconds{number}",
             f"Table {number}, in seconds",
-            notebook,
             "What each row took: its features, of every image that it uses, each alone; its training, the metric’s fit"
             " included (of the combined model: the one training that serves every set); matching all queries with the"
             " gallery, re-ranking included. What is kept on disk reports the seconds that it once took.",
@@ -81,12 +82,11 @@ SECTIONS = (
             (Column("method", "Method"), Column("set", "Set"), Column("seconds_features", "features", 1),
              Column("seconds_train", "train", 1), Column("seconds_match", "match", 2)),
         )
-        for number, notebook in ((2, "03_table2_cuhk03"), (3, "04_table3_market1501"))
+        for number in (2, 3)
     ),
     Section(
         "sensitivity",
         "What the paper leaves open",
-        "10_sensitivity",
         "Each choice that the paper does not state, made the other way on the same images: rank-1 and mAP of the"
         " default in per cent, and how far the other option moves them, in points. The column by seed is the standard"
         " deviation that such a difference has where nothing but the seeds of the trainings differ; a smaller one means"
@@ -100,7 +100,7 @@ SECTIONS = (
          Column("default_mAP", "mAP", 1), Column("mAP_difference", "moves by", 1, True, True),
          Column("mAP_spread", "by seed", 1), Column("default_loss", "final loss", 2),
          Column("other_loss", "other's", 2), Column("status", "status")),
-        (("sensitivity", "Sensitivity", CURVES,
+        (("sensitivity", "Sensitivity",
           "How far each choice moves rank-1 and mAP, re-ranked. A mark inside the grey bar moves the result no further"
           " than other seeds would; the bars are known for the set that was trained with several seeds. A thin line"
           " spans the runs, or the random pairings of XQDA."),),
@@ -108,7 +108,6 @@ SECTIONS = (
     Section(
         "near-duplicates",
         "Pictures in training and in a test set",
-        "01_datasets",
         "Training images that show the same picture as a query or gallery image, newly cut or encoded. CUHK01 and"
         " CUHK03 were taken on one campus, and CUHK03's two kinds of boxes are cut from the same frames. The paper does"
         " not say whether this was looked at; the setting near_duplicates: leave_out keeps them out of training.",
@@ -117,13 +116,12 @@ SECTIONS = (
          Column("training images", "training images", 0),
          Column("images found", "of them in the test set", 0, strong=True),
          Column("people found", "people", 0), Column("test images found", "test images", 0)),
-        (("near_duplicates", "Near-duplicates", PICTURES,
+        (("near_duplicates", "Near-duplicates",
           "Pairs, the most alike first: training image left, test image right. The last may be look-alikes."),),
     ),
     Section(
         "met-in-training",
         "What near-duplicates do to the scores",
-        "09_claims",
         "Euclidean scores of each model over all queries, and over those that were not met in training, neither in"
         " their own image nor in that of a true match.",
         "near_duplicate_scores",
@@ -134,16 +132,15 @@ SECTIONS = (
     Section(
         "inside",
         "A look inside HCN",
-        "11_inside_hcn",
         "What the cross maps C1 and C2 hold. The paper trains with them, retrieves with R5 alone, and does not say what"
         " the others would give.",
         figures=(
-            ("inside_hcn", "Each output as the feature", CURVES,
+            ("inside_hcn", "Each output as the feature",
              "mAP with R5, C1 or C2 as the retrieval feature, and with all joined, each of length 1 first; by Euclidean"
              " distance and by XQDA, which weighs a map's channels anew, each without and with re-ranking. A model's"
              " place above the baseline's line is what training with C1 and C2 adds to R5; its places beside R5 are"
              " what they add as features."),
-            ("response_maps", "Response maps", PICTURES,
+            ("response_maps", "Response maps",
              "Three queries, chosen by rule: the largest gain in AP from joining C1 and C2 to R5, the median, the"
              " largest loss; beside each its nearest matches and the nearest other person. Response: the length of the"
              " map's vector at each place. Similarity: what each place adds to the cosine of the two features, printed"
@@ -153,24 +150,41 @@ SECTIONS = (
 )  # fmt: skip
 
 
+# What reproduction.report.sections shows in its own way, by the names of its parts.
+OWN = ("table1", "subsets", "people", "table2", "table3", "table4", "figure3", "figure3_time", "figure4", "figure5",
+       "convergence", "claims", "across")  # fmt: skip
+
+
 def sections(found: Results) -> list[dict[str, Any]]:
-    """The values of every section whose notebook is in the kit."""
-    return [_section(found, one) for one in SECTIONS if one.notebook in notebook_names()]
+    """The values of every section whose notebook is in the kit, at last of results that have no words here."""
+    known = {*OWN, *(one.made.section for one in SECTIONS)}
+    rest = dict.fromkeys(made.section for made in results_folder.MADE if made.section not in known)
+    every = [*SECTIONS, *(_plain(found, name) for name in rest)]
+    return [_section(found, one) for one in every if one.made.notebook in notebooks.names()]
+
+
+def _plain(found: Results, name: str) -> Section:
+    """A section without words of its own: the columns of its table as they are called, its figures."""
+    made = results_folder.section(name)
+    stem = next((one.stem for one in made if ".csv" in one.suffixes and not one.people), "")
+    table = found.table(stem, ()) if stem else None
+    names = [] if table is None else table.columns.drop(["data_source", "profile"])
+    columns = tuple(Column(name, name, 2 if table[name].dtype == float else None) for name in names)
+    drawn = tuple((one.stem, one.stem, "") for one in made if one.suffixes != results_folder.TABLE)
+    return Section(name, name.replace("-", " ").capitalize(), "", stem, columns, drawn)
 
 
 def _section(found: Results, section: Section) -> dict[str, Any]:
     names = tuple(column.name for column in section.columns)
     table = found.table(section.table, names) if section.table else None
-    stems = dict.fromkeys([section.table, *(about[0] for about in section.figures)])
     return {
         "key": section.key, "title": section.title, "words": section.words, "table": section.table,
-        "address": address(found, section.notebook, *filter(None, stems)),
+        "address": address(found, section.made.section),
         "columns": section.columns,
         "rows": None if table is None else [
             [_cell(line[column.name], column) for column in section.columns] for line in table.to_dict("records")
         ],
-        "figures": [figure(found, stem, title, section.notebook, suffixes, caption)
-                    for stem, title, suffixes, caption in section.figures],
+        "figures": [figure(found, *about) for about in section.figures],
     }  # fmt: skip
 
 

@@ -3,31 +3,34 @@
 import shlex
 from typing import Any
 
-from reproduction import experiment, tables
-from reproduction.report.sources import Results, notebook_names
+from reproduction import experiment, results_folder, tables
+from reproduction.report.sources import Results
+from reproduction.runner import notebooks
 from reproduction.words import duration, number
 
 
-def address(found: Results, name: str, *stems: str) -> dict[str, Any]:
-    """Where a table or figure comes from: its files, the notebook and its executed copy, the commands.
+def address(found: Results, section: str) -> dict[str, Any]:
+    """Where a part of the page comes from: its files, the notebook and its executed copy, the commands.
 
     `explain` are the commands that trace its numbers, one a table or figure that is there.
     """
-    links = [found.link(found.folder / f"{stem}{suffix}") for stem in stems
+    made = results_folder.section(section)
+    stems, notebook = dict.fromkeys(one.stem for one in made), made[0].notebook
+    links = [found.link(found.path / f"{stem}{suffix}") for stem in stems
              for suffix in (".csv", ".png", ".svg", ".json")]  # fmt: skip
     return {
-        "files": [link for link in links if link],
-        "notebook": name,
-        "executed": found.executed_link(name),
-        "command": found.command(name),
-        "explain": [command for stem in stems if (command := explained(found, stem))],
+        "files": list(filter(None, links)),
+        "notebook": notebook,
+        "executed": found.link(found.copy(notebook)),
+        "command": found.command(notebook),
+        "explain": list(filter(None, (explained(found, stem) for stem in stems))),
     }
 
 
 def explained(found: Results, stem: str) -> str | None:
     """The command that says where a table's or, without a table, a figure's numbers come from."""
-    there = [path for suffix in (".csv", ".png") if (path := found.folder / f"{stem}{suffix}").is_file()]
-    return f"reid-core explain {shlex.quote(f'{found.shown}/{there[0].name}')}" if there else None
+    there = [f"{stem}{suffix}" for suffix in (".csv", ".png") if (found.path / f"{stem}{suffix}").is_file()]
+    return f"reid-core explain {shlex.quote(f'{found.shown}/{there[0]}')}" if there else None
 
 
 def origin(found: Results) -> dict[str, list[str]]:
@@ -57,14 +60,15 @@ def runs(found: Results) -> list[dict[str, Any]]:
     lines = []
     for name in [*expected, *(name for name in found.runs if name not in expected)]:
         record = found.runs.get(name, {})
-        known = name in found.runs and record.get("finished", False)
+        known = bool(record.get("finished"))
         lines.append({
             "name": name, "known": known, "status": "" if known else "not finished" if record else tables.NOT_YET,
             "people": number(record.get("num_classes"), 0), "images": number(record.get("images"), 0),
             "iterations": number(record.get("recipe", {}).get("iterations"), 0),
             "time": duration(record["seconds"]) if known else "", "device": record.get("device", ""),
             "data": str(record.get("data_digest", ""))[:12], "weights": str(record.get("weights_digest", ""))[:12],
-            "link": found.link(found.folder / "runs" / name / "run.json"),
+            "started": results_folder.initial_weights(record) if known else "",
+            "link": found.link(found.path / "runs" / name / "run.json"),
         })  # fmt: skip
     return lines
 
@@ -78,9 +82,9 @@ def _expected(found: Results) -> list[str]:
 def executed(found: Results) -> list[dict[str, Any]]:
     """Every executed notebook, and the runs and notebooks of the kit that have no executed copy."""
     names = {*found.executed, *(f"02_train-{run}" for run in _expected(found))}
-    names |= {name for name in notebook_names() if not any(copy.partition("-")[0] == name for copy in names)}
+    names |= {name for name in notebooks.names() if not any(copy.partition("-")[0] == name for copy in names)}
     return [
-        {"name": name, "link": found.executed_link(name), "command": found.command(name),
+        {"name": name, "link": found.link(found.copy(name)), "command": found.command(name),
          "time": duration(seconds) if (seconds := found.executed.get(name, {}).get("duration")) else ""}
         for name in sorted(names)
     ]  # fmt: skip
@@ -89,7 +93,7 @@ def executed(found: Results) -> list[dict[str, Any]]:
 def files(found: Results) -> list[dict[str, str]]:
     """The files that a sidecar describes: link, when made, commit, SHA-256."""
     return [
-        {"name": name, "link": found.link(found.folder / name), "sidecar": f"{stem}.json",
+        {"name": name, "link": found.link(found.path / name), "sidecar": f"{stem}.json",
          "created": str(record.get("created", ""))[:16].replace("T", " "), "digest": digest[:12],
          "commit": f"{record['commit']['id'][:12]}{' +' if record['commit']['modified'] else ''}"
          if record.get("commit") else ""}

@@ -28,8 +28,8 @@ def everything(found: Results) -> dict[str, Any]:
         "facts": found.facts,
         "embedded": found.embedded,
         "results": found.shown,
-        "people_folder": found.link(found.people_folder),
-        "data": found.embedded_record,
+        "people_folder": found.link(found.private),
+        "data": found.data(),
         "trace": explained(found, "claims"),
         "claims": [claim(line) for line in found.claims.itertuples()],
         "tally": tally(found.claims["verdict"]),
@@ -41,7 +41,7 @@ def everything(found: Results) -> dict[str, Any]:
         "figures": [figure(found, *about) for about in FIGURES],
         "further": sections(found),
         "convergence": convergence(found),
-        "convergence_address": address(found, "06_figure3_loss_curves", "convergence", "loss_curves"),
+        "convergence_address": address(found, "convergence"),
         "across": across(found),
         "origin": origin(found),
         "runs": runs(found),
@@ -83,7 +83,7 @@ def table1(found: Results) -> dict[str, Any]:
                for kind in ("published", "found", "difference")]  # fmt: skip
     table = found.table("table1", ("dataset", *columns))
     return {
-        "address": address(found, "01_datasets", "table1"),
+        "address": address(found, "table1"),
         "rows": None if table is None else [
             {"name": line["dataset"],
              "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
@@ -103,29 +103,17 @@ def subsets(found: Results) -> dict[str, Any]:
          "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
         for line in table.to_dict("records")
     ]  # fmt: skip
-    return {"address": address(found, "01_datasets", "table1_subsets"), "rows": rows}
+    return {"address": address(found, "subsets"), "rows": rows}
 
 
 def comparison(found: Results, table_number: int) -> dict[str, Any]:
     """Table 2 or 3: a row a method; per set the paper's scores, ours and the difference, or why there are none."""
-    name = {2: "03_table2_cuhk03", 3: "04_table3_market1501"}[table_number]
     stem, digits = f"table{table_number}", table_number - 1  # Table 2 prints one decimal, Table 3 two
     needed = [form.format(score) for score in tables.SCORES
               for form in ("paper_{}", "ours_{}", "{}_std", "{}_difference")]  # fmt: skip
-    needed += [
-        "set",
-        "method",
-        "model",
-        "status",
-        "seeds",
-        "queries",
-        "paper_source",
-        "note",
-        "faithful",
-        "ap",
-    ]
+    needed += "set method model status seeds queries paper_source note faithful ap".split()
     table = found.table(stem, tuple(needed))
-    shown = {"number": table_number, "address": address(found, name, stem, f"{stem}_seeds"), "rows": None}
+    shown = {"number": table_number, "address": address(found, stem), "rows": None}
     if table is None:
         return shown
     sets = list(table["set"].unique())
@@ -178,7 +166,7 @@ def table4(found: Results) -> dict[str, Any]:
     columns = ("method", "train_set", "paper_hours", "ours_hours", "hours_std", "iterations",
                "seconds_per_iteration", "device", "form", "status", "note")  # fmt: skip
     table = found.table("table4", columns)
-    shown = {"address": address(found, "05_table4_training_time", "table4"), "blocks": None}
+    shown = {"address": address(found, "table4"), "blocks": None}
     if table is None:
         return shown
     blocks = []
@@ -241,5 +229,5 @@ def across(found: Results) -> dict[str, Any] | None:
                  if (name, source) in mean.index else ""} for source in order]}
             for name in table["test_set"].unique()
         ],
-        "address": address(found, "09_claims", "cross_dataset"),
+        "address": address(found, "across"),
     }  # fmt: skip

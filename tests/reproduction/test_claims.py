@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduction import claims, paper
+from reproduction import claims, paper, results_folder
 
 
 def seeds_table(gaps: dict, seeds=(0,), noise=0.0):
@@ -30,6 +30,23 @@ def test_without_results_nothing_is_measured(tmp_path):
     assert set(table["claim"]) == {claim.key for claim in paper.CLAIMS}
     assert (table["verdict"] == claims.NOT_MEASURED).all()
     assert table["ours"].str.startswith("needs ").all()
+
+
+def test_claims_read_what_the_workflow_makes_before_them(tmp_path):
+    """Every table that a verdict asks for, and no other, is one that notebook 09 needs or makes itself."""
+    needed = {f"{stem}.csv" for stem in results_folder.NEEDED["09_claims"]}
+    asked = {name for names in claims.judge(tmp_path, "embedded")["files"] for name in names.split()}
+    (tmp_path / "table4.csv").write_text("train_set,method,ours_hours,iterations\n")
+    later = claims.judge(tmp_path, "embedded").set_index("claim").loc["half_training_time", "files"].split()
+    assert asked | set(later) == needed | {"cross_dataset.csv"}
+
+
+def test_a_damaged_table_is_named_and_is_not_taken_for_an_absent_one(tmp_path):
+    write_scores(tmp_path, {"baseline": 0.0, "hcn": 0.05, "combined": 0.1})
+    path = tmp_path / "table3_seeds.csv"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"table3_seeds\.csv: not readable as CSV \(a row is cut short"):
+        claims.judge(tmp_path, "embedded")
 
 
 @pytest.mark.parametrize(

@@ -275,3 +275,47 @@ def test_broken_sidecars_are_refused(results):
     (results / "table3.json").write_text('{"files": {}}')
     with pytest.raises(ValueError, match=r"table3\.json does not describe table3\.csv"):
         explain.describe(results / "table3.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("table2.csv", "set,method\ncuhk03_labeled\n", "not readable as CSV"),
+        ("table2_seeds.csv", "", "not readable as CSV"),
+        (
+            "table2.json",
+            '{"files": {"table2.csv": "0"}}',
+            "nothing usable under created, device, versions",
+        ),
+        ("table2.json", '["files"]', "holds no JSON object"),
+        ("runs/hcn-cuhk03_labeled-seed1/run.json", '{"model": ', "not readable as JSON"),
+        (
+            "runs/hcn-cuhk03_labeled-seed1/run.json",
+            '{"finished": true}',
+            "nothing usable under model, recipe",
+        ),
+        ("notebooks/03_table2_cuhk03.ipynb", '{"metadata": 1}', "nothing usable under metadata"),
+    ],
+)
+def test_what_is_damaged_is_named(results, name, text, message):
+    (results / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name.split('/')[-1]}: .*{message}"):
+        explain.describe(results / "table2.csv", ["HCN+XQDA", "cuhk03_labeled"])
+
+
+def test_a_damaged_record_of_the_data_is_named(results, tmp_path):
+    (tmp_path / "embedded.json").write_text('{"seed": 3')
+    sidecar_ = results / "table2.json"
+    record = json.loads(sidecar_.read_text())
+    record["notebook"]["parameters"]["data_root"] = str(tmp_path)
+    sidecar_.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"embedded\.json: not readable as JSON"):
+        explain.describe(results / "table2.csv")
+
+
+def test_what_weights_a_run_started_from_is_said(results):
+    path = results / "runs" / "hcn-market1501-seed0" / "run.json"
+    record = json.loads(path.read_text())
+    recipe = record["recipe"] | {"weights": "imagenet"}
+    path.write_text(json.dumps(record | {"recipe": recipe, "initial_weights_digest": "0676ba61b6795bbe"}))
+    assert "started from weights: imagenet, digest 0676ba61b679" in told(results / "table3.csv", "HCN")

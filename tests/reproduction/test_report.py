@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from reproduction import paper, report, sidecar, tables
+from reproduction import paper, report, results_folder, sidecar, tables
 from reproduction.report import further
 from reproduction.tables import SCORES
 from reproduction.words import number
@@ -175,11 +176,14 @@ def test_what_is_absent_is_said(results):
 
 def test_a_further_section_is_one_entry(results, monkeypatch):
     columns = (further.Column("choice", "Choice"), further.Column("mAP", "mAP", 1, signed=True))
-    drawn = (("figure3", "The spread", (".svg",), "Each choice."),)
-    made = further.Section("spread", "What is left open", "09_claims", "In points.", "spread", columns, drawn)
-    absent = further.Section("later", "Not yet", "09_claims", "Words.", "later", columns)
-    elsewhere = further.Section("none", "Of no notebook", "99_none", "Words.", "later", columns)
+    drawn = (("figure3", "The spread", "Each choice."),)
+    made = further.Section("spread", "What is left open", "In points.", "spread", columns, drawn)
+    absent = further.Section("later", "Not yet", "Words.", "later", columns)
+    elsewhere = further.Section("none", "Of no notebook", "Words.", "nowhere", columns)
     monkeypatch.setattr(further, "SECTIONS", (made, absent, elsewhere))
+    more = [results_folder.Made(notebook, stem, stem) for notebook, stem in
+            (("09_claims", "spread"), ("09_claims", "later"), ("99_none", "nowhere"))]  # fmt: skip
+    monkeypatch.setattr(results_folder, "MADE", (*results_folder.MADE, *more))
     facts = {"data_source": "embedded", "profile": "smoke"}
     rows = pd.DataFrame({"choice": ["as <b>it</b> is", "set Jaccard"], "mAP": [0.0, -2.46]}).assign(**facts)
     tables.save(rows, results / "spread.csv", **facts)
@@ -189,6 +193,45 @@ def test_a_further_section_is_one_entry(results, monkeypatch):
     assert "as <b>it</b> is0.0" in page.text and "set Jaccard−2.5" in page.text
     part = page.text[page.text.index("In points.") :]
     assert "The spread. Each choice." in part and "The table is not there yet." in part
+
+
+def test_a_result_that_no_section_has_words_for_is_shown_as_it_is(results, monkeypatch):
+    """One entry of MADE, beside the notebook's cell, is all that a new result takes."""
+    new = results_folder.Made("09_claims", "new_numbers", "new-numbers", (".csv", ".png", ".svg"))
+    monkeypatch.setattr(results_folder, "MADE", (*results_folder.MADE, new))
+    absent = Reader(report.write(results).read_text())
+    assert "about-new-numbers" in absent.ids and "#about-new-numbers" in absent.links
+    facts = {"data_source": "embedded", "profile": "smoke"}
+    rows = pd.DataFrame({"choice": ["k1=30"], "mAP": [-2.456], "queries": [132]}).assign(**facts)
+    tables.save(rows, results / "new_numbers.csv", **facts)
+    shutil.copy(results / "figure3.svg", results / "new_numbers.svg")
+    page = Reader(report.write(results).read_text())
+    assert "New numbers" in page.text and "choicemAPqueries k1=30−2.46132" in page.text
+    assert "new_numbers.csv" in page.links and len(page.images) == len(absent.images) + 1
+
+
+def test_a_run_that_was_stopped_is_not_finished_and_its_time_counts_for_nothing(results):
+    name = "hcn-market1501-seed0"
+    before = Reader(report.write(results).read_text()).text
+    path = results / "runs" / name / "run.json"
+    record = json.loads(path.read_text())
+    kept = {
+        key: record[key] for key in ("model", "num_classes", "images", "data_digest", "recipe", "versions")
+    }
+    path.write_text(json.dumps(kept | {"finished": False}))  # as a training writes it at its start
+    after = Reader(report.write(results).read_text()).text
+    assert re.search(rf"{name} ?60650", before) and re.search(rf"{name} ?not finished", after)
+    found = [re.search(r"Training time(\d+) min (\d+) s in all", text) for text in (before, after)]
+    times = [60 * int(minutes) + int(seconds) for minutes, seconds in (one.groups() for one in found)]
+    assert times[0] - times[1] == pytest.approx(record["seconds"], abs=1)
+
+
+def test_what_weights_a_run_started_from_is_said_by_digest(results):
+    path = results / "runs" / "baseline-market1501-seed0" / "run.json"
+    record = json.loads(path.read_text())
+    recipe = record["recipe"] | {"weights": "imagenet"}
+    path.write_text(json.dumps(record | {"recipe": recipe, "initial_weights_digest": "0676ba61b6795bbe"}))
+    assert "imagenet, digest 0676ba61b679" in Reader(report.write(results).read_text()).text
 
 
 def test_commands_name_what_differs_from_the_profile(results):
@@ -265,11 +308,20 @@ def test_refuses_unusable_tables(results, name, change, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("claims.csv", ""), ("table2.csv", 'a,b\n"'), ("table2.json", "{")]
-)
+    ("name", "text"),
+    [("claims.csv", ""), ("table2.csv", 'a,b\n"'), ("table2.json", "{"), ("notebooks/09_claims.ipynb", '{"cells": ['),
+     ("runs/hcn-market1501-seed0/run.json", '{"model": "hcn"')],
+)  # fmt: skip
 def test_refuses_broken_files(results, name, text):
     (results / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}: not readable"):
+        report.write(results)
+
+
+def test_a_half_written_run_is_named_with_what_it_lacks(results):
+    path = results / "runs" / "hcn-market1501-seed0" / "run.json"
+    path.write_text('{"finished": true, "model": "hcn", "recipe": {}}')
+    with pytest.raises(ValueError, match=r"run\.json: says nothing usable under seed, seconds, device"):
         report.write(results)
 
 
