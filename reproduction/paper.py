@@ -58,175 +58,71 @@ class Row:
     note: str = ""
 
 
-_BOTH = (CUHK03_DETECTED, CUHK03_LABELED)
-
-
-def _cuhk03(detected: tuple[float, float], labeled: tuple[float, float]) -> dict:
-    return {CUHK03_DETECTED: detected, CUHK03_LABELED: labeled}
-
-
-def _market(rank1: float, mean_ap: float) -> dict:
-    return {MARKET1501: (rank1, mean_ap)}
-
-
 _SINGLE = "Single query, without re-ranking."
-_METRIC_UNSTATED = "The paper does not state the metric of this row: both are measured."
+_UNSTATED = "The paper does not state the metric of this row: both are measured. This is "
+_EUCLIDEAN = _UNSTATED + "Euclidean."
+_XQDA = _UNSTATED + "XQDA; the paper's figure of {}+re-rank is set beside it."
 _FROM_13 = "Not printed by the paper; the figure is from the released results of [13]."
 
+# method, model, metric, re-ranked; rank-1 and mAP on CUHK03 detected, then labeled; from [13]'s released list?; note
+_TABLE2 = (
+    ("LOMO+XQDA", None, "xqda", False, 12.8, 11.5, 14.8, 13.6, True,
+     "The paper prints LOMO+XQDA only re-ranked; this figure without re-ranking is [13]'s."),
+    ("LOMO+XQDA [19]", None, "xqda", True, 16.6, 17.8, 19.1, 20.8, False,
+     "Printed as LOMO+XQDA, but in [13] these are LOMO+XQDA WITH re-ranking."),
+    ("Euclidean [13]",         "baseline", "euclidean", False, 21.3, 19.7, 22.2, 21.0, True, _FROM_13),
+    ("Euclidean+re-rank [13]", "baseline", "euclidean", True,  24.9, 27.3, 26.6, 28.9, True, _FROM_13),
+    ("XQDA [13]",              "baseline", "xqda",      False, 31.1, 28.2, 32.0, 29.6, False,
+     "In [13]: identity-trained ResNet-50 with XQDA."),
+    ("XQDA+re-rank [13]",      "baseline", "xqda",      True,  34.7, 37.4, 38.1, 40.3, False,
+     "In [13]: identity-trained ResNet-50 with XQDA, re-ranked."),
+    ("HCN",                    "hcn",      "euclidean", False),
+    ("HCN+XQDA",               "hcn",      "xqda",      False),
+    ("HCN+re-rank",            "hcn",      "euclidean", True,  40.9, 43.0, 43.4, 46.0, False, _EUCLIDEAN),
+    ("HCN+XQDA+re-rank",       "hcn",      "xqda",      True,  40.9, 43.0, 43.4, 46.0, False, _XQDA.format("HCN")),
+    ("Ours",                   "combined", "euclidean", False),
+    ("Ours+XQDA",              "combined", "xqda",      False),
+    ("Ours+re-rank",           "combined", "euclidean", True),
+    ("Ours+XQDA+re-rank",      "combined", "xqda",      True,  43.7, 45.3, 44.0, 46.9, False,
+     "XQDA is fitted on the training images of the set it is tested on; the paper does not say."),
+)  # fmt: skip
+
+# The same, with rank-1 and mAP on Market-1501
+_TABLE3 = (
+    ("SCSP [3]",               None,       "scsp",      False, 51.90, 26.35, False,
+     "The paper's reference [3] is cited for SCSP and for a triplet method alike. " + _SINGLE),
+    ("DNS [20]",               None,       "dns",       False, 61.02, 35.68, False,
+     "The printed figure is [20]'s score-level fusion of LOMO with a second feature; its figure for LOMO alone "
+     "is 55.43 / 29.87. " + _SINGLE),
+    ("Gated [21]",             None,       "gated",     False, 65.88, 39.55, False, _SINGLE),
+    ("ResNet50+Euclidean [13]",         "baseline", "euclidean", False, 78.92, 55.03, True, _FROM_13),
+    ("ResNet50+Euclidean+re-rank [13]", "baseline", "euclidean", True,  81.44, 70.39, False, ""),
+    ("ResNet50+XQDA [13]",              "baseline", "xqda",      False, 77.58, 56.06, True, _FROM_13),
+    ("ResNet50+XQDA+re-rank [13]",      "baseline", "xqda",      True,  80.70, 69.98, True, _FROM_13),
+    ("HCN",                    "hcn",      "euclidean", False),
+    ("HCN+XQDA",               "hcn",      "xqda",      False),
+    ("HCN+re-rank",            "hcn",      "euclidean", True,  84.09, 74.28, False, _EUCLIDEAN),
+    ("HCN+XQDA+re-rank",       "hcn",      "xqda",      True,  84.09, 74.28, False, _XQDA.format("HCN")),
+    ("Ours",                   "combined", "euclidean", False),
+    ("Ours+XQDA",              "combined", "xqda",      False),
+    ("Ours+re-rank",           "combined", "euclidean", True,  82.63, 72.66, False, _EUCLIDEAN),
+    ("Ours+XQDA+re-rank",      "combined", "xqda",      True,  82.63, 72.66, False,
+     _XQDA.format("Ours")),
+)  # fmt: skip
+
+
+def _row(
+    table: int, sets: tuple[str, ...], method: str, model: str | None, metric: str, reranked: bool, *rest
+) -> Row:
+    """A line of the tables above; one that the paper does not print ends after `reranked`."""
+    *scores, released, note = rest or (False, "")
+    printed = {name: tuple(scores[2 * i : 2 * i + 2]) for i, name in enumerate(sets) if scores}
+    return Row(table, method, model, metric, reranked, printed, released, note)
+
+
 ROWS = (
-    Row(
-        2,
-        "LOMO+XQDA",
-        None,
-        "xqda",
-        False,
-        _cuhk03((12.8, 11.5), (14.8, 13.6)),
-        released=True,
-        note="The paper prints LOMO+XQDA only re-ranked; this figure without re-ranking is [13]'s.",
-    ),
-    Row(
-        2,
-        "LOMO+XQDA [19]",
-        None,
-        "xqda",
-        True,
-        _cuhk03((16.6, 17.8), (19.1, 20.8)),
-        note="Printed as LOMO+XQDA, but in [13] these are LOMO+XQDA WITH re-ranking.",
-    ),
-    Row(
-        2,
-        "Euclidean [13]",
-        "baseline",
-        "euclidean",
-        False,
-        _cuhk03((21.3, 19.7), (22.2, 21.0)),
-        True,
-        _FROM_13,
-    ),
-    Row(
-        2,
-        "Euclidean+re-rank [13]",
-        "baseline",
-        "euclidean",
-        True,
-        _cuhk03((24.9, 27.3), (26.6, 28.9)),
-        True,
-        _FROM_13,
-    ),
-    Row(
-        2,
-        "XQDA [13]",
-        "baseline",
-        "xqda",
-        False,
-        _cuhk03((31.1, 28.2), (32.0, 29.6)),
-        note="In [13]: identity-trained ResNet-50 with XQDA.",
-    ),
-    Row(
-        2,
-        "XQDA+re-rank [13]",
-        "baseline",
-        "xqda",
-        True,
-        _cuhk03((34.7, 37.4), (38.1, 40.3)),
-        note="In [13]: identity-trained ResNet-50 with XQDA, re-ranked.",
-    ),
-    Row(2, "HCN", "hcn", "euclidean", False, {}),
-    Row(2, "HCN+XQDA", "hcn", "xqda", False, {}),
-    Row(
-        2,
-        "HCN+re-rank",
-        "hcn",
-        "euclidean",
-        True,
-        _cuhk03((40.9, 43.0), (43.4, 46.0)),
-        note=_METRIC_UNSTATED + " This is Euclidean.",
-    ),
-    Row(
-        2,
-        "HCN+XQDA+re-rank",
-        "hcn",
-        "xqda",
-        True,
-        _cuhk03((40.9, 43.0), (43.4, 46.0)),
-        note=_METRIC_UNSTATED + " This is XQDA; the paper's figure of HCN+re-rank is set beside it.",
-    ),
-    Row(2, "Ours", "combined", "euclidean", False, {}),
-    Row(2, "Ours+XQDA", "combined", "xqda", False, {}),
-    Row(2, "Ours+re-rank", "combined", "euclidean", True, {}),
-    Row(
-        2,
-        "Ours+XQDA+re-rank",
-        "combined",
-        "xqda",
-        True,
-        _cuhk03((43.7, 45.3), (44.0, 46.9)),
-        note="XQDA is fitted on the training images of the set it is tested on; the paper does not say.",
-    ),
-    Row(
-        3,
-        "SCSP [3]",
-        None,
-        "scsp",
-        False,
-        _market(51.90, 26.35),
-        note="The paper's reference [3] is cited for SCSP and for a triplet method alike. " + _SINGLE,
-    ),
-    Row(
-        3,
-        "DNS [20]",
-        None,
-        "dns",
-        False,
-        _market(61.02, 35.68),
-        note="The printed figure is [20]'s score-level fusion of LOMO with a second feature; its figure for LOMO alone "
-        "is 55.43 / 29.87. " + _SINGLE,
-    ),
-    Row(3, "Gated [21]", None, "gated", False, _market(65.88, 39.55), note=_SINGLE),
-    Row(3, "ResNet50+Euclidean [13]", "baseline", "euclidean", False, _market(78.92, 55.03), True, _FROM_13),
-    Row(3, "ResNet50+Euclidean+re-rank [13]", "baseline", "euclidean", True, _market(81.44, 70.39)),
-    Row(3, "ResNet50+XQDA [13]", "baseline", "xqda", False, _market(77.58, 56.06), True, _FROM_13),
-    Row(3, "ResNet50+XQDA+re-rank [13]", "baseline", "xqda", True, _market(80.70, 69.98), True, _FROM_13),
-    Row(3, "HCN", "hcn", "euclidean", False, {}),
-    Row(3, "HCN+XQDA", "hcn", "xqda", False, {}),
-    Row(
-        3,
-        "HCN+re-rank",
-        "hcn",
-        "euclidean",
-        True,
-        _market(84.09, 74.28),
-        note=_METRIC_UNSTATED + " This is Euclidean.",
-    ),
-    Row(
-        3,
-        "HCN+XQDA+re-rank",
-        "hcn",
-        "xqda",
-        True,
-        _market(84.09, 74.28),
-        note=_METRIC_UNSTATED + " This is XQDA; the paper's figure of HCN+re-rank is set beside it.",
-    ),
-    Row(3, "Ours", "combined", "euclidean", False, {}),
-    Row(3, "Ours+XQDA", "combined", "xqda", False, {}),
-    Row(
-        3,
-        "Ours+re-rank",
-        "combined",
-        "euclidean",
-        True,
-        _market(82.63, 72.66),
-        note=_METRIC_UNSTATED + " This is Euclidean.",
-    ),
-    Row(
-        3,
-        "Ours+XQDA+re-rank",
-        "combined",
-        "xqda",
-        True,
-        _market(82.63, 72.66),
-        note=_METRIC_UNSTATED + " This is XQDA; the paper's figure of Ours+re-rank is set beside it.",
-    ),
+    *(_row(2, (CUHK03_DETECTED, CUHK03_LABELED), *line) for line in _TABLE2),
+    *(_row(3, (MARKET1501,), *line) for line in _TABLE3),
 )
 
 
