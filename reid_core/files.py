@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # loaded where tensors are written: most commands do without
     from torch import Tensor
 
 # What flock says on a file system without locks; EBADF is NFS's answer for a folder, which cannot be opened to write.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _OWNER = f".{platform.node()}."  # in a temporary's name: several machines may share a folder
 
 
@@ -91,7 +91,7 @@ def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
             progress.say(f"Waiting for another process that holds {path} ...")
             fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         folder = path if path.is_dir() else path.parent
         warnings.warn(

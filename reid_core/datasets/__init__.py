@@ -16,6 +16,7 @@ from reid_core.datasets.combined import combine, leaked_people, leave_out
 from reid_core.datasets.layout import data_source
 from reid_core.datasets.table import digest, validate
 from reid_core.datasets.unreadable import drop_unreadable, refuse_unreadable
+from reid_core.progress import shown
 
 __all__ = [
     "combine",
@@ -30,14 +31,17 @@ __all__ = [
 LOADERS = {module.NAME: module.load for module in (market1501, cuhk03, cuhk01)}
 
 
-def load(name: str, root: str | Path, *, unreadable: str | None = None, **options) -> pd.DataFrame:
+def load(
+    name: str, root: str | Path, *, unreadable: str | None = None, progress: bool = True, **options
+) -> pd.DataFrame:
     """The image table of a data set below the data folder `root`.
 
     Parameters
     ----------
-    name : "market1501" (option distractors=True), "cuhk03" (boxes="labeled"|"detected", form, testset, progress),
+    name : "market1501" (option distractors=True), "cuhk03" (boxes="labeled"|"detected", form, testset),
         "cuhk01", or an own CSV file (a path ending in .csv, relative to `root`; option dataset).
     root : the folder holding Market-1501-v15.09.15/, cuhk03_release/cuhk-03.mat or cuhk03-np/, CUHK01/campus/.
+    progress : show bars where something takes long (all images of a set read, a .mat extracted).
     unreadable : None does not look (fast); "refuse" decodes every image and raises if one cannot be read; "drop"
         leaves such images out and warns with their number.
 
@@ -48,15 +52,18 @@ def load(name: str, root: str | Path, *, unreadable: str | None = None, **option
     """
     if unreadable not in (None, "refuse", "drop"):
         raise ValueError(f"unreadable is {unreadable!r}; it is None, 'refuse' or 'drop'.")
+    with shown(progress):
+        table = _load(name, root, options)
+        if unreadable == "refuse":
+            return refuse_unreadable(table)
+        return drop_unreadable(table) if unreadable == "drop" else table
+
+
+def _load(name: str, root: str | Path, options: dict) -> pd.DataFrame:
     if str(name).endswith(".csv"):
-        table = own.load(Path(root) / name, **options)
-    elif name in LOADERS:
-        table = LOADERS[name](root, **options)
-    else:
-        raise ValueError(
-            f"There is no data set {name!r}; there are {', '.join(LOADERS)} and own data as a path ending in .csv."
-        )
-    progress = options.get("progress", True)
-    if unreadable == "refuse":
-        return refuse_unreadable(table, progress=progress)
-    return drop_unreadable(table, progress=progress) if unreadable == "drop" else table
+        return own.load(Path(root) / name, root=root, **options)
+    if name in LOADERS:
+        return LOADERS[name](root, **options)
+    raise ValueError(
+        f"There is no data set {name!r}; there are {', '.join(LOADERS)} and own data as a path ending in .csv."
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from reid_core.datasets.table import DATASET, DISTRACTOR, LABEL, PERSON, SUBSET, TRAIN, validate
+from reid_core.datasets.table import DATASET, DISTRACTOR, LABEL, PERSON, SOURCE, SUBSET, TRAIN, validate
 
 LEAKED = ("report", "leave_out", "refuse")
 
@@ -37,13 +37,15 @@ def combine(
 
     Raises
     ------
-    ValueError : no table, a table without training rows, leaked people with leaked="refuse".
+    ValueError : no table, a table without training rows, one name for own data of two files, leaked people with
+        leaked="refuse".
     """
     if leaked not in LEAKED:
         raise ValueError(f"leaked is {leaked!r}; it is one of {', '.join(LEAKED)}.")
     if not tables:
         raise ValueError("There is no image table to combine.")
-    parts = []
+    scored, parts = list(scored), []
+    _check_names([*tables.values(), *scored])
     for name, table in tables.items():
         part = table[table[SUBSET] == TRAIN]
         if part.empty:
@@ -84,13 +86,28 @@ def leaked_people(train: pd.DataFrame, scored: Iterable[pd.DataFrame]) -> pd.Dat
         One row a person: `dataset`, `person_id`, `training_images`, `test_images` (over all scored tables).
         Empty when training is safe.
     """
-    keys = [DATASET, PERSON]
+    scored, keys = list(scored), [DATASET, PERSON]
+    _check_names([train, *scored])
     training = train[train[SUBSET] == TRAIN].groupby(keys).size().rename("training_images")
     tests = [table[(table[SUBSET] != TRAIN) & (table[PERSON] > DISTRACTOR)][keys] for table in scored]
     if not tests:
         return training.iloc[:0].reset_index().assign(test_images=np.zeros(0, np.int64))
     testing = pd.concat(tests).groupby(keys).size().rename("test_images")
     return pd.concat([training, testing], axis=1, join="inner").reset_index()
+
+
+def _check_names(tables: Iterable[pd.DataFrame]) -> None:
+    """Refuse one name for the people of two files, who would be taken for the same."""
+    sources = {}
+    for table in tables:
+        source = table.attrs.get(SOURCE)
+        for name in table[DATASET].unique() if source else ():
+            if (other := sources.setdefault(name, source)) != source:
+                raise ValueError(
+                    f"{other} and {source} are both called {name!r}, so their people would be taken for the same. "
+                    "Load each "
+                    "under its own name (dataset=...), or both under one where the people are the same."
+                )
 
 
 def leave_out(train: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,6 @@ def load(
     boxes: str = "labeled",
     form: str | None = None,
     testset: int | None = None,
-    progress: bool = True,
 ) -> pd.DataFrame:
     """The image table of CUHK03.
 
@@ -50,7 +49,6 @@ def load(
         0-19: instead of CUHK03-NP, one of the file's 20 classic test sets of 100 people; everybody else trains,
         test images of view 1 are queries and those of view 2 the gallery. Needs the .mat. The classic evaluation
         draws one gallery image a person at random and averages over draws; drawing is left to the caller.
-    progress : show the progress of the one-time extraction of the .mat's images.
 
     Raises
     ------
@@ -69,7 +67,7 @@ def load(
         return _load_np(root, boxes)
     if form != "mat":
         raise ValueError(f"form is {form!r}; CUHK03 comes as 'mat' or 'np'.")
-    release = cuhk03_mat.open_release(Path(root).absolute() / layout.CUHK03_MAT, boxes, progress=progress)
+    release = cuhk03_mat.open_release(Path(root).absolute() / layout.CUHK03_MAT, boxes)
     check_split(release, boxes, root)
     return release_table(release, testset)
 

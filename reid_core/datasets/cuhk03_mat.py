@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from reid_core import files, machine
+from reid_core import files, machine, progress
 from reid_core.datasets.table import cache_root
 
 if TYPE_CHECKING:  # loaded where a .mat is opened: most users have folders
     import h5py
+    from tqdm import tqdm
 
 _MANIFEST = "release.json"
 _VIEWS, _IMAGES_PER_VIEW = 2, 5
@@ -43,7 +44,7 @@ class Release:
     testsets: list[list[list[int]]]
 
 
-def open_release(mat: Path, boxes: str, *, progress: bool = True) -> Release:
+def open_release(mat: Path, boxes: str) -> Release:
     """The extracted images of a .mat; the first call extracts them to the cache, which a change of the file renews.
 
     Raises
@@ -58,33 +59,39 @@ def open_release(mat: Path, boxes: str, *, progress: bool = True) -> Release:
             with files.locked(folder.parent / f"{boxes}.lock") as alone:
                 files.remove_dead(folder.parent, boxes, alone=alone)
                 if not (folder / _MANIFEST).is_file():
-                    _extract(mat, boxes, folder, progress)
+                    _extract(mat, boxes, folder)
     manifest = json.loads((folder / _MANIFEST).read_text())
     return Release(folder, manifest["names"], manifest["people"], manifest["testsets"])
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's content; remembered in the cache by path, size and time of change."""
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:32]
+    """SHA-256 of a file's content; remembered in the cache by path and what the system changes with the content.
+
+    A date alone can be set back; inode and status change (ctime) cannot.
+    """
+    key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{_state(path)}")).hexdigest()[:32]
     memory = cache_root() / "digests" / key
     with contextlib.suppress(OSError):
         return memory.read_text().strip()
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = files.digest(path)
     with contextlib.suppress(OSError):
         files.write_text(memory, digest)
     return digest
 
 
+def _state(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 @contextlib.contextmanager
 def open_mat(path: Path):
     """The HDF5 file, checked to be a cuhk-03.mat; what cannot be read of it later is a ValueError, too."""
-    import h5py
-
     try:
-        file = h5py.File(path, "r")
+        file = _opened(path)
     except OSError as error:
+        if error.errno is not None:
+            raise
         with open(path, "rb") as head:
             version5 = head.read(20).startswith(b"MATLAB 5.0")
         if version5:
@@ -106,6 +113,29 @@ def open_mat(path: Path):
         yield file
 
 
+def _opened(path: Path) -> h5py.File:
+    """The file, read without a lock where the file system has none. Raises OSError naming who may hold it."""
+    import h5py
+
+    try:
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if error.errno not in files.NO_LOCKS:
+                raise
+            return h5py.File(path, "r", locking=False)  # NFS: nobody could hold the lock of a writer
+    except OSError as error:
+        if error.errno is None:
+            raise
+        held = isinstance(error, BlockingIOError)
+        remedy = (
+            "Another program has it open to write: close it there" if held else "The file itself may be whole"
+        )
+        raise type(error)(
+            error.errno, f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
+        ) from error
+
+
 @contextlib.contextmanager
 def _naming(path: Path):
     """Turn what HDF5 raises for a damaged file (KeyError, RuntimeError, OSError without a number) into a ValueError."""
@@ -120,7 +150,7 @@ def _naming(path: Path):
         ) from error
 
 
-def index(mat: Path, boxes: str, *, progress: bool = True) -> Release:
+def index(mat: Path, boxes: str) -> Release:
     """What :func:`open_release` would give, without extracting: the images' names only, `folder` being the .mat.
 
     Raises ValueError as :func:`open_release` does, but does not read the pixels.
@@ -130,32 +160,21 @@ def index(mat: Path, boxes: str, *, progress: bool = True) -> Release:
         return open_release(mat, boxes)
     with open_mat(mat) as file:
         people = _people(file, boxes)
-        with tqdm(
-            total=sum(people),
-            desc=f"CUHK03 {boxes}: counting",
-            unit="person",
-            leave=False,
-            disable=not progress,
-        ) as bar:
+        with progress.bar(total=sum(people), desc=f"CUHK03 {boxes}: counting", unit="person") as bar:
             names = [name for name, cell in _cells(file, boxes, bar) if not _is_empty(cell)]
         return Release(mat, names, people, _testsets(file))
 
 
-def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
+def _extract(mat: Path, boxes: str, folder: Path) -> None:
     """Write every image as PNG, and the manifest last, into a temporary folder that is then renamed."""
+    before = _state(mat)
     with (
         open_mat(mat) as file,
         files.replacing(folder, folder=True) as target,
         ThreadPoolExecutor(machine.cores()) as pool,
     ):
         people, names, writing = _people(file, boxes), [], []
-        with tqdm(
-            total=sum(people),
-            desc=f"CUHK03 {boxes}: extracting",
-            unit="person",
-            leave=False,
-            disable=not progress,
-        ) as bar:
+        with progress.bar(total=sum(people), desc=f"CUHK03 {boxes}: extracting", unit="person") as bar:
             for name, cell in _cells(file, boxes, bar):
                 if not _is_empty(cell):
                     names.append(name)
@@ -171,6 +190,10 @@ def _extract(mat: Path, boxes: str, folder: Path, progress: bool) -> None:
             "names": names,
             "testsets": _testsets(file),
         }
+        if _state(mat) != before:
+            raise ValueError(
+                f"{mat} changed while it was read. Wait until it is copied whole, then try again."
+            )
         (target / _MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -225,7 +248,8 @@ def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray:
     """(height, width, 3) uint8 of a cell; MATLAB stores the axes in reverse."""
     if cell.ndim != 3 or cell.shape[0] != 3 or cell.dtype != np.uint8:
         raise ValueError(
-            f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, height)."
+            f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, "
+            "height)."
         )
     try:
         return cell[()].transpose(2, 1, 0)
@@ -244,8 +268,11 @@ def _explaining(folder: Path, mat: Path):
     try:
         yield
     except OSError as error:
+        if str(mat) in str(error):  # not the cache's fault
+            raise
         raise OSError(
             error.errno,
-            f"The images of {mat} cannot be extracted to {folder}: {error.strerror or error}. Both kinds of boxes need "
+            f"The images of {mat} cannot be extracted to {folder}: {error.strerror or error}. Both kinds of boxes "
+            "need "
             "about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
         ) from error

@@ -1,7 +1,8 @@
-"""Reading the folders of the official data sets: which files count as images, and what to say when they are wrong."""
+"""Folders of data sets: which files count as images, which path was meant, and what to say when something is wrong."""
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 MARKET1501_FOLDER = "Market-1501-v15.09.15"
@@ -13,12 +14,59 @@ EMBEDDED_MARK = "embedded.json"
 
 SUBSET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
-_CLUTTER = re.compile(r"\.|Thumbs\.db$|desktop\.ini$|__MACOSX$|readme", re.IGNORECASE)
+IMAGE = re.compile(r".*\.(jpe?g|png)$", re.IGNORECASE)
+_SYSTEMS = re.compile(r"[.~#$@]|__MACOSX|.*(~|#|\r)\Z|(lost\+found|System Volume Information)\Z")
+_MEANT = re.compile(r".*\.(jpe?g|png|bmp|gif|tiff?|webp|txt)(\.|\Z)|-?\d+\w*\Z", re.IGNORECASE)
+_README = re.compile("readme", re.IGNORECASE)
+
+
+def is_systems(name: str) -> bool:
+    """Whether a file or folder is hidden, or marked as file managers, editors and network drives mark theirs."""
+    return _SYSTEMS.match(name) is not None
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder name is hidden or what file managers and readers leave (Thumbs.db, a readme ...)."""
-    return _CLUTTER.match(name) is not None
+    """Whether a file is nobody's image: a system's own, a readme, or no image by its name (Thumbs.db, desktop.ini ...).
+
+    What may be an image of the set with a wrong name, or half of one (x.jpg.part), is not, nor is a text.
+    """
+    return is_systems(name) or _README.match(name) is not None or _MEANT.match(name) is None
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two names differ in case, blanks or Unicode form alone."""
+    return _folded(one) == _folded(other)
+
+
+def _folded(name: str) -> str:
+    return "".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def near(path: str | Path) -> Path | None:
+    """The path that is there and differs from an absent one in case, blanks, slashes or Unicode form alone."""
+    at, *parts = Path(os.path.abspath(path).replace("\\", "/")).parts
+    try:
+        for part in parts:
+            if not os.path.lexists(os.path.join(at, part)):
+                part = min(name for name in os.listdir(at) if alike(name, part))
+            at = os.path.join(at, part)
+    except (OSError, ValueError):
+        return None
+    return Path(at)
+
+
+def dead_link(path: Path, root: Path) -> Path | None:
+    """The link at `path`, or at a folder between it and `root`, that leads nowhere."""
+    places = (path, *(parent for parent in path.parents if root in parent.parents))
+    return next((place for place in places if place.is_symlink() and not place.exists()), None)
+
+
+def hint(path: str | Path) -> str:
+    """What to add to "PATH is not there": where a link leads, or the path that is nearly the same."""
+    if os.path.islink(path):
+        return f" {path} is a link to {os.readlink(path)}, which is not there any more."
+    found = near(path)
+    return f" {found} is there: write it so." if found and found != Path(os.path.abspath(path)) else ""
 
 
 def data_source(root: str | Path) -> str:
@@ -31,7 +79,7 @@ def missing(root: str | Path, what: str, where: str) -> FileNotFoundError:
     root = Path(root).absolute()
     return FileNotFoundError(
         f"{what} not found: {root / where} is needed, and the data folder {root} {_state(root, 'lacks it')}. "
-        f"Place it there {_remedy(root)}"
+        f"Place it there {_remedy(root)}{hint(root / where) or hint(root)}"
     )
 
 
@@ -57,7 +105,7 @@ def _remedy(root: Path) -> str:
 def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str, re.Match]]:
     """The files of a folder in sorted order with the match of their names.
 
-    Hidden files and the clutter of file managers (Thumbs.db, desktop.ini, a readme) are passed over.
+    What file managers, network drives and the like leave is passed over (:func:`is_clutter`).
 
     Raises
     ------
@@ -66,20 +114,38 @@ def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str,
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not is_clutter(entry.name))
+            found = {entry.name for entry in entries if not _passed_over(entry)}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
-            f"The folder {folder} is missing; it must hold images named {form}. Unpack the data set again, whole."
+            f"The folder {folder} is missing; it must hold images named {form}. {_remedy_for(folder)}"
         ) from error
-    if not names:
+    if not found:
         raise FileNotFoundError(
-            f"The folder {folder} is empty; it must hold images named {form}. Unpack the data set again, whole."
+            f"The folder {folder} is empty; it must hold images named {form}. {_remedy_for(folder)}"
         )
-    matches = [(name, pattern.match(name)) for name in names]
-    if strange := [name for name, match in matches if match is None]:
+    matches = [(name, pattern.match(name)) for name in sorted(found)]
+    strange = [name for name, match in matches if match is None and not _is_note(name, found)]
+    if strange:
         others = f" (and {len(strange) - 1:,} more)" if len(strange) > 1 else ""
-        raise ValueError(
-            f"{folder / strange[0]}{others} is not named {form}. Remove what does not belong to the data set, "
-            "or unpack it again."
+        remedy = (
+            "Take what does not belong to the data set out of the folder, or unpack the set again beside it."
         )
-    return matches
+        if (folder / strange[0]).is_dir():
+            remedy = "It is a folder; if it holds the images, they are one folder too deep: move them up."
+        raise ValueError(f"{folder / strange[0]}{others} is not named {form}. {remedy}")
+    return [(name, match) for name, match in matches if match]
+
+
+def _passed_over(entry: os.DirEntry) -> bool:
+    return is_systems(entry.name) if entry.is_dir() else is_clutter(entry.name)
+
+
+def _is_note(name: str, names: set[str]) -> bool:
+    """Whether a file is about an image beside it, as x.jpg.xmp is about x.jpg."""
+    return name.rpartition(".")[0] in names
+
+
+def _remedy_for(folder: Path) -> str:
+    if deeper := sorted(folder.parent.glob(f"*/{folder.name}")):
+        return f"It is one folder too deep, in {deeper[0]}: move everything in {deeper[0].parent} up."
+    return hint(folder).strip() or "Unpack the data set again, whole."

@@ -1,5 +1,6 @@
 """Market-1501 (Zheng et al., ICCV 2015): 1,501 people, 6 cameras, images cut by a pedestrian detector."""
 
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ TITLE = "Market-1501"
 
 _NAMED = re.compile(r"(-?\d+)_c(\d+).*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
 _FORM = "PPPP_cC...jpg (person, camera), e.g. 0002_c1s1_000451_03.jpg"
+OFFICIAL_NAME = re.compile(r"(-1|[01]?\d{3}|0)_c[1-6]s\d_\d+_\d+\.(?:jpg|jpeg|png)$", re.IGNORECASE)
 _EXTRA = re.compile(r"(?:.*?_c(\d+))?.*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
 
 
@@ -56,10 +58,13 @@ def distractor_folder(root: str | Path) -> Path:
     Raises FileNotFoundError where neither is there.
     """
     root = Path(root).absolute()
-    places = (root / layout.MARKET1501_FOLDER / "images", root / layout.DISTRACTORS_FOLDER)
-    for place in places:
-        if place.is_dir():
-            return place
+    inside, beside = root / layout.MARKET1501_FOLDER / "images", root / layout.DISTRACTORS_FOLDER
+    if inside.is_dir() and any(
+        map(_NAMED.match, os.listdir(inside))
+    ):  # a folder of this name may hold anything
+        return inside
+    if beside.is_dir():
+        return beside
     raise layout.missing(root, f"{TITLE}+500k (the extra distractors)", layout.DISTRACTORS_FOLDER)
 
 

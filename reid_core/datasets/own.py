@@ -1,10 +1,16 @@
 """Own data: a CSV file with the columns image_path, person_id, camera_id and subset."""
 
+import csv
 import os
+import stat
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
+from reid_core import files, ids, machine
+from reid_core.datasets import cache, layout
 from reid_core.datasets.table import (
     CAMERA,
     DATASET,
@@ -12,17 +18,23 @@ from reid_core.datasets.table import (
     JUNK,
     PATH,
     PERSON,
+    SOURCE,
     SUBSET,
     RowError,
+    several_people,
     validate,
 )
+from reid_core.progress import bar
 
 KIND = "kind"
-KINDS = {"person": None, "distractor": DISTRACTOR, "junk": JUNK}
+DECLARED = {"distractor": DISTRACTOR, "junk": JUNK}
+KINDS = ("person", *DECLARED)
 NEEDED = (PATH, PERSON, CAMERA, SUBSET)
+OFFICIAL = ("market1501", "cuhk03", "cuhk01")
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def load(path: str | Path, *, dataset: str | None = None) -> pd.DataFrame:
+def load(path: str | Path, *, dataset: str | None = None, root: str | Path | None = None) -> pd.DataFrame:
     """The image table of an own data set.
 
     Parameters
@@ -30,8 +42,14 @@ def load(path: str | Path, *, dataset: str | None = None) -> pd.DataFrame:
     path : CSV with the columns image_path (absolute, or relative to the CSV's folder), person_id, camera_id and
         subset (train, query or gallery); `kind` (person, distractor or junk) may declare what a gallery image shows,
         and must where person_id is 0 (distractor) or -1 (junk). Further columns are ignored.
-    dataset : the data set's name; by default the file's name without .csv. The name of an official set counts as that
-        set when training people are compared with test people.
+    dataset : the data set's name. Two tables of one name given here are taken for one set, with the same people.
+    root : the data folder. Without `dataset` the set's name is the CSV's path below it without .csv (the file's name
+        alone where it lies elsewhere), so that two files of one name in two folders are two sets. A file that is
+        called as an official set holds people of that set, wherever it lies.
+
+    Warns
+    -----
+    UserWarning : a copy of a picture is listed as another person or camera.
 
     Raises
     ------
@@ -43,53 +61,102 @@ def load(path: str | Path, *, dataset: str | None = None) -> pd.DataFrame:
     path = Path(path).absolute()
     rows = _read(path)
     rows[PERSON] = _people(rows, path)
+    rows[CAMERA] = _exact(rows[CAMERA].str.strip(), rows, path)
     folder = str(path.parent)
     rows[PATH] = [os.path.normpath(os.path.join(folder, image)) for image in rows[PATH]]
-    absent = ~rows[PATH].map(os.path.isfile)
+    sizes = rows[PATH].map(_size)
+    absent = sizes < 0
     if absent.any():
+        first = rows[PATH][absent].iloc[0]
         raise FileNotFoundError(
-            f"{path}, line {_line(absent)}: the image {rows[PATH][absent].iloc[0]} is not there "
-            f"({absent.sum():,} of {len(rows):,} images are missing). Paths are relative to the CSV's folder."
+            f"{path}, line {_line(absent)}: the image {first} is not there ({absent.sum():,} of {len(rows):,} images "
+            f"are missing). Paths are relative to the CSV's folder.{layout.hint(first)}"
         )
-    table = rows[list(NEEDED)].assign(**{DATASET: dataset or path.stem})
+    table = rows[list(NEEDED)].assign(**{DATASET: dataset or _name(path, root)})
     try:
-        return validate(
+        table = validate(
             table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True, people_apart=True
         )
     except RowError as error:
         raise ValueError(f"{path}, line {rows.index[error.row]}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    _warn_of_copies(table, sizes.to_numpy(), rows.index, path)
+    if dataset is None and path.stem not in OFFICIAL:
+        table.attrs[SOURCE] = os.path.realpath(path)
+    return table
+
+
+def _name(path: Path, root: str | Path | None) -> str:
+    below = os.path.relpath(path.with_suffix(""), root or path.parent)
+    elsewhere = below.startswith(os.pardir) or path.stem in OFFICIAL
+    return path.stem if elsewhere else Path(below).as_posix()
 
 
 def _read(path: Path) -> pd.DataFrame:
     """The rows as text, without blank lines; the index is the line in the file, whose first line is the header."""
     try:
-        rows = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skipinitialspace=True, skip_blank_lines=False
-        )
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader]
+        if not lines:
+            raise ValueError("it is empty")
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{path} is not there; it is to be a CSV file with the columns {', '.join(NEEDED)}."
+            f"{path} is not there; it is to be a CSV file with the columns {', '.join(NEEDED)}.{layout.hint(path)}"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (csv.Error, ValueError) as error:  # no text in UTF-8, quotes that do not end
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
-    rows.columns = rows.columns.str.strip()
-    rows.index = range(2, len(rows) + 2)
-    rows = rows[(rows != "").any(axis=1)]
-    if missing := [column for column in NEEDED if column not in rows.columns]:
-        raise ValueError(
-            f"{path} lacks the column(s) {', '.join(missing)}; its first line names {', '.join(rows.columns)}. "
-            f"The columns {', '.join(NEEDED)} are needed, separated by commas."
-        )
+    names = [name.strip() for name in lines[0][1]]
+    _check_header(path, names)
+    lines = [(line, cells) for line, cells in lines[1:] if any(map(str.strip, cells))]
+    for line, cells in lines:
+        if len(cells) > len(names):
+            raise ValueError(
+                f"{path}, line {line} has {len(cells)} cells, but the first line names {len(names)} columns. Is a "
+                "comma "
+                "too many there? Text with a comma in it stands in double quotes."
+            )
+    cells = [cells + [""] * (len(names) - len(cells)) for _, cells in lines]
+    rows = pd.DataFrame(cells, [line for line, _ in lines], names, dtype=str)
     blank = rows[PATH].str.strip() == ""
     if blank.any():
         raise ValueError(f"{path}, line {_line(blank)}: image_path is blank.")
     return rows
 
 
+def _check_header(path: Path, names: list[str]) -> None:
+    used = [name for name in names if name in (*NEEDED, KIND)]
+    if twice := {name for name in used if used.count(name) > 1}:
+        raise ValueError(f"{path}: its first line names {min(twice)} more than once; which one counts?")
+    if missing := [column for column in NEEDED if column not in names]:
+        near = [name for name in names if any(layout.alike(name, column) for column in missing)]
+        found = [word for mark, word in _SEPARATORS.items() if len(names) == 1 and mark in names[0]]
+        raise ValueError(
+            f"{path} lacks the column(s) {', '.join(missing)}; its first line names {', '.join(names)}. "
+            f"The columns {', '.join(NEEDED)} are needed, separated by commas."
+            + (f" It is separated by {found[0]}: save it with commas." if found else "")
+            + (f" Write {', '.join(near)} in small letters." if near else "")
+        )
+
+
+def _exact(text: pd.Series, rows: pd.DataFrame, path: Path) -> pd.Series:
+    """A column of ids as int64; the first cell that is no such number is named with its line."""
+    numbers = {}
+    for cell in text.unique():
+        try:
+            numbers[cell] = ids.exact(cell)
+        except ValueError as error:
+            line = _line(text == cell)
+            raise ValueError(
+                f"{path}, line {line}: {text.name} must be an integer, but it is {cell!r} for {rows[PATH][line]}: "
+                f"{error}"
+            ) from error
+    return text.map(numbers).astype("int64")
+
+
 def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
-    """person_id with every 0 and -1 declared; a declared row may leave it blank."""
+    """person_id (int64) with every 0 and -1 declared; a declared row may leave it blank."""
     kind = (
         rows[KIND].str.strip().replace("", "person")
         if KIND in rows.columns
@@ -101,24 +168,68 @@ def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
             f"{path}, line {_line(unknown)}: kind is {kind[unknown].iloc[0]!r}; "
             f"it is one of {', '.join(KINDS)} or blank."
         )
-    people = rows[PERSON].str.strip()
-    for declared, number in (("distractor", DISTRACTOR), ("junk", JUNK)):
+    text = rows[PERSON].str.strip()
+    meant = text.mask(
+        text == "", kind.map({kind: str(number) for kind, number in DECLARED.items()}).fillna("")
+    )
+    people = _exact(meant, rows, path)
+    for declared, number in DECLARED.items():
         is_declared = kind == declared
-        same = people == str(number)
-        undeclared = same & ~is_declared
+        undeclared = (people == number) & ~is_declared
         if undeclared.any():
             raise ValueError(
-                f"{path}, line {_line(undeclared)}: person_id {number} means {declared} here. Number people from 1, or "
-                f"declare the row: {declared} in a column `{KIND}`."
+                f"{path}, line {_line(undeclared)}: person_id {text[undeclared].iloc[0]} means {declared} here. "
+                "Number "
+                f"people from 1, or declare the row: {declared} in a column `{KIND}`."
             )
-        contradictory = is_declared & ~same & (people != "")
+        contradictory = is_declared & (people != number)
         if contradictory.any():
             raise ValueError(
                 f"{path}, line {_line(contradictory)}: the row is declared {declared} but has person_id "
-                f"{people[contradictory].iloc[0]!r}; write {number} or leave it blank."
+                f"{text[contradictory].iloc[0]!r}; write {number} or leave it blank."
             )
-        people = people.mask(is_declared, str(number))
     return people
+
+
+def _size(path: str) -> int:
+    """Bytes of a plain file, -1 where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # a name with a NUL is a ValueError
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def _warn_of_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> None:
+    """Warn where files of equal bytes are listed as several people, or as one person in several cameras."""
+    same = pd.Series(sizes).where(lambda size: size > 0)
+    alike = table[several_people(table, same)]
+    if alike.empty:
+        return
+    content = cache.remembered([alike], "digests of content", __file__, lambda: _digests(alike))
+    copies = alike[several_people(alike, content["digest"])]
+    if len(copies):
+        first = copies.iloc[0]
+        group = copies[content["digest"][copies.index] == content["digest"][first.name]]
+        other_camera = (group[CAMERA] != first[CAMERA]) & (group[PERSON] > DISTRACTOR)
+        second = group[(group[PERSON] != first[PERSON]) | other_camera].iloc[0]
+        warnings.warn(
+            f"{path}, lines {lines[first.name]} and {lines[second.name]}: {first[PATH]} and {second[PATH]} are "
+            "one picture "
+            f"(byte by byte), but are person {first[PERSON]} in camera {first[CAMERA]} and person "
+            f"{second[PERSON]} in "
+            f"camera {second[CAMERA]} ({len(copies):,} such rows). A copy of a query is found first whatever the "
+            "method; "
+            "leave one out, or correct the ids.",
+            stacklevel=5,  # the caller of datasets.load
+        )
+
+
+def _digests(table: pd.DataFrame) -> pd.DataFrame:
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        found = pool.map(files.digest, table[PATH], chunksize=64)
+        found = list(bar(found, total=len(table), desc="Looking for copies", unit="image", delay=2))
+    return pd.DataFrame({"digest": found}, table.index)
 
 
 def _line(bad: pd.Series) -> int:

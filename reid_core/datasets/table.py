@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reid_core import ids
+
 DATASET, SUBSET, PERSON, CAMERA, PATH, LABEL = (
     "dataset",
     "subset",
@@ -24,6 +26,7 @@ COLUMNS = (DATASET, SUBSET, PERSON, CAMERA, PATH)
 TRAIN, QUERY, GALLERY = "train", "query", "gallery"
 SUBSETS = (TRAIN, QUERY, GALLERY)
 JUNK, DISTRACTOR = -1, 0
+SOURCE = "source"  # in a table's attrs: the CSV file of own data that was not given a name
 
 _CACHE_PREFIX = "{cache}"
 
@@ -105,20 +108,31 @@ def validate(
     return table
 
 
-def _integers(table: pd.DataFrame, column: str) -> pd.Series:
+def _integers(table: pd.DataFrame, column: str) -> np.ndarray:
+    """The column as (n,) int64, every id exactly as it was given."""
     values = table[column]
-    if pd.api.types.is_integer_dtype(values) and not values.isna().any():
-        return values.astype(np.int64)
-    numbers = pd.to_numeric(values, errors="coerce")
-    bad = numbers.isna() | (numbers % 1 != 0) | values.map(lambda value: isinstance(value, bool))
-    if bad.any():
-        first = table[bad].iloc[0]
+    try:
+        return _whole(values, column)
+    except ValueError as error:
+        bad = [row for row, value in enumerate(values) if not _is_whole(value)] or [0]
+        first = table.iloc[bad[0]]
         raise RowError(
             f"{column} must be an integer, but it is {first[column]!r} for {first[PATH]} "
-            f"({_count(bad.sum(), 'such row')}). Number people and cameras by integers.",
-            first.name,
-        )
-    return numbers.astype(np.int64)
+            f"({_count(len(bad), 'such row')}). Number people and cameras by integers ({error}).",
+            bad[0],
+        ) from error
+
+
+def _whole(values, column: str) -> np.ndarray:
+    found = ids.column(values, column)
+    return found if found.dtype.kind == "i" else np.array([ids.exact(text) for text in found], np.int64)
+
+
+def _is_whole(value) -> bool:
+    try:
+        return bool(_whole([value], PERSON).size)
+    except ValueError:
+        return False
 
 
 def _check_rows(table: pd.DataFrame) -> None:
@@ -167,6 +181,29 @@ def _check_duplicates(table: pd.DataFrame) -> None:
                 f"({_count(both[PATH].nunique(), 'such image')}). Keep training and test images apart.",
                 first.name,
             )
+        both = test[several_people(test, test[PATH])]
+        if len(both):
+            first, last = (both[both[PATH] == both[PATH].iloc[-1]].iloc[at] for at in (0, -1))
+            raise RowError(
+                f"{first[PATH]} is person {first[PERSON]} in camera {first[CAMERA]} as {first[SUBSET]} and person "
+                f"{last[PERSON]} in camera {last[CAMERA]} as {last[SUBSET]} "
+                f"({_count(both[PATH].nunique(), 'such image')}). "
+                "One picture shows one person in one camera, and as its own match it would be found first: "
+                "correct the "
+                "ids, or list it once.",
+                last.name,
+            )
+
+
+def several_people(table: pd.DataFrame, picture: pd.Series) -> pd.Series:
+    """(n,) bool: rows that share their picture with another person's, or with the same person's in another camera.
+
+    `picture`: what tells pictures apart, one value a row; NaN is no picture. Junk counts as nobody.
+    """
+    rows = table[table[PERSON] != JUNK]
+    camera = rows[CAMERA].where(rows[PERSON] > DISTRACTOR, 0)
+    who = pd.Series(pd.factorize(pd.MultiIndex.from_arrays([rows[PERSON], camera]))[0], rows.index)
+    return (who.groupby(picture[rows.index]).transform("nunique") > 1).reindex(table.index, fill_value=False)
 
 
 def _check_people(table: pd.DataFrame) -> None:
@@ -201,8 +238,10 @@ def _check_matches(table: pd.DataFrame) -> None:
     if len(unmatched):
         first = unmatched.iloc[0]
         raise RowError(
-            f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that person "
-            f"in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only score zero. "
+            f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that "
+            "person "
+            f"in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only score "
+            "zero. "
             "Add such a gallery image, or remove the query.",
             first.name,
         )
@@ -243,4 +282,5 @@ def digest(table: pd.DataFrame, root: str | Path) -> str:
     """
     columns = [column for column in (*COLUMNS, LABEL) if column in table.columns]
     rows = table[columns].assign(**{PATH: portable_paths(table[PATH], root)})
-    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+    text = rows.to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(os.fsencode(text)).hexdigest()  # a name that is no UTF-8 counts byte by byte

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from reid_core import files, machine
 from reid_core.datasets.layout import CUHK01_FOLDER, CUHK03_MAT, EMBEDDED_MARK, MARKET1501_FOLDER
+from reid_core.progress import bar as progress_bar
+from reid_core.progress import shown
 from reproduction.embedded import layouts, plan
 from reproduction.embedded.scene.shot import World
 from reproduction.embedded.sizes import Sizes, bytes_needed
@@ -73,7 +73,8 @@ def render(
     check_space(root, sizes)
     files.remove_dead(root.parent, root.name)
     with files.replacing(root, folder=True) as folder:
-        counts, digest = render_into(folder, sizes, seed, workers, progress)
+        with shown(progress):
+            counts, digest = render_into(folder, sizes, seed, workers)
         record = order | {"counts": counts, "digest": digest}
         (folder / EMBEDDED_MARK).write_text(json.dumps(record, indent=2) + "\n")
         retired = folder.with_name(f"{folder.name}-old")
@@ -118,7 +119,7 @@ def check_space(root: Path, sizes: Sizes) -> None:
         )
 
 
-def render_into(folder: Path, sizes: Sizes, seed: int, workers: int, progress: bool) -> tuple[dict, str]:
+def render_into(folder: Path, sizes: Sizes, seed: int, workers: int) -> tuple[dict, str]:
     """Write all three data sets below folder; return their counts and the digest of all images."""
     market = plan.market1501(sizes.market1501, seed)
     campus = plan.cuhk03(sizes.cuhk03, seed)
@@ -145,7 +146,7 @@ def render_into(folder: Path, sizes: Sizes, seed: int, workers: int, progress: b
     with (
         layouts.CUHK03Writer(mat, sizes.cuhk03) as writer,
         drawn(jobs, workers) as results,
-        tqdm(total=total, desc="Rendering pedestrians", unit="img", leave=False, disable=not progress) as bar,
+        progress_bar(total=total, desc="Rendering pedestrians", unit="img") as bar,
     ):
         for batch in results:
             for box, content in batch:

@@ -10,12 +10,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
+from reid_core import progress
 
 MAX_FILES = 700_000  # Market-1501 with the 500k distractors has 540,000
 MAX_BYTES = 64 * 2**30
 MAX_FILE_BYTES = 16 * 2**30
 MAX_RATIO = 100  # images do not shrink; bounds what a small archive can claim to hold
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _ALWAYS_ALLOWED = 64 * 2**20
 
 
@@ -33,15 +34,16 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
             infos = file.infolist()
     except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{archive} is not a whole ZIP archive ({error}). Copy or download it again; archives of another kind are "
+            f"{archive} is not a whole ZIP archive ({error}). Copy or download it again; archives of another kind "
+            "are "
             "to be unpacked first, and the folder added."
         ) from error
     files: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        _check_member(archive, info)
-        if info.is_dir():
+        name = _checked_name(archive, info)
+        if name.endswith("/"):
             continue
-        name = str(PurePosixPath(info.filename))
+        name = str(PurePosixPath(name))
         if name in files:
             raise ValueError(f"{archive} holds {info.filename!r} twice. The data sets' archives do not.")
         files[name] = info
@@ -52,10 +54,11 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
     return files
 
 
-def _check_member(archive: Path, info: zipfile.ZipInfo) -> None:
-    name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)
+def _checked_name(archive: Path, info: zipfile.ZipInfo) -> str:
+    """The member's name with slashes, which some archives of Windows have the other way round."""
+    name, kind = info.filename.replace("\\", "/"), stat.S_IFMT(info.external_attr >> 16)
     outside = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
-    if outside or "\\" in name or ":" in name or "\0" in info.orig_filename:
+    if outside or ":" in name or "\0" in info.orig_filename:
         raise ValueError(
             f"{archive} is refused: its member {name!r} would be written outside the target folder."
         )
@@ -67,11 +70,15 @@ def _check_member(archive: Path, info: zipfile.ZipInfo) -> None:
         raise ValueError(
             f"{archive} is encrypted ({name!r}). Unpack it with the owners' password and add the folder instead."
         )
+    if info.compress_type not in _METHODS:
+        raise ValueError(
+            f"{archive} packs {name!r} by a method that is not known here ({info.compress_type}; 9 is Deflate64, "
+            "Windows' own for large files). Unpack it with the program that made it and add the folder instead."
+        )
+    return name
 
 
-def unpack(
-    archive: Path, target: Path, place: Callable[[str], PurePosixPath | None], *, progress: bool = True
-) -> None:
+def unpack(archive: Path, target: Path, place: Callable[[str], PurePosixPath | None]) -> None:
     """Unpack the members for which `place(name)` gives a path below the empty folder `target`.
 
     On any exception (Ctrl-C too) the folder is emptied.
@@ -89,20 +96,14 @@ def unpack(
     if total > free:
         raise OSError(
             28,
-            f"{archive} needs {total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in {target}. "
+            f"{archive} needs {total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in "
+            f"{target}. "
             "Free some space, or choose a data folder on another disk with --root",
         )
     try:
         with (
             zipfile.ZipFile(archive) as file,
-            tqdm(
-                total=total,
-                desc=f"Unpacking {archive.name}",
-                unit="B",
-                unit_scale=True,
-                leave=False,
-                disable=not progress,
-            ) as bar,
+            progress.bar(total=total, desc=f"Unpacking {archive.name}", unit="B", unit_scale=True) as bar,
         ):
             for info, below in wanted.values():
                 _write(archive, file, info, below, target)

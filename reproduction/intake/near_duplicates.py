@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.fft import dctn
-from tqdm import tqdm
 
 from reid_core import machine
 from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON, SUBSET, TRAIN
+from reid_core.progress import bar, shown
 
 HEIGHT, WIDTH = 32, 16
 ANY = "any"
@@ -68,14 +68,15 @@ def find(
     if train.empty or test.empty:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
     paths = pd.unique(pd.concat([train[PATH], test[PATH]]))
-    copies = thumbnails(paths, progress=progress)
-    picture_of, _ = pd.factorize(np.array([copy.tobytes() for copy in copies], dtype=object))
-    pictures = copies[np.unique(picture_of, return_index=True)[1]]
-    position = pd.Series(picture_of, index=paths)
-    train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
-    pairs = _compare(
-        pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation, progress
-    )
+    with shown(progress):
+        copies = thumbnails(paths)
+        picture_of, _ = pd.factorize(np.array([copy.tobytes() for copy in copies], dtype=object))
+        pictures = copies[np.unique(picture_of, return_index=True)[1]]
+        position = pd.Series(picture_of, index=paths)
+        train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
+        pairs = _compare(
+            pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation
+        )
     return _rows(pairs, train, test, train_picture, test_picture, per_image)
 
 
@@ -128,7 +129,7 @@ def counts(tables: Mapping[str, pd.DataFrame], pairs: pd.DataFrame) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
+def thumbnails(paths) -> np.ndarray:
     """Small colour copies of images, (N, 32, 16, 3) uint8; each image is decoded once, in parallel."""
     copies = np.empty((len(paths), HEIGHT, WIDTH, 3), np.uint8)
 
@@ -139,14 +140,7 @@ def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
 
     with ThreadPoolExecutor(machine.cores()) as pool:
         done = pool.map(copy, range(len(paths)))
-        for _ in tqdm(
-            done,
-            total=len(paths),
-            desc="Near-duplicates: reading",
-            unit="image",
-            leave=False,
-            disable=not progress,
-        ):
+        for _ in bar(done, total=len(paths), desc="Near-duplicates: reading", unit="image"):
             pass
     return copies
 
@@ -171,7 +165,6 @@ def _compare(
     test: np.ndarray,
     max_bits: int,
     min_correlation: float,
-    progress: bool,
 ) -> pd.DataFrame:
     """Confirmed pairs of pictures: columns train, test (indices), bits, correlation."""
     hashes = perceptual_hash(pictures)
@@ -193,15 +186,7 @@ def _compare(
     with ThreadPoolExecutor(machine.cores()) as pool:
         starts = range(0, len(train), _BLOCK)
         blocks = pool.map(block, starts)
-        found = list(
-            tqdm(
-                blocks,
-                total=len(starts),
-                desc="Near-duplicates: comparing",
-                leave=False,
-                disable=not progress,
-            )
-        )
+        found = list(bar(blocks, total=len(starts), desc="Near-duplicates: comparing", unit="block"))
     columns = (np.concatenate(column) for column in zip(*found, strict=True))
     return pd.DataFrame(dict(zip(("train", "test", "bits", "correlation"), columns, strict=True)))
 

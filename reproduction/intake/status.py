@@ -1,12 +1,15 @@
 """What a data folder holds: each set found or not, in which form, against the published numbers."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
 from reid_core.datasets import cuhk01, cuhk03, cuhk03_mat, layout, market1501, own
 from reid_core.datasets.table import GALLERY, SUBSET
+from reid_core.progress import bar, shown
 from reproduction.intake import published
+from reproduction.intake.recognise import recognise, walk
 
 COLUMNS = (
     "set",
@@ -39,6 +42,15 @@ WHAT_TO_PLACE = {
     "cuhk03_detected": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/detected/",
     "cuhk01": f"{layout.CUHK01_FOLDER}/ with 0001001.png and so on",
     DISTRACTORS: f"{layout.DISTRACTORS_FOLDER}/ with the 500,000 images, or {layout.MARKET1501_FOLDER}/images/",
+}
+
+
+PLACES = {
+    "market1501": (layout.MARKET1501_FOLDER,),
+    "cuhk03_labeled": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/labeled"),
+    "cuhk03_detected": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/detected"),
+    "cuhk01": (layout.CUHK01_FOLDER,),
+    DISTRACTORS: (layout.DISTRACTORS_FOLDER,),
 }
 
 
@@ -82,14 +94,19 @@ def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
         is that of the image indices for the .mat (the CUHK03-NP split as released) and that of the sorted
         (person, camera) rows for folders. Nothing is extracted and no image is decoded.
     """
-    root = Path(root).absolute()
-    rows = []
-    for name, there in forms(root).items():
+    with shown(progress):
+        return _status(Path(root).absolute())
+
+
+def _status(root: Path) -> pd.DataFrame:
+    rows, found = [], forms(root)
+    elsewhere = _elsewhere(root, found)
+    for name, there in found.items():
         if not there:
-            rows.append({"set": name, "state": MISSING, "note": f"place {WHAT_TO_PLACE[name]} in {root}"})
+            rows.append({"set": name, "state": MISSING, "note": _what_to_do(root, name, elsewhere)})
         for form in there:
             try:
-                rows += _rows(root, name, form, progress)
+                rows += _rows(root, name, form)
             except (ValueError, OSError) as error:
                 rows.append({"set": name, "form": form, "state": BROKEN, "note": str(error)})
     for csv in sorted(root.glob("*.csv")):
@@ -107,10 +124,38 @@ def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
     return frame.astype({column: "Int64" for column in COUNTS})
 
 
+def _elsewhere(root: Path, found: dict[str, list[str]]) -> dict[str, Path]:
+    """{place: where it lies below the data folder instead} of sets that are not in their place."""
+    if not root.is_dir() or all(found.values()):
+        return {}
+    there = {place for places in PLACES.values() for place in places if (root / place).exists()}
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            pieces = recognise(bar(walk(root, there), desc="Looking around", unit="file", delay=2), root)
+    except (ValueError, OSError):  # nothing, or more than one
+        return {}
+    return {piece.target: root / piece.source for piece in pieces}
+
+
+def _what_to_do(root: Path, name: str, elsewhere: dict[str, Path]) -> str:
+    """What to do about a missing set: place it; or mend the link, or use what lies elsewhere in the data folder."""
+    note = f"place {WHAT_TO_PLACE[name]} in {root}"
+    for place in PLACES[name]:
+        if dead := layout.dead_link(root / place, root):
+            note += f".{layout.hint(dead)} Put the data back there, or remove the link (it is no data) and add it again"
+        elif lying := elsewhere.get(place):
+            note += (
+                f". {lying} looks like it: `reid-core data add {lying} --root {root}` puts it in its place"
+            )
+    return note
+
+
 def render_text(frame: pd.DataFrame, root: str | Path) -> str:
     """The table of :func:`status` for a terminal, with what is missing and what is wrong spelled out below."""
     source = layout.data_source(root)
     lines = [f"Data folder {Path(root).absolute()} ({source} data)", ""]
+    if not Path(root).is_dir():
+        lines.insert(1, f"It is not there.{layout.hint(root)}")
     header = ("set", "form", "subset", "people", "published", "images", "published", "digest", "state")
     cells = [header]
     for row in frame.to_dict("records"):
@@ -155,7 +200,7 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _rows(root: Path, name: str, form: str, progress: bool) -> list[dict]:
+def _rows(root: Path, name: str, form: str) -> list[dict]:
     facts = published.SETS.get(name, {})
     if name == DISTRACTORS:
         images = len(market1501.distractor_files(root))
@@ -171,7 +216,7 @@ def _rows(root: Path, name: str, form: str, progress: bool) -> list[dict]:
         row["state"] = OK if images == published.MARKET1501_DISTRACTORS else DIFFERS
         return [row]
     if form == "mat":
-        return _mat_rows(root, name, progress)
+        return _mat_rows(root, name)
     if name.startswith(cuhk03.NAME):
         table = cuhk03.load(root, boxes=name.partition("_")[2], form="np")
     else:
@@ -179,9 +224,9 @@ def _rows(root: Path, name: str, form: str, progress: bool) -> list[dict]:
     return [_row(name, form, subset, table[table[SUBSET] == subset], facts[subset]) for subset in facts]
 
 
-def _mat_rows(root: Path, name: str, progress: bool) -> list[dict]:
+def _mat_rows(root: Path, name: str) -> list[dict]:
     boxes = name.partition("_")[2]
-    release = cuhk03_mat.index(root / layout.CUHK03_MAT, boxes, progress=progress)
+    release = cuhk03_mat.index(root / layout.CUHK03_MAT, boxes)
     table, digests = cuhk03.release_table(release), cuhk03.split_digests(cuhk03.split(release))
     rows = []
     for subset, facts in published.SETS[name].items():

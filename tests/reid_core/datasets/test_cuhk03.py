@@ -148,9 +148,9 @@ def test_two_at_a_time_extract_once(mat, monkeypatch):
 
 
 def test_the_index_is_the_extraction_without_the_images(mat, own_cache):
-    index = cuhk03_mat.index(mat, "detected", progress=False)
+    index = cuhk03_mat.index(mat, "detected")
     assert not (own_cache / "cuhk03").exists()
-    release = cuhk03_mat.open_release(mat, "detected", progress=False)
+    release = cuhk03_mat.open_release(mat, "detected")
     assert (index.names, index.people, index.testsets) == (release.names, release.people, release.testsets)
     assert cuhk03_mat.index(mat, "detected").folder == release.folder
 
@@ -190,7 +190,7 @@ def test_both_forms_give_the_same_people_cameras_and_counts(small_data, tmp_path
 
 @pytest.mark.parametrize("boxes", cuhk03.BOXES)
 def test_the_full_mat_equals_the_official_arrays_and_the_folders(full_data, official_arrays, boxes):
-    index = cuhk03_mat.index(full_data / official_structure.CUHK03_MAT, boxes, progress=False)
+    index = cuhk03_mat.index(full_data / official_structure.CUHK03_MAT, boxes)
     official = np.load(official_arrays / f"cuhk03_np_{boxes}.npz")
     assert index.names == official["file_name"].tolist()
     from_mat = cuhk03.release_table(index)

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tqdm
 from PIL import Image
 
 from reproduction.embedded import CUHK01Sizes, CUHK03Sizes, Market1501Sizes, Sizes, rendering
@@ -182,11 +183,10 @@ def test_too_little_space_is_found_before_drawing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, workers):
-    class Interrupted(rendering.tqdm):
-        def update(self, n=1):
-            raise KeyboardInterrupt
+    def interrupted(self, n=1):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(rendering, "tqdm", Interrupted)
+    monkeypatch.setattr(tqdm.tqdm, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         render(tmp_path / "data", SMALL, workers=workers, progress=False)
     assert not list(tmp_path.iterdir())

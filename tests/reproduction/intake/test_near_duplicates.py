@@ -81,7 +81,7 @@ def test_blocks_agree_with_a_loop_over_all_pairs(monkeypatch):
     )
     train, test = np.arange(40), np.arange(40, 80)
     monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
-    found = near_duplicates._compare(pictures, train, test, 20, 0.9, progress=False)
+    found = near_duplicates._compare(pictures, train, test, 20, 0.9)
     hashes = near_duplicates.perceptual_hash(pictures)
     expected = []
     for first in train:
