@@ -1,0 +1,97 @@
+"""The plan of the house, held: the wall, the sizes, one place for each thing, and docstrings that say what there is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TREES = {
+    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for package in ("reid_core", "reproduction")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+LIBRARY = [path for path in TREES if path.startswith("reid_core/")]
+
+# What only the reproduction needs: the library is there without it.
+EXTRA = ("jupyter", "jupyterlab", "jupyter_core", "jupyter_client", "papermill", "snakemake", "seaborn", "matplotlib",
+         "jinja2", "yaml", "IPython", "ipywidgets", "nbformat", "nbclient", "reproduction")  # fmt: skip
+
+# A thing that is done in one place: what the code calls there, and the room that owns it.
+ONE_PLACE = {
+    "fcntl.flock": "reid_core/files.py",
+}
+
+# Largest numbers of lines.
+PACKAGES = {"reid_core": 7_500, "reproduction": 12_000}
+
+
+def dotted(node: ast.AST) -> str:
+    """The name that an expression spells, such as "os.path.join"; "" for any other expression."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def imported(path: str) -> set[str]:
+    """The modules that a file imports, anywhere in it; relative ones as they resolve."""
+    found = set()
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports of the kit are absolute"
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        elif isinstance(node, ast.Call) and dotted(node.func).endswith(("import_module", "__import__")):
+            found |= {word.value for word in node.args if isinstance(word, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("path", LIBRARY)
+def test_no_module_of_the_library_imports_the_reproduction(path):
+    assert not {name for name in imported(path) if name.split(".")[0] == "reproduction"}
+
+
+def test_every_module_of_the_library_imports_alone_and_loads_nothing_that_the_reproduction_brings(tmp_path):
+    """In a process that cannot find the other package, as `pip install .` without the extra leaves it."""
+    (tmp_path / "reid_core").symlink_to(ROOT / "reid_core")
+    modules = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in LIBRARY]
+    code = f"""
+import importlib, sys
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] == "reproduction":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent)
+for name in {modules}:
+    importlib.import_module(name)
+    extra = {set(EXTRA)} & {{loaded.split(".")[0] for loaded in sys.modules}}
+    assert not extra, f"{{name}} loads {{extra}}"
+assert importlib.util.find_spec("reid_core").origin.startswith({str(tmp_path)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def lines(path: str) -> int:
+    return len((ROOT / path).read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_kit_stays_small(package):
+    assert sum(lines(path) for path in TREES if path.startswith(f"{package}/")) <= PACKAGES[package]
+
+
+@pytest.mark.parametrize("call", ONE_PLACE)
+def test_a_thing_that_is_done_in_one_place_is_done_there_alone(call):
+    """`call` is what the code writes; a shorter import of the same function is found by its last name."""
+    names = {call, call.rpartition(".")[2]} if call != "Image.open" else {call}
+    users = {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and {dotted(node.func), dotted(node.func).rpartition(".")[0]} & names
+    }
+    assert users == {ONE_PLACE[call]}
