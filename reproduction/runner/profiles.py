@@ -16,6 +16,21 @@ from reproduction.sidecar import REPOSITORY
 
 FOLDER = REPOSITORY / "profiles"
 TRAIN_SETS = (*paper.SETS, paper.COMBINED)
+GROUPS = {  # parameters that may be given together, by the object that they become
+    "data": ("data_root", "combined_boxes", "leaked_people", "unreadable", "near_duplicates", "own_sets"),
+    "matching": ("ap", "k1", "k2", "lambda_value", "xqda_solver"),
+}
+OWN = (
+    "profile",
+    "data_root",
+    "results_root",
+    "render_sizes",
+    "recipe",
+    "schedules",
+    "model",
+    "train_set",
+    "seed",
+)
 
 
 def names() -> list[str]:
@@ -28,10 +43,11 @@ def load(
 ) -> dict[str, Any]:
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
-    A key must be a parameter of at least one notebook and have its default's type; a value that is one of a few must be
-    one of them. `recipe` and `schedules` are checked as `reid_core.training.Recipe`s of sets that there are,
-    `literature` as methods of `reproduction.literature`, settings of matching as `reid_core.matching.Matching`, the
-    `sensitivity_` ones by `sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file,
+    A key must be a parameter of at least one notebook, or one of GROUPS, and have its default's type; a value that is
+    one of a few must be one of them. What is not given is the notebooks' default, except for OWN. `recipe` and
+    `schedules` are checked as `reid_core.training.Recipe`s of sets that there are, `literature` as methods of
+    `reproduction.literature`, settings of matching as `reid_core.matching.Matching`, the `sensitivity_` ones by
+    `reproduction.sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file,
     the key, the value and the remedy. Without `recipes` what is checked elsewhere is taken as it is, for a step of a
     workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds.
     """
@@ -44,22 +60,41 @@ def load(
         raise ValueError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: must map parameter names to values.")
+    settings = _ungrouped(settings, path)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise ValueError(f"-p {override}: write it as name=value.")
-        settings[name] = yaml.safe_load(text)
+        settings |= _ungrouped({name: yaml.safe_load(text)}, path)
     known = all_parameters()
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"{path}: " + words.unknown_name(name, known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
+    settings = {name: default for name, default in known.items() if name not in OWN} | settings
     _check_choices(settings, path)
     if recipes:
         _check_recipes(settings, path)
         _check_literature(settings, path)
         _check_sensitivity(settings, path)
     return settings
+
+
+def _ungrouped(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Settings with those of GROUPS beside the others. Raises ValueError for what stands twice or in a wrong group."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inside = value if name in GROUPS else {name: value}
+        if not isinstance(inside, Mapping):
+            raise ValueError(f"{path}: {name} is {value!r}; write it as {{name: value}}.")
+        for key in inside:
+            if key not in GROUPS.get(name, inside):
+                what = words.unknown_name(str(key), GROUPS[name], "among its parameters")
+                raise ValueError(f"{path}: {name}: {what}")
+            if key in flat:
+                raise ValueError(f"{path}: {key} is given twice, alone and in {name}; say it once.")
+        flat |= inside
+    return flat
 
 
 def all_parameters() -> dict[str, Any]:

@@ -20,6 +20,76 @@ def test_every_profile_of_the_kit_is_valid_and_complete(name):
     assert set(profiles.all_parameters()) - set(settings) <= optional
 
 
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_says_only_what_differs_from_the_defaults(name):
+    said = yaml.safe_load((profiles.FOLDER / f"{name}.yaml").read_text())
+    defaults = profiles.all_parameters()
+    repeated = {key for key, value in said.items() if defaults[key] == value and key not in profiles.OWN}
+    others = [yaml.safe_load((profiles.FOLDER / f"{other}.yaml").read_text()) for other in profiles.names()]
+    if name == "smoke":  # whose values are the defaults: what others change
+        repeated -= {key for other in others for key in other if other.get("profile") != "smoke"} | {"seeds"}
+    assert not repeated
+    assert {"profile", "data_root", "results_root", "render_sizes", "recipe", "schedules"} <= set(said)
+
+
+def test_what_a_profile_does_not_say_is_the_notebooks_default(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("profile: mine\nk1: 25\n")
+    settings = profiles.load(path)
+    assert (settings["k1"], settings["k2"], settings["seeds"]) == (25, 6, [0])
+    assert set(profiles.all_parameters()) - set(settings) == set(profiles.OWN) - {"profile"}
+
+
+OLD = (
+    "render_seed", "combined_boxes", "leaked_people", "unreadable", "near_duplicates", "own_sets", "ap", "k1", "k2",
+    "lambda_value", "xqda_solver", "rank_list_set", "sensitivity_set", "sensitivity_seeds", "sensitivity_variant_seeds",
+    "sensitivity_schedule", "sensitivity_variants", "sensitivity_matching", "sensitivity_pairings", "seeds",
+    "literature", "form_seconds", "smoothing", *profiles.OWN,
+)  # fmt: skip
+
+
+def test_a_profile_that_says_everything_works_as_it_did(tmp_path):
+    """Every key that a profile could say when profiles said everything, with values that are not the defaults."""
+    assert set(OLD) <= set(profiles.all_parameters())
+    changes = {
+        "render_seed": 3, "combined_boxes": "detected", "leaked_people": "report", "unreadable": "drop",
+        "near_duplicates": "leave_out", "own_sets": ["shop.csv"], "ap": "step", "k1": 25, "k2": 4,
+        "lambda_value": 0.2, "xqda_solver": "eigh", "rank_list_set": "market1501", "sensitivity_set": "market1501",
+    }  # fmt: skip
+    settings = profiles.load(changed(tmp_path, **changes))
+    assert {key: settings[key] for key in changes} == changes
+    assert profiles.select(settings, "03_table2_cuhk03")["k1"] == 25
+
+
+def test_parameters_may_be_given_in_the_groups_that_they_become(tmp_path):
+    grouped = {"matching": {"k1": 25, "ap": "step"}, "data": {"unreadable": "drop", "own_sets": ["shop.csv"]}}
+    settings = profiles.load(changed(tmp_path, **grouped))
+    assert (settings["k1"], settings["ap"], settings["k2"]) == (25, "step", 6)
+    assert (settings["unreadable"], settings["own_sets"]) == ("drop", ["shop.csv"])
+    assert not {"matching", "data"} & set(settings)
+    assert profiles.load("smoke", ["matching={k1: 25}"])["k1"] == 25
+    mine = changed(tmp_path, **grouped)
+    assert (
+        profiles.load(mine, ["k1=30"])["k1"] == 30 and profiles.load(mine, ["matching={k1: 30}"])["k1"] == 30
+    )
+    assert profiles.load(mine, ["matching={k1: 30}", "k1=31"])["k1"] == 31
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"matching": {"k1": 25}, "k1": 20}, "k1 is given twice, alone and in matching"),
+        ({"matching": {"k_1": 25}}, "matching: 'k_1' is not among its parameters. Did you mean 'k1'"),
+        ({"matching": 25}, "matching is 25; write it as {name: value}"),
+        ({"data": {"k1": 25}}, "data: 'k1' is not among its parameters"),
+        ({"matching": {"k1": 2}}, "k2=6 exceeds k1=2"),
+    ],
+)
+def test_a_wrong_group_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: {message}"):
+        profiles.load(changed(tmp_path, **changes))
+
+
 def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"mine\.yaml.*'lambda_valu'.*Did you mean 'lambda_value'"):
         profiles.load(changed(tmp_path, lambda_valu=0.3))
