@@ -1,7 +1,42 @@
-"""Library of the reproducibility kit for "Hierarchical Cross Network for Person Re-identification".
+"""Library of the reproducibility kit for "Hierarchical Cross Network for Person Re-identification" (arXiv 1712.06820).
 
-Paper: arXiv 1712.06820. Each module names the section of the paper that it implements; see README.md
-for the map from every table and figure to the notebook that makes it.
+The paper's sections, a line a file; how its tables are made with them says `reproduction`.
+
+    datasets/                          Sec. 3.3, 4.1: `load` one set, `combine` several, as image tables
+      table.py                         the image table and the one check of it
+      layout.py                        folders of the official sets, and what to say when they are wrong
+      market1501.py cuhk01.py          two sets
+      cuhk03.py cuhk03_mat.py          the third, from its .mat file or as folders of images
+      own.py                           a CSV file of one's own
+      combined.py                      Sec. 3.3: one label a person; nobody trains who is tested
+      unreadable.py cache.py           images that do not decode; what was found, remembered
+    ids.py                             person and camera ids, read in one way
+    images.py                          the one opener of pictures; batches for networks
+    model.py                           Sec. 3.2: the ResNet-50 baseline and HCN
+    training/                          Sec. 3.1: `train` makes a run folder
+      recipe.py                        every setting of a run
+      loop.py task.py step.py          the loop, what it trains, one iteration
+      batches.py                       drawn by the seed, augmented on the device
+      run_folder.py checkpoint.py      what a run leaves, and what it continues from
+      distributed.py interruption.py   several processes; SIGINT and SIGTERM
+    features.py                        images to features, and the feature file
+    distance.py                        squared Euclidean distance, and the one check of features
+    xqda.py                            Sec. 3.4: the metric XQDA
+    reranking/                         Sec. 3.4: `k_reciprocal`, Eq. (4)
+      neighbours.py                    exact nearest neighbours
+      reciprocal.py sparse_rows.py     reciprocal sets as sparse rows
+      cost.py                          memory and time, before it starts
+    matching.py                        features to distances, as Tables 2 and 3 name them
+    evaluation.py                      Sec. 4.2: CMC and mAP, the one protocol
+    baselines/                         the literature's rows of Tables 2 and 3
+      colour_histogram.py lomo.py      features made by hand
+      windows.py images.py             what these are cut from
+      kissme.py pca.py                 KISSME [13] and what goes before it
+      null_space.py                    DNS [20]
+      scsp.py scsp_features.py         SCSP [3]
+      gated.py                         the gated network [21]
+      checks.py                        what every learner asks of its training set
+    files.py machine.py progress.py    whole files, locks; device, cores, versions; bars
 """
 
 import os

@@ -1,6 +1,8 @@
 """The plan of the house, held: the wall, the sizes, one place for each thing, and docstrings that say what there is."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +97,43 @@ def test_a_thing_that_is_done_in_one_place_is_done_there_alone(call):
         if isinstance(node, ast.Call) and {dotted(node.func), dotted(node.func).rpartition(".")[0]} & names
     }
     assert users == {ONE_PLACE[call]}
+
+
+def mapped(package: str) -> set[str]:
+    """The files that the map in a package's docstring names; those of a folder stand below it, further in."""
+    found, folder = set(), ""
+    for line in ast.get_docstring(TREES[f"{package}/__init__.py"]).splitlines():
+        if inside := re.match(r" {4}(?=\S)", line):
+            folder = ""
+        for name in re.findall(
+            r"[\w.]+\.py|(?<= )\w+/(?= )", line if inside or line.startswith("      ") else ""
+        ):
+            folder += name if name.endswith("/") else ""
+            found |= {f"{package}/{folder}{'__init__.py' if name.endswith('/') else name}"}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_of_a_package_names_every_file_and_no_other(package):
+    files = {path for path in TREES if path.startswith(f"{package}/")}
+    assert mapped(package) == files - {f"{package}/__init__.py"}
+
+
+def test_the_map_says_what_each_notebook_calls():
+    said = re.findall(
+        r"^ {4}(\d\d_\w+) +(\S.*)$", ast.get_docstring(TREES["reproduction/__init__.py"]), re.MULTILINE
+    )
+    calls = {}
+    for name, modules in said:
+        common = ["experiment"] if name == "02_train" else ["experiment", "paper"]
+        calls[name] = {*modules.split(", "), *common}
+    assert calls == {path.stem: called(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+
+
+def called(notebook: Path) -> set[str]:
+    """The modules of the reproduction that a notebook imports, such as "intake.near_duplicates"."""
+    cells = [cell["source"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
+    lines = re.findall(
+        r"^from reproduction([\w.]*) import (.+)$", "\n".join(map("".join, cells)), re.MULTILINE
+    )
+    return {f"{folder}.{name}".lstrip(".") for folder, names in lines for name in names.strip().split(", ")}
