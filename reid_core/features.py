@@ -20,11 +20,11 @@ import PIL
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from tqdm import tqdm
 
 from reid_core import files, images, machine
 from reid_core.datasets import table as image_table
 from reid_core.files import write_tensors
+from reid_core.progress import shown
 from reid_core.training import run_folder
 
 
@@ -100,7 +100,8 @@ def extract(
         return found
     device = machine.choose(device)
     started = time.perf_counter()
-    values = _values(network, table, meta, outputs, batch_size, device, progress)
+    with shown(progress):
+        values = _values(network, table, meta, outputs, batch_size, device)
     made = {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
     features = Features(values, table, meta | made)
     if path is not None:
@@ -131,7 +132,7 @@ def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
     saved = features.table.assign(
         **{image_table.PATH: image_table.portable_paths(features.table[image_table.PATH], data_root)}
     )
-    rows = saved.to_csv(index=False, lineterminator="\n").encode()
+    rows = saved.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape")
     tensors = {
         "values": torch.from_numpy(np.ascontiguousarray(features.values, np.float32)),
         "table": torch.frombuffer(bytearray(rows), dtype=torch.uint8),
@@ -155,7 +156,7 @@ def load(path: str | Path, data_root: str | Path) -> Features:
             meta = json.loads(file.metadata()["meta"])
             values, rows = file.get_tensor("values"), file.get_tensor("table")
         text = {image_table.PATH: str, image_table.DATASET: str, image_table.SUBSET: str}
-        table = pd.read_csv(io.BytesIO(rows.tobytes()), dtype=text)
+        table = pd.read_csv(io.BytesIO(rows.tobytes()), dtype=text, encoding_errors="surrogateescape")
         table[image_table.PATH] = image_table.absolute_paths(table[image_table.PATH], data_root)
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")
@@ -215,18 +216,14 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
 
 
 @torch.inference_mode()
-def _values(network, table, meta, outputs, batch_size, device, progress) -> np.ndarray:
+def _values(network, table, meta, outputs, batch_size, device) -> np.ndarray:
     training, home = network.training, next(network.parameters()).device
     network.to(device, memory_format=torch.channels_last).eval()
     blocks = []
     try:
-        batches = images.streamed(
-            list(table[image_table.PATH]), meta["height"], meta["width"], batch_size, device
-        )
-        with tqdm(total=len(table), desc="Extract", unit="image", leave=False, disable=not progress) as bar:
-            for batch in batches:
-                blocks.append(_vectors(network, batch, outputs).cpu())
-                bar.update(len(batch))
+        size = meta["height"], meta["width"]
+        for batch in images.streamed(table, *size, batch_size, device, "Extract"):
+            blocks.append(_vectors(network, batch, outputs).cpu())
     finally:
         network.train(training).to(home)
     return torch.cat(blocks).numpy()

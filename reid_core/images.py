@@ -1,37 +1,277 @@
-"""From image files to network input: decoded once into one cached array (training), or streamed (features)."""
+"""From image files to pixels: the one opener of pictures, and the one look-ahead that decodes them batch by batch.
+
+Training decodes a table once into one cached array (`decoded`), networks take their input as it comes (`streamed`),
+and so do the hand-crafted features (`batches`).
+"""
+
+from __future__ import annotations
 
 import functools
 import hashlib
 import io
 import itertools
-import json
+import math
 import os
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import PIL
-import torch
-from PIL import Image
-from torch import Tensor
-from tqdm import tqdm
+from PIL import Image, UnidentifiedImageError
 
-from reid_core import files, machine
+from reid_core import machine
+from reid_core.datasets import cache
 from reid_core.datasets import table as image_table
+from reid_core.progress import bar, shown
+
+if TYPE_CHECKING:  # loaded where tensors are made: looking at pictures does without
+    import torch
+    from torch import Tensor
 
 # RGB mean and standard deviation on which torchvision's ImageNet weights were trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CHUNK = 64  # images a decoding job
+BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
+Images = pd.DataFrame | Sequence[str | os.PathLike] | np.ndarray
+
+_AHEAD = 2  # batches decoded while the caller works on one
+_CONTRAST = 16  # gray levels of 256: a picture of 16 bits with fewer has its values in a part of the range
+_PHOTOMETRIC, _ORIENTATION = 262, 274  # tags of TIFF and EXIF
+_UPRIGHT = {  # EXIF's orientation: what was turned before it was written
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-@functools.cache
-@torch.inference_mode(False)
-def _mean_and_scale(device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.tensor(MEAN, device=device) * 255, 1 / (torch.tensor(STD, device=device) * 255)
+class Undecodable(ValueError):
+    """An image file that cannot be used. `reason` says why, without the file's name."""
+
+    def __init__(self, name: str | os.PathLike, reason: str, remedy: str = "put back a whole copy"):
+        super().__init__(f"{name} cannot be decoded ({reason}); {remedy}.")
+        self.reason = reason
+
+
+def rgb(
+    source: bytes | str | os.PathLike,
+    name: str | os.PathLike | None = None,
+    *,
+    at_least: tuple[int, int] | None = None,
+) -> Image.Image:
+    """A picture as people see it, in RGB of 8 bits: the one way in which the kit opens an image file.
+
+    Turned upright as its EXIF block says. Of 16 bits a channel, in gray or colour, the upper 8 are taken, so that
+    0 to 65,535 become 0 to 255 whatever the picture shows, and pictures of one camera stay comparable. Transparency
+    is left out, palettes, gray, CMYK and YCbCr are converted as Pillow does it.
+
+    Parameters
+    ----------
+    source : an image file's path or its content
+    name : what messages call it; the path where there is one
+    at_least : (width, height) below which nobody will look at it: a JPEG is decoded at a fraction of its size then
+
+    Returns
+    -------
+    Image : mode "RGB"
+
+    Raises
+    ------
+    FileNotFoundError for a missing file. Undecodable (a ValueError) for what is empty, no image or cut short; larger
+    than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`); of several frames or pages, but for the extra views that
+    phones add to a JPEG; of 32-bit integers or floats, whose range the file does not say; or of 16 bits with its
+    values in so small a part of the range (12 of 16 bits, say) that fewer than 16 of 256 levels would be left.
+    """
+    name = source if name is None and not isinstance(source, bytes) else name
+    content = source if isinstance(source, bytes) else read(source)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            _check(image, name)
+            if at_least:
+                image.draft("RGB", at_least)
+            wide = _wide(image)
+            image.load()
+            picture = _eight_bits(image, wide, name)
+            upright = _UPRIGHT.get(_orientation(image))
+        return picture if upright is None else picture.transpose(upright)
+    except Undecodable:
+        raise
+    except UnidentifiedImageError as error:
+        raise Undecodable(name, "not an image" if content else "the file is empty") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise Undecodable(name, str(error), "scale it down, or leave it out") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        raise Undecodable(name, str(error) or type(error).__name__) from error
+
+
+def _check(image: Image.Image, name) -> None:
+    """Refuse by what the header says, before anything is decoded."""
+    limit, (width, height) = Image.MAX_IMAGE_PIXELS, image.size
+    if limit and width * height > limit:  # Pillow itself warns, and raises from twice the limit on
+        reason = f"it has {width:,} x {height:,} pixels, more than the limit of {limit:,}"
+        raise Undecodable(name, reason, "scale it down, or leave it out")
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise Undecodable(name, f"it holds {frames:,} frames or pages", "save the one that is meant alone")
+    if _wide(image) is None and image.mode in ("I", "F"):
+        values = "32-bit integers" if image.mode == "I" else "floats"
+        reason = f"it holds {values}, of which no range is known"
+        raise Undecodable(name, reason, "save it with 8 or 16 bits a channel, scaled to the whole range")
+
+
+def _wide(image: Image.Image) -> str | None:
+    """ "gray" or "colour" for a picture of 16 bits a channel, else None."""
+    if image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PNG", "PPM"):
+        return "gray"  # PPM, and PNG in Pillow before 11, come as integers 0 to 65,535
+    return "colour" if re.search(";16[BLN]", str(image.tile)) else None  # Pillow reads the upper bytes only
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing of the pixels
+        return 1
+
+
+def _eight_bits(image: Image.Image, wide: str | None, name) -> Image.Image:
+    """A loaded picture in RGB of 8 bits; Undecodable for a `wide` one whose values fill too little of their range."""
+    loses = wide is not None
+    if wide == "gray":
+        values = np.asarray(image).astype(np.int32)  # (height, width), 0 to 65,535
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # a TIFF in which 0 is white
+            values = 65535 - values
+        image, loses = Image.fromarray((values >> 8).astype(np.uint8)), values.min() < values.max()
+    picture = image.convert("RGB")
+    if loses and (levels := int(np.ptp(np.asarray(picture))) + 1) < _CONTRAST:
+        raise Undecodable(
+            name,
+            f"its values of 16 bits lie so close together that {levels} of 256 levels would be left",
+            "scale them to the whole range, alike for all images of a camera (12 bits: times 16)",
+        )
+    return picture
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """The content of an image file; FileNotFoundError with a remedy where there is none."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no such image; put the data back, or load it again."
+        ) from None
+
+
+def decode(
+    source: bytes | np.ndarray, name: str | os.PathLike, height: int, width: int, resample=BILINEAR
+) -> np.ndarray:
+    """An image file's content, or uint8 pixels (h, w, 3), as uint8 RGB (height, width, 3), the aspect not kept.
+
+    Raises what `rgb` raises, by `name`.
+    """
+    image = Image.fromarray(source) if isinstance(source, np.ndarray) else rgb(source, name)
+    return np.asarray(image.resize((width, height), resample))
+
+
+def batches(
+    images: Images,
+    height: int,
+    width: int,
+    *,
+    batch_size: int = 64,
+    resample=BICUBIC,
+    desc: str = "Images",
+    progress: bool = True,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Decode images in order, by as many threads as the process has cores, two batches ahead of the caller.
+
+    Parameters
+    ----------
+    images : an image table, a sequence of paths, or a uint8 array (N, h, w, 3)
+    height, width : pixels to which all are resized, the aspect not kept; what has that size passes unchanged
+    batch_size : images at a time; memory holds three batches at most
+    resample : how they are resized: networks take BILINEAR, the hand-crafted features BICUBIC
+    desc : the bar's title
+
+    Yields
+    ------
+    rows, pixels : which images, as a slice; their uint8 RGB pixels (n, height, width, 3)
+
+    Raises
+    ------
+    ValueError for another kind of input, or an empty one; and what `read` and `rgb` raise.
+    """
+    sources = _sources(images)
+    if height < 1 or width < 1 or batch_size < 1:
+        raise ValueError(
+            f"height, width and batch_size must be positive, not {height}, {width} and {batch_size}."
+        )
+
+    def pixels(source) -> np.ndarray:
+        content = source if isinstance(source, np.ndarray) else read(source)
+        return decode(content, source, height, width, resample)
+
+    with shown(progress):  # around the bar's making only: a generator may end in another place
+        line = bar(total=len(sources), desc=desc, unit="image")
+    with ThreadPoolExecutor(machine.cores()) as pool, line:
+        slices = (slice(i, min(i + batch_size, len(sources))) for i in range(0, len(sources), batch_size))
+        jobs = ((rows, [pool.submit(pixels, source) for source in sources[rows]]) for rows in slices)
+        ahead = deque(itertools.islice(jobs, _AHEAD))
+        try:
+            while ahead:
+                rows, decoding = ahead.popleft()
+                batch = np.stack([job.result() for job in decoding])
+                ahead.extend(itertools.islice(jobs, 1))
+                yield rows, batch
+                line.update(len(batch))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def count(images: Images) -> int:
+    """Number of images in a table, a sequence of paths or an array.
+
+    >>> count(np.zeros((3, 8, 4, 3), np.uint8))
+    3
+    """
+    return len(_sources(images))
+
+
+def _sources(images: Images) -> Sequence:
+    if isinstance(images, str | os.PathLike):
+        raise ValueError(
+            f"images must be an image table, a sequence of paths or an array, not the one path {images}."
+        )
+    if isinstance(images, pd.DataFrame):
+        if image_table.PATH not in images:
+            raise ValueError(f"The image table has no column image_path; its columns are {list(images)}.")
+        images = images[image_table.PATH].tolist()
+    elif isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(
+                "An array of images must be uint8 of shape (N, height, width, 3), "
+                f"not {images.dtype} of shape {images.shape}."
+            )
+    if len(images) == 0:
+        raise ValueError("There are no images: the table, list or array is empty.")
+    return images
+
+
+def streamed(
+    images: Images, height: int, width: int, batch_size: int, device: torch.device, desc: str = "Images"
+) -> Iterator[Tensor]:
+    """Network input (n, 3, height, width) float32 on a device, batch by batch; raises what `batches` raises."""
+    import torch
+
+    for _, pixels in batches(images, height, width, batch_size=batch_size, resample=BILINEAR, desc=desc):
+        yield normalise(torch.from_numpy(pixels).to(device))
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -40,62 +280,12 @@ def normalise(pixels: Tensor) -> Tensor:
     return ((pixels.float() - mean) * scale).permute(0, 3, 1, 2)
 
 
-def decode(content: bytes, path: str, height: int, width: int) -> np.ndarray:
-    """An image file's content as uint8 RGB (height, width, 3), resized bilinearly, aspect not kept.
+@functools.cache
+def _mean_and_scale(device: torch.device) -> tuple[Tensor, Tensor]:
+    import torch
 
-    Raises ValueError, naming the path, for one that is no whole image.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be decoded ({error}); put back a whole copy.") from error
-
-
-def read(path: str) -> bytes:
-    """The content of an image file; FileNotFoundError with a remedy where there is none."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise _missing(path) from None
-
-
-def _missing(path: str) -> FileNotFoundError:
-    return FileNotFoundError(f"{path}: there is no such image; put the data back, or load it again.")
-
-
-def files_digest(table: pd.DataFrame) -> str:
-    """SHA-256 (hex) of size and date of change of a table's image files: a cheap sign that they are the same.
-
-    Raises FileNotFoundError naming a missing image.
-    """
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        try:
-            stats = [(stat.st_size, stat.st_mtime_ns) for stat in pool.map(os.stat, table[image_table.PATH])]
-        except FileNotFoundError as error:
-            raise _missing(error.filename) from None
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-
-
-def streamed(
-    paths: list[str], height: int, width: int, batch_size: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Normalised images (n, 3, height, width) float32 batch by batch, two batches decoded ahead in parallel."""
-
-    def pixels(path: str) -> np.ndarray:
-        return decode(read(path), path, height, width)
-
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        starts = range(0, len(paths), batch_size)
-        jobs = ([pool.submit(pixels, path) for path in paths[i : i + batch_size]] for i in starts)
-        ahead = deque(itertools.islice(jobs, 2))
-        try:
-            while ahead:
-                batch = np.stack([job.result() for job in ahead.popleft()])
-                ahead.extend(itertools.islice(jobs, 1))
-                yield normalise(torch.from_numpy(batch).to(device))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with torch.inference_mode(False):
+        return torch.tensor(MEAN, device=device) * 255, 1 / (torch.tensor(STD, device=device) * 255)
 
 
 @dataclass(frozen=True)
@@ -106,55 +296,39 @@ class Decoded:
     digest: str
 
 
-def decoded(
-    table: pd.DataFrame, height: int, width: int, *, data_root: str | Path, progress: bool = True
-) -> Decoded:
-    """All images of a table as one array from the cache, decoded in parallel at the first call.
+def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
+    """All images of a table as one array from the cache, decoded at the first call.
 
-    The array's name holds a digest of all that made it: the rows, size and date of change of every file, the
-    target size, Pillow's version. It is written whole or not at all; what killed processes left is removed first.
+    The array's name holds a digest of all that made it: the rows, every file's content, the size, the code of this
+    module, Pillow's version. It is written whole or not at all.
 
     Raises FileNotFoundError or ValueError naming an image that is missing or broken, OSError for a full disk.
     """
-    paths, rows = list(table[image_table.PATH]), image_table.digest(table, data_root)
-    made_from = [rows, files_digest(table), str(height), str(width), "bilinear", PIL.__version__]
-    key = hashlib.sha256(" ".join(made_from).encode()).hexdigest()[:32]
-    path = image_table.cache_root() / "decoded" / f"{key}-{height}x{width}.npy"
-    record = path.with_suffix(".json")
-    if not (path.exists() and record.exists()):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.remove_dead(path.parent)
-        size = len(paths) * height * width * 3
-        files.require_space(path.parent, size, "the decoded images (REID_CORE_CACHE moves the cache)")
-        contents = _decode_all(paths, height, width, path, progress)
-        digest = hashlib.sha256("".join([rows, *contents]).encode()).hexdigest()
-        files.write_text(record, json.dumps({"digest": digest}))
-    pixels = np.load(path, mmap_mode="c")  # copy on write, as torch wants writable memory
-    return Decoded(pixels, json.loads(record.read_text())["digest"])
+    rows, contents = image_table.digest(table, data_root), _contents(table)
+    digest = hashlib.sha256("".join([rows, *contents]).encode()).hexdigest()
+    shape = (len(table), height, width, 3)
 
-
-def _decode_all(paths: list[str], height: int, width: int, target: Path, progress: bool) -> list[str]:
-    """Write the array; return the SHA-256 of each file's content."""
-    digests = [""] * len(paths)
-    with files.replacing(target) as temporary, ThreadPoolExecutor(machine.cores()) as pool:
-        shape = (len(paths), height, width, 3)
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-
-        def job(start: int) -> int:
-            rows = range(start, min(start + _CHUNK, len(paths)))
-            for i in rows:
-                content = read(paths[i])
-                digests[i] = hashlib.sha256(content).hexdigest()
-                array[i] = decode(content, paths[i], height, width)
-            return len(rows)
-
-        try:
-            with tqdm(
-                total=len(paths), desc="Decode", unit="image", leave=False, disable=not progress
-            ) as bar:
-                for done in pool.map(job, range(0, len(paths), _CHUNK)):
-                    bar.update(done)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def make(path: Path) -> None:
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        for rows, pixels in batches(table, height, width, resample=BILINEAR, desc="Decode"):
+            array[rows] = pixels
         array.flush()
+        if _contents(table) != contents:
+            raise ValueError("Images changed while they were decoded; start again when they are in place.")
+
+    path = cache.place("decoded", [digest, height, width, "bilinear", PIL.__version__], [__file__])
+    cache.made(path, make, math.prod(shape), "the decoded images")
+    return Decoded(np.load(path, mmap_mode="c"), digest)  # copy on write, as torch wants writable memory
+
+
+def files_digest(table: pd.DataFrame) -> str:
+    """SHA-256 (hex) of the contents of a table's image files. Raises FileNotFoundError naming a missing one."""
+    return hashlib.sha256("".join(_contents(table)).encode()).hexdigest()
+
+
+def _contents(table: pd.DataFrame) -> list[str]:
+    """SHA-256 (hex) of each image file, from the cache while the files stay; what cannot be read raises."""
+    digests = cache.contents(table[image_table.PATH])
+    for path, digest in zip(table[image_table.PATH], digests, strict=True):
+        digest or read(path)
     return digests

@@ -17,9 +17,8 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-from reid_core import files
+from reid_core import files, images
 from reproduction import paper, sidecar
 from reproduction.convergence import smooth
 
@@ -201,8 +200,7 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
 
 def _pixels(path: str) -> np.ndarray:
     """An image file as (128, 64, 3) uint8, whatever its size."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB").resize(SIZE, Image.Resampling.BILINEAR))
+    return images.decode(images.read(path), path, *reversed(SIZE))
 
 
 def png(figure: Figure) -> bytes:
@@ -259,8 +257,8 @@ def people(
         most = counts.sort_values(["nunique", "size"], ascending=False, kind="stable").index[:each]
         chosen += [(name, person, known[known["person_id"] == person]) for person in most]
     figure, axes = sheet(len(chosen), top, left=1.05)
-    for row, (name, person, images) in zip(axes, chosen, strict=True):
-        shown = images.sort_values("camera_id", kind="stable")
+    for row, (name, person, seen) in zip(axes, chosen, strict=True):
+        shown = seen.sort_values("camera_id", kind="stable")
         shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(top, len(shown))).astype(int))]
         for axis in row[len(shown) :]:
             axis.axis("off")

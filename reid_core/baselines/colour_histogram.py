@@ -8,7 +8,7 @@ root the few bins of a large background would hide the clothes. No paper prints 
 
 import numpy as np
 
-from reid_core.baselines.images import Images, batches, count
+from reid_core.images import Images, batches, count
 
 
 def extract(
@@ -19,7 +19,7 @@ def extract(
     `images` is an image table, a sequence of paths or a uint8 RGB array (N, h, w, 3); all are brought to
     height x width pixels first. Channel value v falls in bin v * bins // 256.
 
-    Raises ValueError if `bins` is not between 2 and 32, and what `reid_core.baselines.images.batches` raises.
+    Raises ValueError if `bins` is not between 2 and 32, and what `reid_core.images.batches` raises.
 
     >>> red = np.zeros((1, 128, 64, 3), np.uint8)
     >>> red[..., 0] = 255
@@ -30,7 +30,7 @@ def extract(
         raise ValueError(f"bins must lie between 2 and 32 per channel, not {bins}.")
 
     features = np.empty((count(images), bins**3), np.float32)
-    for rows, pixels in batches(images, height, width, progress=progress, description="colour histogram"):
+    for rows, pixels in batches(images, height, width, desc="Colour histogram", progress=progress):
         r, g, b = np.moveaxis(pixels.astype(np.int32) * bins // 256, -1, 0)
         joint = (r * bins + g) * bins + b
         joint += (np.arange(len(pixels), dtype=np.int32) * bins**3)[:, None, None]

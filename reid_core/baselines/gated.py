@@ -34,11 +34,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from reid_core import images, machine, model, training
 from reid_core.baselines.checks import fitted, training_set
-from reid_core.datasets.table import CAMERA, LABEL, PATH, PERSON
+from reid_core.datasets.table import CAMERA, LABEL, PERSON
+from reid_core.progress import bar
 from reid_core.training import run_folder
 from reid_core.training.batches import Draw
 from reid_core.training.recipe import Recipe
@@ -236,7 +236,7 @@ class Gated:
         self.passes, self.people, self.learning_rate, self.width = passes, people, learning_rate, width
         self.random_state, self.device = random_state, device
 
-    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path, progress=True) -> Gated:
+    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> Gated:
         """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
         and code; another run there is moved aside.
 
@@ -255,7 +255,6 @@ class Gated:
             recipe=self.recipe(len(table), people),
             data_root=data_root,
             device=self.device,
-            progress=progress,
             other_recipe="set_aside",
         )
         self.seconds_ = run_folder.read(run_dir)["seconds"]
@@ -284,27 +283,22 @@ class Gated:
         )
 
     @torch.inference_mode()
-    def look(self, table: pd.DataFrame, *, progress: bool = True) -> Looks:
+    def look(self, table: pd.DataFrame) -> Looks:
         """What the network sees in each image of a table alone, on its device."""
         fitted(self, "network_")
         device = next(self.network_.parameters()).device
-        batches = images.streamed(list(table[PATH]), HEIGHT, WIDTH, 64, device)
-        with tqdm(total=len(table), desc="Gated", unit="image", leave=False, disable=not progress) as bar:
-            found = []
-            for pixels in batches:
-                found.append(self.network_.look(pixels))
-                bar.update(len(pixels))
+        batches = images.streamed(table, HEIGHT, WIDTH, 64, device, "Gated")
+        found = [self.network_.look(pixels) for pixels in batches]
         parts = (torch.cat(part) for part in zip(*found, strict=True))
         return Looks(*(part.contiguous(memory_format=torch.channels_last) for part in parts))
 
     @torch.inference_mode()
-    def compare(self, query: Looks, gallery: Looks, *, progress: bool = True) -> np.ndarray:
+    def compare(self, query: Looks, gallery: Looks) -> np.ndarray:
         """Squared Euclidean distance of every pair's two gated features, (Q, G) float32."""
         out = np.empty((len(query.maps), len(gallery.maps)), np.float32)
         # Pairs at a time: what fits a processor's cache, what fills a GPU.
         pairs = 256 if query.maps.device.type == "cpu" else 8192
-        bar = tqdm(range(len(out)), desc="Gated matching", unit="query", leave=False, disable=not progress)
-        for row in bar:
+        for row in bar(range(len(out)), desc="Gated matching", unit="query"):
             one = query.part(slice(row, row + 1))
             found = [
                 self.network_.compare(one, gallery.part(slice(start, start + pairs)))
@@ -313,8 +307,6 @@ class Gated:
             out[row] = torch.cat(found).cpu()
         return out
 
-    def distance(self, query: pd.DataFrame, gallery: pd.DataFrame, *, progress: bool = True) -> np.ndarray:
+    def distance(self, query: pd.DataFrame, gallery: pd.DataFrame) -> np.ndarray:
         """`compare` of what is seen in the images of two tables, (Q, G) float32."""
-        return self.compare(
-            self.look(query, progress=progress), self.look(gallery, progress=progress), progress=progress
-        )
+        return self.compare(self.look(query), self.look(gallery))

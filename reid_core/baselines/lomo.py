@@ -27,7 +27,8 @@ import numpy as np
 
 from reid_core import files
 from reid_core.baselines import windows
-from reid_core.baselines.images import Images, batches, count
+from reid_core.images import Images, batches, count
+from reid_core.progress import shown
 
 WINDOW, STEP, LEVELS = 10, 5, 3
 HSV_BINS = 8
@@ -52,7 +53,7 @@ def extract(
     and returned memory-mapped and read-only, for sets that do not fit in memory.
 
     Raises ValueError if height or width is too small for the three pyramid levels (44 pixels), or if
-    `path` does not end in .npy, and what `reid_core.baselines.images.batches` raises.
+    `path` does not end in .npy, and what `reid_core.images.batches` raises.
     """
     smallest = max(WINDOW, 2 * max(SILTP_RADII) + 1) * 2 ** (LEVELS - 1)
     if min(height, width) < smallest:
@@ -62,15 +63,15 @@ def extract(
         )
     shape = count(images), dimension(height, width)
     if path is None:
-        return _fill(np.empty(shape, np.float32), images, retinex, height, width, progress)
-
+        with shown(progress):
+            return _fill(np.empty(shape, np.float32), images, retinex, height, width)
     path = Path(path)
     if path.suffix != ".npy":
         raise ValueError(f"The feature file {path} must end in .npy.")
     files.remove_dead(path.parent)
-    with files.replacing(path) as partial:
+    with files.replacing(path) as partial, shown(progress):
         features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-        _fill(features, images, retinex, height, width, progress).flush()
+        _fill(features, images, retinex, height, width).flush()
         del features
     return np.load(path, mmap_mode="r")
 
@@ -85,8 +86,8 @@ def dimension(height: int = 128, width: int = 48) -> int:
     return bands * (HSV_BINS**3 + len(SILTP_RADII) * SILTP_CODES)
 
 
-def _fill(out, images, retinex, height, width, progress):
-    for rows, pixels in batches(images, height, width, batch_size=32, progress=progress, description="LOMO"):
+def _fill(out, images, retinex, height, width):
+    for rows, pixels in batches(images, height, width, batch_size=32, desc="LOMO"):
         out[rows] = describe(pixels, retinex=retinex)
     return out
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from reid_core.baselines import lomo, windows
 from reid_core.baselines.checks import fitted
-from reid_core.baselines.images import Images, batches, count
 from reid_core.baselines.pca import PCA
+from reid_core.images import Images, batches, count
 
 HEIGHT, WIDTH = 128, 48
 PATCH, STEP = (8, 16), (4, 8)
@@ -52,7 +52,7 @@ class RegionFeatures:
             raise ValueError(f"n_images must be at least 3 to learn principal components, not {n_images}.")
         self.n_components, self.n_images, self.random_state = n_components, n_images, random_state
 
-    def fit(self, images: Images, *, progress: bool = True) -> RegionFeatures:
+    def fit(self, images: Images) -> RegionFeatures:
         """Learn the components from training images: a table, paths or a uint8 array (n, h, w, 3).
 
         Raises ValueError for fewer than three images, and what `images.batches` raises.
@@ -64,7 +64,7 @@ class RegionFeatures:
             drawn = np.random.RandomState(self.random_state).permutation(total)[: self.n_images]
             images = _take(images, np.sort(drawn))
         patches = {name: [] for name in SIZES}
-        for pixels in _batches(images, progress, "SCSP components"):
+        for pixels in _batches(images, "SCSP components"):
             for name, values in describe(pixels).items():
                 patches[name].append(values)
         patches = {name: np.concatenate(values) for name, values in patches.items()}
@@ -77,12 +77,12 @@ class RegionFeatures:
         self.n_components_ = min(pca.components_.shape[1] for pca in self.pca_)
         return self
 
-    def transform(self, images: Images, *, progress: bool = True) -> np.ndarray:
+    def transform(self, images: Images) -> np.ndarray:
         """Whitened features (n, 20, n_components_) float32: 4 cues x (whole image, 4 stripes)."""
         fitted(self, "pca_")
         out = np.empty((count(images), len(self.pca_), self.n_components_), np.float32)
         start = 0
-        for pixels in _batches(images, progress, "SCSP features"):
+        for pixels in _batches(images, "SCSP features"):
             patches = describe(pixels)
             regions = [(cue, rows) for cue in CUES for rows in REGIONS]
             for layer, (pca, (cue, rows)) in enumerate(zip(self.pca_, regions, strict=True)):
@@ -167,11 +167,8 @@ def _region(patches: dict[str, np.ndarray], cue: tuple[str, str], rows: slice) -
     return np.concatenate(parts, axis=1)
 
 
-def _batches(images: Images, progress: bool, description: str):
-    for _, pixels in batches(
-        images, HEIGHT, WIDTH, batch_size=32, progress=progress, description=description
-    ):
-        yield pixels
+def _batches(images: Images, desc: str):
+    return (pixels for _, pixels in batches(images, HEIGHT, WIDTH, batch_size=32, desc=desc))
 
 
 def _take(images: Images, rows: np.ndarray) -> Images:

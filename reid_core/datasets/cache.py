@@ -1,16 +1,69 @@
-"""What reading every image of some tables found, remembered in the cache until the images or the code change."""
+"""The cache of derived files: digests of image files, arrays, and what reading every image of some tables found.
+
+Whatever is kept here lies under a name that holds a digest of all that made it, the images' contents among them.
+"""
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
-from reid_core import files
+from reid_core import files, machine
 from reid_core.datasets.table import PATH, cache_root
+
+_CHUNK = 256  # files a job
+_OPENER = Path(files.__file__).with_name("images.py")  # by which every image is read
+
+
+def contents(paths: Iterable[str | os.PathLike]) -> list[str]:
+    """SHA-256 (hex) of each file's content, "" for one that cannot be read.
+
+    Files are read at the first call. The digests are remembered while path, size, times of change of content and
+    of status (mtime and ctime, which no program can set back) and inode of all of them stay: later calls cost one
+    stat a file. A cache that cannot be written is no error: the next call reads anew.
+    """
+    paths = [os.fspath(path) for path in paths]
+    memory = place("digests", [paths, _of_each(state, paths)], suffix=".txt")
+    with contextlib.suppress(OSError, UnicodeError):
+        digests = memory.read_text("ascii").split("\n")[:-1]
+        if len(digests) == len(paths):
+            return digests
+    digests = _of_each(_digest, paths)
+    with contextlib.suppress(OSError):
+        files.write_text(memory, "".join(f"{digest}\n" for digest in digests))
+    return digests
+
+
+def place(kind: str, made_from: object, code: Sequence[str | Path] = (), suffix: str = ".npy") -> Path:
+    """Where the cache keeps something of a kind that is made from values which JSON can write, by some source files."""
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode())
+    for source in code:
+        key.update(Path(source).read_bytes())
+    return cache_root() / kind / f"{key.hexdigest()[:32]}{suffix}"
+
+
+def made(path: Path, make: Callable[[Path], object], size: int, purpose: str) -> float:
+    """Seconds that the file at `path` took, by `make` of a temporary path now, if it is not there yet.
+
+    It is written whole or not at all; what killed processes left is removed first. Raises OSError where the disk
+    has less than `size` bytes free for the `purpose`.
+    """
+    record = path.with_suffix(".json")
+    if not (path.is_file() and record.is_file()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.remove_dead(path.parent)
+        files.require_space(path.parent, size, f"{purpose} (REID_CORE_CACHE moves the cache)")
+        started = time.perf_counter()
+        with files.replacing(path) as temporary:
+            make(temporary)
+        files.write_text(record, json.dumps({"seconds": time.perf_counter() - started}))
+    return json.loads(record.read_text())["seconds"]
 
 
 def remembered(
@@ -20,19 +73,16 @@ def remembered(
 
     Parameters
     ----------
-    tables : image tables; the rows, and size and date of change of every image file, are part of the key.
+    tables : image tables; the rows, and the content of every image file, are part of the key.
     settings : whatever else the result depends on, as values that JSON can write.
-    code : the source file of what `find` does, of which the content is part of the key.
+    code : the source file of what `find` does; its content, and that of the opener of images, are part of the key.
     find : makes a DataFrame of numbers and text.
 
     A cache that cannot be written is no error: the next call finds anew.
     """
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + Path(code).read_bytes())
-    for table in tables:
-        key.update(table.to_csv(lineterminator="\n").encode())
-        key.update(json.dumps([_state(path) for path in table[PATH]]).encode())
-    memory = cache_root() / "found" / f"{key.hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError):
+    made_from = [settings, [[table.to_csv(lineterminator="\n"), contents(table[PATH])] for table in tables]]
+    memory = place("found", made_from, [code, _OPENER], ".json")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return _from_text(memory.read_text(encoding="utf-8"))
     found = find()
     with contextlib.suppress(OSError):
@@ -40,13 +90,28 @@ def remembered(
     return found
 
 
-def _state(path: str) -> tuple[int, int] | None:
-    """Size and date of change of a file; None where there is none."""
+def _of_each(fact: Callable, paths: list[str]) -> list:
+    """`fact` of each path, in order, a good many at a time: a thread's turn costs more than a stat."""
+    starts = range(0, len(paths), _CHUNK)
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        parts = pool.map(lambda start: [fact(path) for path in paths[start : start + _CHUNK]], starts)
+        return [one for part in parts for one in part]
+
+
+def state(path: str | os.PathLike) -> tuple[int, ...] | None:
+    """Size, times of change and inode of a file; None where there is none."""
     try:
         stat = os.stat(path)
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _digest(path: str) -> str:
+    try:
+        return files.digest(path)
+    except OSError:
+        return ""
 
 
 def _to_text(frame: pd.DataFrame) -> str:

@@ -7,7 +7,6 @@ and 6-10 from the other, empty where there is none.  `testsets` is a cell of 20 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from reid_core import files, machine, progress
+from reid_core.datasets import cache
 from reid_core.datasets.table import cache_root
 
 if TYPE_CHECKING:  # loaded where a .mat is opened: most users have folders
@@ -65,23 +64,8 @@ def open_release(mat: Path, boxes: str) -> Release:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's content; remembered in the cache by path and what the system changes with the content.
-
-    A date alone can be set back; inode and status change (ctime) cannot.
-    """
-    key = hashlib.sha256(os.fsencode(f"{path.resolve()}|{_state(path)}")).hexdigest()[:32]
-    memory = cache_root() / "digests" / key
-    with contextlib.suppress(OSError):
-        return memory.read_text().strip()
-    digest = files.digest(path)
-    with contextlib.suppress(OSError):
-        files.write_text(memory, digest)
-    return digest
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    stat = path.stat()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    """SHA-256 of a file's content; remembered in the cache."""
+    return cache.contents([path])[0] or files.digest(path)
 
 
 @contextlib.contextmanager
@@ -167,7 +151,7 @@ def index(mat: Path, boxes: str) -> Release:
 
 def _extract(mat: Path, boxes: str, folder: Path) -> None:
     """Write every image as PNG, and the manifest last, into a temporary folder that is then renamed."""
-    before = _state(mat)
+    before = cache.state(mat)
     with (
         open_mat(mat) as file,
         files.replacing(folder, folder=True) as target,
@@ -190,7 +174,7 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
             "names": names,
             "testsets": _testsets(file),
         }
-        if _state(mat) != before:
+        if cache.state(mat) != before:
             raise ValueError(
                 f"{mat} changed while it was read. Wait until it is copied whole, then try again."
             )
@@ -260,6 +244,8 @@ def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray:
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
 
 

@@ -1,48 +1,38 @@
 """Images that cannot be decoded: found by decoding every one, and left out on request."""
 
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
+from reid_core import machine
 from reid_core.datasets import cache
 from reid_core.datasets.table import PATH, unmatched_queries, validate
+from reid_core.progress import bar
 
 REASON = "reason"
 
 
-def unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
+def find(table: pd.DataFrame) -> pd.DataFrame:
     """The rows whose image does not decode to its end, with a column `reason`.
 
-    Every image is decoded once; what was found is remembered until a file changes.
+    Every image is decoded once; what was found is remembered until a file or the opener of images changes.
     """
-    found = cache.remembered([table], "unreadable", __file__, lambda: _decode_all(table, progress))
+    found = cache.remembered([table], "unreadable", __file__, lambda: _decode_all(table))
     return table.loc[found.index].assign(**{REASON: found[REASON]})
 
 
-def _decode_all(table: pd.DataFrame, progress: bool) -> pd.DataFrame:
+def _decode_all(table: pd.DataFrame) -> pd.DataFrame:
     """The column `reason` of the rows whose image does not decode."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(_defect, table[PATH], chunksize=64)
-        reasons = list(
-            tqdm(
-                checked,
-                total=len(table),
-                desc="Checking images",
-                unit="image",
-                disable=not progress,
-                leave=False,
-            )
-        )
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        checked = pool.map(_defect, table[PATH])
+        reasons = list(bar(checked, total=len(table), desc="Checking images", unit="image"))
     return pd.DataFrame({REASON: pd.Series(reasons, index=table.index, dtype=object).dropna()})
 
 
-def refuse_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
+def refuse_unreadable(table: pd.DataFrame) -> pd.DataFrame:
     """The table itself, if every image decodes; otherwise a ValueError that names the first and counts them."""
-    bad = unreadable(table, progress=progress)
+    bad = find(table)
     if len(bad):
         raise ValueError(
             f"{_described(bad)} of {len(table):,}. Restore the files from the data set's archive, "
@@ -51,12 +41,12 @@ def refuse_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataF
     return table
 
 
-def drop_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFrame:
+def drop_unreadable(table: pd.DataFrame) -> pd.DataFrame:
     """The table without the images that do not decode; a warning names the first and counts what was dropped.
 
     A second warning counts queries that lose their last gallery image in another camera by it.
     """
-    bad = unreadable(table, progress=progress)
+    bad = find(table)
     if bad.empty:
         return table
     warnings.warn(f"{_described(bad)} of {len(table):,}; left out.", stacklevel=3)
@@ -68,15 +58,18 @@ def drop_unreadable(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFra
 
 
 def _defect(path: str) -> str | None:
+    from reid_core import (
+        images,  # which needs the image table, and Pillow, which loading a table does without
+    )
+
     try:
-        with Image.open(path) as image:
-            image.convert("RGB")
+        images.rgb(path)
     except FileNotFoundError:
         return "the file is missing"
-    except UnidentifiedImageError:
-        return "not an image" if os.path.getsize(path) else "the file is empty"
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        return str(error) or type(error).__name__
+    except images.Undecodable as error:
+        return error.reason
+    except OSError as error:
+        return str(error)
     return None
 
 

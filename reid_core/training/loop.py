@@ -17,6 +17,7 @@ from tqdm import tqdm
 from reid_core import datasets, files, machine, model
 from reid_core.datasets import table as image_table
 from reid_core.images import Decoded, decoded
+from reid_core.progress import shown
 from reid_core.training import checkpoint, distributed, interruption, run_folder
 from reid_core.training.batches import Batches
 from reid_core.training.recipe import Recipe
@@ -73,7 +74,8 @@ def train(
             progress = progress and group.first
             if not group.first:
                 group.wait()  # for the first process's decoded images and settled folder
-            images = decoded(table, recipe.height, recipe.width, data_root=data_root, progress=progress)
+            with shown(progress):
+                images = decoded(table, recipe.height, recipe.width, data_root=data_root)
             facts = {
                 "model": task.name,
                 "num_classes": int(table[image_table.LABEL].max()) + 1,

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from reid_core import images
 from reid_core.datasets.layout import CUHK01_FOLDER, MARKET1501_FOLDER
 from reproduction.embedded import plan
 from reproduction.embedded.matfile import MatFile, deflate
@@ -65,7 +65,7 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
     size = (round(tall * 0.85), round(tall * 1.35))
     drawn = compose(world, frame.who, frame.camera, frame.picture, size, tall)
     picture = expose(world, frame.camera, frame.picture, drawn)
-    picture = Image.open(io.BytesIO(as_jpeg(picture, quality(world, frame.camera)))).convert("RGB")
+    picture = images.rgb(as_jpeg(picture, quality(world, frame.camera)))
     boxes = {"labeled": tight(rng, drawn), "detected": detector_box(rng, drawn.box, 0.41, 0.8)}
     return {
         form: np.ascontiguousarray(np.asarray(cut(picture, box)).transpose(2, 1, 0))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from reid_core import files
+from reid_core import files, images
 from reid_core.datasets.table import portable_paths
 
 _IMAGE, _GAP, _TEXT, _COLUMNS = (64, 128), 6, 48, 4
@@ -55,8 +55,8 @@ def draw(pairs: pd.DataFrame, *, total: int | None = None, source: str = "") -> 
         left = (number % columns) * _CELL + _GAP
         top = _HEAD + (number // columns) * (height + 2 * _GAP)
         for position, path in enumerate((pair.train_path, pair.test_path)):
-            with Image.open(path) as image:
-                sheet.paste(image.convert("RGB").resize(_IMAGE), (left + position * (_IMAGE[0] + _GAP), top))
+            picture = images.rgb(path).resize(_IMAGE)
+            sheet.paste(picture, (left + position * (_IMAGE[0] + _GAP), top))
         caption = (
             f"{pair.train_set}: {pair.train_person} c{pair.train_camera}\n"
             f"{pair.test_set} {pair.test_subset}: {pair.test_person} c{pair.test_camera}\n"

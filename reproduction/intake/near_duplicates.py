@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL.Image import Resampling
 from scipy.fft import dctn
 
-from reid_core import machine
+from reid_core import images, machine
 from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON, SUBSET, TRAIN
 from reid_core.progress import bar, shown
 
@@ -129,16 +129,15 @@ def counts(tables: Mapping[str, pd.DataFrame], pairs: pd.DataFrame) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def thumbnails(paths) -> np.ndarray:
+def thumbnails(paths, *, progress: bool = True) -> np.ndarray:
     """Small colour copies of images, (N, 32, 16, 3) uint8; each image is decoded once, in parallel."""
     copies = np.empty((len(paths), HEIGHT, WIDTH, 3), np.uint8)
 
     def copy(number: int) -> None:
-        with Image.open(paths[number]) as image:
-            image.draft("RGB", (2 * WIDTH, 2 * HEIGHT))
-            copies[number] = np.asarray(image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BOX))
+        picture = images.rgb(paths[number], at_least=(2 * WIDTH, 2 * HEIGHT))
+        copies[number] = np.asarray(picture.resize((WIDTH, HEIGHT), Resampling.BOX))
 
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool, shown(progress):
         done = pool.map(copy, range(len(paths)))
         for _ in bar(done, total=len(paths), desc="Near-duplicates: reading", unit="image"):
             pass

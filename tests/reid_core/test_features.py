@@ -70,7 +70,7 @@ def test_features_are_the_normalised_pooled_r5_one_row_an_image(run, toy):
     network, _ = training.load_network(run)
     with torch.inference_mode():
         for i in (0, 6, 7, 23):
-            array = images.decoded(table.iloc[[i]], 64, 32, data_root=root, progress=False).pixels
+            array = images.decoded(table.iloc[[i]], 64, 32, data_root=root).pixels
             batch = images.normalise(torch.from_numpy(array))
             expected = network.stages(batch)["r5"].mean((2, 3))[0]
             np.testing.assert_allclose(found.values[i], expected / expected.norm(), atol=1e-5)

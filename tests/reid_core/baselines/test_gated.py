@@ -58,7 +58,7 @@ def fit(tmp_path):
 
     def fit(table, folder="run", **settings):
         settings = {"passes": 2, "people": 4, "width": 4, "device": "cpu"} | settings
-        return Gated(**settings).fit(table, tmp_path / folder, data_root=tmp_path, progress=False)
+        return Gated(**settings).fit(table, tmp_path / folder, data_root=tmp_path)
 
     return fit
 
@@ -137,8 +137,8 @@ def test_a_batch_is_compared_pair_by_pair():
 
 def test_distance_equals_one_pair_at_a_time(table, fit):
     learner = fit(table)
-    found = learner.distance(table[:3], table, progress=False)
-    seen = learner.look(table, progress=False)
+    found = learner.distance(table[:3], table)
+    seen = learner.look(table)
     with torch.inference_mode():
         one = [Looks(seen.maps[i : i + 1], seen.rows[i : i + 1]) for i in range(len(table))]
         expected = [[learner.network_.compare(one[q], g).item() for g in one] for q in range(3)]
@@ -165,7 +165,7 @@ def test_training_lowers_the_loss_and_ranks_people(tmp_path, fit):
     assert losses.tail(6).mean() < 0.7 * losses.head(3).mean()
     query = table["camera_id"] == 1
     person = table["person_id"].to_numpy()
-    distance = learner.distance(table[query], table[~query], progress=False)
+    distance = learner.distance(table[query], table[~query])
     assert np.mean(person[~query][distance.argmin(axis=1)] == person[query]) > 0.6
 
 
@@ -173,7 +173,7 @@ def test_same_seed_same_bits_whatever_the_global_generator(table, fit):
     found = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         torch.rand(3)
-        found.append(fit(table, folder, random_state=seed).distance(table[:2], table, progress=False))
+        found.append(fit(table, folder, random_state=seed).distance(table[:2], table))
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
 
@@ -185,7 +185,7 @@ def test_a_finished_run_is_found_again_and_a_changed_setting_trains_anew(table, 
     monkeypatch.setattr(Step, "__call__", lambda *a: calls.append(1) or step(*a))
     again = fit(table)
     assert not calls and again.seconds_ == first.seconds_ > 0
-    np.testing.assert_array_equal(*(x.distance(table[:2], table[2:], progress=False) for x in (first, again)))
+    np.testing.assert_array_equal(*(x.distance(table[:2], table[2:]) for x in (first, again)))
     fit(table, width=5)
     assert len(calls) == 6 and len(list(tmp_path.glob("run.aside-*"))) == 1
     Image.open(table["image_path"][0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(table["image_path"][0])

@@ -1,3 +1,4 @@
+import platform
 from fractions import Fraction
 from math import floor, log
 
@@ -170,7 +171,9 @@ def test_batches_do_not_matter_and_same_input_same_bits():
 
 def test_feature_file_holds_the_same_and_leaves_no_litter(tmp_path):
     images = people(3)
-    (tmp_path / "deep" / ".other.npy.999999999-x").mkdir(parents=True)  # a killed process's
+    (tmp_path / "deep" / f".other.npy.{platform.node()}.999999999-x").mkdir(
+        parents=True
+    )  # a killed process's
     stored = lomo.extract(images, path=tmp_path / "deep" / "lomo.npy", progress=False)
     assert isinstance(stored, np.memmap) and not stored.flags.writeable
     np.testing.assert_array_equal(stored, lomo.extract(images, progress=False))

@@ -76,8 +76,8 @@ def test_every_histogram_counts_the_whole_patch():
 
 
 def test_whitened_regions_of_the_training_images():
-    features = RegionFeatures(n_components=6).fit(images(12), progress=False)
-    X = features.transform(images(12), progress=False)
+    features = RegionFeatures(n_components=6).fit(images(12))
+    X = features.transform(images(12))
     assert X.shape == (12, 20, 6) and X.dtype == np.float32
     for layer in range(20):
         np.testing.assert_allclose(np.cov(X[:, layer].T), np.eye(6), atol=0.02)
@@ -85,21 +85,20 @@ def test_whitened_regions_of_the_training_images():
 
 
 def test_stripes_do_not_see_other_stripes():
-    features = RegionFeatures(n_components=4).fit(images(8), progress=False)
+    features = RegionFeatures(n_components=4).fit(images(8))
     image = images(1, seed=3)
     changed = image.copy()
     changed[:, 60:] = 255 - changed[:, 60:]  # below the first stripe (rows 0-39) with SILTP's halo of 5
-    before, after = features.transform(np.concatenate([image, changed]), progress=False)
+    before, after = features.transform(np.concatenate([image, changed]))
     top = [5 * cue + 1 for cue in range(4)]
     np.testing.assert_allclose(before[top], after[top], atol=1e-5)
     assert not np.allclose(before[0], after[0], atol=1e-3)
 
 
 def test_few_images_give_fewer_components_and_many_are_sampled():
-    assert RegionFeatures().fit(images(5), progress=False).n_components_ == 4
+    assert RegionFeatures().fit(images(5)).n_components_ == 4
     first, second, other = (
-        RegionFeatures(n_images=4, random_state=s).fit(images(9), progress=False).pca_[0].mean_
-        for s in (0, 0, 1)
+        RegionFeatures(n_images=4, random_state=s).fit(images(9)).pca_[0].mean_ for s in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
@@ -107,10 +106,7 @@ def test_few_images_give_fewer_components_and_many_are_sampled():
 
 def test_same_input_same_bits():
     first, second = (
-        RegionFeatures(n_components=5)
-        .fit(images(9), progress=False)
-        .transform(images(4, seed=1), progress=False)
-        for _ in range(2)
+        RegionFeatures(n_components=5).fit(images(9)).transform(images(4, seed=1)) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -121,8 +117,8 @@ def test_layer_weights():
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="three or more training images"):
-        RegionFeatures().fit(images(2), progress=False)
+        RegionFeatures().fit(images(2))
     with pytest.raises(ValueError, match="n_images must be at least 3"):
         RegionFeatures(n_images=2)
     with pytest.raises(ValueError, match="not been fitted"):
-        RegionFeatures().transform(images(2), progress=False)
+        RegionFeatures().transform(images(2))

@@ -33,7 +33,7 @@ def test_whole_images_pass(data):
 def test_unreadable_images_are_named_counted_and_dropped(data):
     damaged = damage(data)
     table = datasets.load("market1501", data)
-    bad = unreadable.find(table, progress=False)
+    bad = unreadable.find(table)
     assert sorted(bad["image_path"]) == [str(path) for path in damaged]
     reasons = bad.set_index("image_path")["reason"]
     assert "truncated" in reasons[str(damaged[0])].lower()

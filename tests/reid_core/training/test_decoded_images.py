@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 )
 def test_batches_equal_those_of_the_plain_torchvision_loader(toy_table, toy_root, quick, settings):
     recipe = replace(quick, **settings)
-    array = decoded(toy_table, recipe.height, recipe.width, data_root=toy_root, progress=False)
+    array = decoded(toy_table, recipe.height, recipe.width, data_root=toy_root)
     batches, sampler = Batches(array.pixels, CPU), Sampler(len(toy_table), recipe)
     for iteration in range(3):
         draw = sampler.draw(iteration)
@@ -41,7 +41,7 @@ def test_batches_equal_those_of_the_plain_torchvision_loader(toy_table, toy_root
 
 
 def test_streamed_images_equal_the_decoded_array(toy_table, toy_root):
-    array = decoded(toy_table, 48, 32, data_root=toy_root, progress=False)
+    array = decoded(toy_table, 48, 32, data_root=toy_root)
     paths = list(toy_table[image_table.PATH])
     streamed = torch.cat(list(images.streamed(paths, 48, 32, 7, CPU)))
     torch.testing.assert_close(streamed, normalise(torch.from_numpy(array.pixels)))
@@ -82,16 +82,37 @@ def test_blanked_boxes_have_the_promised_area(quick):
 
 def test_images_are_decoded_once_and_anew_when_a_file_changes(tmp_path, toy_table, toy_root, monkeypatch):
     monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path))
-    first = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+    first = decoded(toy_table, 32, 32, data_root=toy_root)
     with monkeypatch.context() as patch:
         patch.setattr(images, "decode", lambda *_: pytest.fail("decoded again"))
-        again = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+        again = decoded(toy_table, 32, 32, data_root=toy_root)
     assert np.array_equal(first.pixels, again.pixels) and first.digest == again.digest
-    path = toy_table[image_table.PATH].iloc[0]
+    table, path = _copy(toy_table, tmp_path)
+    same = decoded(table, 32, 32, data_root=tmp_path)
     stat = os.stat(path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
-    touched = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
-    assert touched.digest == first.digest and len(list((tmp_path / "decoded").glob("*.npy"))) == 2
+    touched = decoded(table, 32, 32, data_root=tmp_path)
+    assert touched.digest == same.digest and len(list((tmp_path / "decoded").glob("*.npy"))) == 2
+    path.write_bytes(open(toy_table[image_table.PATH].iloc[1], "rb").read())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    changed = decoded(table, 32, 32, data_root=tmp_path)
+    assert changed.digest != same.digest and np.array_equal(changed.pixels[0], first.pixels[1])
+
+
+def test_images_that_change_while_they_are_decoded_are_not_kept(tmp_path, toy_table, toy_root, monkeypatch):
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
+    table, path = _copy(toy_table, tmp_path)
+    decode = images.decode
+
+    def meddled(content, name, *rest):
+        if name == str(path):
+            path.write_bytes(content + b" ")
+        return decode(content, name, *rest)
+
+    monkeypatch.setattr(images, "decode", meddled)
+    with pytest.raises(ValueError, match="changed while they were decoded; start again"):
+        decoded(table, 32, 32, data_root=toy_root)
+    assert not list((tmp_path / "cache" / "decoded").iterdir())
 
 
 def _copy(toy_table, tmp_path):
@@ -110,11 +131,11 @@ def test_broken_and_missing_images_are_named_and_leave_nothing_behind(
     table, path = _copy(toy_table, tmp_path)
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match=r"copy\.jpg cannot be decoded.*whole copy"):
-        decoded(table, 32, 32, data_root=toy_root, progress=False)
+        decoded(table, 32, 32, data_root=toy_root)
     assert list((tmp_path / "cache" / "decoded").iterdir()) == []
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"copy\.jpg: there is no such image; put the data back"):
-        decoded(table, 32, 32, data_root=toy_root, progress=False)
+        decoded(table, 32, 32, data_root=toy_root)
 
 
 def test_what_a_killed_decoding_left_is_removed(tmp_path, toy_table, toy_root, monkeypatch):
@@ -128,13 +149,13 @@ def test_what_a_killed_decoding_left_is_removed(tmp_path, toy_table, toy_root, m
     subprocess.run([sys.executable, "-c", script, folder / "other-64x32.npy"])
     with files.replacing(folder / "living", folder=True) as living:
         assert len(list(folder.iterdir())) == 2
-        decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+        decoded(toy_table, 32, 32, data_root=toy_root)
         assert list(folder.glob(".*")) == [living]
 
 
 def test_images_that_are_not_resident_make_the_same_batches(toy_table, toy_root, quick, monkeypatch):
     """A GPU too small for the images, as it were: they stay where they are, a batch's pixels go to the device."""
-    array = decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+    array = decoded(toy_table, 32, 32, data_root=toy_root)
     draw = Sampler(24, replace(quick, crop_padding=2, erasing=0.5)).draw(1)
     resident = Batches(array.pixels, CPU)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (array.pixels.nbytes, 2**40))
@@ -150,6 +171,6 @@ def test_images_that_are_not_resident_make_the_same_batches(toy_table, toy_root,
 def test_a_full_disk_is_found_before_decoding(tmp_path, toy_table, toy_root, monkeypatch):
     monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path))
     full = os.statvfs_result((4096, 4096, 1000, 1, 1, 1, 1, 1, 0, 255))
-    monkeypatch.setattr(images.os, "statvfs", lambda _: full)
+    monkeypatch.setattr(files.os, "statvfs", lambda _: full)
     with pytest.raises(OSError, match="MiB free and needs.*REID_CORE_CACHE"):
-        decoded(toy_table, 128, 64, data_root=toy_root, progress=False)
+        decoded(toy_table, 128, 64, data_root=toy_root)

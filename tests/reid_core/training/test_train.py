@@ -518,7 +518,7 @@ def test_bad_tables_and_names_are_refused(train, toy_table):
 
 
 def test_no_space_for_checkpoints_is_found_before_training(train, monkeypatch, toy_table, toy_root):
-    images.decoded(toy_table, 32, 32, data_root=toy_root, progress=False)
+    images.decoded(toy_table, 32, 32, data_root=toy_root)
     full = os.statvfs_result((4096, 4096, 1000, 1, 10, 1, 1, 1, 0, 255))
     monkeypatch.setattr(images.os, "statvfs", lambda _: full)
     monkeypatch.setattr(Step, "__call__", lambda *_: pytest.fail("trained"))
