@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class Matching:
         for name, choices in (("ap", evaluation.AP_DEFINITIONS), ("xqda_solver", xqda.SOLVERS)):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} is {value!r}; it is one of {', '.join(choices)}.")
+        for name in ("k1", "k2", "lambda_value"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, Real):
+                raise ValueError(f"{name} is {value!r}; it is a number, written without quotes.")
+        if not isinstance(self.junk_in_pool, bool):
+            raise ValueError(f"junk_in_pool is {self.junk_in_pool!r}; it is true or false.")
         reranking.Settings(**self._reranking)
 
     @property

@@ -8,6 +8,7 @@ named model-trainset-seed, with a folder of that name under `<results_root>/runs
 import functools
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -322,7 +323,7 @@ class Run:
             model, train_set = training_of(self.model, self.set)
             raise FileNotFoundError(
                 f"{self.folder}: this run is not finished. Make it with: reid-core notebook 02_train"
-                f" -p model={model} -p train_set={train_set} -p seed={self.seed}"
+                f" -p model={model} -p {shlex.quote(f'train_set={train_set}')} -p seed={self.seed}"
             )
         check_source(self.folder, self.record, self.experiment)
         return self

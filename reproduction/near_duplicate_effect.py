@@ -16,7 +16,7 @@ from reid_core.datasets.table import DATASET, PATH, PERSON
 from reid_core.matching import Matching, match
 from reid_core.training import run_folder
 from reproduction import paper, scoring, tables
-from reproduction.experiment import Experiment
+from reproduction.experiment import Experiment, source_set
 
 LEFT_OUT = "-left-out"
 
@@ -38,7 +38,7 @@ def trained_on(pairs: pd.DataFrame, train_sets: Iterable[str], labels: pd.DataFr
     A combined training leaves out people whom another form of CUHK03 tests, so their images were not met.
     """
     people = pd.MultiIndex.from_frame(labels[[DATASET, PERSON]])
-    dataset = pairs["train_set"].str.split("_").str[0]
+    dataset = pairs["train_set"].map(source_set)
     known = pd.MultiIndex.from_arrays([dataset, pairs["train_person"]]).isin(people)
     return pairs[known & pairs["train_set"].isin(list(train_sets)).to_numpy()]
 

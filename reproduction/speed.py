@@ -40,8 +40,8 @@ def measure(
     seconds_per_iteration, fastest_turn, slowest_turn, over_baseline (ratio of times), iterations (counted), device,
     precision. Raises ValueError for seconds that are not above 0.
     """
-    if not seconds > 0:
-        raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}.")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}, and finite.")
     device = machine.choose(device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     lines, turns = [], {}

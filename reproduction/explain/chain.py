@@ -105,7 +105,9 @@ def read(path: str | os.PathLike) -> Result:
 
 def runs(result: Result, row: dict[str, str]) -> list[str]:
     """Names of the runs behind a row, or of all runs behind the file for a row (or figure) that names none."""
-    if named := row.get("runs") or row.get("run"):
+    if run := row.get("run"):
+        return [run]  # a run on own data may have blanks in its name
+    if named := row.get("runs"):
         return named.split()
     if row.get("model") == "literature" or "run" in row:
         return []  # a published method, or a network before training

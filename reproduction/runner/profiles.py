@@ -1,8 +1,10 @@
 """Profiles: one YAML of parameters for all notebooks, checked before anything runs."""
 
 import json
+import math
 import os
 import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,11 @@ def _check_choices(settings: dict[str, Any], path: Path) -> None:
             if name not in known and not str(name).endswith(".csv"):
                 what = words.unknown_name(str(name), known, "a set or a CSV file of your own")
                 raise ValueError(f"{path}: {key}: {what}")
+    limits = {"smoothing": 1, "sensitivity_pairings": 0, "form_seconds": sys.float_info.min}
+    for name, least in limits.items():
+        if not least <= settings.get(name, least) < math.inf:
+            what = "above 0" if name == "form_seconds" else f"at least {least}"
+            raise ValueError(f"{path}: {name} is {settings[name]}; it is {what} and finite.")
     if (size := settings.get("render_sizes", "none")) != "none":
         try:
             embedded.Sizes.named(size)

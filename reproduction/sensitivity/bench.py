@@ -62,12 +62,16 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
         Option("xqda_solver", "XQDA's subspace", solver, other_solver, {"xqda_solver": other_solver}, "xqda",
                "The released code takes the SVD, the text of [19] the generalised eigenvectors."),
     ]  # fmt: skip
+    if not isinstance(numbers, Mapping):
+        raise ValueError(f"sensitivity_matching is {numbers!r}; write it as {{k1: [10, 30]}}.")
     for name, values in numbers.items():
         if name not in NUMBERS:
             what = unknown_name(name, NUMBERS, "a number of re-ranking")
             raise ValueError(f"sensitivity_matching: {what}")
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")
+        if len(set(values)) < len(values):
+            raise ValueError(f"sensitivity_matching: {name} names a value twice: {list(values)}.")
         for value in (value for value in values if value != getattr(how, name)):
             try:
                 replace(how, **{name: value})

@@ -46,8 +46,13 @@ def matching_lines(
 ) -> list[dict]:
     """The choices of matching, made again on the default runs of every set.
 
-    `pairings`: how many seeds, from 0, XQDA's random pairing is drawn with besides that of the released code.
+    `pairings`: how many seeds, from 0, XQDA's random pairing is drawn with besides that of the released code; none: no
+    such lines. Raises ValueError below 0.
     """
+    if pairings < 0:
+        raise ValueError(
+            f"sensitivity_pairings is {pairings}; it is a number of seeds, at least 0 (0: none)."
+        )
     lines = []
     for name in paper.SETS:
         for option in choices:

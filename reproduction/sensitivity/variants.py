@@ -142,10 +142,20 @@ def design(
         raise ValueError(f"sensitivity_set is {train_set!r}; it is one of {', '.join(paper.SETS)}.")
     check_seeds("sensitivity_seeds", default_seeds)
     check_seeds("sensitivity_variant_seeds", variant_seeds)
+    if isinstance(schedule, str) or isinstance(variants, (str, Mapping)):
+        raise ValueError(
+            f"sensitivity_schedule is {schedule!r} and sensitivity_variants {variants!r}; write them as"
+            " {iterations: 100} and [relu, conv1]."
+        )
     settings = dict(recipe) | dict(schedule)
     maker = _Maker(kit, train_set, settings, bool(schedule))
     default = maker.runs(DEFAULT, {}, default_seeds)
-    chosen = dict(map(_named, variants))
+    named = [_named(variant) for variant in variants]
+    chosen = dict(named)
+    if len(chosen) < len(named):
+        names = [name for name, _ in named]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"sensitivity_variants names {twice!r} twice; a variant is trained once a seed.")
     absent = dict(not_run or {})
     comparisons = []
     for name, changes in {**VARIANTS, **chosen}.items():

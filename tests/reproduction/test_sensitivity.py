@@ -117,6 +117,10 @@ def test_what_is_not_run_says_why(tmp_path):
         ({"variants": [{"../up": {"dropout": 0.1}}]}, "'../up' cannot name"),
         ({"variants": [{"mine": {"seed": 3}}]}, "mine must map settings of the recipe, but not seed"),
         ({"variants": [3]}, "3 is neither a name nor"),
+        ({"variants": "relu"}, r"sensitivity_variants 'relu'; write them as .* \[relu, conv1\]"),
+        ({"variants": ["relu", "conv1", "relu"]}, "sensitivity_variants names 'relu' twice"),
+        ({"schedule": "iterations"}, "sensitivity_schedule is 'iterations'"),
+        ({"default_seeds": 0}, r"sensitivity_seeds must be a list of different seeds, at least one, not 0"),
         ({"schedule": {"iterations": 0}}, "default: iterations must be at least 1"),
     ],
 )
@@ -131,6 +135,8 @@ def test_bad_settings_of_the_trainings_are_named_before_any(tmp_path, changes, m
     [
         ({"lambda": [1]}, "'lambda' is not a number of re-ranking. Did you mean 'lambda_value'"),
         ({"k1": 10}, "k1 must be a list"),
+        ({"k1": [8, 9, 8]}, r"k1 names a value twice: \[8, 9, 8\]"),
+        ("k1", "sensitivity_matching is 'k1'; write it as"),
         ({"k1": [2]}, "sensitivity_matching: k2=3 exceeds k1=2"),
         ({"lambda_value": [1.2]}, "lambda_value=1.2 must lie in"),
     ],
@@ -138,6 +144,11 @@ def test_bad_settings_of_the_trainings_are_named_before_any(tmp_path, changes, m
 def test_bad_numbers_of_matching_are_named(numbers, message):
     with pytest.raises(ValueError, match=message):
         sensitivity.options(MATCHING, numbers)
+
+
+def test_fewer_than_no_pairings_are_refused(benches):
+    with pytest.raises(ValueError, match="sensitivity_pairings is -1; it is a number of seeds"):
+        sensitivity.matching_lines(benches, [], -1, {})
 
 
 def test_the_options_are_the_other_values_and_never_the_default():

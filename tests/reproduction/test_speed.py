@@ -67,3 +67,6 @@ def test_the_peak_is_that_of_a_product_in_the_convolutions_arithmetic(monkeypatc
 def test_no_time_to_measure_is_refused(quick):
     with pytest.raises(ValueError, match="seconds to measure for must be above 0, not 0"):
         speed.measure(quick, 6, seconds=0)
+    for seconds in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"above 0, not {seconds}, and finite"):
+            speed.measure(quick, 6, seconds=seconds)

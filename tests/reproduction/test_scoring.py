@@ -1,0 +1,158 @@
+"""Scores of runs and of published methods on a small invented set, from the public stages alone."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reid_core import evaluation, features, reranking, xqda
+from reid_core.datasets import table as image_table
+from reid_core.matching import Matching, match
+from reproduction import literature, paper, scoring, tables
+from reproduction.experiment import Experiment
+
+HOW = Matching(k1=4, k2=2)
+LABELED = paper.CUHK03_LABELED
+
+
+def images(name=LABELED):
+    """Four people to learn, five to find, a distractor and junk; two cameras."""
+    rows = [("train", person, 1 + i % 2) for person in range(1, 5) for i in range(4)]
+    rows += [("query", person, 1) for person in range(11, 16)]
+    rows += [("gallery", person, 2) for person in (*range(11, 16), *range(11, 14), 0, -1, -1)]
+    table = pd.DataFrame(rows, columns=["subset", "person_id", "camera_id"])
+    table["dataset"], table["image_path"] = (
+        name.partition("_")[0],
+        [f"/{name}/{i}" for i in range(len(table))],
+    )
+    return table[list(image_table.COLUMNS)]
+
+
+def invented(run, table, shift=0.0):
+    """Features (N, 5) of length 1 that differ from run to run and tell people apart only partly."""
+    draw = np.random.default_rng(len(str(run)))
+    centres = draw.normal(size=(99, 5))
+    values = (
+        centres[table["person_id"].to_numpy() % 99] + draw.normal(scale=1.2, size=(len(table), 5)) + shift
+    )
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def kit(tmp_path, monkeypatch):
+    """An experiment of two seeds whose runs are finished and have invented features."""
+    kit = Experiment("toy", tmp_path / "data", tmp_path / "results", [0, 1])
+    monkeypatch.setattr(Experiment, "not_run", {})
+    monkeypatch.setattr(Experiment, "source", "embedded")
+    for model, name in (("baseline", LABELED), ("hcn", LABELED), ("hcn", paper.COMBINED)):
+        for seed in kit.seeds:
+            folder = kit.run(model, name, seed).folder
+            folder.mkdir(parents=True)
+            record = {"finished": True, "data_source": "embedded", "seconds": 60, "recipe": {"iterations": 9}}
+            (folder / "run.json").write_text(json.dumps(record | {"form": "pooled", "device": "a device"}))
+    monkeypatch.setattr(
+        scoring, "extract",
+        lambda kit, run, table, name, output="r5": features.Features(invented(run, table), table, {"seconds": 7.0}),
+    )  # fmt: skip
+    return kit
+
+
+def by_stages(run, metric, reranked):
+    """Rank-1 and mAP of a run on the set: XQDA, k_reciprocal and evaluate, called by hand."""
+    table, values = images(), invented(run.folder, images())
+    parts = [table["subset"] == subset for subset in ("train", "query", "gallery")]
+    train, query, gallery = (values[rows] for rows in parts)
+    ids = [table.loc[parts[0], column].to_numpy() for column in ("person_id", "camera_id")]
+    metric = xqda.XQDA().fit(train, *ids) if metric == "xqda" else None
+    if reranked:
+        distance = reranking.k_reciprocal(query, gallery, metric=metric, k1=4, k2=2)
+    elif metric:
+        distance = metric.distance(query, gallery)
+    else:
+        distance = ((query[:, None].astype(float) - gallery[None]) ** 2).sum(axis=2).astype(np.float32)
+    return evaluation.evaluate(distance, table[parts[1]], table[parts[2]])
+
+
+def test_every_run_is_scored_by_both_metrics_with_and_without_reranking(kit):
+    scores = scoring.score_runs(kit, {LABELED: images()}, HOW)
+    assert (
+        len(scores) == 3 * 2 * 2 * 2 and not scores.duplicated(["model", "seed", "metric", "reranked"]).any()
+    )
+    for line in scores.itertuples():
+        run = kit.run(line.model, LABELED, line.seed)
+        expected = by_stages(run, line.metric, line.reranked)
+        assert (line.rank1, line.mAP) == pytest.approx((expected.rank1, expected.mAP), abs=1e-6)
+        assert line.run == run.name and line.queries == 5
+        assert line.seconds_features == 7 and line.seconds_train >= 60
+    assert scores.groupby("model")["run"].first()["combined"] == "hcn-combined-seed0"
+
+
+def test_a_set_without_runs_has_no_scores_but_the_columns_of_a_table(kit):
+    scores = scoring.score_runs(kit, {}, HOW)
+    assert scores.empty and set(scores.columns) == set(scoring.COLUMNS)
+
+
+def test_the_rows_of_a_table_are_the_runs_and_then_the_literature(kit, monkeypatch):
+    asked = []
+
+    def method(task, **settings):
+        asked.append((task.name, task.seed, [len(part) for part in task.images], settings))
+        distance = np.zeros((len(task.images.query), len(task.images.gallery)), np.float32)
+        return literature.Outcome(distance, True, 1.0, 2.0, 3.0, tables.REFERENCE, "a note")
+
+    known = {name: literature.Method(name, method, {"bins": 8}) for name in ("Colour histogram", "SCSP [3]")}
+    monkeypatch.setattr(literature, "METHODS", known)
+    scores = scoring.rows(2, kit, {LABELED: images()}, HOW, [{"Colour histogram": {"bins": 4}}, "SCSP [3]"])
+    assert asked == [(LABELED, 0, [16, 5, 11], {"bins": 4})], "SCSP is a row of Table 3 only"
+    assert list(scores["model"].eq("literature")) == [False] * 24 + [True]
+    last = scores.iloc[-1]
+    assert (last["method"], last["note"], last["set"]) == ("Colour histogram", "a note", LABELED)
+    assert [last[f"seconds_{part}"] for part in tables.TIMES] == [1, 2, 3]
+
+
+def test_reasons_for_what_is_not_run_are_of_sets_and_of_the_literature(kit, monkeypatch):
+    monkeypatch.setattr(Experiment, "not_run", {paper.MARKET1501: "not run: Market-1501 not found"})
+    reasons = scoring.not_run(kit, ["LOMO"])
+    assert reasons[paper.MARKET1501] == "not run: Market-1501 not found" and "LOMO" not in reasons
+    assert reasons["DNS [20]"] == "not run: not in this profile's literature"
+
+
+def test_models_are_crossed_with_the_sets_and_the_untrained_network_is_the_sets_own(kit, monkeypatch):
+    untrained = []
+
+    def initial(kit, run, table):
+        untrained.append(run.name)
+        return features.Features(invented("untrained", table), table, {})
+
+    monkeypatch.setattr(scoring, "extract_untrained", initial)
+    cross = scoring.score_across(kit, {LABELED: images(), "shop.csv": images("shop")}, HOW)
+    assert set(cross["train_set"]) == {"untrained", LABELED, "combined"}, "no run on shop.csv"
+    assert untrained == [f"hcn-{LABELED}-seed{seed}" for seed in (0, 0, 1, 1)]
+    line = cross[
+        (cross["train_set"] == LABELED) & (cross["test_set"] == LABELED) & (cross["seed"] == 1)
+    ].iloc[0]
+    expected = by_stages(kit.run("hcn", LABELED, 1), "euclidean", True)
+    assert (line["rank1"], line["mAP"]) == pytest.approx((100 * expected.rank1, 100 * expected.mAP), abs=1e-4)
+    assert line["run"] == f"hcn-{LABELED}-seed1"
+    assert (cross.loc[cross["train_set"] == "untrained", "run"] == "").all()
+
+
+def test_evaluating_counts_queries_gallery_and_ranks():
+    query = pd.DataFrame({"person_id": [1, 9], "camera_id": 1})
+    gallery = pd.DataFrame({"person_id": [2, 1, 3], "camera_id": 2})
+    table = scoring.evaluate(match_of(np.float32([[0, 1, 2], [0, 1, 2]]), query, gallery), "trapezoid")
+    assert (table["rank1"], table["rank5"], table["rank10"]) == (0, 0.5, 0.5), "no match is never found"
+    assert (table["queries"], table["gallery"], table["queries_without_match"]) == (2, 3, 1)
+
+
+def match_of(distance, query, gallery):
+    return scoring.Matched(distance, query, gallery, 0.0)
+
+
+def test_scores_of_one_way_only():
+    table = images()
+    found = features.Features(invented("a", table), table, {})
+    (line,) = scoring.score(found, HOW, ["xqda"], [True]).to_dict("records")
+    again = scoring.evaluate(match(found, "xqda", True, HOW), "trapezoid")
+    assert (line["metric"], line["reranked"], line["mAP"]) == ("xqda", True, again["mAP"])
