@@ -134,7 +134,7 @@ def test_live_statistics_are_synchronised_on_gpus_without_losing_a_parameter(mon
     """The conversion alone, as SyncBatchNorm runs on GPUs only."""
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda network, **options: network)
     network = model.HCN(6, "resnet18").train()
-    optimizer = training.step.make_optimizer(network, training.Recipe(**SETTINGS))
+    optimizer = training.step.Objective("hcn").optimizer(network, training.Recipe(**SETTINGS))
     wrapped = training.loop.distributed.Group(1, 2).wrap(network)
     kinds = {type(m) for m in wrapped.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
     assert kinds == {torch.nn.SyncBatchNorm} and all(m.training for m in wrapped.modules())

@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from reid_core import files, images, model, training
 from reid_core.datasets import table as image_table
-from reid_core.training import checkpoint, loop, run_folder
+from reid_core.training import checkpoint, device_fit, loop, run_folder
 from reid_core.training.batches import Batches
-from reid_core.training.step import BufferedStep, Step, captures, unfit
+from reid_core.training.device_fit import captures, unfit
+from reid_core.training.step import BufferedStep, Objective, Step
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_a_finished_run_returns_at_once(train, monkeypatch):
 
 def test_classifier_biases_take_twice_the_rate_and_no_decay(quick):
     network = model.HCN(6, "resnet18")
-    optimizer = training.step.make_optimizer(network, quick)
+    optimizer = Objective("hcn").optimizer(network, quick)
     others, biases = optimizer.param_groups
     assert biases["weight_decay"] == 0 and biases["multiplier"] == 2 and len(biases["params"]) == 3
     assert others["weight_decay"] == 5e-4 and others["multiplier"] == 1
@@ -186,6 +188,13 @@ def test_loss_weights_scale_the_gradients_of_their_heads(train):
         torch.testing.assert_close(hcn[name], x)  # with weights (1, 0, 0) HCN is the baseline
 
 
+@pytest.fixture
+def right_bf16(monkeypatch):
+    """A processor whose convolutions in bf16 are as they should be, as it were."""
+    monkeypatch.setattr(device_fit, "convolves_in_bf16", lambda device: True)
+
+
+@pytest.mark.usefixtures("right_bf16")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_reduced_precision_trains_too_and_resumes(train, kill_at, precision):
     whole = train(folder="whole", precision=precision)
@@ -208,8 +217,9 @@ def test_iterations_from_fixed_buffers_are_the_same(train, kill_at, monkeypatch)
     assert results(train(**settings)) == results(whole)
 
 
+@pytest.mark.usefixtures("right_bf16")
 def test_what_the_device_cannot_do_is_said_and_recorded(train, monkeypatch, capfd):
-    monkeypatch.setattr("reid_core.training.step.computes_bf16", lambda device: False)
+    monkeypatch.setattr("reid_core.training.device_fit.computes_bf16", lambda device: False)
     run = train(cuda_graph=True, precision="bf16", iterations=1)
     said = capfd.readouterr().err
     assert "cuda_graph has no effect on the CPU" in said and 'emulates precision "bf16"' in said
@@ -250,7 +260,7 @@ def test_an_iteration_is_captured_where_the_images_fit_in_memory(
 ):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
     monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
-    monkeypatch.setattr("reid_core.training.step.computes_bf16", lambda device: True)
+    monkeypatch.setattr("reid_core.training.device_fit.computes_bf16", lambda device: True)
     batches = Batches(np.zeros((2, 16, 16, 3), np.uint8), torch.device("cuda"))
     recipe = replace(quick, cuda_graph=True)
     assert captures(recipe, batches, processes) == (sentence is None)
@@ -265,6 +275,7 @@ def test_the_package_asks_cublas_for_reproducible_products_before_pytorch_is_the
         assert run.stdout.strip() == expected
 
 
+@pytest.mark.usefixtures("right_bf16")
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypatch, native, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
@@ -272,6 +283,44 @@ def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypat
     run, same = train(precision="auto"), train(folder="same", precision=expected)
     assert run_folder.read(run)["precision"] == expected
     assert results(run) == results(same)
+
+
+def test_a_processor_that_convolves_wrongly_in_bf16_trains_in_fp32_and_says_how_to_mend_it(
+    train, monkeypatch, capfd
+):
+    monkeypatch.setattr(device_fit, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(device_fit, "convolves_in_bf16", lambda device: False)
+    run, same = train(precision="auto"), train(folder="same")
+    assert run_folder.read(run)["precision"] == "fp32" and results(run) == results(same)
+    assert capfd.readouterr().err.count("ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16") == 1
+    with pytest.raises(
+        ValueError, match='precision "bf16": .*wrong.*ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16.*"fp32"'
+    ):
+        train(folder="other", precision="bf16")
+
+
+@pytest.mark.parametrize("wrong", [None, "NaN", "by half", "the gradient", "the third call"])
+def test_bf16_is_tried_forward_and_backward_several_times(monkeypatch, wrong):
+    cpu, exact, calls = torch.device("cpu"), device_fit._convolution, []
+
+    def convolution(images, kernels, stride, dtype):
+        outputs, *gradients = exact(images, kernels, stride, torch.float32)
+        calls.append(dtype)
+        if dtype == torch.bfloat16 and stride == 2 and images.shape[2:] == (7, 7):
+            factor = {
+                "NaN": float("nan"),
+                "by half": 1.5,
+                "the third call": 1.5 if len(calls) % 5 == 4 else 1.0,
+            }
+            outputs = outputs * factor.get(wrong, 1.0)
+            gradients[1] = gradients[1] * (2.0 if wrong == "the gradient" else 1.0)
+        return outputs * 1.004, *gradients
+
+    monkeypatch.setattr(device_fit, "_convolution", convolution)
+    device_fit.convolves_in_bf16.cache_clear()
+    assert device_fit.convolves_in_bf16(cpu) == (wrong is None)
+    device_fit.convolves_in_bf16.cache_clear()
+    assert device_fit.convolves_in_bf16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("model_name", ["baseline", "hcn"])
@@ -528,7 +577,7 @@ def test_no_space_for_checkpoints_is_found_before_training(train, monkeypatch, t
 
 def test_a_disk_that_fills_up_while_writing_leaves_the_checkpoints_before(train, monkeypatch, tmp_path):
     whole = train(folder="whole")
-    original = checkpoint.save_file
+    original = safetensors.torch.save_file
 
     def save_file(tensors, path, metadata):
         if "00000006" in path.name:
@@ -537,7 +586,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_checkpoints_before(train,
         original(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", save_file)
+        patch.setattr(safetensors.torch, "save_file", save_file)
         with pytest.raises(OSError, match=r"00000006\.safetensors cannot be written: .*No space.*Make room"):
             train()
     names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
