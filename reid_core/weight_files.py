@@ -90,9 +90,9 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
             raise ValueError(f"the checksum of its part {damaged} is wrong")  # which torch does not look at
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". Please use")[0].strip()
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". Please use")[0]
         raise ValueError(
-            f"{path} cannot be read as weights ({reason or type(error).__name__}); "
+            f"{path} cannot be read as weights ({reason.partition('\n')[0] or type(error).__name__}); "
             f"{remedy or 'write it again, as .safetensors, or as .pth with nothing but tensors in it'}."
         ) from error
 
@@ -143,13 +143,11 @@ def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor],
     Raises ValueError where there are no tensors by name, several that fit, or numbers that are not finite.
     """
     sets = [
-        (
-            way,
-            prefix,
-            {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)},
-        )
+        (way, prefix, {x.removeprefix(prefix): tensors[x] for x in tensors if x.startswith(prefix)})
         for way, tensors in _named_tensors(found)
-        for prefix in sorted({name.removesuffix(_ANCHOR) for name in tensors if _ends(name)} or {""}, key=len)
+        for prefix in sorted(
+            {x.removesuffix(_ANCHOR) for x in tensors if f".{x}".endswith(f".{_ANCHOR}")} or {""}
+        )
     ]
     if not sets:
         raise ValueError(
@@ -183,10 +181,6 @@ def _named_tensors(found: Any, way: str = "") -> Iterator[tuple[str, dict[str, A
             yield way, dict(found)
         for name, x in found.items():
             yield from _named_tensors(x, f"{way}[{name!r}]")
-
-
-def _ends(name: str) -> bool:
-    return name == _ANCHOR or name.endswith(f".{_ANCHOR}")
 
 
 def _kind(found: Any) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reid_core import machine
 from reid_core.training.recipe import Recipe
 
-_TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _launched() -> bool:
     """Whether torchrun started this process as one of several: it sets all of these."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return False
-    missing = [name for name in _TORCHRUN if name not in os.environ]
+    missing = [name for name in TORCHRUN if name not in os.environ]
     if missing:
         warnings.warn(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not by torchrun, which also sets {missing[0]}: this "

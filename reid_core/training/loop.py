@@ -24,9 +24,7 @@ from reid_core.training.recipe import Recipe
 from reid_core.training.step import GraphStep, Objective, Step
 
 _BLOCK = 50  # iterations between looks at the losses on a GPU, as each look waits for it; on a CPU: 1
-_REPEATED = (
-    30.0  # seconds in which further signals are the same request to stop, sent to a group and passed on
-)
+_REPEATED = 30.0  # seconds in which further signals are the same request to stop
 
 
 def train(
@@ -169,14 +167,9 @@ class _Run:
         facts: dict,
         group: distributed.Group,
     ):
-        self.objective, self.table, self.run_dir, self.recipe, self.facts = (
-            objective,
-            table,
-            run_dir,
-            recipe,
-            facts,
-        )
-        self.group, self.device, self.checkpoints = group, group.device, run_dir / run_folder.CHECKPOINTS
+        self.objective, self.table, self.recipe, self.facts = objective, table, recipe, facts
+        self.run_dir, self.checkpoints = run_dir, run_dir / run_folder.CHECKPOINTS
+        self.group, self.device = group, group.device
         found = checkpoint.latest(self.checkpoints, self.say)
         network = objective.network(facts["num_classes"], recipe)
         if found is None and recipe.weights != weight_files.RANDOM:
@@ -237,9 +230,8 @@ class _Run:
                 block = 1 if self.device.type == "cpu" else _BLOCK
                 self.advance(min(start + block, next_checkpoint, r.iterations))
                 line.update(s.iteration - start)
-                line.set_postfix_str(
-                    f"loss_{self.heads[0]}={s.losses[s.iteration - 1, 0]:.3f}", refresh=False
-                )
+                loss = s.losses[s.iteration - 1, 0]
+                line.set_postfix_str(f"loss_{self.heads[0]}={loss:.3f}", refresh=False)
                 if self.group.any(bool(received)):
                     self.save()
                     self.interrupt(received)

@@ -1,6 +1,7 @@
 """Training: what a run folder holds, interruptions, and refusals."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -413,6 +414,80 @@ def test_signals_write_a_checkpoint_and_say_so(train, signal_at, tmp_path, capfd
     assert results(train()) == results(whole)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "error"),
+    [
+        ([signal.SIGTERM] * 4, SystemExit),
+        ([signal.SIGINT, signal.SIGTERM], SystemExit),
+        ([signal.SIGINT] * 3, KeyboardInterrupt),
+        ([signal.SIGHUP], SystemExit),
+    ],
+)
+def test_signals_that_come_several_times_do_not_lose_the_checkpoint(
+    train, monkeypatch, tmp_path, numbers, error
+):
+    """As a group's, passed on by every parent, and with a kernel that is asked first and then told to end."""
+    whole, save = train(folder="whole"), checkpoint.save
+    call = Step.__call__
+
+    def signalled(step, draw, i):
+        if i == 4:
+            os.kill(os.getpid(), numbers[0])
+        return call(step, draw, i)
+
+    def interrupted(*arguments):
+        for number in numbers[1:]:
+            os.kill(os.getpid(), number)
+        save(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(Step, "__call__", signalled)
+        patch.setattr(checkpoint, "save", interrupted)
+        train(checkpoint_every=100)
+    assert (tmp_path / "run" / "checkpoints" / "00000005.json").exists()
+    assert results(train(checkpoint_every=100))[1] == results(whole)[1]
+
+
+def test_a_signal_that_comes_much_later_than_the_first_stops_at_once(monkeypatch):
+    monkeypatch.setattr(loop, "_REPEATED", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        with loop.received_signals() as received:
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("went on")
+    assert received == [signal.SIGINT]
+
+
+def test_a_signal_while_the_last_files_are_written_lets_them_be_written(train, monkeypatch, tmp_path, capfd):
+    original = run_folder.write_labels
+
+    def write_labels(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(*arguments)
+
+    monkeypatch.setattr(run_folder, "write_labels", write_labels)
+    with pytest.raises(SystemExit):
+        train()
+    assert run_folder.finished(tmp_path / "run")
+    assert "Stopped by SIGTERM after iteration 8 of 8; the run is finished." in capfd.readouterr().err
+
+
+def test_signals_are_handled_as_before_afterwards(train):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    train()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_without_file_locks_it_trains_after_a_word(train, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match="has no locks"):
+        run = train()
+    assert run_folder.finished(run)
+
+
 def test_a_folder_of_another_run_is_refused_with_the_differences_or_set_aside(train, tmp_path, capfd):
     run = train()
     before = results(run)
@@ -603,6 +678,81 @@ def test_a_local_weights_file_starts_a_run_with_frozen_statistics(train, tmp_pat
     assert torch.equal(state["backbone.bn1.running_mean"], backbone.bn1.running_mean)
     change = state["backbone.conv1.weight"] - backbone.conv1.weight
     assert 0 < change.abs().max() < 0.1
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    """backbone(seed, name): the path of a file of a backbone's weights."""
+
+    def write(seed, name="backbone.pth"):
+        torch.manual_seed(seed)
+        torch.save(model.ResNet50Baseline(2, "resnet18").backbone.state_dict(), tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_finished_run_is_known_by_the_content_of_its_initial_weights(train, backbone, tmp_path):
+    path = backbone(0)
+    settings = {"weights": str(path), "batchnorm": "frozen", "iterations": 2}
+    run = train(**settings)
+    before, record = results(run), run_folder.read(run)
+    assert record["initial_weights_digest"] == files.digest(path) and record["initial_weights_note"] == ""
+    moved = path.rename(tmp_path / "moved.pth")
+    assert train(**(settings | {"weights": str(moved)})) == run and results(run) == before
+    assert train(**settings) == run, "the name it had, with no file there to compare"
+    backbone(1)
+    with pytest.raises(ValueError, match=r"another run: initial weights: SHA-256 \w{16}\.\.\. there, \w{16}"):
+        train(**settings)
+    train(**settings, other_recipe="set_aside")
+    assert results(run)[0] != before[0] and len(list(tmp_path.glob("run.aside-*"))) == 1
+
+
+def test_a_stopped_run_continues_from_the_same_weights_elsewhere_and_from_no_others(
+    train, stopped, backbone, tmp_path
+):
+    path = backbone(0)
+    settings = {"batchnorm": "frozen"}
+    whole = train(folder="whole", weights=str(path), **settings)
+    stopped(weights=str(path), **settings)
+    moved = Path(shutil.copy(path, tmp_path / "moved.pth"))
+    backbone(1)
+    with pytest.raises(ValueError, match="another run: initial weights: SHA-256"):
+        train(weights=str(path), **settings)
+    assert results(train(weights=str(moved), **settings)) == results(whole)
+    assert run_folder.read(tmp_path / "run")["initial_weights_digest"] == files.digest(moved)
+
+
+def test_a_checkpoint_from_other_initial_weights_is_refused(train, stopped, backbone):
+    own = stopped(weights=str(backbone(0)), batchnorm="frozen")
+    foreign = stopped(folder="other", weights=str(backbone(1)), batchnorm="frozen")
+    shutil.rmtree(own)
+    shutil.copytree(foreign, own)
+    with pytest.raises(
+        ValueError, match="00000006.safetensors belongs to another run: initial weights: SHA-256"
+    ):
+        train(weights=str(backbone(0)), batchnorm="frozen")
+
+
+def test_a_run_of_an_older_kit_is_known_by_the_name_of_its_weights(train, backbone):
+    settings = {"weights": str(backbone(0)), "batchnorm": "frozen", "iterations": 2}
+    run = train(**settings)
+    record = run_folder.read(run)
+    del record["initial_weights_digest"]
+    run_folder.write_run(run, record)
+    assert train(**settings) == run
+    with pytest.raises(ValueError, match="weights: '.*backbone.pth' there, '.*other.pth' asked for"):
+        train(**(settings | {"weights": str(backbone(0, "other.pth"))}))
+
+
+def test_what_was_taken_off_the_initial_weights_is_said_and_recorded(train, tmp_path, capfd):
+    torch.manual_seed(0)
+    state = model.ResNet50Baseline(2, "resnet18").backbone.state_dict()
+    torch.save({"state_dict": {f"module.{n}": x for n, x in state.items()}}, tmp_path / "w.pth")
+    run = train(weights=str(tmp_path / "w.pth"), batchnorm="frozen", iterations=1)
+    note = run_folder.read(run)["initial_weights_note"]
+    assert note == "w.pth: taken from its ['state_dict']; prefix 'module.' taken off all names"
+    assert f"Initial weights {note}." in capfd.readouterr().err
 
 
 def test_a_network_loads_from_its_run_and_other_weights_are_refused(train):
