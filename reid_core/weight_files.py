@@ -91,8 +91,9 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". Please use")[0]
+        reason = reason.partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as weights ({reason.partition('\n')[0] or type(error).__name__}); "
+            f"{path} cannot be read as weights ({reason}); "
             f"{remedy or 'write it again, as .safetensors, or as .pth with nothing but tensors in it'}."
         ) from error
 
@@ -142,36 +143,50 @@ def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor],
 
     Raises ValueError where there are no tensors by name, several that fit, or numbers that are not finite.
     """
-    sets = [
-        (way, prefix, {x.removeprefix(prefix): tensors[x] for x in tensors if x.startswith(prefix)})
-        for way, tensors in _named_tensors(found)
-        for prefix in sorted(
-            {x.removesuffix(_ANCHOR) for x in tensors if f".{x}".endswith(f".{_ANCHOR}")} or {""}
+    best = _best(found, names, where)
+    state = {name: x for name, x in best.tensors.items() if not name.startswith("fc.")}
+    for name, x in state.items():
+        if isinstance(x, Tensor) and not x.isfinite().all():
+            raise ValueError(
+                f"{where}: {best.prefix}{name} holds values that are not finite; write it again."
+            )
+    notes = [f"taken from its {best.way}"] if best.way else []
+    notes += [f"prefix {best.prefix!r} taken off all names"] if best.prefix else []
+    if best.outside:
+        notes.append(f"{len(best.outside)} tensors beside the backbone left out, such as {best.outside[0]}")
+    return state, notes
+
+
+class _Part(NamedTuple):
+    """A part of what a file held: the keys that lead to it, a prefix of names, tensors without it, others' names."""
+
+    way: str
+    prefix: str
+    tensors: dict[str, Any]
+    outside: list[str]
+
+
+def _best(found: Any, names: set[str], where: str) -> _Part:
+    """The one part that has all the names; where none has, the one with most of them."""
+    parts = [
+        _Part(
+            way, prefix, {x.removeprefix(prefix): tensors[x] for x in tensors if x.startswith(prefix)},
+            sorted(x for x in tensors if not x.startswith(prefix)),
         )
-    ]
-    if not sets:
+        for way, tensors in _named_tensors(found)
+        for prefix in sorted({x.removesuffix(_ANCHOR) for x in tensors if f".{x}".endswith(f".{_ANCHOR}")} | {""})
+    ]  # fmt: skip
+    if not parts:
         raise ValueError(
             f"{where} holds {_kind(found)}, not weights: a state dict is needed, tensors by their names, as "
             "torch.save(network.state_dict(), path) writes."
         )
-    if len(fitting := [x for x in sets if names <= x[2].keys()]) > 1:
-        ways = " and ".join(
-            f"{way or 'the file'}{f' under {prefix}*' * bool(prefix)}" for way, prefix, _ in fitting
-        )
+    if len(fitting := [part for part in parts if names <= part.tensors.keys()]) > 1:
+        ways = " and ".join(f"{part.way or 'names'} {part.prefix}*" for part in fitting)
         raise ValueError(
             f"{where} holds several networks that fit ({ways}); save the one to start from alone."
         )
-    way, prefix, state = max(fitting or sets, key=lambda x: len(names & x[2].keys()))
-    outside = sorted(name for name in dict(_named_tensors(found))[way] if not name.startswith(prefix))
-    state = {name: x for name, x in state.items() if not name.startswith("fc.")}
-    for name, x in state.items():
-        if isinstance(x, Tensor) and not x.isfinite().all():
-            raise ValueError(
-                f"{where}: {prefix}{name} holds values that are not finite; write the file again."
-            )
-    notes = [f"taken from its {way}"] * bool(way) + [f"prefix {prefix!r} taken off all names"] * bool(prefix)
-    notes += [f"{len(outside)} tensors beside the backbone left out, such as {outside[0]}"] if outside else []
-    return state, notes
+    return max(fitting or parts, key=lambda part: len(names & part.tensors.keys()))
 
 
 def _named_tensors(found: Any, way: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
-from PIL import Image
 
 from reid_core import files, images
 from reid_core.datasets import table as image_table
-from reid_core.images import MEAN, STD, decoded, normalise
+from reid_core.images import MEAN, STD, decoded, normalise, rgb
 from reid_core.training.batches import Batches, Sampler
 
 CPU = torch.device("cpu")
@@ -25,8 +24,8 @@ def plain_batch(table, recipe, draw) -> torch.Tensor:
     for row, mirror, (down, right), (top, left, bottom, end) in zip(
         draw.rows, draw.mirror, draw.shift, draw.box, strict=True
     ):
-        with Image.open(table[image_table.PATH].iloc[row]) as image:
-            x = TF.pil_to_tensor(TF.resize(image.convert("RGB"), [recipe.height, recipe.width]))
+        image = rgb(table[image_table.PATH].iloc[row])
+        x = TF.pil_to_tensor(TF.resize(image, [recipe.height, recipe.width]))
         x = TF.normalize(TF.to_dtype(x, torch.float32, scale=True), MEAN, STD)
         x = TF.hflip(x) if mirror else x
         if recipe.crop_padding:

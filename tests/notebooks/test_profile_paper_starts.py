@@ -29,7 +29,8 @@ def test_profile_papers_recipe_starts_from_the_published_file(tmp_path, own_cach
     official_structure.market1501(tmp_path / "data", rows)
     profile = profiles.load("paper")
     recipe = profile["recipe"] | {"backbone": backbone}
-    assert (recipe["weights"], recipe["batchnorm"], recipe["height"], recipe["batch_size"]) == ("imagenet", "frozen", 224, 16)  # fmt: skip
+    sizes = recipe["height"], recipe["width"], recipe["batch_size"]
+    assert (recipe["weights"], recipe["batchnorm"], *sizes) == ("imagenet", "frozen", 224, 224, 16)
     parameters = {
         "profile": "paper", "data_root": str(tmp_path / "data"), "results_root": str(tmp_path / "results"),
         "model": "baseline", "train_set": "market1501", "recipe": recipe,
