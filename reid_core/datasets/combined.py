@@ -105,8 +105,7 @@ def _check_names(tables: Iterable[pd.DataFrame]) -> None:
             if (other := sources.setdefault(name, source)) != source:
                 raise ValueError(
                     f"{other} and {source} are both called {name!r}, so their people would be taken for the same. "
-                    "Load each "
-                    "under its own name (dataset=...), or both under one where the people are the same."
+                    "Load each under its own name (dataset=...), or both under one where the people are the same."
                 )
 
 

@@ -65,7 +65,9 @@ def open_release(mat: Path, boxes: str) -> Release:
 
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file's content; remembered in the cache."""
-    return cache.contents([path])[0] or files.digest(path)
+    for _ in progress.bar([path], desc=f"Reading {path.name}", unit="file"):
+        digest = cache.contents([path])[0]
+    return digest or files.digest(path)  # which says why it cannot be read
 
 
 @contextlib.contextmanager
@@ -83,7 +85,7 @@ def open_mat(path: Path):
                 "it is a MATLAB v5 file, as the split files cuhk03_new_protocol_config_*.mat are; "
                 "the images are in cuhk-03.mat"
             )
-        elif "truncated" in str(error):
+        elif "truncated" in str(error) or not path.stat().st_size:
             reason = f"it is truncated ({path.stat().st_size:,} bytes are here); copy or download it again"
         else:
             reason = "it is not a MATLAB v7.3 (HDF5) file; it may be damaged or something else"
@@ -259,6 +261,5 @@ def _explaining(folder: Path, mat: Path):
         raise OSError(
             error.errno,
             f"The images of {mat} cannot be extracted to {folder}: {error.strerror or error}. Both kinds of boxes "
-            "need "
-            "about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
+            "need about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
         ) from error

@@ -4,12 +4,11 @@ import csv
 import os
 import stat
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
-from reid_core import files, ids, machine
+from reid_core import ids
 from reid_core.datasets import cache, layout
 from reid_core.datasets.table import (
     CAMERA,
@@ -24,7 +23,6 @@ from reid_core.datasets.table import (
     several_people,
     validate,
 )
-from reid_core.progress import bar
 
 KIND = "kind"
 DECLARED = {"distractor": DISTRACTOR, "junk": JUNK}
@@ -114,8 +112,7 @@ def _read(path: Path) -> pd.DataFrame:
         if len(cells) > len(names):
             raise ValueError(
                 f"{path}, line {line} has {len(cells)} cells, but the first line names {len(names)} columns. Is a "
-                "comma "
-                "too many there? Text with a comma in it stands in double quotes."
+                "comma too many there? Text with a comma in it stands in double quotes."
             )
     cells = [cells + [""] * (len(names) - len(cells)) for _, cells in lines]
     rows = pd.DataFrame(cells, [line for line, _ in lines], names, dtype=str)
@@ -179,8 +176,7 @@ def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
         if undeclared.any():
             raise ValueError(
                 f"{path}, line {_line(undeclared)}: person_id {text[undeclared].iloc[0]} means {declared} here. "
-                "Number "
-                f"people from 1, or declare the row: {declared} in a column `{KIND}`."
+                f"Number people from 1, or declare the row: {declared} in a column `{KIND}`."
             )
         contradictory = is_declared & (people != number)
         if contradictory.any():
@@ -206,30 +202,20 @@ def _warn_of_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> 
     alike = table[several_people(table, same)]
     if alike.empty:
         return
-    content = cache.remembered([alike], "digests of content", __file__, lambda: _digests(alike))
-    copies = alike[several_people(alike, content["digest"])]
+    content = pd.Series(cache.contents(alike[PATH]), alike.index).where(lambda digest: digest != "")
+    copies = alike[several_people(alike, content)]
     if len(copies):
         first = copies.iloc[0]
-        group = copies[content["digest"][copies.index] == content["digest"][first.name]]
+        group = copies[content[copies.index] == content[first.name]]
         other_camera = (group[CAMERA] != first[CAMERA]) & (group[PERSON] > DISTRACTOR)
         second = group[(group[PERSON] != first[PERSON]) | other_camera].iloc[0]
         warnings.warn(
-            f"{path}, lines {lines[first.name]} and {lines[second.name]}: {first[PATH]} and {second[PATH]} are "
-            "one picture "
-            f"(byte by byte), but are person {first[PERSON]} in camera {first[CAMERA]} and person "
-            f"{second[PERSON]} in "
-            f"camera {second[CAMERA]} ({len(copies):,} such rows). A copy of a query is found first whatever the "
-            "method; "
-            "leave one out, or correct the ids.",
+            f"{path}, lines {lines[first.name]} and {lines[second.name]}: {first[PATH]} and {second[PATH]} are one "
+            f"picture (byte by byte), but are person {first[PERSON]} in camera {first[CAMERA]} and person "
+            f"{second[PERSON]} in camera {second[CAMERA]} ({len(copies):,} such rows). A copy of a query is found "
+            "first whatever the method; leave one out, or correct the ids.",
             stacklevel=5,  # the caller of datasets.load
         )
-
-
-def _digests(table: pd.DataFrame) -> pd.DataFrame:
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        found = pool.map(files.digest, table[PATH], chunksize=64)
-        found = list(bar(found, total=len(table), desc="Looking for copies", unit="image", delay=2))
-    return pd.DataFrame({"digest": found}, table.index)
 
 
 def _line(bad: pd.Series) -> int:

@@ -115,9 +115,8 @@ def _integers(table: pd.DataFrame, column: str) -> np.ndarray:
         return _whole(values, column)
     except ValueError as error:
         bad = [row for row, value in enumerate(values) if not _is_whole(value)] or [0]
-        first = table.iloc[bad[0]]
         raise RowError(
-            f"{column} must be an integer, but it is {first[column]!r} for {first[PATH]} "
+            f"{column} must be an integer, but it is {values.tolist()[bad[0]]!r} for {table[PATH].iloc[bad[0]]} "
             f"({_count(len(bad), 'such row')}). Number people and cameras by integers ({error}).",
             bad[0],
         ) from error
@@ -125,7 +124,7 @@ def _integers(table: pd.DataFrame, column: str) -> np.ndarray:
 
 def _whole(values, column: str) -> np.ndarray:
     found = ids.column(values, column)
-    return found if found.dtype.kind == "i" else np.array([ids.exact(text) for text in found], np.int64)
+    return found if found.dtype.kind == "i" else np.array([ids.exact(str(text)) for text in found], np.int64)
 
 
 def _is_whole(value) -> bool:
@@ -187,10 +186,8 @@ def _check_duplicates(table: pd.DataFrame) -> None:
             raise RowError(
                 f"{first[PATH]} is person {first[PERSON]} in camera {first[CAMERA]} as {first[SUBSET]} and person "
                 f"{last[PERSON]} in camera {last[CAMERA]} as {last[SUBSET]} "
-                f"({_count(both[PATH].nunique(), 'such image')}). "
-                "One picture shows one person in one camera, and as its own match it would be found first: "
-                "correct the "
-                "ids, or list it once.",
+                f"({_count(both[PATH].nunique(), 'such image')}). One picture shows one person in one camera, and as "
+                "its own match it would be found first: correct the ids, or list it once.",
                 last.name,
             )
 
@@ -239,10 +236,8 @@ def _check_matches(table: pd.DataFrame) -> None:
         first = unmatched.iloc[0]
         raise RowError(
             f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that "
-            "person "
-            f"in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only score "
-            "zero. "
-            "Add such a gallery image, or remove the query.",
+            f"person in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only "
+            "score zero. Add such a gallery image, or remove the query.",
             first.name,
         )
 

@@ -94,7 +94,7 @@ def holds(root: Path, order: dict, replace: bool) -> bool:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileExistsError(
             f"{root} holds something that is not embedded data (it has no readable {EMBEDDED_MARK}). "
-            "Choose another folder for the embedded data, or empty this one yourself."
+            "Choose another folder for the embedded data."
         ) from error
     if found == order:
         return True

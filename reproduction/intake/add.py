@@ -78,25 +78,24 @@ def _refuse_occupied(root: Path, path: Path, piece: Piece) -> None:
     place, source = root / piece.target, path / piece.source if piece.source else path
     if dead := layout.dead_link(place, root):
         raise FileExistsError(
-            f"{layout.hint(dead).strip()} Put the data back there; or remove the link (it is no data: `rm "
-            f"{dead}`) and add "
-            f"{path} again."
+            f"{layout.hint(dead).strip()} Put the data back there; or remove the link (it is no data: `rm {dead}`) "
+            f"and add {path} again."
         )
+    inner, outer = source.resolve(), place.resolve()
+    if inner in outer.parents:
+        raise FileExistsError(f"{source} holds the images themselves: move them into a folder {place}.")
     if not os.path.lexists(place):
         return
-    inner, outer = source.resolve(), place.resolve()
     if outer in inner.parents:
         raise FileExistsError(
-            f"{place} is there already, and the set lies too deep in it, in {source}: move what {source} holds up "
-            "into "
+            f"{place} is there already, and the set lies too deep in it, in {source}: move what {source} holds up into "
             f"{place}."
         )
     if inner == outer:
         raise FileExistsError(f"{place} is there already, and is this very data.")
     raise FileExistsError(
-        f"{place} is there already (`reid-core data status --root {root}`). To use {path} in its stead, move "
-        f"{place} out "
-        "of the data folder first."
+        f"{place} is there already (`reid-core data status --root {root}`). To use {path} in its stead, move {place} "
+        "out of the data folder first."
     )
 
 

@@ -34,8 +34,7 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
             infos = file.infolist()
     except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{archive} is not a whole ZIP archive ({error}). Copy or download it again; archives of another kind "
-            "are "
+            f"{archive} is not a whole ZIP archive ({error}). Copy or download it again; archives of another kind are "
             "to be unpacked first, and the folder added."
         ) from error
     files: dict[str, zipfile.ZipInfo] = {}
@@ -96,8 +95,7 @@ def unpack(archive: Path, target: Path, place: Callable[[str], PurePosixPath | N
     if total > free:
         raise OSError(
             28,
-            f"{archive} needs {total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in "
-            f"{target}. "
+            f"{archive} needs {total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in {target}. "
             "Free some space, or choose a data folder on another disk with --root",
         )
     try:

@@ -14,7 +14,7 @@ from reid_core.progress import bar
 from reproduction.intake import archives
 
 _CUHK01_NAME = re.compile(r"\d{4}00[1-4]\.png$", re.IGNORECASE)
-_CUHK03_NAME = re.compile(r"\d{4}_c[12]\D", re.IGNORECASE)
+_CUHK03_NAME = re.compile(r"\d{4}_c[12]_(?!f\d)", re.IGNORECASE)  # DukeMTMC's go on with the frame, f0046182
 _CUHK03_MAT = re.compile(r"cuhk[-_ ]?03\.mat$", re.IGNORECASE)
 _DISTRACTOR = re.compile(r"0000_c[1-6]s\d", re.IGNORECASE)  # MSMT17 has a person 0000, but other names
 _EXPECTED = (
@@ -100,13 +100,14 @@ def _with_subsets(folders: dict[str, list[str]], path: Path) -> tuple[list[Piece
     for base, present in sorted(holding.items()):
         names = [name for last in present for name in folders[f"{base}/{last}".lstrip("/")]]
         target = _target(base, names, path)
-        if target and (lacking := wanted - present):
+        if target and (lacking := sorted(wanted - present)):
             raise ValueError(
-                f"{path / base} lacks {', '.join(sorted(lacking))} (or has no images in it), although it holds "
+                f"{path / base} lacks {', '.join(lacking)} (or has no images in it), although it holds "
                 f"{', '.join(sorted(present))}. Market-1501 and CUHK03-NP need all three; obtain the set again."
+                f"{layout.hint(path / base / lacking[0])}"
             )
         pieces += [Piece(base, target)] if target else []
-        foreign += [] if target else [base]
+        foreign += [base] if not target and present == wanted else []
     return pieces, foreign
 
 
@@ -143,8 +144,7 @@ def _once(pieces: list[Piece], path: Path) -> list[Piece]:
         if first is not piece and not (path.is_dir() and (path / first.source).samefile(path / piece.source)):
             raise ValueError(
                 f"{path} holds {piece.target} more than once ({first.source or '.'} and {piece.source}). Give the "
-                "folder of "
-                "one of them."
+                "folder of one of them."
             )
     return list(kept.values())
 
@@ -152,11 +152,9 @@ def _once(pieces: list[Piece], path: Path) -> list[Piece]:
 def _nothing(folders: dict[str, list[str]], foreign: list[str], path: Path) -> str:
     if foreign:
         return (
-            f"{path / foreign[0]} has the folders of CUHK03-NP, but its name does not say which boxes it has, or "
-            "its files "
-            "are named otherwise. If it is CUHK03-NP, name the folder labeled or detected; other data comes in "
-            "as own "
-            "data (data/README.md)."
+            f"{path / foreign[0]} has the folders of CUHK03-NP, but its name does not say which boxes it has, or its "
+            "files are named otherwise. If it is CUHK03-NP, name the folder labeled or detected; other data comes in "
+            "as own data (data/README.md)."
         )
     seen = ", ".join(sorted(folders)[:5]) or "no files"
     return (

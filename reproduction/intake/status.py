@@ -144,9 +144,10 @@ def _what_to_do(root: Path, name: str, elsewhere: dict[str, Path]) -> str:
         if dead := layout.dead_link(root / place, root):
             note += f".{layout.hint(dead)} Put the data back there, or remove the link (it is no data) and add it again"
         elif lying := elsewhere.get(place):
-            note += (
-                f". {lying} looks like it: `reid-core data add {lying} --root {root}` puts it in its place"
-            )
+            command = f"`reid-core data add {lying} --root {root}` puts it in its place"
+            inside = lying in (root / place).parents
+            note += f". {lying} looks like it: "
+            note += f"move its images into a folder {root / place}" if inside else command
     return note
 
 

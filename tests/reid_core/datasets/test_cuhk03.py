@@ -1,7 +1,11 @@
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import h5py
@@ -336,3 +340,73 @@ def test_the_manifest_holds_no_absolute_path(mat, own_cache):
 def test_the_fingerprint_is_the_files_sha256(mat):
     assert cuhk03_mat.fingerprint(mat) == hashlib.sha256(mat.read_bytes()).hexdigest()
     assert cuhk03_mat.fingerprint(mat) == hashlib.sha256(mat.read_bytes()).hexdigest()
+
+
+def test_a_mat_that_another_program_writes_is_locked_and_not_damaged(mat):
+    with open(mat, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(
+            OSError, match="cuhk-03.mat cannot be opened .*Another program has it open to write"
+        ) as said:
+            load(mat.parents[1])
+    assert "damaged" not in str(said.value) and "extracted" not in str(said.value)
+    assert len(load(mat.parents[1]))
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_mat_on_a_file_system_without_locks_is_read(mat, monkeypatch, number):
+    def without_locks(path, mode, opened=h5py.File, **options):
+        if options.get("locking") is not False:
+            raise OSError(
+                number, f"Unable to synchronously open file (unable to lock file, errno = {number})"
+            )
+        return opened(path, mode, **options)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    assert len(load(mat.parents[1]))
+
+
+def test_a_mat_that_cannot_be_opened_at_all_says_why(mat, monkeypatch):
+    def refused(*given, **options):
+        raise OSError(errno.ENOLCK, "unable to lock file")
+
+    monkeypatch.setattr(h5py, "File", refused)
+    with pytest.raises(OSError, match=r"cuhk-03.mat cannot be opened \(No locks available\)") as said:
+        load(mat.parents[1])
+    assert "damaged" not in str(said.value) and "MATLAB" not in str(said.value)
+
+
+def test_a_mat_that_changes_while_it_is_read_is_not_kept(mat, own_cache, monkeypatch):
+    write = cuhk03_mat._write_png
+
+    def meanwhile(pixels, path):
+        os.utime(mat, ns=(1, 1))
+        write(pixels, path)
+
+    monkeypatch.setattr(cuhk03_mat, "_write_png", meanwhile)
+    with pytest.raises(
+        ValueError, match="cuhk-03.mat changed while it was read. Wait until it is copied whole"
+    ):
+        load(mat.parents[1])
+    assert not list(own_cache.rglob("*.png"))
+
+
+def test_an_empty_mat_is_truncated(mat):
+    mat.write_bytes(b"")
+    with pytest.raises(ValueError, match="it is truncated .0 bytes are here.; copy or download it again"):
+        load(mat.parents[1])
+
+
+def test_another_content_under_an_old_date_is_another_file(mat):
+    first = cuhk03_mat.fingerprint(mat)
+    date = mat.stat().st_mtime_ns
+    content = bytearray(mat.read_bytes())
+    content[-1] ^= 1
+    mat.write_bytes(content)
+    os.utime(mat, ns=(date, date))
+    assert cuhk03_mat.fingerprint(mat) != first
+
+
+def test_hdf5_is_loaded_where_a_mat_is_opened():
+    code = "import sys; from reid_core import datasets, evaluation; sys.exit('h5py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

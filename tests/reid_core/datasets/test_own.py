@@ -1,3 +1,8 @@
+import os
+import shutil
+import unicodedata
+import warnings
+
 import official_structure
 import pytest
 
@@ -89,3 +94,248 @@ def test_missing_files_are_named(shop):
         datasets.load("shop.csv", shop.parent)
     with pytest.raises(FileNotFoundError, match="mall.csv is not there"):
         datasets.load("mall.csv", shop.parent)
+
+
+def people(loaded):
+    return loaded["person_id"].tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2.0240115093E+16",
+        "12e4",
+        "7.5",
+        "7,5",
+        "1_000",
+        "1 000",
+        "0x1f",
+        "NA",
+        "nan",
+        "None",
+        "null",
+        "true",
+        "\uff11",
+    ],
+)
+@pytest.mark.parametrize("column", ["person_id", "camera_id"])
+def test_an_id_that_is_no_whole_number_is_refused_with_its_text(shop, text, column):
+    row = f'images/b.png,"{text}",2' if column == "person_id" else f'images/b.png,1,"{text}"'
+    shop.write_text(GOOD.replace("images/b.png,1,2", row))
+    with pytest.raises(ValueError, match="line 3: ") as said:
+        datasets.load("shop.csv", shop.parent)
+    assert f"{column} must be an integer, but it is {text!r}" in str(said.value)
+
+
+@pytest.mark.parametrize("text", [str(2**63), str(2**64 - 1), "11400714819323198485", "9007199254740993.0"])
+def test_an_id_that_may_have_lost_digits_is_refused_with_its_text(shop, text):
+    shop.write_text(GOOD.replace("b.png,1,", f"b.png,{text},"))
+    with pytest.raises(ValueError, match=f"line 3: person_id must be an integer, but it is '{text}'"):
+        datasets.load("shop.csv", shop.parent)
+
+
+def test_one_float_leaves_its_neighbours_exact(shop):
+    shop.write_text(
+        GOOD.replace("a.png,1,1", "a.png,9007199254740993,1").replace("b.png,1,2", "b.png,5.0,002")
+    )
+    loaded = datasets.load("shop.csv", shop.parent)
+    assert people(loaded)[:2] == [9007199254740993, 5] and loaded["camera_id"].tolist()[:2] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "text, meant", [("0000", "distractor"), ("-0", "distractor"), ("-01", "junk"), ("-1.0", "junk")]
+)
+def test_junk_and_distractors_are_declared_however_they_are_written(shop, text, meant):
+    row = f"images/e.png,{text},1,gallery"
+    shop.write_text(GOOD.replace("images/e.png,,1,gallery,distractor", f"{row},"))
+    with pytest.raises(ValueError, match=f"line 6: person_id {text} means {meant} here"):
+        datasets.load("shop.csv", shop.parent)
+    shop.write_text(GOOD.replace("images/e.png,,1,gallery,distractor", f"{row},{meant}"))
+    assert people(datasets.load("shop.csv", shop.parent))[4] == {"distractor": 0, "junk": -1}[meant]
+
+
+def test_two_files_of_one_name_are_two_sets(shop):
+    for folder in "AB":
+        shutil.copytree(shop.parent / "images", shop.parent / folder / "images")
+        shutil.copy(shop, shop.parent / folder / "labels.csv")
+    a, b = (datasets.load(f"{folder}/labels.csv", shop.parent) for folder in "AB")
+    assert set(a["dataset"]) == {"A/labels"} and set(b["dataset"]) == {"B/labels"}
+    assert datasets.combine({"a": a, "b": b})["label"].nunique() == 2
+    assert datasets.leaked_people(a, [b]).empty
+    assert set(datasets.load("../A/./labels.csv", shop.parent / "B")["dataset"]) == {"labels"}
+
+
+@pytest.mark.parametrize("root", ["itself", "elsewhere"])
+def test_two_files_whose_people_would_be_mixed_up_are_refused(shop, root):
+    tables = []
+    for folder in "AB":
+        shutil.copytree(shop.parent, shop.parent.with_name(f"{shop.parent.name}-{folder}"), symlinks=True)
+        place = shop.parent.with_name(f"{shop.parent.name}-{folder}")
+        tables.append(datasets.load(str(place / "shop.csv"), place if root == "itself" else "/nowhere"))
+    a, b = tables
+    test = b[b["subset"] != "train"].reset_index(drop=True)
+    for action in (
+        lambda: datasets.combine({"a": a, "b": b}),
+        lambda: datasets.combine({"a": a}, scored=[test], leaked="leave_out"),
+        lambda: datasets.leaked_people(a, iter([test])),
+    ):
+        with pytest.raises(ValueError, match="A/shop.csv and .*B/shop.csv are both called 'shop'.*dataset="):
+            action()
+    named = [
+        datasets.load(str(place), "/", dataset="mall")
+        for place in (shop, shop.parent.with_name(f"{shop.parent.name}-A") / "shop.csv")
+    ]
+    assert datasets.combine(dict(zip("ab", named, strict=True)))["label"].nunique() == 1, (
+        "one name given is one set"
+    )
+
+
+def test_a_file_called_as_an_official_set_is_of_that_set_wherever_it_lies(shop):
+    (shop.parent / "sub").mkdir()
+    shutil.copytree(shop.parent / "images", shop.parent / "sub" / "images")
+    shutil.copy(shop, shop.parent / "sub" / "market1501.csv")
+    assert set(datasets.load("sub/market1501.csv", shop.parent)["dataset"]) == {"market1501"}
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        (
+            "images/c.png,2,2,gallery",
+            "c.png is person 2 in camera 1 as query and person 2 in camera 2 as gallery",
+        ),
+        (
+            "images/c.png,7,1,gallery",
+            "c.png is person 2 in camera 1 as query and person 7 in camera 1 as gallery",
+        ),
+        ("images/../images/c.png,7,1,gallery", "c.png is person 2 in camera 1 as query and person 7"),
+        ("images/c.png,0,1,gallery,distractor", "c.png is person 2 in camera 1 as query and person 0"),
+    ],
+)
+def test_one_file_is_not_two_people_nor_its_own_match(shop, row, message):
+    shop.write_text(f"{GOOD}{row}\n")
+    with pytest.raises(ValueError, match=f"line 8: .*{message}.*as its own match it would be found first"):
+        datasets.load("shop.csv", shop.parent)
+
+
+@pytest.mark.parametrize("row", ["images/c.png,2,1,gallery", "images/c.png,-1,1,gallery,junk"])
+def test_one_file_in_query_and_gallery_may_be_passed_over(shop, row):
+    shop.write_text(f"{GOOD}{row}\n")
+    assert len(datasets.load("shop.csv", shop.parent)) == 7
+
+
+@pytest.fixture
+def different(shop):
+    """The same set with a picture of its own for every row."""
+    for name, content in zip("abcdef", official_structure.encoded("png", count=6), strict=True):
+        (shop.parent / "images" / f"{name}.png").write_bytes(content)
+    return shop
+
+
+@pytest.mark.parametrize("how", [shutil.copy, os.link, os.symlink])
+@pytest.mark.parametrize("row", ["2,2,gallery", "7,1,gallery"])
+def test_a_copy_of_a_query_is_told(different, how, row):
+    how(different.parent / "images" / "c.png", different.parent / "images" / "other.png")
+    different.write_text(f"{GOOD}images/other.png,{row}\n")
+    with pytest.warns(
+        UserWarning, match="lines 4 and 8: .*c.png and .*other.png are one picture.*2 such rows"
+    ):
+        datasets.load("shop.csv", different.parent)
+
+
+def test_pictures_that_differ_and_copies_that_are_passed_over_are_not_told(different):
+    shutil.copy(different.parent / "images" / "c.png", different.parent / "images" / "other.png")
+    different.write_text(f"{GOOD}images/other.png,2,1,gallery\n")
+    (different.parent / "images" / "a.png").write_bytes(b"")
+    (different.parent / "images" / "b.png").write_bytes(b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(datasets.load("shop.csv", different.parent)) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            GOOD.replace("1,2,train,person,", "1,2,train,person,,"),
+            "line 3 has 7 cells.*names 6 columns. Is a comma too many",
+        ),
+        (GOOD.replace(",first", ",first,"), "line 2 has 7 cells"),
+        (GOOD.replace(",", ";"), "separated by semicolons: save it with commas"),
+        (GOOD.replace(",", "\t"), "separated by tabs: save it with commas"),
+        (
+            GOOD.replace("image_path,person_id", "Image_Path,PERSON_ID"),
+            "Write Image_Path, PERSON_ID in small letters",
+        ),
+        (GOOD.replace("note", "person_id"), "names person_id more than once"),
+        (GOOD.replace("first", '"first'), "not a CSV file in UTF-8"),
+        (GOOD.replace("images/b.png", '"images"/b.png'), "not a CSV file in UTF-8"),
+    ],
+)
+def test_another_dialect_is_named(shop, text, message):
+    shop.write_text(text)
+    with pytest.raises(ValueError, match=f"shop.csv.*{message}"):
+        datasets.load("shop.csv", shop.parent)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_named(shop, encoding):
+    shop.write_text(GOOD.replace("first", "später"), encoding=encoding)
+    with pytest.raises(ValueError, match="shop.csv is not a CSV file in UTF-8"):
+        datasets.load("shop.csv", shop.parent)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
+        lambda text: "\n".join(
+            ",".join(f'"{cell}"' for cell in line.split(",")) for line in text.splitlines()
+        ),
+        lambda text: text.replace(",", ", "),
+        lambda text: text.replace(",,\n", "\n"),
+    ],
+)
+def test_what_editors_do_to_a_file_does_not_matter(shop, change):
+    expected = datasets.load("shop.csv", shop.parent)
+    shop.write_bytes(change(GOOD).encode())
+    assert datasets.load("shop.csv", shop.parent).equals(expected)
+
+
+@pytest.mark.parametrize("name", ["NA", "None", "null", "nan", "a, b", "007"])
+def test_names_are_text(shop, name):
+    (shop.parent / "images" / "b.png").rename(shop.parent / "images" / name)
+    shop.write_text(GOOD.replace("images/b.png", f'"images/{name}"'))
+    shop.rename(shop.with_name(f"{name}.csv"))
+    loaded = datasets.load(f"{name}.csv", shop.parent)
+    assert loaded["image_path"][1] == f"{shop.parent}/images/{name}" and set(loaded["dataset"]) == {name}
+
+
+@pytest.mark.parametrize("written", ["images\\b.png", "Images/B.png", "images/b.png ", "images/b .png"])
+def test_the_image_that_was_meant_is_named(shop, written):
+    shop.write_text(GOOD.replace("images/b.png", written))
+    with pytest.raises(
+        FileNotFoundError, match=f"line 3: .*{shop.parent}/images/b.png is there: write it so"
+    ):
+        datasets.load("shop.csv", shop.parent)
+    with pytest.raises(FileNotFoundError, match="Shop.csv is not there.*shop.csv is there: write it so"):
+        datasets.load("Shop.csv", shop.parent)
+
+
+def test_other_forms_of_a_letter_and_dead_links_are_named(shop):
+    (shop.parent / "images" / "b.png").rename(shop.parent / "images" / "é.png")
+    shop.write_text(GOOD.replace("images/b.png", unicodedata.normalize("NFD", "images/é.png")))
+    with pytest.raises(FileNotFoundError, match="images/é.png is there: write it so"):
+        datasets.load("shop.csv", shop.parent)
+    (shop.parent / "images" / "b.png").symlink_to("gone.png")
+    shop.write_text(GOOD)
+    with pytest.raises(FileNotFoundError, match="b.png is a link to gone.png, which is not there any more"):
+        datasets.load("shop.csv", shop.parent)
+
+
+def test_every_set_takes_the_progress_option(shop, small_data, capsys):
+    for name, root in (("shop.csv", shop.parent), ("market1501", small_data), ("cuhk01", small_data)):
+        assert len(datasets.load(name, root, unreadable="refuse", progress=False))
+    assert capsys.readouterr().err == ""

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,3 +120,62 @@ def test_the_cache_is_the_repositorys_unless_moved(monkeypatch):
     assert (table.cache_root().parent / "pyproject.toml").is_file()
     monkeypatch.setenv("REID_CORE_CACHE", "~/derived")
     assert table.cache_root().is_absolute() and table.cache_root().name == "derived"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (np.array([2**64 - 1] * 6, "uint64"), "it is 18446744073709551615 for .*a.jpg"),
+        (np.array([2.0**53, 3, 1, 1, -1, 0]), "it is 9007199254740992.0 for .*a.jpg .1 such row"),
+        ([9007199254740993, 9007199254740992.0, 1, 1, -1, 0], "it is 9007199254740992.0 for .*b.jpg"),
+        (["2", "3e2", "1", "1", "-1", "0"], "it is '3e2' for .*b.jpg"),
+        (["2", "3", "1", "1", "-1", ""], "it is '' for .*f.jpg"),
+        ([2, "3", 1, 1, -1, 0], "person_id must be an integer"),
+    ],
+)
+def test_ids_that_may_not_be_exact_are_refused_with_their_text(values, message):
+    with pytest.raises(
+        table.RowError,
+        match=f"person_id must be an integer, but .*{message}" if "it is" in message else message,
+    ):
+        table.validate(rows().assign(person_id=values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2", "0003", "1", " 1", "-1", "0000"],
+        pd.Categorical([2, 3, 1, 1, -1, 0]),
+        pd.array([2, 3, 1, 1, -1, 0], "Int16"),
+    ],
+)
+def test_ids_are_whole_numbers_whatever_holds_them(values):
+    valid = table.validate(rows().assign(person_id=values))
+    assert valid[PERSON].dtype == np.int64 and valid[PERSON].tolist() == [2, 3, 1, 1, -1, 0]
+    big = table.validate(rows().assign(person_id=pd.Series([2**53 + 1, 2**53, 1, 1, -1, 0], dtype=object)))
+    assert big[PERSON].tolist()[:2] == [2**53 + 1, 2**53]
+
+
+@pytest.mark.parametrize("changed", [{PERSON: 7}, {CAMERA: 2}])
+def test_one_picture_is_one_person_in_one_camera(changed):
+    same = rows()
+    same.loc[3, PATH] = same.loc[2, PATH]
+    same.loc[3, [PERSON, CAMERA]] = [1, 1]
+    assert len(table.validate(same)) == 6, "passed over by the evaluation"
+    for column, value in changed.items():
+        same.loc[3, column] = value
+    with pytest.raises(
+        table.RowError, match="c.jpg is person 1 in camera 1 as query and person . in camera . as gallery"
+    ) as said:
+        table.validate(same)
+    assert said.value.row == 3
+    same.loc[3, PERSON] = -1
+    assert len(table.validate(same)) == 6, "junk is passed over, too"
+
+
+def test_the_digest_takes_any_file_name():
+    named = rows()
+    named.loc[0, PATH] = os.fsdecode(b"/data/M\xfcller.jpg")
+    assert len(datasets.digest(named, "/data")) == 64 and datasets.digest(named, "/data") != datasets.digest(
+        rows(), "/data"
+    )

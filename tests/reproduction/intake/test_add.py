@@ -274,3 +274,83 @@ def test_a_read_only_data_folder_is_reported(small_data, tmp_path, monkeypatch):
     with pytest.raises(PermissionError, match=r"cannot be written \(Permission denied\).*--root"):
         put(small_data, tmp_path / "data")
     assert content(tmp_path / "data") == []
+
+
+@pytest.mark.parametrize("given", ["outer", "inner"])
+def test_a_set_too_deep_in_its_place_is_to_be_moved_up_not_removed(small_data, tmp_path, given):
+    root = tmp_path / "data"
+    inner = root / MARKET / MARKET
+    shutil.copytree(small_data / MARKET, inner)
+    with pytest.raises(FileExistsError, match=f"lies too deep in it, in {inner}: move what") as said:
+        put(inner if given == "inner" else inner.parent, root)
+    assert "emove" not in str(said.value) and len(list(inner.iterdir())) == 4
+    report = put(inner.parent, tmp_path / "other")
+    assert set(report["set"]) == {"market1501"}
+
+
+def test_images_that_lie_above_their_place_are_to_be_moved(small_data, tmp_path):
+    shutil.copytree(small_data / "CUHK01" / "campus", tmp_path / "CUHK01")
+    with pytest.raises(
+        FileExistsError, match="CUHK01 holds the images themselves: move them into a folder .*campus"
+    ):
+        put(tmp_path / "CUHK01", tmp_path)
+    assert len(list((tmp_path / "CUHK01").iterdir())) == 28
+
+
+def test_what_is_there_already_is_told_apart_from_what_is_given(small_data, tmp_path):
+    put(small_data / "CUHK01", tmp_path / "data")
+    with pytest.raises(FileExistsError, match="campus is there already, and is this very data"):
+        put(small_data / "CUHK01", tmp_path / "data")
+    shutil.copytree(small_data / "CUHK01", tmp_path / "copy")
+    with pytest.raises(
+        FileExistsError, match="campus is there already.*move .*campus out of the data folder first"
+    ) as said:
+        put(tmp_path / "copy", tmp_path / "data")
+    assert "emove" not in str(said.value)
+
+
+def test_a_dead_link_is_no_set_that_is_there(small_data, tmp_path):
+    shutil.copytree(small_data / MARKET, tmp_path / "disk")
+    root = tmp_path / "data"
+    put(tmp_path / "disk", root)
+    (tmp_path / "disk").rename(tmp_path / "disk2")
+    message = (
+        f"{MARKET} is a link to {tmp_path}/disk, which is not there any more.*remove the link .it is no data"
+    )
+    with pytest.raises(FileExistsError, match=message):
+        put(tmp_path / "disk2", root)
+    (root / MARKET).unlink()
+    assert set(put(tmp_path / "disk2", root)["set"]) == {"market1501"}
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_clutter_and_loops_in_a_set_do_no_harm(small_data, tmp_path, copy):
+    shutil.copytree(small_data / MARKET, tmp_path / "have")
+    (tmp_path / "have" / "up").symlink_to(tmp_path / "have")
+    (tmp_path / "have" / "query" / "@eaDir").mkdir()
+    for name in (".nfs0001", "Picasa.ini", "~$a.docx"):
+        (tmp_path / "have" / "query" / name).write_bytes(b"")
+    put(tmp_path / "have", tmp_path / "data", copy=copy)
+    loaded = datasets.load("market1501", tmp_path / "data")
+    assert len(loaded) == len(datasets.load("market1501", small_data))
+
+
+def test_an_archive_of_windows_is_unpacked(small_data, tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
+        archive.writestr("Müller\\query\\", b"")
+        for path in sorted((small_data / MARKET).rglob("*.jpg")):
+            name = str(path.relative_to(small_data / MARKET)).replace("/", "\\")
+            archive.writestr(f"Müller\\{name}", path.read_bytes())
+    put(tmp_path / "w.zip", tmp_path / "data")
+    assert len(datasets.load("market1501", tmp_path / "data")) == len(datasets.load("market1501", small_data))
+
+
+def test_only_what_is_recognised_is_added(small_data, tmp_path):
+    shutil.copytree(small_data / MARKET, tmp_path / "have" / "market")
+    other = tmp_path / "have" / "DukeMTMC-reID"
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        (other / folder).mkdir(parents=True)
+        (other / folder / "0001_c2_f0046182.jpg").write_bytes(b"")
+    with pytest.warns(UserWarning, match="DukeMTMC-reID is passed over"):
+        put(tmp_path / "have", tmp_path / "data")
+    assert content(tmp_path / "data") == [MARKET]

@@ -42,7 +42,18 @@ def test_wanted_members_land_where_they_are_placed(tmp_path, target):
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil.jpg", "/etc/evil.jpg", "a/../../evil.jpg", "a\\..\\evil.jpg", "c:/evil.jpg"]
+    "name",
+    [
+        "../evil.jpg",
+        "/etc/evil.jpg",
+        "a/../../evil.jpg",
+        "a\\..\\evil.jpg",
+        "c:/evil.jpg",
+        "C:\\evil.jpg",
+        "..\\evil.jpg",
+        "\\evil.jpg",
+        "\\\\server\\evil.jpg",
+    ],  # fmt: skip
 )
 def test_no_member_leads_outside(tmp_path, target, name):
     archive = write(tmp_path / "a.zip", [("ok.jpg", b""), (name, b"evil")])
@@ -155,3 +166,12 @@ def test_too_little_disk_space_is_seen_before_writing(tmp_path, target, monkeypa
     with pytest.raises(OSError, match="GiB unpacked, but only 0.00 GiB are free") as caught:
         unpack(archive, target)
     assert caught.value.errno == 28 and tree(target) == []
+
+
+def test_the_other_slashes_of_windows_are_slashes(tmp_path, target):
+    archive = write(tmp_path / "a.zip", [("x\\", ""), ("x\\y\\1.jpg", b"one"), ("Müller/2.jpg", b"two")])
+    assert sorted(archives.members(archive)) == ["Müller/2.jpg", "x/y/1.jpg"]
+    unpack(archive, target)
+    assert tree(target) == ["Müller/2.jpg", "x/y/1.jpg"] and (target / "x/y/1.jpg").read_bytes() == b"one"
+    with pytest.raises(ValueError, match="holds .* twice"):
+        unpack(write(tmp_path / "b.zip", [("x/1.jpg", b"1"), ("x\\1.jpg", b"2")]), target)

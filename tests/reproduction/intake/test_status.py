@@ -123,3 +123,47 @@ def test_one_lost_image_and_one_renamed_person_are_seen(full_data, tmp_path):
     query = rows(status.status(tmp_path)).loc[("market1501", "folders", "query")]
     assert query["images"] == 3368 and query["state"] == "differs"
     assert datasets.load("market1501", tmp_path)["subset"].eq("query").sum() == 3368
+
+
+def note(root, name):
+    return status.status(root, progress=False).set_index("set").loc[name, "note"]
+
+
+def test_a_dead_link_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "Market-1501-v15.09.15").symlink_to(tmp_path / "gone")
+    (tmp_path / "CUHK01").symlink_to(tmp_path / "gone")
+    for name, link in (("market1501", "Market-1501-v15.09.15"), ("cuhk01", "CUHK01")):
+        assert f"{link} is a link to {tmp_path}/gone, which is not there any more" in note(tmp_path, name)
+        assert "remove the link (it is no data)" in note(tmp_path, name)
+
+
+def test_a_set_that_lies_elsewhere_in_the_data_folder_is_found(small_data, tmp_path):
+    (tmp_path / "up").symlink_to(tmp_path)
+    shutil.copytree(small_data / "Market-1501-v15.09.15", tmp_path / "sets" / "Market-1501")
+    lying = f"{tmp_path}/sets/Market-1501"
+    assert f"{lying} looks like it: `reid-core data add {lying} --root {tmp_path}`" in note(
+        tmp_path, "market1501"
+    )
+    shutil.copytree(small_data / "CUHK01" / "campus", tmp_path / "CUHK01")
+    assert f"{tmp_path}/CUHK01 looks like it: move its images into a folder {tmp_path}/CUHK01/campus" in note(
+        tmp_path, "cuhk01"
+    )
+    deep = tmp_path / "Market-1501-v15.09.15" / "Market-1501-v15.09.15"
+    shutil.move(lying, deep)
+    assert f"one folder too deep, in {deep}/bounding_box_train: move everything in" in note(
+        tmp_path, "market1501"
+    )
+
+
+def test_a_data_folder_that_is_not_there_is_said_so(tmp_path):
+    (tmp_path / "Data").mkdir()
+    text = status.render_text(status.status(tmp_path / "data"), tmp_path / "data")
+    assert f"It is not there. {tmp_path}/Data is there: write it so." in text
+    assert "It is not there" not in status.render_text(status.status(tmp_path), tmp_path)
+
+
+def test_other_images_in_the_set_are_no_distractors(small_data, tmp_path):
+    shutil.copytree(small_data / "Market-1501-v15.09.15", tmp_path / "Market-1501-v15.09.15")
+    (tmp_path / "Market-1501-v15.09.15" / "images").mkdir()
+    (tmp_path / "Market-1501-v15.09.15" / "images" / "logo.png").write_bytes(b"")
+    assert status.forms(tmp_path)[status.DISTRACTORS] == []
