@@ -67,8 +67,8 @@ def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bo
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[bool]:
-    """Hold the lock of a file, made where it is missing, or of a folder; gives whether it is held.
+def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[int | None]:
+    """Hold the lock of a file, made where it is missing, or of a folder; gives its handle, None where it is not held.
 
     The system lets go of it when the process ends, however it ends. Where another process holds it, raises `busy`,
     or without one says so and waits. Where the file system knows no locks, goes on without one after a warning.
@@ -76,7 +76,7 @@ def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[b
     path = Path(path)
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        yield _lock(handle, path, busy)
+        yield handle if _lock(handle, path, busy) else None
     finally:
         os.close(handle)
 

@@ -105,13 +105,24 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 @functools.cache
 def commit() -> dict | None:
-    """The checkout's commit and whether files differ from it: {"id": str, "modified": bool}; None outside git."""
+    """The checkout's own commit and whether files differ from it: {"id": str, "modified": bool}; None outside git.
+
+    A repository around the kit is not the kit's, nor one that the environment names (GIT_DIR, in a hook). Modified is
+    also a source file or notebook that git does not know.
+    """
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         run = functools.partial(
-            subprocess.run, cwd=_REPOSITORY, capture_output=True, text=True, check=True, timeout=30
+            subprocess.run, cwd=_REPOSITORY, env=clean, capture_output=True, text=True, check=True, timeout=30
         )
+        top = run(["git", "rev-parse", "--show-toplevel"]).stdout.rstrip("\n")
         head = run(["git", "rev-parse", "HEAD"]).stdout.strip()
         changes = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+        unknown = run(
+            ["git", "status", "--porcelain", "--", "reid_core", "reproduction", "notebooks"]
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"id": head, "modified": bool(changes)}
+    if Path(top).resolve() != _REPOSITORY:
+        return None
+    return {"id": head, "modified": bool(changes or unknown)}

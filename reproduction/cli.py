@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -10,19 +12,27 @@ from reproduction.sidecar import REPOSITORY
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status (1: an error that was explained, 130: interrupted)."""
+    """Run one command; return its exit status (1: an error that was explained, 128 + n: stopped by signal n)."""
     chosen = _parser().parse_args(arguments)
     if lacking := _lacking():
         print(f"reid-core: {lacking}", file=sys.stderr)
         return 1
     from reproduction.runner.notebooks import NotebookError
+    from reproduction.runner.stopping import Stopped, heeded
     from reproduction.runner.workflow import WorkflowError
 
     try:
-        chosen.run(chosen)
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command continues from here.", file=sys.stderr)
-        return 130
+        with heeded():
+            chosen.run(chosen)
+            sys.stdout.flush()
+    except Stopped as stopped:
+        print(f"\nStopped by {stopped}. The same command continues from here.", file=sys.stderr)
+        return 128 + stopped.number
+    except (
+        BrokenPipeError
+    ):  # the reader of a pipe has seen enough; nothing is left to be told, at the exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (OSError, ValueError, TypeError, NotebookError, WorkflowError) as error:
         print(f"reid-core: {error}", file=sys.stderr)
         return 1
@@ -108,44 +118,30 @@ def _profile(command: argparse.ArgumentParser) -> None:
 
 
 def _reproduce(chosen) -> None:
-    from reproduction.runner import workflow as reproduce
+    from reproduction.runner import workflow
 
-    print(reproduce.verdicts(reproduce.run(chosen.profile, chosen.overrides, chosen.force)))
+    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force)))
 
 
 def _plan(chosen) -> None:
-    from reproduction.runner import plan, profiles
-    from reproduction.runner import workflow as reproduce
+    from reproduction.runner import plan, profiles, workflow
 
     print(plan.describe(profiles.load(chosen.profile, chosen.overrides), chosen.measure))
-    print("\nSteps that `reid-core reproduce` would run now")
-    steps = reproduce.steps(chosen.profile, chosen.overrides)
-    print("\n".join(f"  {count:>3} x {name}" for name, count in steps.items()) or "  none: all is up to date")
+    print("\nSteps that `reid-core reproduce` would run now, and why")
+    lines = workflow.reasons(chosen.profile, chosen.overrides)
+    print("\n".join(f"  {line}" for line in lines) or "  none: all is up to date")
 
 
 def _notebook(chosen) -> None:
-    from reproduction import experiment
-    from reproduction.runner import notebooks, profiles
-    from reproduction.runner import workflow as reproduce
+    from reproduction.runner import execution
 
-    notebook = notebooks.find(chosen.name)
-    settings = profiles.load(chosen.profile, chosen.overrides, recipes=not reproduce.is_step())
-    parameters = profiles.select(settings, notebook)
-    default = experiment.executed_notebooks(settings) / notebook.name
-    named = [override.partition("=")[0] for override in chosen.overrides]
-    given = ", ".join(f"{key} {parameters[key]}" for key in ("model", "train_set", "seed") if key in named)
-    with reproduce.step(f"{notebook.stem}{f' ({given})' if given else ''}"):
-        notebooks.run(notebook, chosen.output or default, parameters)
+    execution.notebook(chosen.name, chosen.profile, chosen.overrides, chosen.output)
 
 
 def _report(chosen) -> None:
-    from reproduction import experiment, report
-    from reproduction.runner import profiles
-    from reproduction.runner import workflow as reproduce
+    from reproduction.runner import execution
 
-    settings = profiles.load(chosen.profile, chosen.overrides, recipes=False)
-    with reproduce.step("report"):
-        report.write(experiment.resolve(settings["results_root"]))
+    execution.write_report(chosen.profile, chosen.overrides)
 
 
 def _explain(chosen) -> None:

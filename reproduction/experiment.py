@@ -33,8 +33,8 @@ CHOICES = {
 
 
 def resolve(path: str | os.PathLike) -> Path:
-    """A path of a profile: absolute, or relative to the repository (so a notebook runs from any folder)."""
-    return Path(path) if Path(path).is_absolute() else REPOSITORY / path
+    """A path of a profile: absolute, or relative to the repository (so a notebook runs from any folder); ~ is home."""
+    return REPOSITORY / Path(path).expanduser()
 
 
 def shows_people(results: Path, facts: Mapping[str, object]) -> Path:

@@ -1,20 +1,37 @@
 """Where a result came from: commit, versions, device, data, settings, inputs - a JSON sidecar beside each file."""
 
+import contextlib
 import datetime
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from reid_core import files, machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel by `reproduction.runner.notebooks.run`
+NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel
+
+
+@contextlib.contextmanager
+def made_from(origin: Mapping[str, Any]) -> Iterator[None]:
+    """Have the sidecars that are written meanwhile, by this process or one that it starts, tell of an origin.
+
+    `origin` is what `reproduction.runner.staleness` compares; the digest of its code stands for that of each source.
+    """
+    os.environ[NOTEBOOK] = json.dumps({key: value for key, value in origin.items() if key != "sources"})
+    try:
+        yield
+    finally:
+        os.environ.pop(NOTEBOOK, None)
 
 
 def notebook() -> dict | None:
-    """The notebook at work in this process: {"name": str, "parameters": dict or None}; None outside of notebooks.
+    """The notebook at work in this process: {"name", "parameters", "code", "inputs"}; None outside of notebooks.
 
-    `parameters` are those that `reid-core` gave it. In JupyterLab nothing is given, the cells hold what was used.
+    `parameters` are those that `reid-core` gave it, `code` and `inputs` digests of what it was made from. In JupyterLab
+    nothing is given, the cells hold what was used: {"name": str, "parameters": None}.
     """
     if given := os.environ.get(NOTEBOOK):
         return json.loads(given)

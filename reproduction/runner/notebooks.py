@@ -6,23 +6,25 @@ these raises. The executed copy of a failed notebook is kept for reading, under 
 """
 
 import ast
+import functools
 import itertools
-import json
 import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import nbformat
 
 from reid_core import files
-from reproduction import words
-from reproduction.sidecar import NOTEBOOK, REPOSITORY
+from reproduction import results_folder, sidecar, words
+from reproduction.runner import isolation
 
-FOLDER = REPOSITORY / "notebooks"
+FOLDER = sidecar.REPOSITORY / "notebooks"
+ORIGIN = "reid_core"  # key of an executed copy's metadata
+TO_STOP = 60  # seconds that a cell has to end once it was interrupted: a training writes its checkpoint
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -31,18 +33,22 @@ class NotebookError(RuntimeError):
 
 
 def names() -> list[str]:
-    """Names of the numbered notebooks, in order, without suffix."""
-    return sorted(path.stem for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))
+    """Names of the kit's notebooks, in order, without suffix; others in the folder are their owner's."""
+    return sorted({made.notebook for made in results_folder.MADE} | {"02_train"})
 
 
 def find(name: str | os.PathLike) -> Path:
     """Path of a notebook given by its name (02_train), by a unique beginning (02), or by its path.
+
+    A notebook of one's own in `notebooks/` is found by its name.
 
     Raises FileNotFoundError listing the notebooks when there is none.
     """
     path = Path(name)
     if path.suffix == ".ipynb" and path.exists():
         return path.resolve()
+    if (own := FOLDER / f"{path.stem}.ipynb").is_file():
+        return own
     matches = [stem for stem in names() if stem == path.stem] or [
         stem for stem in names() if stem.startswith(path.stem)
     ]
@@ -51,14 +57,28 @@ def find(name: str | os.PathLike) -> Path:
     return FOLDER / f"{matches[0]}.ipynb"
 
 
+def cells(notebook: Path) -> list[nbformat.NotebookNode]:
+    """The cells of a stored notebook. Raises NotebookError for a file that is none."""
+    try:
+        return _book(notebook.read_text(encoding="utf-8")).cells
+    except (ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
+        reason = str(error).partition("\n")[0][:100] or type(error).__name__
+        raise NotebookError(f"{notebook}: not a notebook that can be read ({reason}).") from None
+
+
+_book = functools.lru_cache(maxsize=64)(
+    functools.partial(nbformat.reads, as_version=4)
+)  # by its text: takes 20 ms
+
+
 def declared(notebook: str | os.PathLike) -> dict[str, Any]:
     """The parameters a notebook declares, with their defaults: the literals of its cell tagged `parameters`.
 
-    Raises NotebookError when there is not exactly one such cell or a value is no literal.
+    Raises NotebookError for a file that is no notebook, or when there is not exactly one such cell or a value is no
+    literal.
     """
     notebook = Path(notebook)
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    tagged = [cell for cell in cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(f"{notebook}: {len(tagged)} cells are tagged 'parameters'; there must be one.")
     found = {}
@@ -99,51 +119,77 @@ def check_parameters(notebook: str | os.PathLike, parameters: Mapping[str, Any])
         check_value(name, value, known[name], Path(notebook).name)
 
 
-def run(notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapping[str, Any]) -> float:
+def run(
+    notebook: str | os.PathLike,
+    output: str | os.PathLike,
+    parameters: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None,
+    left: Callable[[], Mapping[str, Any]] = dict,
+) -> float:
     """Execute a notebook with papermill and write the executed copy to `output`; return the seconds it took.
 
-    Notebooks run in the repository's root. Streams of the cells, progress lines included, go to this process's
-    stdout and stderr as they come. `output` appears only when every cell has run; otherwise NotebookError is
-    raised and the executed copy is at `failed/<name>` beside `output`.
-    """
-    import papermill
+    Notebooks run in the repository's root, in a kernel that the user's own settings do not reach. Streams of the cells
+    go to this process's stdout and stderr as they come, progress lines only where stderr is a terminal. `output`
+    appears only when every cell has run; otherwise NotebookError is raised and the executed copy is at `failed/<name>`
+    beside `output`.
 
-    os.environ.setdefault(
-        "JUPYTER_PREFER_ENV_PATH", "1"
-    )  # this environment's kernel, not one in the home folder
+    `origin` is what the notebook is made from, for the sidecars that it writes and, with what `left()` adds at the
+    end, for the executed copy (see :mod:`reproduction.runner.staleness`).
+    """
     notebook, output = Path(notebook), Path(output)
     check_parameters(notebook, parameters)
     failed = output.parent / "failed" / output.name
     started = time.perf_counter()
+    known = dict(origin or {"name": notebook.stem, "parameters": dict(parameters)})
     with files.replacing(output) as temporary:
-        for_sidecars = {"name": notebook.stem, "parameters": dict(parameters)}
-        os.environ[NOTEBOOK] = json.dumps(for_sidecars)
         try:
-            papermill.execute_notebook(
-                str(notebook),
-                str(temporary),
-                parameters=dict(parameters),
-                cwd=str(REPOSITORY),
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-                start_timeout=120,
-                extra_arguments=["--log-level=50"],  # the kernel's own log; a cell's errors come as outputs
-            )
+            with isolation.kernel_environment(), sidecar.made_from(known):
+                _execute(notebook, temporary, parameters)
             _check_finished(temporary)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):
             raise
         except Exception as error:
             if temporary.exists():
                 with files.replacing(failed) as kept:
                     kept.write_bytes(temporary.read_bytes())
             raise NotebookError(_explain(notebook, temporary, failed, error)) from error
-        finally:
-            del os.environ[NOTEBOOK]
-        _tidy(temporary)
+        _tidy(temporary, known | left())
     failed.unlink(missing_ok=True)
     return time.perf_counter() - started
+
+
+def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
+    import papermill
+    from traitlets.config import Config
+
+    papermill.execute_notebook(
+        str(notebook),
+        str(output),
+        parameters=dict(parameters),
+        cwd=str(sidecar.REPOSITORY),
+        kernel_name="python3",
+        progress_bar=False,
+        stdout_file=_Shown(sys.stdout),
+        stderr_file=_Shown(sys.stderr),
+        start_timeout=120,
+        extra_arguments=["--log-level=50"],  # the kernel's own log; a cell's errors come as outputs
+        config=Config({"KernelManager": {"shutdown_wait_time": 2 * TO_STOP}}),
+    )
+
+
+class _Shown:
+    """A stream for what cells write. One that is no terminal gets no states of progress lines, whoever writes them."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        if not self.stream.isatty():  # a state begins with a carriage return and has no end of line
+            text = re.sub(r"\r[^\r\n]*(?=\r|\Z)", "", text).replace("\r", "")
+        self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def _check_finished(executed: Path) -> None:
@@ -168,14 +214,15 @@ def _explain(notebook: Path, executed: Path, failed: Path, error: Exception) -> 
     return f"{notebook.name}: {reason}{kept}"
 
 
-def _tidy(executed: Path) -> None:
-    """Drop what a reader of an executed copy has no use for.
+def _tidy(executed: Path, origin: Mapping[str, Any]) -> None:
+    """Write the origin into an executed copy, and drop what a reader has no use for.
 
     That is text of a progress line that later carriage returns overwrite (each of its states comes as a message of
     its own), and controls, which need a running kernel: the text that comes with them takes their place.
     """
     book = nbformat.read(executed, as_version=4)
     book.metadata.pop("widgets", None)
+    book.metadata[ORIGIN] = dict(origin)
     for cell in book.cells:
         if cell.cell_type != "code":
             continue

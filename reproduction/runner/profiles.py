@@ -17,6 +17,18 @@ from reproduction.runner import notebooks
 from reproduction.sidecar import REPOSITORY
 
 FOLDER = REPOSITORY / "profiles"
+SOURCES = (
+    ".ci",
+    ".git",
+    "benchmarks",
+    "data",
+    "docs",
+    "notebooks",
+    "profiles",
+    "reid_core",
+    "reproduction",
+    "tests",
+)
 TRAIN_SETS = (*paper.SETS, paper.COMBINED)
 GROUPS = {  # parameters that may be given together, by the object that they become
     "data": ("data_root", "combined_boxes", "leaked_people", "unreadable", "near_duplicates", "own_sets"),
@@ -40,6 +52,32 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def find(profile: str | os.PathLike) -> Path:
+    """The file of a profile, absolute: one of the kit by its name, or any .yaml or .yml by its path.
+
+    Raises FileNotFoundError naming the profiles there are.
+    """
+    own = Path(profile).suffix in {".yaml", ".yml"}
+    path = Path(profile).expanduser().absolute() if own else FOLDER / f"{profile}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such profile; there are: {', '.join(names())}.")
+    return path
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without Python objects, in which no key stands twice: the later one would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        found = set()
+        for key, _ in node.value:
+            if key.value in found:
+                raise yaml.YAMLError(
+                    f"{key.value!r} stands twice, the second time in line {key.start_mark.line + 1}"
+                )
+            found.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load(
     profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: bool = True
 ) -> dict[str, Any]:
@@ -53,12 +91,10 @@ def load(
     the key, the value and the remedy. Without `recipes` what is checked elsewhere is taken as it is, for a step of a
     workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds.
     """
-    path = Path(profile) if Path(profile).suffix in {".yaml", ".yml"} else FOLDER / f"{profile}.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such profile; there are: {', '.join(names())}.")
+    path = find(profile)
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        settings = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: must map parameter names to values.")
@@ -67,14 +103,21 @@ def load(
         name, equals, text = override.partition("=")
         if not equals:
             raise ValueError(f"-p {override}: write it as name=value.")
-        settings |= _ungrouped({name: yaml.safe_load(text)}, path)
+        try:
+            settings |= _ungrouped({name.strip(): yaml.load(text, _Loader)}, path)
+        except yaml.YAMLError as error:
+            raise ValueError(f"-p {override}: {text!r} is not readable as YAML: {error}") from None
     known = all_parameters()
     for name, value in settings.items():
         if name not in known:
-            raise ValueError(f"{path}: " + words.unknown_name(name, known, "a parameter of any notebook"))
+            raise ValueError(
+                f"{path}: " + words.unknown_name(str(name), known, "a parameter of any notebook")
+            )
         notebooks.check_value(name, value, known[name], str(path))
     settings = {name: default for name, default in known.items() if name not in OWN} | settings
+    _check_places(settings, path)
     _check_choices(settings, path)
+    _check_values(settings, path)
     if recipes:
         _check_recipes(settings, path)
         _check_literature(settings, path)
@@ -175,6 +218,34 @@ def check_trainings(
             )
 
 
+def check_not_source(path: str | os.PathLike, what: str) -> None:
+    """Raise ValueError for a place where writing would harm the repository: itself, around it, or in its sources."""
+    found = experiment.resolve(path).resolve()
+    inside = found.relative_to(REPOSITORY).parts[:1] if found.is_relative_to(REPOSITORY) else ()
+    if REPOSITORY.is_relative_to(found) or found == REPOSITORY / "results" or inside and inside[0] in SOURCES:
+        raise ValueError(
+            f"{what} {str(path)!r} is {found}, where results would overwrite or mix with the repository's own files;"
+            " name a folder for them alone, such as results/mine."
+        )
+
+
+def _check_places(settings: dict[str, Any], path: Path) -> None:
+    for key in ("results_root", "data_root"):
+        if key in settings and not settings[key].strip():
+            raise ValueError(f"{path}: {key} is blank; name a folder.")
+    if "results_root" not in settings:
+        return
+    check_not_source(settings["results_root"], f"{path}: results_root")
+    results = experiment.resolve(settings["results_root"]).resolve()
+    if "data_root" in settings and results.is_relative_to(
+        experiment.resolve(settings["data_root"]).resolve()
+    ):
+        raise ValueError(
+            f"{path}: results_root {settings['results_root']!r} lies in data_root {settings['data_root']!r}; results"
+            " would be taken for data. Name a folder outside."
+        )
+
+
 def _check_choices(settings: dict[str, Any], path: Path) -> None:
     choices = {
         "model": experiment.MODELS,
@@ -203,6 +274,31 @@ def _check_choices(settings: dict[str, Any], path: Path) -> None:
             embedded.Sizes.named(size)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def _check_values(settings: dict[str, Any], path: Path) -> None:
+    """Refuse numbers without sense, and lists that are empty where they may not be or name something twice."""
+    least = {"smoothing": 1, "sensitivity_pairings": 0, "render_seed": 0, "seed": 0}
+    for name in least.keys() & settings.keys():
+        if settings[name] < least[name]:
+            raise ValueError(f"{path}: {name} is {settings[name]}; it is {least[name]} or more.")
+    if not 0 < settings.get("form_seconds", 1) < math.inf:
+        raise ValueError(
+            f"{path}: form_seconds is {settings['form_seconds']}; it is a number of seconds above 0."
+        )
+    for name in ("seeds", "sensitivity_seeds", "sensitivity_variant_seeds"):
+        seeds = settings.get(name, [0])
+        if not (seeds or name != "seeds") or not all(type(seed) is int and seed >= 0 for seed in seeds):
+            raise ValueError(
+                f"{path}: {name} is {seeds!r}; it is a list of whole numbers from 0, such as [0, 1]."
+            )
+    for name in ("seeds", "sensitivity_seeds", "sensitivity_variant_seeds", "sensitivity_variants", "literature",
+                 "own_sets"):  # fmt: skip
+        entries = [
+            next(iter(entry), None) if isinstance(entry, dict) else entry for entry in settings.get(name, [])
+        ]
+        if twice := [entry for number, entry in enumerate(entries) if entry in entries[:number]]:
+            raise ValueError(f"{path}: {name} has {twice[0]!r} twice.")
 
 
 def _check_recipes(settings: dict[str, Any], path: Path) -> None:

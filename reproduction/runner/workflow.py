@@ -3,21 +3,25 @@
 import contextlib
 import json
 import os
-import re
+import select
+import shlex
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from reid_core import files
+from reid_core import files, machine
 from reproduction import claims, experiment, words
-from reproduction.runner import notebooks, profiles
+from reproduction.runner import notebooks, profiles, staleness, stopping
+from reproduction.runner.steps import REPORT, Step
 from reproduction.sidecar import REPOSITORY
 
-STEPS, TOTAL = "REID_CORE_STEPS", "REID_CORE_STEPS_TOTAL"
+PLAN, LOG = "REID_CORE_PLAN", "workflow.log"  # set for the steps of a workflow: the file of its plan
 
 
 class WorkflowError(RuntimeError):
@@ -33,95 +37,159 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) 
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
+    forced = [notebooks.find(name).stem for name in force]
     results = experiment.resolve(settings["results_root"])
-    with _only_one(results):
-        total = sum(steps(profile, overrides, force).values())
-        if total == 0:
-            print(f"Nothing to do: {results} is up to date.")
+    with only_one(results) as lock:
+        if pending := staleness.pending(settings, forced):
+            _execute(_plan(pending, profiles.find(profile), overrides), results, lock)
         else:
-            _execute(_command(profile, overrides, force), results, total)
+            print(f"Nothing to do: {results} is up to date.")
     return results
 
 
 def steps(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) -> dict[str, int]:
-    """What `run` would do now: {step: how often}; trainings count once a run. Empty when all is up to date.
-
-    Raises WorkflowError when the workflow itself is at fault.
-    """
-    command = [*_command(profile, overrides, force), "--dry-run", "--quiet", "rules"]
-    planned = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    if planned.returncode:
-        raise WorkflowError(f"The plan of the workflow failed:\n{planned.stdout}{planned.stderr}")
-    counts = re.findall(r"^(\w+) +(\d+)$", planned.stdout + planned.stderr, re.MULTILINE)
-    return {name: int(count) for name, count in counts if name not in ("total", "all")}
+    """What `run` would do now: {kind of step: how often}; trainings count once a run. Empty when all is up to date."""
+    return dict(Counter(step.kind for step in _pending(profile, overrides, force)))
 
 
-def _command(profile: str, overrides: Sequence[str], force: Sequence[str]) -> list[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-    command += [
-        "--cores",
-        "all",
-        "--nolock",
-        "--rerun-incomplete",
-        "--rerun-triggers",
-        "mtime",
-        "params",
-        "input",
-    ]
-    command += ["--config", f"profile={profile}", f"overrides={json.dumps(list(overrides))}"]
-    rules = {"01_datasets": "datasets", "02_train": "train"}  # the others are named after their notebook
-    stems = [notebooks.find(name).stem for name in force]
-    return command + (["--forcerun", *(rules.get(stem, stem) for stem in stems)] if force else [])
+def reasons(profile: str, overrides: Sequence[str] = ()) -> list[str]:
+    """The same as lines of text, each with the reason."""
+    counts = Counter((step.kind, why) for step, why in _pending(profile, overrides).items())
+    return [f"{count:>3} x {kind}: {why}" for (kind, why), count in counts.items()]
 
 
-def _execute(base: list[str], results: Path, total: int) -> None:
-    steps, log = results / ".steps", results / "workflow.log"
-    steps.write_text("")
-    environment = os.environ | {STEPS: str(steps), TOTAL: str(total)}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    started = time.monotonic()
-    print(f"{total} steps; log: {log}", flush=True)
-    process = subprocess.Popen([*base, "--quiet", "all"], cwd=REPOSITORY, env=environment)
+def _pending(profile: str, overrides: Sequence[str], force: Sequence[str] = ()) -> dict[Step, str]:
+    forced = [notebooks.find(name).stem for name in force]
+    return staleness.pending(profiles.load(profile, overrides, recipes=False), forced)
+
+
+def _plan(pending: Mapping[Step, str], profile: Path, overrides: Sequence[str]) -> list[dict]:
+    """The steps as Snakefile and :func:`step` read them: each with its command and those of the others it waits for."""
+    names = {step.name for step in pending}
+    plan = []
+    for step, why in pending.items():
+        verb = [REPORT] if step.notebook == REPORT else ["notebook", step.notebook]
+        command = ["python", "-m", "reproduction.cli", *verb, "--profile", str(profile)]
+        for override in (*overrides, *(f"{key}={value}" for key, value in step.of_a_run.items())):
+            command += ["-p", override]
+        after = [name for name in step.after if name in names]
+        plan.append({"name": step.name, "why": why, "after": after, "command": shlex.join(command)})
+    return plan
+
+
+def _execute(plan: list[dict], results: Path, lock: int | None) -> None:
+    started, log = time.monotonic(), results / LOG
+    _note(log, f"commit {json.dumps(machine.commit())}")
+    for step in plan:
+        _note(log, f"to run: {step['name']}, since {step['why']}")
+    print(f"{len(plan)} steps; log: {log}", flush=True)
+    folder = results / ".steps"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
     try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
+        files.write_text(folder / "plan.json", json.dumps(plan))
+        code = _snakemake(folder, lock)
     finally:
-        steps.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    if code and _reader_is_gone():
+        raise BrokenPipeError
     if code:
-        raise WorkflowError(
+        said = (
             "A step failed; what it said is above. The same command continues from there once it is mended."
         )
-    print(f"Done in {words.duration(time.monotonic() - started)}.")
+        _note(log, said)
+        raise WorkflowError(said)
+    _note(log, said := f"Done in {words.duration(time.monotonic() - started)}.")
+    print(said)
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    with contextlib.suppress(OSError, ValueError):
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
+
+
+def _snakemake(folder: Path, lock: int | None) -> int:
+    """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in the folder.
+
+    Where this process is stopped, the steps are, in good order, and only then it ends.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--cores",
+        "all",
+    ]
+    command += ["--directory", str(folder), "--nolock", "--workflow-profile", "none", "--quiet", "all"]
+    command += ["--config", f"plan={folder / 'plan.json'}"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
+    environment |= {PLAN: str(folder / "plan.json"), "XDG_CACHE_HOME": str(folder / "cache")}
+    for key, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
+        environment[key] = os.pathsep.join(filter(None, [str(first), environment.get(key)]))
+    kept = () if lock is None else (lock,)  # a main process that is killed leaves the lock with the workflow
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, pass_fds=kept)
+    try:
+        return process.wait()
+    except BaseException:
+        stopping.stop_workflow()
+        raise
 
 
 def is_step() -> bool:
     """Whether this process is a step of a workflow, whose profile was checked at its start."""
-    return STEPS in os.environ
+    return PLAN in os.environ
 
 
 @contextlib.contextmanager
-def step(title: str) -> Iterator[None]:
-    """Announce a step of the workflow, "[3/17] title", and what it took. Alone, without a number."""
-    count = ""
-    if log := os.environ.get(STEPS):
-        with open(log, "a") as file:
-            file.write(title + "\n")
-        count = f"[{len(Path(log).read_text().splitlines())}/{os.environ[TOTAL]}] "
+def step(name: str, title: str, results: Path) -> Iterator[str | None]:
+    """Announce a step of the workflow, "[3/17] title", and what it took; gives why it runs. Alone: no number, None.
+
+    Alone it holds the lock of the results folder, which in a workflow the main process holds.
+    """
+    if not is_step():
+        with only_one(results), _announced(title):
+            yield None
+        return
+    plan = json.loads(Path(os.environ[PLAN]).read_text(encoding="utf-8"))
+    number, planned = next((n, planned) for n, planned in enumerate(plan, 1) if planned["name"] == name)
+    with _announced(f"[{number}/{len(plan)}] {title}", results / LOG):
+        yield planned["why"]
+
+
+@contextlib.contextmanager
+def _announced(title: str, log: Path | None = None) -> Iterator[None]:
     started = time.monotonic()
-    print(f"{count}{title} ...", flush=True)
-    yield
-    print(f"{count}{title}: {words.duration(time.monotonic() - started)}", flush=True)
+    _note(log, f"{title} ...")
+    print(f"{title} ...", flush=True)
+    try:
+        yield
+    except BaseException as error:
+        _note(log, f"{title}: {type(error).__name__}: {error}")
+        raise
+    took = f"{title}: {words.duration(time.monotonic() - started)}"
+    _note(log, took)
+    print(took, flush=True)
+
+
+def _note(log: Path | None, text: str) -> None:
+    if log is not None:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%F %T')} {text}\n")
 
 
 @contextlib.contextmanager
-def _only_one(results: Path) -> Iterator[None]:
-    """Hold a lock on a results folder; it goes with the process, however that ends."""
+def only_one(results: Path) -> Iterator[int | None]:
+    """Hold the lock of a results folder; it goes with the process, however that ends. Gives its handle."""
     results.mkdir(parents=True, exist_ok=True)
-    busy = WorkflowError(f"{results}: another `make reproduce` is at work here; wait for it.")
-    with files.locked(results / ".lock", busy):
-        yield
+    busy = WorkflowError(f"{results}: another `make reproduce` is at work here, or a notebook; wait for it.")
+    with files.locked(results / ".lock", busy) as lock:
+        yield lock
 
 
 def verdicts(results: Path) -> str:

@@ -1,12 +1,16 @@
 """The strict runner: each silence of papermill is an error, and a failed notebook is kept for reading."""
 
+import functools
 import io
+import os
 import re
+import shutil
+import time
 
 import nbformat
 import pytest
 
-from reproduction.runner import notebooks
+from reproduction.runner import notebooks, profiles
 
 
 def book(path, *sources, parameters="count = 3\nrate = 0.5\nname = 'a'\nflag = True"):
@@ -32,7 +36,7 @@ def test_a_good_notebook_runs_with_its_parameters_from_the_root(tmp_path, capfd)
     texts = [output.text for output in outputs(tmp_path / "out" / "good.ipynb")]
     assert texts == ["4.0 True\n"], "a finished progress bar leaves nothing behind"
     captured = capfd.readouterr()
-    assert "4.0 True" in captured.out and "2/3" in captured.err
+    assert "4.0 True" in captured.out and "2/3" not in captured.err, "no states of a progress line in a log"
     assert not outputs(source), "the source stays without outputs"
 
 
@@ -42,6 +46,9 @@ class Watching(io.StringIO):
     def __init__(self, seen):
         super().__init__()
         self.seen = seen
+
+    def isatty(self):
+        return True
 
     def write(self, text):
         if re.search(r"1/2 \[\d\d:\d\d<\d\d:\d\d", text):
@@ -63,6 +70,92 @@ def test_a_progress_line_with_time_left_is_seen_while_its_cell_runs(tmp_path, mo
     monkeypatch.setattr("sys.stderr", Watching(seen))
     notebooks.run(source, tmp_path / "out.ipynb", {})
     assert seen.exists() and not outputs(tmp_path / "out.ipynb")
+
+
+def test_a_log_gets_lines_and_no_states_of_progress_lines():
+    log = io.StringIO()
+    shown = notebooks._Shown(log)
+    for text in (
+        "\r 50%|##  |",
+        "\r100%|####|",
+        "\r         \r",
+        "\rWarning: odd\n",
+        "plain\n",
+        "two\r\nlines\n",
+    ):
+        shown.write(text)
+    assert log.getvalue() == "Warning: odd\nplain\ntwo\nlines\n"
+
+
+def test_messages_are_joined_in_linear_time_and_in_their_order():
+    stream = functools.partial(nbformat.v4.new_output, "stream")
+    figure = nbformat.v4.new_output("display_data", {"image/png": ""})
+    many = [stream(name="stdout", text="x" * 100)] * 80_000
+    started = time.perf_counter()
+    joined = notebooks._joined(
+        [*many, figure, stream(name="stdout", text="a"), stream(name="stderr", text="b")]
+    )
+    assert time.perf_counter() - started < 10
+    assert [output.get("text", "")[:2] for output in joined] == ["xx", "", "a", "b"]
+    assert len(joined[0].text) == 8_000_000
+
+
+def test_the_users_own_notebooks_beside_the_kits_harm_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    shutil.copytree(notebooks.FOLDER, folder)
+    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    names = notebooks.names()
+    shutil.copy(folder / "03_table2_cuhk03.ipynb", folder / "03_table2_cuhk03-Copy1.ipynb")
+    for name, text in {
+        "12_empty": "",
+        "13_foreign": '{"a": 1}',
+        "14_list": "[]",
+        "15_no_cells": '{"cells": []}',
+    }.items():
+        (folder / f"{name}.ipynb").write_text(text)
+    assert notebooks.names() == names and notebooks.find("03").name == "03_table2_cuhk03.ipynb"
+    assert profiles.load("tiny", recipes=False)["profile"] == "tiny"
+    assert notebooks.find("03_table2_cuhk03-Copy1") == folder / "03_table2_cuhk03-Copy1.ipynb"
+    for name in ("12_empty", "13_foreign", "14_list", "15_no_cells"):
+        with pytest.raises(notebooks.NotebookError, match=rf"{name}\.ipynb: "):
+            notebooks.declared(notebooks.find(name))
+
+
+HOSTILE = {
+    "startup": "import builtins\nbuiltins.leaked = 'IPython start-up'",
+    "python": "import builtins\nbuiltins.leaked = 'PYTHONSTARTUP'",
+    "kernel": '{"argv": ["/bin/false"], "display_name": "mine", "language": "python"}',
+    "matplotlib": "figure.dpi: 7",
+}
+
+
+def test_the_users_own_settings_do_not_reach_a_kernel(tmp_path, monkeypatch):
+    ipython, jupyter, settings = (
+        tmp_path / "ipython",
+        tmp_path / "jupyter",
+        tmp_path / "config" / "matplotlib",
+    )
+    for path, text in {
+        ipython / "profile_default" / "startup" / "00.py": HOSTILE["startup"], tmp_path / "python.py": HOSTILE["python"],
+        jupyter / "kernels" / "python3" / "kernel.json": HOSTILE["kernel"], settings / "matplotlibrc": HOSTILE["matplotlib"],
+    }.items():  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    given = {
+        "IPYTHONDIR": ipython, "JUPYTER_PATH": jupyter, "JUPYTER_DATA_DIR": jupyter, "PYTHONOPTIMIZE": "1",
+        "PYTHONSTARTUP": tmp_path / "python.py", "MPLBACKEND": "TkAgg", "MPLCONFIGDIR": settings, "WORLD_SIZE": "4",
+        "RANK": "1", "JUPYTER_PREFER_ENV_PATH": "0", "HOME": "/proc/none",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    cell = (
+        "import os, builtins, matplotlib\nprint(getattr(builtins, 'leaked', None), __debug__, 'WORLD_SIZE' in os.environ,\n"
+        "      matplotlib.rcParamsDefault['figure.dpi'], matplotlib.get_backend())"
+    )
+    notebooks.run(book(tmp_path / "a.ipynb", cell), tmp_path / "out.ipynb", {})
+    (text,) = [output.text for output in outputs(tmp_path / "out.ipynb") if output.get("name") == "stdout"]
+    assert text.split() == ["None", "True", "False", "100.0", "module://matplotlib_inline.backend_inline"]
+    assert {name: os.environ[name] for name in given} == {name: str(value) for name, value in given.items()}
 
 
 def test_controls_leave_their_text_in_an_executed_copy(tmp_path):

@@ -1,8 +1,12 @@
+import json
+
 import pytest
 import yaml
 
+from reproduction import experiment
 from reproduction.runner import plan, profiles
 from reproduction.runner import workflow as reproduce
+from reproduction.sidecar import REPOSITORY
 
 
 def changed(tmp_path, **changes):
@@ -185,3 +189,92 @@ def test_a_notebook_gets_only_what_it_declares():
     settings = profiles.load("smoke")
     assert "recipe" in profiles.select(settings, "02_train")
     assert "recipe" not in profiles.select(settings, "03_table2_cuhk03")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("k1: 20\nk2: 6\nk1: 30\n", "'k1' stands twice, the second time in line 3"),
+        ("recipe: {height: 64, height: 32}\n", "'height' stands twice"),
+        ("k1:\t20\nrecipe:\n\theight: 64\n", "not readable as YAML"),
+        ("k1: 20: 30\n", "not readable as YAML"),
+        ("", "must map parameter names"),
+        ("- k1\n", "must map parameter names"),
+        ("1: 2\n", "'1' is not a parameter"),
+        ("yes: 2\n", "'True' is not a parameter"),
+        ("k1: !!python/object/apply:os.getcwd []\n", "not readable as YAML"),
+    ],
+)
+def test_a_file_that_is_no_plain_mapping_is_one_sentence(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        profiles.load(path, recipes=False)
+    assert "mine.yaml" in str(raised.value)
+    path.write_bytes(b"k1: \xff\xfe\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml: not readable as YAML"):
+        profiles.load(path, recipes=False)
+
+
+def test_an_override_that_is_no_yaml_is_one_sentence():
+    with pytest.raises(ValueError, match=r"-p seeds=\[0: '\[0' is not readable as YAML"):
+        profiles.load("tiny", ["seeds=[0"], recipes=False)
+    with pytest.raises(ValueError, match="'height' stands twice"):
+        profiles.load("tiny", ["recipe={height: 1, height: 2}"], recipes=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("smoothing", 0, "smoothing is 0; it is 1 or more"),
+        ("sensitivity_pairings", -1, "sensitivity_pairings is -1; it is 0 or more"),
+        ("form_seconds", float("nan"), "form_seconds is nan; it is a number of seconds above 0"),
+        ("form_seconds", float("inf"), "form_seconds is inf"),
+        ("seeds", [], "seeds is \\[\\]; it is a list of whole numbers"),
+        ("seeds", [0, 0], "seeds has 0 twice"),
+        ("seeds", [0, -1], "seeds is \\[0, -1\\]"),
+        ("seeds", [0.5], "seeds is \\[0.5\\]"),
+        ("seeds", [True], "seeds is \\[True\\]"),
+        ("sensitivity_seeds", [1, 1], "sensitivity_seeds has 1 twice"),
+        ("sensitivity_variants", ["conv1", "conv1"], "sensitivity_variants has 'conv1' twice"),
+        ("literature", ["LOMO", "LOMO"], "literature has 'LOMO' twice"),
+        ("literature", ["DNS [20]", {"DNS [20]": {}}], "literature has 'DNS \\[20\\]' twice"),
+        ("own_sets", ["a.csv", "a.csv"], "own_sets has 'a.csv' twice"),
+    ],
+)  # fmt: skip
+def test_a_value_without_sense_is_refused(tmp_path, key, value, message):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: {message}"):
+        profiles.load(changed(tmp_path, **{key: value}), recipes=False)
+
+
+@pytest.mark.parametrize("place", [
+    ".", "", "  ", "..", "/", "results", "results/", "notebooks", "notebooks/mine", "reid_core", "profiles/x", "data",
+    "data/embedded/tiny/results", "./results/../notebooks", str(REPOSITORY), "link", "~/kit", "~/kit/notebooks",
+])  # fmt: skip
+def test_results_among_the_sources_are_refused(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "kit").symlink_to(REPOSITORY)
+    (tmp_path / "link").symlink_to(REPOSITORY / "notebooks")
+    place = str(tmp_path / "link") if place == "link" else place
+    with pytest.raises(ValueError, match="results_root"):
+        profiles.load("tiny", [f"results_root={json.dumps(place)}"], recipes=False)
+
+
+@pytest.mark.parametrize("place", ["results/my run", "~/Ergebnisse größer", "results/tiny/single/a", "out"])
+def test_results_elsewhere_are_taken(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = profiles.load("tiny", [f"results_root={place}"], recipes=False)
+    results = experiment.resolve(settings["results_root"])
+    assert results == (tmp_path / place[2:] if place[0] == "~" else REPOSITORY / place)
+
+
+def test_results_in_the_data_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="lies in data_root"):
+        profiles.load("tiny", [f"data_root={tmp_path}", f"results_root={tmp_path / 'r'}"], recipes=False)
+
+
+def test_a_profile_by_a_relative_path_is_the_one_in_the_working_folder(tmp_path, monkeypatch):
+    changed(tmp_path, k1=25)
+    monkeypatch.chdir(tmp_path)
+    assert profiles.find("mine.yaml") == tmp_path / "mine.yaml"
+    assert profiles.load("mine.yaml", recipes=False)["k1"] == 25

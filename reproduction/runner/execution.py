@@ -1,0 +1,129 @@
+"""One step at work: a notebook or the report, in the profile's results folder or, with other settings, in its own."""
+
+import functools
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reid_core import files
+from reproduction import report, results_folder
+from reproduction.runner import notebooks, profiles, staleness, steps, workflow
+from reproduction.runner.staleness import MARK, Now
+from reproduction.runner.steps import DATASETS, REPORT, TRAIN, Step
+
+
+def notebook(
+    name: str, profile: str, overrides: Sequence[str] = (), output: str | os.PathLike | None = None
+) -> Path:
+    """Run a notebook under a profile; return the folder of its results.
+
+    Alone, with settings that are not the profile's, the results go to a folder of their own below the profile's,
+    `single/<settings>/`, which borrows the profile's trainings and tables. Where `results_root` is among the
+    `overrides`, they go there, unless other settings made what lies there. A step of a workflow that finds nothing
+    changed by the steps before it does nothing.
+
+    Raises what `notebooks.find`, `profiles.load` and `notebooks.run` raise, and WorkflowError where another process
+    is at work in the folder.
+    """
+    path = notebooks.find(name)
+    settings = profiles.load(profile, overrides, recipes=not workflow.is_step())
+    step = steps.one(settings, path)
+    if not workflow.is_step() and (differing := _differing(step, settings, profile, overrides)):
+        settings = _own_place(step, settings, differing)
+        step = steps.one(settings, path)
+    now = Now(settings)
+    output = Path(output).absolute() if output else now.places.executed(step)
+    profiles.check_not_source(output, "--output")
+    given = ", ".join(f"{key} {step.parameters[key]}" for key in steps.OF_A_RUN if step.notebook == TRAIN)
+    with workflow.step(step.name, f"{path.stem}{f' ({given})' if given else ''}", now.places.results) as why:
+        if not _settled(now, step, why):
+            left = functools.partial(now.left, now.known(step), time.time() - 1)
+            _clear(now, step)
+            notebooks.run(path, output, step.parameters, now.origin(step), left)
+    return now.places.results
+
+
+def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
+    """Write report.html of a profile; its last line says what it was made from."""
+    now = Now(profiles.load(profile, overrides, recipes=False))
+    step = Step(REPORT, REPORT, {}, tuple(step.name for step in steps.of(now.settings)[:-1]))
+    with workflow.step(REPORT, REPORT, now.places.results) as why:
+        if not _settled(now, step, why):
+            origin = json.dumps(now.origin(step)).replace("--", "-\\u002d")
+            report.write(now.places.results)
+            page = now.places.results / results_folder.REPORT
+            files.write_text(page, f"{page.read_text(encoding='utf-8').rstrip()}\n{MARK}{origin} -->\n")
+
+
+def _settled(now: Now, step: Step, why: str | None) -> bool:
+    """Whether a step that waited for others need not run: what they made is what it was made from."""
+    settled = bool(why) and why.startswith(staleness.AFTER) and now.difference(step) is None
+    if settled:
+        print(f"  {step.name}: nothing that it reads has changed", flush=True)
+    return settled
+
+
+def _clear(now: Now, step: Step) -> None:
+    """In a workflow, take away what the step will make, so that no part of it can stay behind."""
+    if workflow.is_step() and step.notebook != TRAIN:
+        for path in now.places.made(step):
+            path.unlink(missing_ok=True)
+
+
+def _differing(
+    step: Step, settings: dict[str, Any], profile: str, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The settings by which a single run differs from the profile, or from what lies in the results folder it names."""
+    if step.notebook not in notebooks.names():
+        return {}
+    parameters = staleness.settings_of({"parameters": step.parameters})
+    own = profiles.select(profiles.load(profile, recipes=False), step.notebook) | dict(step.of_a_run)
+    own = staleness.settings_of({"parameters": own})
+    found = {key: value for key, value in parameters.items() if own.get(key) != value}
+    if any(override.partition("=")[0].strip() == "results_root" for override in overrides):
+        there = Now(settings).settings_there(step)
+        return found if found and any(known != parameters for known in there) else {}
+    return found
+
+
+def _own_place(step: Step, settings: dict[str, Any], differing: dict[str, Any]) -> dict[str, Any]:
+    """The settings with `results_root` in a folder named after what differs, with what the notebook reads in it."""
+    text = ",".join(f"{key}={json.dumps(value)}" for key, value in sorted(differing.items()))
+    label = re.sub(r"[^\w.=,+-]+", "", text, flags=re.ASCII)
+    if label != text or len(label) > 60:
+        label = f"{label[:50]}-{staleness.digest(differing)[:8]}"
+    places = steps.Places.of(settings)
+    folder = places.results / "single" / f"{step.notebook}-{label}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _read(step):
+        _link(folder / name, places.results / name)
+    print(
+        f"Not the settings of profile {settings['profile']} ({text}): the results go to {folder}", flush=True
+    )
+    moved = {"results_root": str(folder)}
+    if step.notebook == DATASETS and settings["render_sizes"] != "none":
+        moved["data_root"] = str(folder / "data")  # another rendering
+    return settings | moved
+
+
+def _read(step: Step) -> list[str]:
+    """What a notebook reads in a results folder: trainings of the paper, their features, tables with sidecars."""
+    runs = [name.partition("-")[2] for name in step.after if name.startswith(f"{TRAIN}-")]
+    tables = results_folder.NEEDED.get(step.notebook, ()) + (
+        ("table1_subsets",) if step.notebook == TRAIN else ()
+    )
+    return [f"{kind}/{run}" for run in runs for kind in ("runs", "features")] + [
+        f"{stem}{suffix}" for stem in tables for suffix in (".csv", ".json")
+    ]
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink():
+        link.unlink()
+    if target.exists() and not link.exists():
+        link.symlink_to(os.path.relpath(target, link.parent.resolve()))

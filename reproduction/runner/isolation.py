@@ -1,0 +1,46 @@
+"""The environment of a kernel: nothing of the user's own that could change a number or stop a run."""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Jupyter's and IPython's own folders, start-up files, another drawing library, processes of a torchrun that is over.
+DROPPED = (
+    "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONINSPECT", "PYTHONWARNINGS",
+    "MPLBACKEND", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def kernel_environment() -> Iterator[None]:
+    """This process's environment as a kernel started meanwhile shall have it; afterwards what it was.
+
+    The kernel is this environment's, reads no configuration or start-up file of the home folder, draws into the
+    notebook with Matplotlib's own defaults, and shows progress only where stderr is a terminal.
+    """
+    with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:
+        own = dict.fromkeys(
+            ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder
+        )
+        own |= {"JUPYTER_PREFER_ENV_PATH": "1", "MATPLOTLIBRC": str(_matplotlib_defaults())}
+        if not sys.stderr.isatty():
+            own["TQDM_DISABLE"] = "1"
+        before = dict(os.environ)
+        for name in DROPPED:
+            os.environ.pop(name, None)
+        os.environ.update(own)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _matplotlib_defaults() -> Path:
+    """The file that Matplotlib brings along; found without loading it."""
+    found = importlib.util.find_spec("matplotlib")
+    return Path(found.origin).parent / "mpl-data" / "matplotlibrc"

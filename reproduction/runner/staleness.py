@@ -1,0 +1,269 @@
+"""What is up to date: the one comparison of what made a result with what would make it now.
+
+Content decides: settings, the code, the data and the results read, never where or how old a file is. Before a notebook
+runs, its *origin* is taken: its name and parameters, a digest of its code, the digests of its inputs. The sidecars that
+it writes hold it as `notebook`; its executed copy holds it besides, with the digests of every source file, so that a
+difference can be named, and with the features and runs that it left. A step is up to date when all that it makes is
+there, unchanged, and says the origin that it would have now.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reid_core import files
+from reid_core.datasets import layout
+from reid_core.datasets.table import cache_root
+from reproduction import embedded, results_folder
+from reproduction.embedded import rendering
+from reproduction.runner import notebooks, sources, steps
+from reproduction.runner.steps import DATASETS, PLACES, REPORT, TRAIN, Places, Step
+
+MARK = "<!-- made from "  # begins the last line of a report
+AFTER = "after "  # begins the reason of a step that only waits for others
+_KEPT = (".safetensors", ".json")  # of features and runs: what cannot be told from a smaller file
+_RACY = 2.0  # seconds in which a file may change twice and keep its date
+
+
+def pending(settings: Mapping[str, Any], force: Iterable[str] = ()) -> dict[Step, str]:
+    """{step: why it would run}, in order; a step that waits for another one may find then that nothing differs.
+
+    `force` names notebooks that run in any case.
+    """
+    now, found = Now(settings), {}
+    for step in steps.of(settings):
+        why = "asked for" if step.notebook in force else now.difference(step)
+        before = [other.name for other in found if other.name in now.read_by(step)]
+        if why or before:
+            found[step] = why or f"{AFTER}{before[0]}{' and others' if len(before) > 1 else ''}"
+    return found
+
+
+class Now:
+    """What the results of a profile would be made from now."""
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.settings, self.places = settings, Places.of(settings)
+
+    def read_by(self, step: Step) -> set[str]:
+        """Names of the steps whose results a step reads. A training reads the data alone, which 01 may render."""
+        if step.notebook == TRAIN:
+            return {DATASETS} if self.will_render else set()
+        return set(step.after)
+
+    @functools.cached_property
+    def will_render(self) -> bool:
+        """Whether the data will be rendered, or another rendering put in its place."""
+        if self.settings["render_sizes"] == "none":
+            return False
+        sizes, seed = embedded.Sizes.named(self.settings["render_sizes"]), self.settings["render_seed"]
+        order = {"renderer_version": embedded.VERSION, "seed": seed, "sizes": sizes.as_dict()}
+        with contextlib.suppress(FileExistsError):
+            return not rendering.holds(self.places.data, order, True)
+        return True
+
+    @functools.cached_property
+    def data(self) -> str:
+        return data_digest(self.places.data)
+
+    def origin(self, step: Step) -> dict[str, Any]:
+        """What a step is made from: name, parameters, code and inputs, and the `sources` behind the code's digest."""
+        code = self._code(step)
+        known = {"name": Path(step.notebook).stem, "parameters": dict(step.parameters), "code": digest(code)}
+        return known | {"inputs": self._inputs(step), "sources": code}
+
+    def _code(self, step: Step) -> dict[str, str]:
+        if step.notebook == REPORT:
+            return sources.code_of_module("reproduction.report")
+        path = notebooks.find(step.notebook)
+        code = sources.code(path)
+        return (
+            {path.name: code[path.name]} if step.notebook == TRAIN else code
+        )  # a run is known by recipe and data
+
+    def _inputs(self, step: Step) -> dict[str, str | None]:
+        results, found = self.places.results, {}
+        if DATASETS in step.after and step.notebook != REPORT:
+            found["data"] = self.data
+        for stem in results_folder.NEEDED.get(step.notebook, ()) if step.notebook != TRAIN else ():
+            found[f"{stem}.csv"] = _digest(results / f"{stem}.csv")
+        for name in step.after:
+            if name.startswith(f"{TRAIN}-"):
+                run = name.partition("-")[2]
+                found[f"runs/{run}"] = _digest(self.places.run(run) / "run.json")
+        if step.notebook == REPORT:
+            made = [path for made in results_folder.MADE for path in made.files(results, self.places.private)]
+            found |= {path.name: _digest(path) for path in made}
+        return found
+
+    def difference(self, step: Step) -> str | None:
+        """Why the results of a step are not those that it would make now; None where they are."""
+        made = self.places.made(step)
+        if absent := next((path for path in made if not path.is_file()), None):
+            return f"{_short(absent, self.places)} is not there"
+        known, now = self.known(step), self.origin(step)
+        if known is None:
+            return f"{_short(made[-1], self.places)} does not say what it was made from"
+        return (
+            _differs(known, now)
+            or self._changed_since(step, known)
+            or next((why for path in self._sidecars(step) if (why := _written_otherwise(path, now))), None)
+        )
+
+    def _sidecars(self, step: Step) -> list[Path]:
+        return [path for path in self.places.made(step) if path.suffix == ".json" and step.notebook != TRAIN]
+
+    def known(self, step: Step) -> dict[str, Any] | None:
+        """The origin that a step's executed copy, or the report, tells of."""
+        try:
+            if step.notebook == REPORT:
+                text = (self.places.results / results_folder.REPORT).read_text(encoding="utf-8")
+                return json.loads(text.rpartition(MARK)[2].removesuffix(" -->\n"))
+            book = json.loads(self.places.executed(step).read_text(encoding="utf-8"))
+            return book["metadata"].get(notebooks.ORIGIN)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def _changed_since(self, step: Step, known: Mapping[str, Any]) -> str | None:
+        if step.notebook == DATASETS and known.get("data") != self.data:
+            return "the data changed"
+        for name, digest in known.get("left", {}).items():
+            path = self.places.results / name
+            if not path.is_file():
+                return f"{name} is not there"
+            if digest and _digest(path) != digest:
+                return f"{name} is another one"
+        return None
+
+    def left(self, known: Mapping[str, Any] | None, since: float) -> dict[str, Any]:
+        """{"left": {feature file or run made since then, or `known` and still there: digest of JSON, else None}}.
+
+        And the digest of the "data", which a notebook may have rendered.
+        """
+        before, found = (known or {}).get("left", {}), {}
+        for folder in ("features", "runs"):
+            for path in sorted((self.places.results / folder).rglob("*")):
+                name = str(path.relative_to(self.places.results))
+                if path.suffix in _KEPT and (name in before or path.stat().st_ctime >= since):
+                    found[name] = _digest(path) if path.suffix == ".json" else None
+        return {"left": found, "data": data_digest(self.places.data)}
+
+    def settings_there(self, step: Step) -> list[dict[str, Any] | None]:
+        """The settings by which what a step makes was made, of each file in the results folder that says them."""
+        sidecars = [path for path in self._sidecars(step) if path.is_file()]
+        origins = [self.known(step), *(_record(path).get("notebook") for path in sidecars)]
+        return [settings_of(origin) for origin in origins if origin]
+
+
+def _differs(known: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first difference between two origins, in words."""
+    was, given = settings_of(known), settings_of(now)
+    if was is None:
+        return "it was made outside of reid-core"
+    for key in sorted(was.keys() | given.keys()):
+        if was.get(key) != given.get(key):
+            return f"{key} is {_brief(given.get(key))}, was {_brief(was.get(key))}"
+    if known.get("code") != now["code"]:
+        old = known.get("sources", {})
+        changed = [
+            name for name in now["sources"].keys() | old.keys() if old.get(name) != now["sources"].get(name)
+        ]
+        return f"the code changed: {', '.join(sorted(changed)[:3])}" if old else "the code changed"
+    inputs = known.get("inputs", {})
+    for name in sorted(inputs.keys() | now["inputs"].keys()):
+        if inputs.get(name) != now["inputs"].get(name):
+            return f"the {name} changed" if name == "data" else f"{name} changed"
+    return None
+
+
+def settings_of(origin: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameters of a notebook without places, and of its schedules only that of the run; None for unknown ones."""
+    if origin.get("parameters") is None:
+        return None
+    found = {key: value for key, value in origin["parameters"].items() if key not in PLACES}
+    if "schedules" in found and "train_set" in found:
+        found["schedules"] = found["schedules"].get(found["train_set"])
+    return json.loads(json.dumps(found))
+
+
+def _written_otherwise(sidecar: Path, now: Mapping[str, Any]) -> str | None:
+    """Whether the files of a sidecar are as it says, and it says the origin `now`; else why not."""
+    record = _record(sidecar)
+    for name, written in record.get("files", {}).items():
+        if _digest(sidecar.with_name(name)) != written:
+            return f"{name} was changed since it was written"
+    why = _differs(record.get("notebook") or {}, now)
+    return f"{sidecar.name}: {why}" if why else None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A sidecar's content; empty for a damaged one."""
+    with contextlib.suppress(ValueError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if isinstance(record, dict) else {}
+    return {}
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def data_digest(root: Path) -> str | None:
+    """Digest of all names and contents below a data folder; None where there is no file.
+
+    Left out are hidden files and clutter, and embedded data in a folder further down. What was read once is remembered
+    in the cache for as long as no file's size, date or place on the disk changes; only then content is read again.
+    """
+    found = sorted(_data_files(root))
+    if not found:
+        return None
+    stats = [(name, path.stat()) for name, path in found]
+    states = [(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev) for name, s in stats]
+    memory = cache_root() / "found" / f"data-{digest(states)[:32]}.txt"
+    with contextlib.suppress(OSError):
+        return memory.read_text(encoding="utf-8")
+    content = digest([(name, files.digest(path)) for name, path in found])
+    if max(s.st_ctime for _, s in stats) < time.time() - _RACY:
+        with contextlib.suppress(OSError):
+            files.write_text(memory, content)
+    return content
+
+
+def _data_files(root: Path) -> Iterator[tuple[str, Path]]:
+    """(path below the folder, path) of the files; each folder once, where links lead in circles."""
+    seen = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        here = os.path.realpath(folder)
+        nested = folder != str(root) and layout.EMBEDDED_MARK in names
+        if here in seen or nested:
+            below.clear()
+            continue
+        seen.add(here)
+        below[:] = sorted(name for name in below if not layout.is_clutter(name))
+        for name in names:
+            path = Path(folder, name)
+            if not layout.is_clutter(name) and path.is_file():
+                yield os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace"), path
+
+
+def _digest(path: Path) -> str | None:
+    return files.digest(path) if path.is_file() else None
+
+
+def _short(path: Path, places: Places) -> str:
+    for folder in (places.results, places.private):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return str(path)
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

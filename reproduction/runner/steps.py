@@ -1,0 +1,122 @@
+"""The steps of a profile: each notebook with its parameters, what it makes, and what it waits for."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reproduction import experiment, paper, results_folder
+from reproduction.runner import notebooks, profiles
+
+DATASETS, TRAIN, REPORT = "01_datasets", "02_train", "report"
+PLACES = ("data_root", "results_root")  # where things lie is no setting of theirs
+OF_A_RUN = ("model", "train_set", "seed")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One execution of a notebook, or the report.
+
+    `name` is that of the executed copy; `after` are the steps that run before it, where they run at all.
+    """
+
+    name: str
+    notebook: str
+    parameters: Mapping[str, Any] = field(hash=False)
+    after: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What `plan` counts it as: the trainings are one kind."""
+        return {DATASETS: "datasets", TRAIN: "train"}.get(self.notebook, self.notebook)
+
+    @property
+    def of_a_run(self) -> dict[str, Any]:
+        """Model, train set and seed of a training; empty for the others."""
+        return {key: self.parameters[key] for key in OF_A_RUN if self.notebook == TRAIN}
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a profile: of data, results, and results that show people."""
+
+    data: Path
+    results: Path
+    private: Path
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Places":
+        private = experiment.executed_notebooks(settings).parent
+        return cls(*(experiment.resolve(settings[key]) for key in PLACES), private)
+
+    def executed(self, step: Step) -> Path:
+        return self.private / "notebooks" / f"{step.name}.ipynb"
+
+    def run(self, name: str) -> Path:
+        return self.results / "runs" / name
+
+    def made(self, step: Step) -> list[Path]:
+        """Every file that a step leaves whenever it runs; features, and runs of its own, not among them."""
+        if step.notebook == REPORT:
+            return [self.results / results_folder.REPORT]
+        if step.notebook == TRAIN:
+            folder = self.run(step.name.partition("-")[2])
+            return [*(folder / name for name in results_folder.RUN_FILES), self.executed(step)]
+        return [*results_folder.files(step.notebook, self.results, self.private), self.executed(step)]
+
+
+def of(settings: Mapping[str, Any]) -> list[Step]:
+    """All steps of a profile, in the order in which they run one at a time.
+
+    Of official data, what needs a set that is not there is left out.
+    """
+    official = settings["render_sizes"] == "none"
+    absent = experiment.not_run(settings["data_root"], settings["combined_boxes"]) if official else {}
+    select = functools.partial(profiles.select, settings)
+    found = [Step(DATASETS, DATASETS, select(DATASETS))]
+    for seed in settings["seeds"]:
+        for model, train_set in experiment.trainings():
+            if train_set not in absent:
+                found.append(
+                    _training(select(TRAIN) | {"model": model, "train_set": train_set, "seed": seed})
+                )
+    trainings = tuple(step.name for step in found[1:])
+    for notebook in _analyses(settings, set(absent)):
+        before = needed(notebook) if notebook.startswith("07") else (*trainings, *needed(notebook))
+        found.append(Step(notebook, notebook, select(notebook), before))
+    return [*found, Step(REPORT, REPORT, {}, tuple(step.name for step in found))]
+
+
+def one(settings: Mapping[str, Any], notebook: Path) -> Step:
+    """The step that runs a notebook under a profile: a training as its model, train set and seed say, or any other."""
+    parameters = profiles.select(settings, notebook)
+    if notebook == notebooks.FOLDER / f"{TRAIN}.ipynb":
+        declared = notebooks.declared(notebook)
+        return _training(parameters | {key: settings.get(key, declared[key]) for key in OF_A_RUN})
+    if notebook.parent == notebooks.FOLDER:
+        for step in of(settings):
+            if step.notebook == notebook.stem:
+                return step
+    return Step(notebook.stem, str(notebook), parameters)
+
+
+def _training(parameters: Mapping[str, Any]) -> Step:
+    name = experiment.run_name(*(parameters[key] for key in OF_A_RUN))
+    return Step(f"{TRAIN}-{name}", TRAIN, parameters, (DATASETS,))
+
+
+def _analyses(settings: Mapping[str, Any], absent: set[str]) -> list[str]:
+    """The notebooks after the trainings, the claims after what they judge."""
+    names = sorted({made.notebook for made in results_folder.MADE} - {DATASETS})
+    if {settings["rank_list_set"], paper.COMBINED} & absent:  # Figure 5 compares the two models on one set
+        names.remove("08_figure5_rank_lists")
+    if set(paper.SETS) <= absent:  # nothing to retrieve from
+        names.remove("11_inside_hcn")
+    return sorted(names, key=lambda name: (name.startswith("09"), name))
+
+
+def needed(notebook: str) -> tuple[str, ...]:
+    """The notebooks whose tables a notebook reads."""
+    stems = results_folder.NEEDED.get(notebook, ())
+    return tuple(dict.fromkeys(made.notebook for made in results_folder.MADE if made.stem in stems))

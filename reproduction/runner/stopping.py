@@ -1,0 +1,83 @@
+"""Being stopped: SIGINT, SIGTERM and SIGHUP end everything that was started, in good order, then this process."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME = (
+    2.0  # seconds in which further signals count as the first: a terminal and the main process both send one
+)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Raise :class:`Stopped` at the first signal that comes meanwhile; a later one kills all that was started, too.
+
+    Also where SIGINT is ignored by inheritance, as in what a script starts with `&`. SIGHUP stays ignored where it is
+    (nohup).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise Stopped(number)
+        if time.monotonic() - first[0] > SAME:
+            for process in _family():
+                process.kill()
+            os._exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if number != signal.SIGHUP or handler != signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_workflow() -> None:
+    """Ask the workflow to start nothing more and its steps to stop in good order; return when all have ended."""
+    seen: set[psutil.Process] = set()
+    while True:
+        new = set(_family()) - seen
+        for process in new:
+            _ask(process)
+        seen |= new
+        _, alive = psutil.wait_procs(list(seen), timeout=0.5)
+        if not alive and not _family():
+            return
+
+
+def _family() -> list[psutil.Process]:
+    """All processes that this one started, and theirs."""
+    return psutil.Process().children(recursive=True)
+
+
+def _ask(process: psutil.Process) -> None:
+    """Ask Snakemake or a step to end; a kernel is asked by its step, a shell ends with it."""
+    try:
+        if {"snakemake", "reproduction.cli"} & set(process.cmdline()):
+            process.terminate()
+    except psutil.Error:
+        return
