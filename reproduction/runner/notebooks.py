@@ -20,11 +20,11 @@ import nbformat
 
 from reid_core import files
 from reproduction import results_folder, sidecar, words
-from reproduction.runner import isolation
+from reproduction.runner import isolation, stopping
 
 FOLDER = sidecar.REPOSITORY / "notebooks"
 ORIGIN = "reid_core"  # key of an executed copy's metadata
-TO_STOP = 60  # seconds that a cell has to end once it was interrupted: a training writes its checkpoint
+TO_STOP = 30  # seconds that a cell has to end once it was interrupted: a training writes its checkpoint
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -160,7 +160,6 @@ def run(
 
 def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     import papermill
-    from traitlets.config import Config
 
     papermill.execute_notebook(
         str(notebook),
@@ -173,8 +172,20 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> Non
         stderr_file=_Shown(sys.stderr),
         start_timeout=120,
         extra_arguments=["--log-level=50"],  # the kernel's own log; a cell's errors come as outputs
-        config=Config({"KernelManager": {"shutdown_wait_time": 2 * TO_STOP}}),
+        kernel_manager_class=_kernel_manager(),
     )
+
+
+def _kernel_manager() -> type:
+    """Jupyter's kernel manager, but one that gives a cell time to end when this process was asked to stop."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Patient(AsyncKernelManager):
+        @property
+        def shutdown_wait_time(self) -> float:
+            return 2 * TO_STOP if stopping.asked() else 5.0  # half of it before the kernel is terminated
+
+    return Patient
 
 
 class _Shown:

@@ -28,6 +28,7 @@ from reproduction.runner.steps import DATASETS, PLACES, REPORT, TRAIN, Places, S
 MARK = "<!-- made from "  # begins the last line of a report
 AFTER = "after "  # begins the reason of a step that only waits for others
 _KEPT = (".safetensors", ".json")  # of features and runs: what cannot be told from a smaller file
+_DATA = (".mat", ".csv", ".json")  # of data besides images
 _RACY = 2.0  # seconds in which a file may change twice and keep its date
 
 
@@ -70,7 +71,7 @@ class Now:
 
     @functools.cached_property
     def data(self) -> str:
-        return data_digest(self.places.data)
+        return data_digest(self.places.data, self.places.results)
 
     def origin(self, step: Step) -> dict[str, Any]:
         """What a step is made from: name, parameters, code and inputs, and the `sources` behind the code's digest."""
@@ -152,7 +153,7 @@ class Now:
                 name = str(path.relative_to(self.places.results))
                 if path.suffix in _KEPT and (name in before or path.stat().st_ctime >= since):
                     found[name] = _digest(path) if path.suffix == ".json" else None
-        return {"left": found, "data": data_digest(self.places.data)}
+        return {"left": found, "data": data_digest(self.places.data, self.places.results)}
 
     def settings_there(self, step: Step) -> list[dict[str, Any] | None]:
         """The settings by which what a step makes was made, of each file in the results folder that says them."""
@@ -215,13 +216,14 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def data_digest(root: Path) -> str | None:
+def data_digest(root: Path, results: Path) -> str | None:
     """Digest of all names and contents below a data folder; None where there is no file.
 
-    Left out are hidden files and clutter, and embedded data in a folder further down. What was read once is remembered
-    in the cache for as long as no file's size, date or place on the disk changes; only then content is read again.
+    Left out is what systems and file managers leave, and further down embedded data and the folder of results. What was
+    read once is remembered in the cache for as long as no file's size, date or place on the disk changes; only then
+    content is read again.
     """
-    found = sorted(_data_files(root))
+    found = sorted(_data_files(root, os.path.realpath(results)))
     if not found:
         return None
     stats = [(name, path.stat()) for name, path in found]
@@ -236,20 +238,20 @@ def data_digest(root: Path) -> str | None:
     return content
 
 
-def _data_files(root: Path) -> Iterator[tuple[str, Path]]:
+def _data_files(root: Path, results: str) -> Iterator[tuple[str, Path]]:
     """(path below the folder, path) of the files; each folder once, where links lead in circles."""
     seen = set()
     for folder, below, names in os.walk(root, followlinks=True):
         here = os.path.realpath(folder)
         nested = folder != str(root) and layout.EMBEDDED_MARK in names
-        if here in seen or nested:
+        if here in seen or nested or here == results:
             below.clear()
             continue
         seen.add(here)
-        below[:] = sorted(name for name in below if not layout.is_clutter(name))
+        below[:] = sorted(name for name in below if not layout.is_systems(name))
         for name in names:
             path = Path(folder, name)
-            if not layout.is_clutter(name) and path.is_file():
+            if (not layout.is_clutter(name) or path.suffix in _DATA) and path.is_file():
                 yield os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace"), path
 
 

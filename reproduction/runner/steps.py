@@ -72,7 +72,7 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     Of official data, what needs a set that is not there is left out.
     """
     official = settings["render_sizes"] == "none"
-    absent = experiment.not_run(settings["data_root"], settings["combined_boxes"]) if official else {}
+    absent = experiment.Experiment.of(settings).not_run if official else {}
     select = functools.partial(profiles.select, settings)
     found = [Step(DATASETS, DATASETS, select(DATASETS))]
     for seed in settings["seeds"]:

@@ -16,6 +16,9 @@ SAME = (
 )
 
 
+_first: list[float] = []  # when the first signal came
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked for the end; `number` is the signal's."""
 
@@ -34,13 +37,12 @@ def heeded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    first: list[float] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if not first:
-            first.append(time.monotonic())
+        if not _first:
+            _first.append(time.monotonic())
             raise Stopped(number)
-        if time.monotonic() - first[0] > SAME:
+        if time.monotonic() - _first[0] > SAME:
             for process in _family():
                 process.kill()
             os._exit(128 + number)
@@ -52,8 +54,14 @@ def heeded() -> Iterator[None]:
     try:
         yield
     finally:
+        _first.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def asked() -> bool:
+    """Whether a signal has come."""
+    return bool(_first)
 
 
 def stop_workflow() -> None:

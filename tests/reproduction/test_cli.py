@@ -87,7 +87,7 @@ def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monk
     ],
 )
 def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, precision, expected):
-    monkeypatch.setattr(plan.distributed, "choose", lambda device: torch.device(kind))
+    monkeypatch.setattr(plan.machine, "choose", lambda device: torch.device(kind))
     monkeypatch.setattr(plan.step, "computes_bf16", lambda device: kind == "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(

@@ -135,10 +135,13 @@ def test_the_users_own_settings_do_not_reach_a_kernel(tmp_path, monkeypatch):
         tmp_path / "jupyter",
         tmp_path / "config" / "matplotlib",
     )
-    for path, text in {
-        ipython / "profile_default" / "startup" / "00.py": HOSTILE["startup"], tmp_path / "python.py": HOSTILE["python"],
-        jupyter / "kernels" / "python3" / "kernel.json": HOSTILE["kernel"], settings / "matplotlibrc": HOSTILE["matplotlib"],
-    }.items():  # fmt: skip
+    hostile = {
+        ipython / "profile_default" / "startup" / "00.py": HOSTILE["startup"],
+        jupyter / "kernels" / "python3" / "kernel.json": HOSTILE["kernel"],
+        settings / "matplotlibrc": HOSTILE["matplotlib"],
+        tmp_path / "python.py": HOSTILE["python"],
+    }
+    for path, text in hostile.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     given = {
@@ -149,7 +152,8 @@ def test_the_users_own_settings_do_not_reach_a_kernel(tmp_path, monkeypatch):
     for name, value in given.items():
         monkeypatch.setenv(name, str(value))
     cell = (
-        "import os, builtins, matplotlib\nprint(getattr(builtins, 'leaked', None), __debug__, 'WORLD_SIZE' in os.environ,\n"
+        "import os, builtins, matplotlib\n"
+        "print(getattr(builtins, 'leaked', None), __debug__, 'WORLD_SIZE' in os.environ,\n"
         "      matplotlib.rcParamsDefault['figure.dpi'], matplotlib.get_backend())"
     )
     notebooks.run(book(tmp_path / "a.ipynb", cell), tmp_path / "out.ipynb", {})

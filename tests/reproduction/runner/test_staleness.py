@@ -214,6 +214,7 @@ def test_the_datas_content_counts_not_its_dates(done):
     assert {"datasets", "train"} <= kinds(done)
     image.write_text("image 0001_c1.jpg")
     (done / "data" / "Thumbs.db").write_text("clutter")
+    (done / "data" / "README.md").write_text("of the kit")
     (done / "data" / "embedded").mkdir()
     (done / "data" / "embedded" / "embedded.json").write_text("the data of another profile")
     assert pending(done) == {}
@@ -222,21 +223,21 @@ def test_the_datas_content_counts_not_its_dates(done):
 
 
 def test_a_link_that_leads_up_ends_and_a_linked_set_counts(done, tmp_path):
-    before = staleness.data_digest(done / "data")
+    before = staleness.data_digest(done / "data", done / "results")
     (done / "data" / "up").symlink_to(done / "data")
-    assert staleness.data_digest(done / "data") == before
+    assert staleness.data_digest(done / "data", done / "results") == before
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "0001.png").write_text("image")
     (done / "data" / "CUHK01").symlink_to(tmp_path / "set")
-    assert staleness.data_digest(done / "data") != before
+    assert staleness.data_digest(done / "data", done / "results") != before
 
 
 def test_data_is_read_once_while_nothing_changes(done, monkeypatch):
     monkeypatch.setattr(staleness, "_RACY", -1.0)
     (done / "data" / "new.jpg").write_text("image")
-    first = staleness.data_digest(done / "data")
+    first = staleness.data_digest(done / "data", done / "results")
     monkeypatch.setattr(staleness.files, "digest", lambda path: pytest.fail("read again"))
-    assert staleness.data_digest(done / "data") == first
+    assert staleness.data_digest(done / "data", done / "results") == first
 
 
 def test_forced_and_waiting_steps_say_so(done):
@@ -275,4 +276,6 @@ def test_a_notebooks_code_is_the_libraries_and_not_the_runners(name):
     found = sources.code(notebooks.find(name))
     assert f"{name}.ipynb" in found and all((REPOSITORY / path).is_file() for path in list(found)[1:])
     assert any(path.startswith("reid_core/") for path in found)
-    assert not any(path.startswith(("reproduction/runner", "reproduction/report")) for path in found)
+    assert not any(
+        path.startswith(("reproduction/report", "reproduction/runner/staleness")) for path in found
+    )
