@@ -8,6 +8,9 @@ import pytest
 
 from reid_core import datasets
 
+# most tests use one picture for all rows
+pytestmark = pytest.mark.filterwarnings("ignore:.*are one picture:UserWarning")
+
 GOOD = """image_path,person_id,camera_id,subset,kind,note
 images/a.png,1,1,train,,first
 images/b.png,1,2,train,person,
