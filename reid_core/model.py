@@ -27,7 +27,6 @@ or a 3x3 convolution after merging, maximum pooling, a factor that is not an int
 """
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -35,7 +34,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from reid_core.weight_files import load_backbone
+
+__all__ = ["BACKBONES", "HCN", "HEADS", "MODELS", "Dropout", "ResNet50Baseline", "Settings", "load_backbone"]
+
 HEADS = ("r5", "c1", "c2")
+BACKBONES = tuple(n for n in torchvision.models.list_models(module=torchvision.models) if "resne" in n)
 _STAGES = {"r2": "layer1", "r3": "layer2", "r4": "layer3", "r5": "layer4"}
 _MERGES = {  # (upper map, lower map) of C1, C2, ...; the last one of each list merges conv1's map, R1
     "skip": (("r5", "r3"), ("r4", "r2"), ("r3", "r1")),
@@ -73,7 +77,7 @@ class Settings:
     batchnorm: Literal["live", "frozen"] = "live"
 
     def __post_init__(self):
-        for field in fields(self):
+        for field in fields(Settings):
             choices, value = get_args(field.type), getattr(self, field.name)
             if choices and value not in choices:
                 raise ValueError(f"{field.name} must be one of {', '.join(choices)}, not {value!r}.")
@@ -257,74 +261,6 @@ class HCN(_Network):
 MODELS = {"baseline": ResNet50Baseline, "hcn": HCN}
 
 
-def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) -> None:
-    """Fill `network.backbone` with pretrained weights: "imagenet", or the path of a local file.
-
-    "imagenet": torchvision's IMAGENET1K_V1, downloaded once into torch's own cache. They expect RGB images
-    normalised with ImageNet's mean and standard deviation, and their ResNet-50 has the stride in the 3x3
-    convolution, where the released Caffe model has it in the first 1x1. A local file is a state dict in
-    torchvision's names (.pth or .safetensors); its ImageNet classifier (fc.*) is ignored.
-
-    Raises FileNotFoundError for a missing file, ValueError for one that does not fit the backbone.
-    """
-    name = network.backbone_name
-    if weights == "imagenet":
-        state = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(
-            progress=progress, check_hash=True
-        )
-        where = f"torchvision's IMAGENET1K_V1 weights of {name}"
-    else:
-        state, where = read_state(Path(weights)), str(weights)
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    load_state(network.backbone, state, where, f"a {name} backbone in torchvision's names")
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors, or from .pth/.pt without unpickling anything but tensors."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no weights file {path}; give the path of an existing one.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as weights ({error}); write it again, as .safetensors or .pth."
-        ) from error
-
-
-def load_state(
-    module: nn.Module, state: dict[str, Tensor], where: str, expected: str, remedy: str | None = None
-) -> None:
-    """`module.load_state_dict` with an error that says what differs, where the weights came from and what to do.
-
-    where: file or source of `state`; expected: what the module is; remedy: a sentence, None for a general one.
-    Raises ValueError for tensors that are missing, too many or of another shape.
-    """
-    own = module.state_dict()
-    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
-    ]
-    differences = [
-        f"{len(keys)} tensors {word}, such as {keys[0]}"
-        for word, keys in (("missing", missing), ("too many", surplus))
-        if keys
-    ]
-    differences += sorted(shapes)[:3]
-    if differences:
-        raise ValueError(
-            f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. "
-            + (remedy or "Give a file that holds these, or the settings that these weights were made with.")
-        )
-    module.load_state_dict(state)
-
-
 def _classifier(width: int, num_classes: int) -> nn.Linear:
     """Gaussian weights of standard deviation 0.001 and zero bias, as in the released toolchain of Zhong et al."""
     classifier = nn.Linear(width, num_classes)
@@ -342,9 +278,8 @@ def _settings(options: dict) -> Settings:
 
 
 def _backbone(name: str) -> nn.Module:
-    known = [n for n in torchvision.models.list_models(module=torchvision.models) if "resne" in n]
-    if name not in known:
-        raise ValueError(f"Unknown backbone {name!r}; torchvision has {', '.join(known)}.")
+    if name not in BACKBONES:
+        raise ValueError(f"Unknown backbone {name!r}; torchvision has {', '.join(BACKBONES)}.")
     backbone = torchvision.models.get_model(name, weights=None)
     del backbone.fc, backbone.avgpool
     return backbone

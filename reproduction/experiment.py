@@ -181,11 +181,8 @@ class Experiment:
 
         A list (of seeds, say) becomes text, so that each fact fits a cell of a table.
         """
-        settings = {
-            name: " ".join(map(str, value)) if isinstance(value, list) else value
-            for name, value in settings.items()
-        }
-        return {"data_source": self.source, "profile": self.profile, **settings}
+        cells = {key: " ".join(map(str, x)) if isinstance(x, list) else x for key, x in settings.items()}
+        return {"data_source": self.source, "profile": self.profile, **cells}
 
     @property
     def not_run(self) -> dict[str, str]:

@@ -10,13 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
-import torch
-import torchvision
 
-from reid_core import features, xqda
+from reid_core import features, weight_files, xqda
 from reid_core.baselines import colour_histogram
 from reid_core.baselines.gated import Gated
 from reid_core.baselines.kissme import KISSME
@@ -220,7 +217,7 @@ def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
     if reason := why_not(IMAGENET, weights=weights, backbone=backbone):
         raise FileNotFoundError(reason)
     network = ResNet50Baseline(2, backbone).eval()  # its classifier is not used
-    load_backbone(network, weights)
+    initial = load_backbone(network, weights)
     clock = Clock()
     with clock("features"):
         query, gallery = (
@@ -229,7 +226,8 @@ def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
         )
     with clock("match"):
         distance = squared_euclidean(query, gallery)
-    return clock.outcome(distance, REFERENCE, f"A {backbone} trained on ImageNet, never on people.")
+    note = f"A {backbone} trained on ImageNet, never on people."
+    return clock.outcome(distance, REFERENCE, f"{note} {initial.note}".rstrip())
 
 
 def why_not(method: str, *, weights="imagenet", backbone="resnet50", **_) -> str | None:
@@ -241,11 +239,7 @@ def why_not(method: str, *, weights="imagenet", backbone="resnet50", **_) -> str
     chosen(method)
     if method != IMAGENET:
         return None
-    path = Path(weights)
-    if weights == "imagenet":
-        url = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].url
-        path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if path.is_file():
+    if (path := weight_files.located(weights, backbone)).is_file():
         return None
     return f"The ImageNet weights {path} are not there; put torchvision's of {backbone} there, or leave the row out."
 

@@ -112,13 +112,13 @@ class Rankings:
         return self._kept[name, method]
 
 
-def of_runs(kit: Experiment, how: Matching, own: Sequence[str] = ()) -> Rankings:
-    """The rankings that the finished runs of the first seed allow, on the paper's sets and the CSV files `own`.
+def of_runs(kit: Experiment, how: Matching) -> Rankings:
+    """The rankings that the finished runs of the first seed allow, on the paper's sets and the experiment's own.
 
     Asked for another, it raises what `experiment.Run.check` raises, with the command that makes the run.
     """
     seed, models = kit.seeds[0], (*MODELS, paper.COMBINED)
-    names = [name for name in paper.SETS if name in kit.present] + [*own]
+    names = [name for name in paper.SETS if name in kit.present] + [*kit.own_sets]
     trained = {name: [model for model in models if kit.run(model, name, seed).finished] for name in names}
 
     def make(name: str, method: Method) -> Ranking:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from reid_core import datasets, evaluation, features, model, training
+from reid_core import datasets, evaluation, features, training
 from reid_core.datasets.table import DATASET, SUBSET, TRAIN
 from reid_core.matching import Matched, Matching, match, split
 from reid_core.training import run_folder
@@ -53,7 +53,7 @@ def extract_untrained(kit: Experiment, run_dir: Path, images: pd.DataFrame) -> f
     recipe = training.Recipe.from_dict(run["recipe"])
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        network = model.MODELS[run["model"]](run["num_classes"], recipe.backbone, **recipe.network_settings())
+        network = recipe.network(run["model"], run["num_classes"])
     size = {"height": recipe.height, "width": recipe.width}
     return features.extract(network.eval(), images, data_root=kit.data, **size)
 

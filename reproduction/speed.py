@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid_core import machine, model
+from reid_core import machine
 from reid_core.training.batches import Batches, Sampler
-from reid_core.training.loop import generators
+from reid_core.training.device_fit import captures, generators
 from reid_core.training.recipe import Recipe
-from reid_core.training.step import GraphStep, Step, captures, make_optimizer
+from reid_core.training.step import GraphStep, Objective, Step
 
 CONTENDERS = (("baseline", "pooled"), ("hcn", "pooled"), ("hcn", "plain"))
 TURNS = 10
@@ -106,7 +106,8 @@ def matrix_rate(precision: str, device: torch.device, size: int | None = None) -
 def _iterations(name: str, recipe: Recipe, num_classes: int, device: torch.device) -> Iterator:
     """Yields (form, precision) once, then trains one iteration a step; the first steps warm up."""
     torch.manual_seed(recipe.seed)
-    network = model.MODELS[name](num_classes, recipe.backbone, **recipe.network_settings())
+    objective = Objective(name)
+    network = objective.network(num_classes, recipe)
     network.to(device, memory_format=torch.channels_last).train()
     shape = (2 * recipe.batch_size, recipe.height, recipe.width, 3)
     rng = np.random.default_rng(recipe.seed)
@@ -114,7 +115,7 @@ def _iterations(name: str, recipe: Recipe, num_classes: int, device: torch.devic
     sampler, labels = Sampler(shape[0], recipe), torch.arange(shape[0]) % num_classes
     runner = torch.compile(network) if recipe.compile else network
     kind = GraphStep if captures(recipe, batches, 1) else Step
-    step = kind(runner, make_optimizer(network, recipe), recipe, batches, labels)
+    step = kind(objective, runner, objective.optimizer(network, recipe), recipe, batches, labels)
     yield network.form(recipe.height, recipe.width), step.precision
     together = 1 if device.type == "cpu" else _TOGETHER
     for start in itertools.count(0, together):

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_core import model
-from reid_core.training.step import losses
+from reid_core.training.step import Objective
 
 PEOPLE = {"CUHK03 detected": 767, "CUHK03 labeled": 767, "Market-1501": 751, "combined": 2489}
 ITERATIONS = {
@@ -41,7 +41,7 @@ def step_flops(
         images = torch.empty(batch_size, 3, height, width)
         labels = torch.empty(batch_size, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
-        losses(network(images), labels).sum().backward()
+        Objective(model_name).losses(network(images), labels).sum().backward()
     return counter.get_total_flops()
 
 

@@ -36,7 +36,8 @@ from torchvision import transforms
 from reid_core import datasets, images, machine, model
 from reid_core.datasets import table as image_table
 from reid_core.training import Recipe, batches
-from reid_core.training.step import GraphStep, Step, captures, losses, make_optimizer
+from reid_core.training.device_fit import captures
+from reid_core.training.step import GraphStep, Objective, Step
 from reproduction.speed import matrix_rate
 
 
@@ -62,16 +63,16 @@ def _steps(step: Callable[[], None], seconds: float, wait: Callable) -> tuple[in
 
 def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device: torch.device) -> Callable:
     torch.manual_seed(0)
-    network = model.MODELS[name](
-        int(table[image_table.LABEL].max()) + 1, recipe.backbone, **recipe.network_settings()
-    )
+    objective = Objective(name)
+    network = objective.network(int(table[image_table.LABEL].max()) + 1, recipe)
     network.to(device, memory_format=torch.channels_last).train()
     pixels = images.decoded(table, recipe.height, recipe.width, data_root=root).pixels
     source, sampler = batches.Batches(pixels, device), batches.Sampler(len(table), recipe)
     labels = torch.from_numpy(table[image_table.LABEL].to_numpy(copy=True))
     runner = torch.compile(network) if recipe.compile else network
     kind = GraphStep if captures(recipe, source, 1) else Step
-    step, counter = kind(runner, make_optimizer(network, recipe), recipe, source, labels), itertools.count()
+    step = kind(objective, runner, objective.optimizer(network, recipe), recipe, source, labels)
+    counter = itertools.count()
 
     def once() -> None:
         iteration = next(counter)
@@ -124,7 +125,7 @@ def plain_step(name: str, recipe: Recipe, table: pd.DataFrame, device: torch.dev
         batch, labels = next(stream)
         batch, labels = batch.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         logits = network(batch)
-        loss = losses(logits if isinstance(logits, dict) else {"r5": logits}, labels).sum()
+        loss = Objective(name).losses(logits if isinstance(logits, dict) else {"r5": logits}, labels).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

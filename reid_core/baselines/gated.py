@@ -35,13 +35,14 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
-from reid_core import images, machine, model, training
+from reid_core import images, machine, training, weight_files
 from reid_core.baselines.checks import fitted, training_set
 from reid_core.datasets.table import CAMERA, LABEL, PERSON
 from reid_core.progress import bar
 from reid_core.training import run_folder
 from reid_core.training.batches import Draw
 from reid_core.training.recipe import Recipe
+from reid_core.training.step import Objective
 
 HEIGHT, WIDTH = 128, 64
 MARGIN = 1.0
@@ -170,11 +171,10 @@ def in_two_cameras(person: np.ndarray, camera: np.ndarray) -> list[np.ndarray]:
     return [rows for rows in people if len(np.unique(camera[rows])) > 1]
 
 
-class PairTask:
-    """Pair training on the kit's loop; a `reid_core.training.task.Task`. `width`: channels of the first block."""
+class PairObjective(Objective):
+    """Pair training on the kit's loop; `width`: channels of the first block."""
 
     name, parallel = "gated", False
-    memory = {"mean": "exp_avg", "square": "exp_avg_sq", "steps": "step"}
 
     def __init__(self, width: int):
         self.width = width
@@ -183,9 +183,6 @@ class PairTask:
 
     def network(self, num_classes: int, recipe: Recipe) -> nn.Module:
         return GatedNetwork(self.width)
-
-    def pretrain(self, network: nn.Module, recipe: Recipe, progress: bool) -> None:
-        """There are no pretrained weights."""
 
     def optimizer(self, network: nn.Module, recipe: Recipe) -> optim.Optimizer:
         """Adam at `base_lr`, its moments made at once: a checkpoint is restored into them."""
@@ -247,9 +244,9 @@ class Gated:
         people = min(self.people, len(in_two_cameras(person, camera)))
         if people < 2:
             raise ValueError("The gated network needs two or more people who were seen by two cameras.")
-        task = PairTask(self.width)
+        objective = PairObjective(self.width)
         training.train(
-            task,
+            objective,
             table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]}),
             run_dir,
             recipe=self.recipe(len(table), people),
@@ -261,9 +258,8 @@ class Gated:
         device = machine.choose(self.device)
         self.network_ = GatedNetwork(self.width).to(device, memory_format=torch.channels_last).eval()
         weights = Path(run_dir) / run_folder.WEIGHTS
-        model.load_state(
-            self.network_, model.read_state(weights), str(weights), "the gated network of its run"
-        )
+        state = weight_files.read(weights)
+        weight_files.load_state(self.network_, state, str(weights), "the gated network of its run")
         return self
 
     def recipe(self, n_images: int, people: int) -> Recipe:

@@ -1,18 +1,12 @@
-"""Batches for training: drawn by the seed, then gathered, augmented and normalised on the device.
-
-`plain_batch` makes the same batches from the files with torchvision's transforms, slowly: the reference.
-"""
+"""Batches for training: drawn by the seed, then gathered, augmented and normalised on the device."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
-import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
-from reid_core.datasets import table as image_table
-from reid_core.images import MEAN, STD, normalise, rgb
+from reid_core.images import normalise
 from reid_core.training.recipe import Recipe
 
 
@@ -130,20 +124,3 @@ class Batches:
             blank = ((down >= top) & (down < bottom))[:, :, None] & ((right >= left) & (right < end))[:, None]
             x = x.masked_fill(blank[:, None], 0.0)
         return x.contiguous(memory_format=torch.channels_last)
-
-
-def plain_batch(table: pd.DataFrame, recipe: Recipe, draw: Draw) -> Tensor:
-    """The reference: the same batch (n, 3, height, width) float32 from the files, image by image, by torchvision."""
-    images = []
-    for row, mirror, (down, right), (top, left, bottom, end) in zip(
-        draw.rows, draw.mirror, draw.shift, draw.box, strict=True
-    ):
-        image = rgb(table[image_table.PATH].iloc[row])
-        x = TF.pil_to_tensor(TF.resize(image, [recipe.height, recipe.width]))
-        x = TF.normalize(TF.to_dtype(x, torch.float32, scale=True), MEAN, STD)
-        x = TF.hflip(x) if mirror else x
-        if recipe.crop_padding:
-            p = recipe.crop_padding
-            x = TF.crop(TF.pad(x, [p]), int(p - down), int(p - right), recipe.height, recipe.width)
-        images.append(TF.erase(x, int(top), int(left), int(bottom - top), int(end - left), torch.zeros(())))
-    return torch.stack(images)

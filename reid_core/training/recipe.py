@@ -6,15 +6,13 @@ import types
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin
 
-import torchvision
+from torch import nn
 
 from reid_core import model
 
-_NETWORK = {field.name for field in fields(model.Settings)}
-
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(model.Settings):
     """Every setting of a run. The defaults are the published recipe behind Tables 2 and 3 for Market-1501.
 
     That recipe is Zhong et al.'s (CVPR 2017, ref. [13]) for their ResNet-50 baseline: 224x224 squashed, mirror,
@@ -60,15 +58,6 @@ class Recipe:
     backbone: str = "resnet50"
     weights: str = "imagenet"
     batchnorm: Literal["frozen", "live"] = "frozen"
-    dropout: float = 0.5
-    merging: Literal["skip", "adjacent"] = "skip"
-    conv1_level: bool = False
-    upsample: Literal["nearest", "bilinear", "bicubic"] = "nearest"
-    align_corners: bool = False
-    merge_relu: bool = False
-    merge_conv3x3: bool = False
-    pooling: Literal["average", "maximum"] = "average"
-    heads: Literal["pooled", "plain"] = "pooled"
     loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     height: int = 224
     width: int = 224
@@ -93,8 +82,9 @@ class Recipe:
     checkpoint_every: int = 1000
 
     def __post_init__(self):
-        for field in fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name), field.type))
+        # Frozen, it refuses assignment; its dict takes the settings as numbers and tuples that compare and hash.
+        vars(self).update({f.name: _typed(f.name, getattr(self, f.name), f.type) for f in fields(self)})
+        super().__post_init__()
         for name in ("height", "width", "batch_size", "iterations", "lr_step", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("crop_padding", "lr_warmup", "weight_decay", "seed"):
@@ -118,9 +108,14 @@ class Recipe:
             )
         if self.cuda_graph and self.precision == "fp16":
             raise ValueError('cuda_graph does not go with precision "fp16"; use "bf16" or "fp32".')
-        if self.backbone not in (known := torchvision.models.list_models(module=torchvision.models)):
-            raise ValueError(f"backbone {self.backbone!r} is unknown{_suggestion(self.backbone, known)}.")
-        self.network_settings()
+        if self.backbone not in model.BACKBONES:
+            what = f"backbone {self.backbone!r} is unknown{_suggestion(self.backbone, model.BACKBONES)}"
+            raise ValueError(f"{what}. There are the ResNets of torchvision: {', '.join(model.BACKBONES)}.")
+        if self.batchnorm == "live" and self.batch_size == 1 and max(self.height, self.width) <= 32:
+            raise ValueError(
+                f'batchnorm "live" with batch_size 1 at {self.height}x{self.width} leaves one value a channel in the '
+                'last map, which has no variance: take a larger batch_size, larger images, or batchnorm "frozen".'
+            )
 
     def _require(self, name: str, condition: bool, words: str) -> None:
         if not condition:
@@ -146,9 +141,11 @@ class Recipe:
 
     def network_settings(self) -> dict[str, Any]:
         """The options of `model.HCN` and `model.ResNet50Baseline`."""
-        settings = {name: value for name, value in asdict(self).items() if name in _NETWORK}
-        model.Settings(**settings)
-        return settings
+        return {field.name: getattr(self, field.name) for field in fields(model.Settings)}
+
+    def network(self, name: str, num_classes: int) -> nn.Module:
+        """The network "baseline" or "hcn" for so many people, with random weights from torch's global generator."""
+        return model.MODELS[name](num_classes, self.backbone, **self.network_settings())
 
     def learning_rate(self, iteration: int) -> float:
         """The learning rate of iteration 0, 1, ..."""

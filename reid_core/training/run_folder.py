@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reid_core import files, model
+from reid_core import files, model, weight_files
+from reid_core.training.checkpoint import State
 from reid_core.training.recipe import Recipe
 
 RUN, WEIGHTS, LOSS, TIMING, LABELS, CHECKPOINTS = (
@@ -30,6 +31,13 @@ RUN, WEIGHTS, LOSS, TIMING, LABELS, CHECKPOINTS = (
     "labels.csv",
     "checkpoints",
 )
+INITIAL, INITIAL_NOTE = STARTED_FROM = ("initial_weights_digest", "initial_weights_note")
+OF_A_CHECKPOINT = (
+    "model",
+    "num_classes",
+    "data_digest",
+    *STARTED_FROM,
+)  # what it says of its run, beside the recipe
 _IDENTITY = ("model", "num_classes", "images", "data_digest", "settings")
 
 
@@ -75,12 +83,28 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
     there = read(run_dir)
     if not finished(run_dir) and not any((run_dir / CHECKPOINTS).glob("*.json")):
         return []  # it stopped before its first checkpoint: nothing would be lost
-    facts = [
-        f"{name}: {there.get(name)!r} there, {identity.get(name)!r} asked for"
-        for name in _IDENTITY
-        if there.get(name) != identity.get(name)
+    return unlike(there, identity, recipe, _IDENTITY)
+
+
+def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
+    """How a record (run.json's, a checkpoint's) differs from the run asked for in these names and the recipe.
+
+    Initial weights are the same where their content is, wherever the file lies now; by name only where one of the two
+    digests is not known: in a run of an older version of the kit, or without the file.
+    """
+    found = [
+        f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for"
+        for name in names
+        if there.get(name) != asked.get(name) and name not in STARTED_FROM
     ]
-    return facts + recipe.differences(there.get("recipe", {}))
+    settings, weights = dict(there.get("recipe", {})), [record.get(INITIAL) for record in (there, asked)]
+    if all(weights):
+        settings["weights"] = recipe.weights
+        if weights[0] != weights[1]:
+            found.append(
+                f"initial weights: SHA-256 {weights[0][:16]}... there, {weights[1][:16]}... asked for"
+            )
+    return found + recipe.differences(settings)
 
 
 def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe: str) -> None:
@@ -111,10 +135,9 @@ def write_run(run_dir: Path, facts: dict[str, Any]) -> None:
     files.write_text(run_dir / RUN, json.dumps(facts, indent=2) + "\n")
 
 
-def write_losses(
-    run_dir: Path, losses: np.ndarray, seconds: np.ndarray, heads: list[str], recipe: Recipe
-) -> None:
-    """loss.csv and timing.csv of the iterations so far; losses (iterations, heads) float32, seconds float64."""
+def write_losses(run_dir: Path, state: State, heads: list[str], recipe: Recipe) -> None:
+    """loss.csv and timing.csv of the iterations so far."""
+    losses, seconds = state.losses[: state.iteration], state.seconds[: state.iteration]
     weights = np.array([recipe.loss_weight(i) for i in range(len(heads))], np.float32)
     table = pd.DataFrame({"iteration": np.arange(1, len(losses) + 1), "loss": losses @ weights})
     for name in dict.fromkeys((*model.HEADS, *heads)):
@@ -155,9 +178,9 @@ def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
             f"The run in {run_dir} is not finished; start it again with the same command to continue."
         )
     recipe = Recipe.from_dict(facts["recipe"])
-    network = model.MODELS[facts["model"]](facts["num_classes"], recipe.backbone, **recipe.network_settings())
-    state = model.read_state(run_dir / WEIGHTS)
+    network = recipe.network(facts["model"], facts["num_classes"])
+    state = weight_files.read(run_dir / WEIGHTS)
     expected = f"the {facts['model']} of {facts['num_classes']} classes that {RUN} describes"
     remedy = f"Put back the {WEIGHTS} that this run wrote, or remove {run_dir} and train again."
-    model.load_state(network, state, str(run_dir / WEIGHTS), expected, remedy)
+    weight_files.load_state(network, state, str(run_dir / WEIGHTS), expected, remedy)
     return network.eval(), facts

@@ -1,103 +1,104 @@
 """One iteration: forward, the losses (those of Section 3.1), backward, update; eagerly or as a CUDA graph."""
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_core.training.batches import Batches, Draw
+from reid_core import model
+from reid_core.training import device_fit
+from reid_core.training.batches import Batches, Draw, Sampler
 from reid_core.training.recipe import Recipe
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+class Objective:
+    """What is trained. As it stands, Section 3.1: the baseline or HCN learns to tell the training people apart.
 
-def losses(logits: dict[str, Tensor], labels: Tensor) -> Tensor:
-    """Cross entropy of the identities (Section 3.1), the mean over the batch, of each head: (heads,) float32."""
-    return torch.stack([F.cross_entropy(x.float(), labels) for x in logits.values()])
+    A subclass trains another network in the same loop (`reid_core.baselines.gated`). `name`: "baseline", "hcn" or the
+    subclass's own, run.json's `model`; `settings`: its own, beside the recipe; `parallel`: whether a batch may be
+    shared out over processes. Raises ValueError for a name that is no model's.
+    """
 
+    settings: dict[str, Any] = {}
+    parallel = True
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD as published: classifier biases take twice the learning rate and no weight decay."""
-    biases = [classifier.bias for classifier in network.classifiers.values()]
-    apart = {id(bias) for bias in biases}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
-    groups = [
-        {"params": others, "multiplier": 1.0},
-        {"params": biases, "multiplier": 2.0, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(
-        groups,
-        lr=recipe.base_lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update
-        for parameter in network.parameters():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
-    return optimizer
+    def __init__(self, name: str):
+        if name not in model.MODELS:
+            raise ValueError(f"Unknown model {name!r}; there are {', '.join(model.MODELS)}.")
+        self.name = name
 
+    def network(self, num_classes: int, recipe: Recipe) -> nn.Module:
+        """The network with initial weights, from torch's global generator."""
+        return recipe.network(self.name, num_classes)
 
-def precision(recipe: Recipe, device: torch.device) -> str:
-    """The precision of a recipe on a device: "auto" is bf16 where there are instructions for it, else fp32."""
-    if recipe.precision != "auto":
-        return recipe.precision
-    return "bf16" if computes_bf16(device) else "fp32"
+    def optimizer(self, network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+        """SGD as published: classifier biases take twice the learning rate and no weight decay.
 
+        Of any objective: every group has a "multiplier" of the learning rate, and what is remembered of a parameter
+        is made at once, as a checkpoint is restored into it.
+        """
+        biases = [classifier.bias for classifier in network.classifiers.values()]
+        apart = {id(bias) for bias in biases}
+        others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
+        groups = [
+            {"params": others, "multiplier": 1.0},
+            {"params": biases, "multiplier": 2.0, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.SGD(
+            groups,
+            lr=recipe.base_lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update
+            for parameter in network.parameters():
+                zeros = torch.zeros_like(parameter, requires_grad=False)
+                optimizer.state[parameter]["momentum_buffer"] = zeros
+        return optimizer
 
-def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16; without them it is emulated, slowly."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    def sampler(self, table: pd.DataFrame, recipe: Recipe) -> Sampler:
+        """What draws the batches: `draw(iteration)`, a function of the iteration, so that resuming needs no state."""
+        return Sampler(len(table), recipe)
 
+    def heads(self, network: nn.Module) -> list[str]:
+        """Names of the losses, in order."""
+        return list(network.widths)
 
-def unfit(recipe: Recipe, batches: Batches, processes: int) -> list[str]:
-    """What the batches' device cannot do as the recipe says, and what it does instead, a sentence each."""
-    found, device = [], batches.device
-    if recipe.cuda_graph and not captures(recipe, batches, processes):
-        if device.type == "cpu":
-            where = "on the CPU"
-        elif processes > 1:
-            where = f"on {processes} processes"
-        else:
-            where = "with images that fill more than half of the free GPU memory"
-        found.append(f"cuda_graph has no effect {where}; the iterations are the same, launched one by one.")
-    if recipe.precision == "bf16" and not computes_bf16(device):
-        found.append('This device emulates precision "bf16", slowly; "auto" or "fp32" is faster here.')
-    if recipe.precision == "fp16" and device.type == "cpu":
-        found.append('precision "fp16" is meant for GPUs; "auto" or "fp32" is faster on the CPU.')
-    return found
+    def losses(self, outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Cross entropy of the identities, the mean over the batch, of each head: (heads,) float32.
 
+        outputs: each head's logits (n, people); labels: (n,) int64.
+        """
+        return torch.stack([F.cross_entropy(x.float(), labels) for x in outputs.values()])
 
-def captures(recipe: Recipe, batches: Batches, processes: int) -> bool:
-    """Whether the iterations are replayed as a CUDA graph: on one GPU on which the images are resident."""
-    return recipe.cuda_graph and batches.device.type == "cuda" and batches.resident and processes == 1
+    def form(self, network: nn.Module, recipe: Recipe) -> str:
+        """In which form the network is computed; run.json's `form`."""
+        return network.form(recipe.height, recipe.width)
 
 
 class Step:
-    """Trains a network, one batch a call.
+    """Trains a network to an objective, one batch a call.
 
-    `network` gives logits (a DistributedDataParallel or compiled module will do); `labels` (N,) int64; `measure`
-    makes the losses (heads,) float32 of what it gives and the batch's labels.
+    `network` is the objective's (or it as a DistributedDataParallel or compiled module); `labels` (N,) int64.
     """
 
     def __init__(
         self,
+        objective: Objective,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         batches: Batches,
         labels: Tensor,
-        measure: Callable[[Any, Tensor], Tensor] = losses,
     ):
-        self.network, self.optimizer, self.recipe, self.measure = network, optimizer, recipe, measure
+        self.objective, self.network, self.optimizer, self.recipe = objective, network, optimizer, recipe
         self.batches, self.labels, self.device = batches, labels.to(batches.device), batches.device
-        self.precision = precision(recipe, self.device)
+        self.precision = device_fit.precision(recipe, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.weights = None
 
@@ -123,7 +124,7 @@ class Step:
         """
         with self.autocast():
             outputs = self.network(images)
-        each = self.measure(outputs, labels)
+        each = self.objective.losses(outputs, labels)
         if self.weights is None:
             weights = [self.recipe.loss_weight(i) for i in range(len(each))]
             self.weights = torch.tensor(weights, device=self.device)
@@ -137,7 +138,7 @@ class Step:
         """In which the network runs: autocast to bfloat16 or float16 as `precision` says, nothing for "fp32"."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, _AUTOCAST[self.precision], cache_enabled=False)
+        return torch.autocast(self.device.type, device_fit.REDUCED[self.precision], cache_enabled=False)
 
 
 class BufferedStep(Step):

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reid_core import machine, model, training
+from reid_core import machine, training
 from reid_core.machine import device_name
-from reid_core.training import run_folder, step
+from reid_core.training import device_fit, run_folder
 from reproduction import embedded, experiment, paper, speed
 from reproduction.runner import profiles
 from reproduction.words import duration
@@ -93,9 +93,9 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
 def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
     """Floating-point operations a second that a training is taken to reach on this device, and a sentence on it."""
     device = machine.choose(None)
-    precision = step.precision(recipe, device)
-    if precision == "bf16" and not step.computes_bf16(device):
-        precision = "fp32"  # emulated; a product in bf16 might take minutes
+    if recipe.precision == "bf16":  # where it is emulated, a product in bf16 might take minutes
+        recipe = replace(recipe, precision="auto")
+    precision = device_fit.precision(recipe, device)
     peak, arithmetic = speed.matrix_rate(precision, device), speed.arithmetic(precision, device)
     if device.type == "cuda" and arithmetic != "float32":
         share, trust = EFFICIENCY_OF_TENSOR_CORES, "a guess that can be several times off"
@@ -150,7 +150,7 @@ def _disk(settings: Mapping) -> list[str]:
     )
     images = sizes.images
     runs = len(_jobs(settings))
-    network = model.HCN(2489, recipe.backbone, **recipe.network_settings())
+    network = recipe.network("hcn", 2489)
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     decoded = 2 * images * recipe.height * recipe.width * 3
     stored = 3 * runs * weights
@@ -172,7 +172,7 @@ def _disk(settings: Mapping) -> list[str]:
 def step_flops(name: str, recipe: training.Recipe) -> float:
     """Floating-point operations (a multiply-add is two) of one training iteration, forward and backward."""
     with torch.device("meta"):
-        network = model.MODELS[name](1000, recipe.backbone, **recipe.network_settings())
+        network = recipe.network(name, 1000)
         images = torch.empty(recipe.batch_size, 3, recipe.height, recipe.width)
     with FlopCounterMode(display=False) as counter:
         sum(logits.sum() for logits in network(images).values()).backward()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reid_core import files, model, training
+from reid_core import files, training, weight_files
 from reid_core.datasets.table import cache_root
 from reid_core.files import write_tensors
 from reid_core.training import run_folder
@@ -306,7 +306,7 @@ def backbone_file(run_dir: Path) -> Path:
     weights = run_dir / run_folder.WEIGHTS
     target = cache_root() / "backbones" / f"{files.digest(weights)[:32]}.safetensors"
     if not target.exists():
-        state = model.read_state(weights)
+        state = weight_files.read(weights)
         backbone = {
             name.removeprefix("backbone."): x for name, x in state.items() if name.startswith("backbone.")
         }

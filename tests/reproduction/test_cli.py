@@ -88,7 +88,7 @@ def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monk
 )
 def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, precision, expected):
     monkeypatch.setattr(plan.machine, "choose", lambda device: torch.device(kind))
-    monkeypatch.setattr(plan.step, "computes_bf16", lambda device: kind == "cuda")
+    monkeypatch.setattr(plan.device_fit, "computes_bf16", lambda device: kind == "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(
         plan.speed, "matrix_rate", lambda precision, device: {"bf16": 9e12}.get(precision, 2e12)

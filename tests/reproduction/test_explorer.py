@@ -1,4 +1,4 @@
-"""Rank lists and their explorer on a gallery small enough to work out by hand; pictures are flat colours."""
+"""The explorer of rank lists on a gallery small enough to work out by hand."""
 
 import matplotlib
 
@@ -7,109 +7,19 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+import toy_rankings
+from toy_rankings import AGAIN, OTHER, PEOPLE, PLAIN, image_table
 
-from reid_core import evaluation
-from reid_core.datasets.table import build
 from reid_core.matching import Matched
 from reproduction import explorer, plots, ranklists
 from reproduction.explorer import Choice
-from reproduction.ranklists import Method
 
-PLAIN, AGAIN = Method("hcn", "xqda", False), Method("hcn", "xqda", True)
-OTHER = Method("baseline", "xqda", True)
 FACTS = {"data_source": "embedded", "profile": "test"}
-PEOPLE = [
-    (5, 1),
-    (5, 2),
-    (7, 2),
-    (-1, 2),
-    (0, 2),
-    (5, 3),
-]  # person and camera of the gallery, number by number
-ORDERS = {  # of the gallery for both queries, nearest first; both are person 5 in camera 1 and person 7 in camera 1
-    PLAIN: ([0, 3, 2, 1, 5, 4], [0, 1, 2, 3, 4, 5]),
-    AGAIN: ([0, 1, 5, 3, 2, 4], [0, 1, 2, 3, 4, 5]),
-    OTHER: ([4, 2, 0, 3, 1, 5], [2, 0, 1, 3, 4, 5]),
-}
-
-
-def image_table(folder, subset, people):
-    paths = []
-    for number, (person, _) in enumerate(people):
-        paths.append(str(folder / f"{subset}{number}.png"))
-        Image.new("RGB", (20, 40), (40 * number + 5, 10 * (person + 1), 250)).save(paths[-1])
-    return build("market1501", subset, *zip(*people, strict=True), paths)
 
 
 @pytest.fixture
 def rankings(tmp_path):
-    """Rankings of the toy by three methods, and in `rankings.made` what was made, in order."""
-    query, gallery = (
-        image_table(tmp_path, "query", [(5, 1), (7, 1)]),
-        image_table(tmp_path, "gallery", PEOPLE),
-    )
-
-    def make(name, method):
-        made.append((name, method))
-        distance = np.argsort(ORDERS[method], axis=1).astype(np.float32)
-        return ranklists.rank(Matched(distance, query.copy(), gallery.copy(), 0.0), "step")
-
-    made = []
-    rankings = ranklists.Rankings(make, {"market1501": ("baseline", "hcn"), "cuhk03_labeled": ("hcn",)})
-    rankings.made = made
-    return rankings
-
-
-def test_a_list_worked_by_hand(rankings):
-    shown = ranklists.nearest(rankings("market1501", PLAIN), 0, ignored=True)
-    assert shown["gallery_index"].tolist() == [0, 3, 2, 1, 5, 4]
-    assert shown["flag"].tolist() == ["same camera", "junk", "", "", "", ""]
-    assert shown["rank"].fillna(0).tolist() == [0, 0, 1, 2, 3, 4]
-    assert shown["is_match"].tolist() == [False, False, False, True, True, False]
-    assert shown["camera_id"].tolist() == [1, 2, 2, 2, 3, 2]
-    assert shown["distance"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert [path[-5] for path in shown["image_path"]] == list("032154")
-    counted = ranklists.nearest(rankings("market1501", PLAIN), 0)
-    assert counted["gallery_index"].tolist() == [2, 1, 5, 4] and counted["rank"].tolist() == [1, 2, 3, 4]
-    assert rankings("market1501", PLAIN).ap[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert rankings("market1501", AGAIN).ap[0] == 1
-
-
-def test_what_is_kept_is_the_front_of_the_whole_list():
-    """Against `evaluation.ranked`, which sorts the whole row, with ties, junk and fewer than TOP counted images."""
-    rng = np.random.default_rng(3)
-    for counted in (400, ranklists.TOP, 4):
-        people = np.concatenate([rng.integers(1, 9, counted), np.full(60, -1)])
-        gallery = build("market1501", "gallery", people, rng.integers(1, 4, len(people)), [""] * len(people))
-        query = build("market1501", "query", [3, 4, 5], [1, 2, 3], [""] * 3)
-        distance = rng.integers(0, 50, (3, len(gallery))).astype(np.float32)
-        ranking = ranklists.rank(Matched(distance, query, gallery, 0.0))
-        for number in range(3):
-            whole = evaluation.ranked(distance[number], query.iloc[number], gallery, ranklists.TOP)
-            passed = whole["flag"] != ""
-            assert ranking.passed_over[number] == passed.sum()
-            expected = whole[~passed | (passed.cumsum() <= ranklists.PASSED_OVER)].reset_index(drop=True)
-            shown = ranklists.nearest(ranking, number, ignored=True)
-            pd.testing.assert_frame_equal(shown[expected.columns], expected, check_dtype=False)
-
-
-def test_images_passed_over_beyond_those_kept_are_counted():
-    gallery = build("market1501", "gallery", [-1] * 8 + [3], 2, [f"{n}" for n in range(9)])
-    query = build("market1501", "query", [3], 1, ["q"])
-    ranking = ranklists.rank(Matched(np.arange(9, dtype=np.float32)[None], query, gallery, 0.0))
-    example = ranklists.example("", 0, [("ours", ranking)], ignored=True)
-    label, shown = example["lists"][0]
-    assert label == "ours: AP 1.00, first match at rank 1; 3 more passed over"
-    assert shown["flag"].tolist() == ["junk"] * ranklists.PASSED_OVER + [""]
-
-
-def test_rankings_are_made_once_and_share_the_tables_of_their_set(rankings):
-    first, second = rankings("market1501", PLAIN), rankings("market1501", AGAIN)
-    assert rankings("market1501", PLAIN) is first
-    assert rankings.made == [("market1501", PLAIN), ("market1501", AGAIN)]
-    assert second.gallery is first.gallery and second.query is first.query
-    assert rankings.has("market1501", AGAIN) and not rankings.has("market1501", OTHER)
+    return toy_rankings.rankings(tmp_path)
 
 
 @pytest.mark.parametrize(

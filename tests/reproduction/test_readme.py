@@ -19,7 +19,7 @@ import official_structure
 import pandas as pd
 import pytest
 
-from reproduction import cli, explain, paper
+from reproduction import cli, explain, paper, results_folder
 from reproduction.sidecar import REPOSITORY
 
 BENCHMARKS = tuple(f"benchmarks/{name}/README.md" for name in ("explorer", "retrieval", "training"))
@@ -64,7 +64,7 @@ UNDERSTOOD = {
     "make test": "it is what runs this; .ci/run has it",
     "make check": "it runs the slow tests; .ci/run has it",
     "make reproduce PROFILE=paper": "official data; end_to_end/test_official_structure.py rehearses it on demand",
-    LEFT_OUT: "official data; the setting is tried in test_experiment.py and test_overlap.py",
+    LEFT_OUT: "official data; the setting is tried in test_experiment.py and test_near_duplicate_effect.py",
     "reid-core reproduce -p unreadable=drop": "all of profile smoke; the setting is tried in test_experiment.py",
     "reid-core plan --measure 60": "minutes; test_cli.py holds the projection to a measurement",
     "make reproduce PROFILE=paper-large-batch": "official data and a GPU; training/test_recipe.py holds it to paper",
@@ -73,6 +73,7 @@ UNDERSTOOD = {
     "REID_CORE_CACHE=/other/disk make reproduce": "the folder is the reader's",
     "PIP_NO_CACHE_DIR=1 make reproduce": "installs 6 GB",
     "PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make reproduce": "installs 6 GB",
+    "pip install .": "installs PyTorch; tests/test_structure.py imports the library alone",
     'pip download -r requirements.lock "setuptools>=77" -d wheels': "downloads 3 GB",
     "apt install python3-venv": "changes the system",
     "conda activate reid-core": "needs conda",
@@ -198,7 +199,7 @@ def test_long_commands_are_understood(command):
         assert planned.returncode == 0
         if words[1] == "reproduce":
             profile = words[2].removeprefix("PROFILE=") if len(words) == 3 else "smoke"
-            assert f"-m reproduction.cli reproduce --profile {profile}\n" in planned.stdout
+            assert f'-m reproduction.cli reproduce --profile "{profile}"\n' in planned.stdout
         elif words[1] in ("test", "check"):
             assert f"\n{command}\n" in (REPOSITORY / ".ci" / "run").read_text()
     elif words[0] == "python" and words[1].endswith(".py"):
@@ -227,10 +228,35 @@ def test_pictures_are_small_and_have_words_for_those_who_do_not_see_them():
 
 
 def test_paths_of_the_readmes_tree_exist():
-    tree = TEXT["README.md"].split("## Layout")[1].split("##")[0]
-    for name in re.findall(r"(?<![\w/.-])([\w-]+(?:\.py|/))", tree):
-        places = (REPOSITORY / name, REPOSITORY / "reid_core" / name, REPOSITORY / "tests" / name)
-        assert any(place.exists() for place in places), name
+    """Every file and folder at the top of both packages has its line, and no other has one."""
+    lines = TEXT["README.md"].split("## Layout")[1].split("##")[0].splitlines()
+    names, folder = {}, ""
+    for line in lines:
+        if line.startswith("    "):  # names stand in the first 32 columns, those in a folder further in
+            folder = folder if line.startswith("      ") else line[:32].strip()
+            names.setdefault(folder, []).extend(line[:32].split() if line.startswith("      ") else ())
+    for package in ("reid_core/", "reproduction/"):
+        there = [path for path in (REPOSITORY / package).iterdir() if not path.name.startswith("__")]
+        assert sorted(names[package]) == sorted(path.name + "/" * path.is_dir() for path in there)
+    for name in " ".join(names).split():
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_the_readme_says_of_each_notebook_what_it_makes():
+    rows = re.findall(
+        r"^\|[^|]+\| \[\w+\]\(notebooks/(\w+)\.ipynb\) \| (.+) \|$", TEXT["README.md"], re.MULTILINE
+    )
+    assert {name for name, _ in rows} == {one.notebook for one in results_folder.MADE} | {"02_train"}
+    for name, cell in rows:
+        made = {path.name for path in results_folder.files(name, Path(), Path())} | {"runs/"}
+        assert set(re.findall(r"`([^`]+)`", cell)) <= made, name
+
+
+def test_every_result_is_on_the_results_page():
+    for one in results_folder.MADE:
+        for suffix in one.suffixes:
+            shown = (f"`{one.stem}{suffix}`", f"`{one.stem}.*`", f"`{one.stem}.png`, `.svg`")
+            assert any(words in TEXT["results/README.md"] for words in shown), one
 
 
 def test_every_notebook_has_its_row():
@@ -248,7 +274,8 @@ def test_every_file_of_a_run_is_on_the_results_page(kit):
 
 def test_troubles_are_those_that_the_kit_says():
     troubles = TEXT["README.md"].split("## If something stops")[1]
-    sources = (REPOSITORY / "Makefile").read_text() + (REPOSITORY / "reid_core" / "reproduce.py").read_text()
+    files = (REPOSITORY / "Makefile", *(REPOSITORY / "reproduction" / "runner").glob("*.py"))
+    sources = "".join(path.read_text() for path in files)
     for words in (
         "could not make .venv/",
         "No Python 3.11 or 3.12 was found",

@@ -11,7 +11,7 @@ import pytest
 import torch
 import toy_pictures
 
-from reid_core import features, model, training, xqda
+from reid_core import features, model, training, weight_files, xqda
 from reid_core.datasets import table as image_table
 from reid_core.matching import Matching, match
 from reid_core.training import run_folder
@@ -468,11 +468,11 @@ def test_frozen_statistics_are_those_of_the_lending_run(toy):
     recipe = training.Recipe.from_dict(RECIPE | {"iterations": 3})
     training.train("baseline", table, lender, recipe=recipe, data_root=root / "data")
     sensitivity.train(kit(root), study, table)
-    lent = model.read_state(lender / run_folder.WEIGHTS)
-    assert {f"backbone.{name}" for name in model.read_state(variants.backbone_file(lender))} < set(lent)
+    lent = weight_files.read(lender / run_folder.WEIGHTS)
+    assert {f"backbone.{name}" for name in weight_files.read(variants.backbone_file(lender))} < set(lent)
     one = by_name(study)["batchnorm"]
     for runs, same in ((one.other_runs, True), (one.default_runs, False)):
-        state = model.read_state(runs[0].folder / run_folder.WEIGHTS)
+        state = weight_files.read(runs[0].folder / run_folder.WEIGHTS)
         statistics = [name for name in state if "running_" in name]
         assert len(statistics) > 4
         assert all(torch.equal(state[name], lent[name]) == same for name in statistics)

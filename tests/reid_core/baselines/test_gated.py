@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from reid_core import training
 from reid_core.baselines import gated
-from reid_core.baselines.gated import Gated, GatedNetwork, Looks, MatchingGate, PairSampler, PairTask
+from reid_core.baselines.gated import Gated, GatedNetwork, Looks, MatchingGate, PairObjective, PairSampler
 from reid_core.datasets import table as image_table
 from reid_core.training import Recipe, checkpoint
 from reid_core.training.step import Step
@@ -154,7 +154,7 @@ def test_contrastive_loss_by_hand():
 
 def test_the_task_takes_first_and_second_views_of_one_person_as_its_pairs():
     squared = torch.tensor([[0.04, 9.0], [9.0, 0.16]])
-    loss = PairTask(4).losses(squared, torch.tensor([7, 8, 7, 8]))
+    loss = PairObjective(4).losses(squared, torch.tensor([7, 8, 7, 8]))
     assert loss.tolist() == pytest.approx([0.1])
 
 

@@ -8,13 +8,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional as TF
 
 from reid_core import files, images
 from reid_core.datasets import table as image_table
-from reid_core.images import decoded, normalise
-from reid_core.training.batches import Batches, Sampler, plain_batch
+from reid_core.images import MEAN, STD, decoded, normalise, rgb
+from reid_core.training.batches import Batches, Sampler
 
 CPU = torch.device("cpu")
+
+
+def plain_batch(table, recipe, draw) -> torch.Tensor:
+    """The same batch (n, 3, height, width) float32 from the files, image by image, by torchvision's transforms."""
+    images = []
+    for row, mirror, (down, right), (top, left, bottom, end) in zip(
+        draw.rows, draw.mirror, draw.shift, draw.box, strict=True
+    ):
+        image = rgb(table[image_table.PATH].iloc[row])
+        x = TF.pil_to_tensor(TF.resize(image, [recipe.height, recipe.width]))
+        x = TF.normalize(TF.to_dtype(x, torch.float32, scale=True), MEAN, STD)
+        x = TF.hflip(x) if mirror else x
+        if recipe.crop_padding:
+            p = recipe.crop_padding
+            x = TF.crop(TF.pad(x, [p]), int(p - down), int(p - right), recipe.height, recipe.width)
+        images.append(TF.erase(x, int(top), int(left), int(bottom - top), int(end - left), torch.zeros(())))
+    return torch.stack(images)
 
 
 @pytest.mark.parametrize(

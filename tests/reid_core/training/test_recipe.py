@@ -33,6 +33,11 @@ def test_cosine_rises_and_ends_near_zero():
     assert 0 < r.learning_rate(99) < 0.001
 
 
+def test_a_batch_of_one_trains_where_a_channel_keeps_several_values():
+    Recipe(batch_size=1, height=64, width=32, **SCRATCH), Recipe(batch_size=2, height=32, width=32, **SCRATCH)
+    Recipe(batch_size=1, height=32, width=32)
+
+
 def test_every_network_setting_is_a_setting_of_the_recipe_with_the_same_default_and_type():
     recipe = {field.name: field for field in fields(Recipe)}
     for field in fields(model.Settings):
@@ -90,6 +95,14 @@ def test_wrong_types_are_named(settings, message):
         ({"precision": "tf32"}, "precision must be one of"),
         ({"upsample": "bilinaer"}, "did you mean 'bilinear'"),
         ({"backbone": "resnet51"}, "backbone 'resnet51' is unknown; did you mean 'resnet50'"),
+        (
+            {"backbone": "vgg16"},
+            "backbone 'vgg16' is unknown. There are the ResNets of torchvision: .*resnet50",
+        ),
+        (
+            {"batch_size": 1, "batchnorm": "live", "height": 32, "width": 32},
+            "at 32x32 .*larger batch_size",
+        ),
         ({"align_corners": True}, "align_corners applies"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov"),
         ({"cuda_graph": True, "precision": "fp16"}, "cuda_graph does not go with"),

@@ -118,8 +118,9 @@ def test_two_processes_train_like_one(start):
 
 
 def test_impossible_groups_are_refused(monkeypatch):
+    for name in training.loop.distributed.TORCHRUN:
+        monkeypatch.setenv(name, "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setenv("RANK", "0")
     recipe = training.Recipe(**SETTINGS)
     with pytest.raises(ValueError, match="batch_size 4 must be a multiple of the 3 processes"):
         with training.loop.distributed.group("cpu", recipe):
@@ -130,11 +131,68 @@ def test_impossible_groups_are_refused(monkeypatch):
             pass
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {
+            "WORLD_SIZE": "2",
+            "RANK": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29577",
+            "LOCAL_RANK": "0",
+        },
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "two", "RANK": "-"},
+        {"WORLD_SIZE": ""},
+        {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"},
+    ],
+    ids=str,
+)
+def test_what_others_say_of_a_world_of_processes_is_left_aside_with_a_word(monkeypatch, given):
+    for name in (*training.loop.distributed.TORCHRUN, "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.warns(UserWarning, match="WORLD_SIZE=.* not by torchrun.*this process trains alone"):
+        with training.loop.distributed.group("cpu", training.Recipe(**SETTINGS)) as group:
+            assert (group.rank, group.processes) == (0, 1)
+
+
+def test_a_group_that_the_caller_has_initialised_is_taken(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    distributed = training.loop.distributed
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 1)
+    recipe = training.Recipe(**(SETTINGS | {"weights": "imagenet", "batchnorm": "frozen"}))
+    with distributed.group("cpu", recipe) as group:
+        assert (group.rank, group.processes) == (1, 2)
+
+
+@pytest.mark.slow
+def test_a_process_whose_interrupt_was_ignored_from_birth_writes_a_checkpoint_all_the_same(start):
+    """As one that a script has started with & : it inherits an ignored SIGINT; signals come twice."""
+    run, before = start.folder / "ignored", signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start(run, iterations=100_000, checkpoint_every=100_000)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    deadline = time.monotonic() + 120
+    while not (run / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143 and "checkpoint written" in errors
+    assert len(list((run / "checkpoints").glob("*.json"))) == 1
+
+
 def test_live_statistics_are_synchronised_on_gpus_without_losing_a_parameter(monkeypatch):
     """The conversion alone, as SyncBatchNorm runs on GPUs only."""
     monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda network, **options: network)
     network = model.HCN(6, "resnet18").train()
-    optimizer = training.step.make_optimizer(network, training.Recipe(**SETTINGS))
+    optimizer = training.step.Objective("hcn").optimizer(network, training.Recipe(**SETTINGS))
     wrapped = training.loop.distributed.Group(1, 2).wrap(network)
     kinds = {type(m) for m in wrapped.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
     assert kinds == {torch.nn.SyncBatchNorm} and all(m.training for m in wrapped.modules())

@@ -1,6 +1,7 @@
 """Training: what a run folder holds, interruptions, and refusals."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -14,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from reid_core import files, images, model, training
 from reid_core.datasets import table as image_table
-from reid_core.training import checkpoint, loop, run_folder
+from reid_core.training import checkpoint, device_fit, loop, run_folder
 from reid_core.training.batches import Batches
-from reid_core.training.step import BufferedStep, Step, captures, unfit
+from reid_core.training.device_fit import captures, unfit
+from reid_core.training.step import BufferedStep, Objective, Step
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def test_a_finished_run_returns_at_once(train, monkeypatch):
 
 def test_classifier_biases_take_twice_the_rate_and_no_decay(quick):
     network = model.HCN(6, "resnet18")
-    optimizer = training.step.make_optimizer(network, quick)
+    optimizer = Objective("hcn").optimizer(network, quick)
     others, biases = optimizer.param_groups
     assert biases["weight_decay"] == 0 and biases["multiplier"] == 2 and len(biases["params"]) == 3
     assert others["weight_decay"] == 5e-4 and others["multiplier"] == 1
@@ -186,6 +189,13 @@ def test_loss_weights_scale_the_gradients_of_their_heads(train):
         torch.testing.assert_close(hcn[name], x)  # with weights (1, 0, 0) HCN is the baseline
 
 
+@pytest.fixture
+def right_bf16(monkeypatch):
+    """A processor whose convolutions in bf16 are as they should be, as it were."""
+    monkeypatch.setattr(device_fit, "convolves_in_bf16", lambda device: True)
+
+
+@pytest.mark.usefixtures("right_bf16")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_reduced_precision_trains_too_and_resumes(train, kill_at, precision):
     whole = train(folder="whole", precision=precision)
@@ -208,8 +218,9 @@ def test_iterations_from_fixed_buffers_are_the_same(train, kill_at, monkeypatch)
     assert results(train(**settings)) == results(whole)
 
 
+@pytest.mark.usefixtures("right_bf16")
 def test_what_the_device_cannot_do_is_said_and_recorded(train, monkeypatch, capfd):
-    monkeypatch.setattr("reid_core.training.step.computes_bf16", lambda device: False)
+    monkeypatch.setattr("reid_core.training.device_fit.computes_bf16", lambda device: False)
     run = train(cuda_graph=True, precision="bf16", iterations=1)
     said = capfd.readouterr().err
     assert "cuda_graph has no effect on the CPU" in said and 'emulates precision "bf16"' in said
@@ -250,7 +261,7 @@ def test_an_iteration_is_captured_where_the_images_fit_in_memory(
 ):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
     monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
-    monkeypatch.setattr("reid_core.training.step.computes_bf16", lambda device: True)
+    monkeypatch.setattr("reid_core.training.device_fit.computes_bf16", lambda device: True)
     batches = Batches(np.zeros((2, 16, 16, 3), np.uint8), torch.device("cuda"))
     recipe = replace(quick, cuda_graph=True)
     assert captures(recipe, batches, processes) == (sentence is None)
@@ -265,6 +276,7 @@ def test_the_package_asks_cublas_for_reproducible_products_before_pytorch_is_the
         assert run.stdout.strip() == expected
 
 
+@pytest.mark.usefixtures("right_bf16")
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypatch, native, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
@@ -272,6 +284,44 @@ def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypat
     run, same = train(precision="auto"), train(folder="same", precision=expected)
     assert run_folder.read(run)["precision"] == expected
     assert results(run) == results(same)
+
+
+def test_a_processor_that_convolves_wrongly_in_bf16_trains_in_fp32_and_says_how_to_mend_it(
+    train, monkeypatch, capfd
+):
+    monkeypatch.setattr(device_fit, "computes_bf16", lambda device: True)
+    monkeypatch.setattr(device_fit, "convolves_in_bf16", lambda device: False)
+    run, same = train(precision="auto"), train(folder="same")
+    assert run_folder.read(run)["precision"] == "fp32" and results(run) == results(same)
+    assert capfd.readouterr().err.count("ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16") == 1
+    with pytest.raises(
+        ValueError, match='precision "bf16": .*wrong.*ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16.*"fp32"'
+    ):
+        train(folder="other", precision="bf16")
+
+
+@pytest.mark.parametrize("wrong", [None, "NaN", "by half", "the gradient", "the third call"])
+def test_bf16_is_tried_forward_and_backward_several_times(monkeypatch, wrong):
+    cpu, exact, calls = torch.device("cpu"), device_fit._convolution, []
+
+    def convolution(images, kernels, stride, dtype):
+        outputs, *gradients = exact(images, kernels, stride, torch.float32)
+        calls.append(dtype)
+        if dtype == torch.bfloat16 and stride == 2 and images.shape[2:] == (7, 7):
+            factor = {
+                "NaN": float("nan"),
+                "by half": 1.5,
+                "the third call": 1.5 if len(calls) % 5 == 4 else 1.0,
+            }
+            outputs = outputs * factor.get(wrong, 1.0)
+            gradients[1] = gradients[1] * (2.0 if wrong == "the gradient" else 1.0)
+        return outputs * 1.004, *gradients
+
+    monkeypatch.setattr(device_fit, "_convolution", convolution)
+    device_fit.convolves_in_bf16.cache_clear()
+    assert device_fit.convolves_in_bf16(cpu) == (wrong is None)
+    device_fit.convolves_in_bf16.cache_clear()
+    assert device_fit.convolves_in_bf16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("model_name", ["baseline", "hcn"])
@@ -362,6 +412,80 @@ def test_signals_write_a_checkpoint_and_say_so(train, signal_at, tmp_path, capfd
     assert f"Stopped by {number.name} after iteration 5 of 8; checkpoint written" in capfd.readouterr().err
     assert (tmp_path / "run" / "checkpoints" / "00000005.json").exists()
     assert results(train()) == results(whole)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "error"),
+    [
+        ([signal.SIGTERM] * 4, SystemExit),
+        ([signal.SIGINT, signal.SIGTERM], SystemExit),
+        ([signal.SIGINT] * 3, KeyboardInterrupt),
+        ([signal.SIGHUP], SystemExit),
+    ],
+)
+def test_signals_that_come_several_times_do_not_lose_the_checkpoint(
+    train, monkeypatch, tmp_path, numbers, error
+):
+    """As a group's, passed on by every parent, and with a kernel that is asked first and then told to end."""
+    whole, save = train(folder="whole"), checkpoint.save
+    call = Step.__call__
+
+    def signalled(step, draw, i):
+        if i == 4:
+            os.kill(os.getpid(), numbers[0])
+        return call(step, draw, i)
+
+    def interrupted(*arguments):
+        for number in numbers[1:]:
+            os.kill(os.getpid(), number)
+        save(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(Step, "__call__", signalled)
+        patch.setattr(checkpoint, "save", interrupted)
+        train(checkpoint_every=100)
+    assert (tmp_path / "run" / "checkpoints" / "00000005.json").exists()
+    assert results(train(checkpoint_every=100))[1] == results(whole)[1]
+
+
+def test_a_signal_that_comes_much_later_than_the_first_stops_at_once(monkeypatch):
+    monkeypatch.setattr(loop, "_REPEATED", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        with loop.received_signals() as received:
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("went on")
+    assert received == [signal.SIGINT]
+
+
+def test_a_signal_while_the_last_files_are_written_lets_them_be_written(train, monkeypatch, tmp_path, capfd):
+    original = run_folder.write_labels
+
+    def write_labels(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(*arguments)
+
+    monkeypatch.setattr(run_folder, "write_labels", write_labels)
+    with pytest.raises(SystemExit):
+        train()
+    assert run_folder.finished(tmp_path / "run")
+    assert "Stopped by SIGTERM after iteration 8 of 8; the run is finished." in capfd.readouterr().err
+
+
+def test_signals_are_handled_as_before_afterwards(train):
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    train()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_without_file_locks_it_trains_after_a_word(train, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match="has no locks"):
+        run = train()
+    assert run_folder.finished(run)
 
 
 def test_a_folder_of_another_run_is_refused_with_the_differences_or_set_aside(train, tmp_path, capfd):
@@ -528,7 +652,7 @@ def test_no_space_for_checkpoints_is_found_before_training(train, monkeypatch, t
 
 def test_a_disk_that_fills_up_while_writing_leaves_the_checkpoints_before(train, monkeypatch, tmp_path):
     whole = train(folder="whole")
-    original = checkpoint.save_file
+    original = safetensors.torch.save_file
 
     def save_file(tensors, path, metadata):
         if "00000006" in path.name:
@@ -537,7 +661,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_checkpoints_before(train,
         original(tensors, path, metadata)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", save_file)
+        patch.setattr(safetensors.torch, "save_file", save_file)
         with pytest.raises(OSError, match=r"00000006\.safetensors cannot be written: .*No space.*Make room"):
             train()
     names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
@@ -554,6 +678,81 @@ def test_a_local_weights_file_starts_a_run_with_frozen_statistics(train, tmp_pat
     assert torch.equal(state["backbone.bn1.running_mean"], backbone.bn1.running_mean)
     change = state["backbone.conv1.weight"] - backbone.conv1.weight
     assert 0 < change.abs().max() < 0.1
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    """backbone(seed, name): the path of a file of a backbone's weights."""
+
+    def write(seed, name="backbone.pth"):
+        torch.manual_seed(seed)
+        torch.save(model.ResNet50Baseline(2, "resnet18").backbone.state_dict(), tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_finished_run_is_known_by_the_content_of_its_initial_weights(train, backbone, tmp_path):
+    path = backbone(0)
+    settings = {"weights": str(path), "batchnorm": "frozen", "iterations": 2}
+    run = train(**settings)
+    before, record = results(run), run_folder.read(run)
+    assert record["initial_weights_digest"] == files.digest(path) and record["initial_weights_note"] == ""
+    moved = path.rename(tmp_path / "moved.pth")
+    assert train(**(settings | {"weights": str(moved)})) == run and results(run) == before
+    assert train(**settings) == run, "the name it had, with no file there to compare"
+    backbone(1)
+    with pytest.raises(ValueError, match=r"another run: initial weights: SHA-256 \w{16}\.\.\. there, \w{16}"):
+        train(**settings)
+    train(**settings, other_recipe="set_aside")
+    assert results(run)[0] != before[0] and len(list(tmp_path.glob("run.aside-*"))) == 1
+
+
+def test_a_stopped_run_continues_from_the_same_weights_elsewhere_and_from_no_others(
+    train, stopped, backbone, tmp_path
+):
+    path = backbone(0)
+    settings = {"batchnorm": "frozen"}
+    whole = train(folder="whole", weights=str(path), **settings)
+    stopped(weights=str(path), **settings)
+    moved = Path(shutil.copy(path, tmp_path / "moved.pth"))
+    backbone(1)
+    with pytest.raises(ValueError, match="another run: initial weights: SHA-256"):
+        train(weights=str(path), **settings)
+    assert results(train(weights=str(moved), **settings)) == results(whole)
+    assert run_folder.read(tmp_path / "run")["initial_weights_digest"] == files.digest(moved)
+
+
+def test_a_checkpoint_from_other_initial_weights_is_refused(train, stopped, backbone):
+    own = stopped(weights=str(backbone(0)), batchnorm="frozen")
+    foreign = stopped(folder="other", weights=str(backbone(1)), batchnorm="frozen")
+    shutil.rmtree(own)
+    shutil.copytree(foreign, own)
+    with pytest.raises(
+        ValueError, match="00000006.safetensors belongs to another run: initial weights: SHA-256"
+    ):
+        train(weights=str(backbone(0)), batchnorm="frozen")
+
+
+def test_a_run_of_an_older_kit_is_known_by_the_name_of_its_weights(train, backbone):
+    settings = {"weights": str(backbone(0)), "batchnorm": "frozen", "iterations": 2}
+    run = train(**settings)
+    record = run_folder.read(run)
+    del record["initial_weights_digest"]
+    run_folder.write_run(run, record)
+    assert train(**settings) == run
+    with pytest.raises(ValueError, match="weights: '.*backbone.pth' there, '.*other.pth' asked for"):
+        train(**(settings | {"weights": str(backbone(0, "other.pth"))}))
+
+
+def test_what_was_taken_off_the_initial_weights_is_said_and_recorded(train, tmp_path, capfd):
+    torch.manual_seed(0)
+    state = model.ResNet50Baseline(2, "resnet18").backbone.state_dict()
+    torch.save({"state_dict": {f"module.{n}": x for n, x in state.items()}}, tmp_path / "w.pth")
+    run = train(weights=str(tmp_path / "w.pth"), batchnorm="frozen", iterations=1)
+    note = run_folder.read(run)["initial_weights_note"]
+    assert note == "w.pth: taken from its ['state_dict']; prefix 'module.' taken off all names"
+    assert f"Initial weights {note}." in capfd.readouterr().err
 
 
 def test_a_network_loads_from_its_run_and_other_weights_are_refused(train):

@@ -1,0 +1,230 @@
+"""Files of weights: read without running code, found in whatever they were saved within, known by their content."""
+
+import http.client
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from reid_core import files
+
+IMAGENET, RANDOM = "imagenet", "random"
+_COUNTER = (
+    "num_batches_tracked"  # of BatchNorm; torchvision's published files have none, and nothing here reads it
+)
+_ANCHOR = "conv1.weight"  # a ResNet's first tensor: what stands before its name stands before all names
+
+
+class Initial(NamedTuple):
+    """What a network started from: SHA-256 (hex) of the file; what was taken off or left out of it ("": nothing)."""
+
+    digest: str
+    note: str
+
+
+def located(weights: str, backbone: str) -> Path:
+    """Where the file of a recipe's `weights` lies or would lie: a path, or for "imagenet" torch's own cache."""
+    if weights != IMAGENET:
+        return Path(weights).expanduser()
+    return Path(torch.hub.get_dir()) / "checkpoints" / _url(backbone).rpartition("/")[2]
+
+
+def digest(weights: str, backbone: str) -> str | None:
+    """SHA-256 (hex) of the file of a recipe's `weights`; None for "random", and where the file is not (yet) there."""
+    if weights == RANDOM or not (path := located(weights, backbone)).is_file():
+        return None
+    return files.digest(path)
+
+
+def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) -> Initial:
+    """Fill `network.backbone` with pretrained weights: "imagenet", or the path of a local file.
+
+    "imagenet": torchvision's IMAGENET1K_V1, downloaded once into torch's own cache. They expect RGB images
+    normalised with ImageNet's mean and standard deviation, and their ResNet-50 has the stride in the 3x3
+    convolution, where the released Caffe model has it in the first 1x1. A local file holds a state dict in
+    torchvision's names (.pth or .safetensors), alone or within what a training script saved beside it
+    ({"state_dict": ...}), with any one prefix before all names ("module.", "backbone."). Its ImageNet classifier
+    (fc.*) is ignored, BatchNorm's counters may be absent.
+
+    Returns the file's digest and a note on what was taken off or left out.
+    Raises FileNotFoundError for a missing file, also where it cannot be downloaded; ValueError for a damaged one and
+    for one that does not fit the backbone.
+    """
+    name, path = network.backbone_name, located(weights, network.backbone_name)
+    remedy, notes = None, []
+    if weights == IMAGENET:
+        _download(path, _url(name), progress)
+        remedy = f"remove {path}, so that it is downloaded again, or put a whole copy there"
+    own = network.backbone.state_dict()
+    counters = {key: x for key, x in own.items() if key.endswith(_COUNTER)}
+    state, found = _within(read(path, remedy), own.keys() - counters.keys(), str(path))
+    sha = files.digest(path)
+    if weights == IMAGENET and not sha.startswith(published := _published(path.name)):
+        notes.append(
+            f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"
+        )
+    load_state(network.backbone, counters | state, str(path), f"a {name} backbone in torchvision's names")
+    notes += found
+    return Initial(sha, f"{path.name}: {'; '.join(notes)}" if notes else "")
+
+
+def read(path: str | Path, remedy: str | None = None) -> Any:
+    """What a .safetensors, .pth or .pt file holds, read without running any code that it may hold.
+
+    `remedy`: what to do about a damaged file, None for a general word. Raises FileNotFoundError, ValueError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weights file {path}; give the path of an existing one.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
+            raise ValueError(f"the checksum of its part {damaged} is wrong")  # which torch does not look at
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". Please use")[0]
+        reason = reason.partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as weights ({reason}); "
+            f"{remedy or 'write it again, as .safetensors, or as .pth with nothing but tensors in it'}."
+        ) from error
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], where: str, expected: str, remedy: str | None = None
+) -> None:
+    """`module.load_state_dict` with an error that says what differs, where the weights came from and what to do.
+
+    state: tensors by name. where: its file or source; expected: what the module is; remedy: a sentence, None for a
+    general one.
+    Raises ValueError for tensors that are missing, too many, or of another shape or kind of number.
+    """
+    own = module.state_dict()
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    differences = [
+        f"{len(keys)} tensors {word}, such as {keys[0]}"
+        for word, keys in (("missing", missing), ("too many", surplus))
+        if keys
+    ]
+    unlike = [
+        f"{key} is {_described(state[key])} instead of {_described(own[key])}"
+        for key in own.keys() & state.keys()
+        if not _fits(state[key], own[key])
+    ]
+    if differences := differences + sorted(unlike)[:3]:
+        raise ValueError(
+            f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. "
+            + (remedy or "Give a file that holds these, or the settings that these weights were made with.")
+        )
+    module.load_state_dict(state)
+
+
+def _fits(x: Any, own: Tensor) -> bool:
+    of_one_kind = isinstance(x, Tensor) and (x.is_floating_point() or not own.is_floating_point())
+    return of_one_kind and x.shape == own.shape
+
+
+def _described(x: Any) -> str:
+    if not isinstance(x, Tensor):
+        return f"a {type(x).__name__}"
+    return f"{tuple(x.shape)}" if x.is_floating_point() else f"{tuple(x.shape)} of {x.dtype}"
+
+
+def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of these names in what a file held, wherever they are, and notes on what was taken off them.
+
+    Raises ValueError where there are no tensors by name, several that fit, or numbers that are not finite.
+    """
+    best = _best(found, names, where)
+    state = {name: x for name, x in best.tensors.items() if not name.startswith("fc.")}
+    for name, x in state.items():
+        if isinstance(x, Tensor) and not x.isfinite().all():
+            raise ValueError(
+                f"{where}: {best.prefix}{name} holds values that are not finite; write it again."
+            )
+    notes = [f"taken from its {best.way}"] if best.way else []
+    notes += [f"prefix {best.prefix!r} taken off all names"] if best.prefix else []
+    if best.outside:
+        notes.append(f"{len(best.outside)} tensors beside the backbone left out, such as {best.outside[0]}")
+    return state, notes
+
+
+class _Part(NamedTuple):
+    """A part of what a file held: the keys that lead to it, a prefix of names, tensors without it, others' names."""
+
+    way: str
+    prefix: str
+    tensors: dict[str, Any]
+    outside: list[str]
+
+
+def _best(found: Any, names: set[str], where: str) -> _Part:
+    """The one part that has all the names; where none has, the one with most of them."""
+    parts = [
+        _Part(
+            way, prefix, {x.removeprefix(prefix): tensors[x] for x in tensors if x.startswith(prefix)},
+            sorted(x for x in tensors if not x.startswith(prefix)),
+        )
+        for way, tensors in _named_tensors(found)
+        for prefix in sorted({x.removesuffix(_ANCHOR) for x in tensors if f".{x}".endswith(f".{_ANCHOR}")} | {""})
+    ]  # fmt: skip
+    if not parts:
+        raise ValueError(
+            f"{where} holds {_kind(found)}, not weights: a state dict is needed, tensors by their names, as "
+            "torch.save(network.state_dict(), path) writes."
+        )
+    if len(fitting := [part for part in parts if names <= part.tensors.keys()]) > 1:
+        ways = " and ".join(f"{part.way or 'names'} {part.prefix}*" for part in fitting)
+        raise ValueError(
+            f"{where} holds several networks that fit ({ways}); save the one to start from alone."
+        )
+    return max(fitting or parts, key=lambda part: len(names & part.tensors.keys()))
+
+
+def _named_tensors(found: Any, way: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict of tensors by name in what was saved, with the keys that lead to it."""
+    if isinstance(found, Mapping) and all(isinstance(name, str) for name in found):
+        if any(isinstance(x, Tensor) for x in found.values()):
+            yield way, dict(found)
+        for name, x in found.items():
+            yield from _named_tensors(x, f"{way}[{name!r}]")
+
+
+def _kind(found: Any) -> str:
+    if isinstance(found, Tensor):
+        return f"one tensor of shape {tuple(found.shape)}"
+    if isinstance(found, Mapping) and found:
+        return f"a dict with keys such as {next(iter(found))!r}"
+    return f"a {type(found).__name__}"
+
+
+def _url(backbone: str) -> str:
+    return torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].url
+
+
+def _published(name: str) -> str:
+    """The first digits of the SHA-256 of a file of torchvision's, which its name ends with."""
+    return re.search(r"-([0-9a-f]+)\.", name)[1]
+
+
+def _download(path: Path, url: str, progress: bool) -> None:
+    """Fetch the file where it is absent. Raises FileNotFoundError naming file, address and remedy."""
+    if path.is_file():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), _published(path.name), progress)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        raise FileNotFoundError(
+            f"The ImageNet weights {path} are not there and cannot be downloaded from {url} ({error}). Download that "
+            "file where there is a network and put it there (TORCH_HOME moves the folder), or give the path of one as "
+            "the setting weights."
+        ) from error
