@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import ids
-from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
+from reid_core.datasets.table import CAMERA, DISTRACTOR, JUNK, PERSON
 
 MAX_RANK = 50
 AP_DEFINITIONS = ("trapezoid", "step")
@@ -108,8 +108,7 @@ def _check_people(person: np.ndarray, name: str, last: int) -> None:
     if person.dtype.kind == "i":
         wrong = np.flatnonzero(person <= last)
     else:
-        digits = (ids.INTEGER.fullmatch(text.strip()) for text in person)
-        wrong = [row for row, match in enumerate(digits) if match and int(match[1]) <= last]
+        wrong = [row for row, p in enumerate(person) if ids.INTEGER.fullmatch(p.strip()) and int(p) <= last]
     if len(wrong):
         raise ValueError(
             f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows in "

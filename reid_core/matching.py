@@ -18,7 +18,17 @@ from reid_core.features import Features
 class Matching:
     """Settings of metric, re-ranking and scoring; the defaults are those behind the printed numbers ([13]).
 
-    Raises ValueError for a value that evaluation, XQDA or re-ranking would not take.
+    Parameters
+    ----------
+    ap : average precision, "trapezoid" (the tables) or "step" (Figure 4), see `evaluation.evaluate`.
+    k1, k2, lambda_value, half, jaccard : of re-ranking, see `reranking.k_reciprocal`.
+    xqda_solver : "svd", the released code's, or "eigh", the text's of [19].
+    junk_in_pool : whether junk images stay among the neighbours while re-ranking, as in the official toolchain.
+
+    Raises
+    ------
+    ValueError
+        For a value that evaluation, XQDA or re-ranking would not take.
     """
 
     ap: str = "trapezoid"
@@ -46,7 +56,7 @@ class Matching:
         return {name: getattr(self, name) for name in ("k1", "k2", "lambda_value", "half", "jaccard")}
 
     def reranked(self, query: np.ndarray, gallery: np.ndarray, metric: xqda.XQDA | None = None) -> np.ndarray:
-        """Distance of Eq. (4), (Q, G) float32, of `query` (Q, d) and `gallery` (G, d) float32 under these settings."""
+        """Distance of Eq. (4), (Q, G) float32, of `query` (Q, d) and `gallery` (G, d) float32; see `k_reciprocal`."""
         return reranking.k_reciprocal_where_it_fits(query, gallery, metric=metric, **self._reranking)
 
 
@@ -74,18 +84,25 @@ def people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return table[LABEL if LABEL in table else PERSON].to_numpy(), table[CAMERA].to_numpy()
 
 
-def learn(found: Features, solver: str = "svd", pairing: int = 5489) -> xqda.XQDA:
+def learn(features: Features, solver: str = "svd", pairing: int = 5489) -> xqda.XQDA:
     """XQDA fitted on the training images of a set.
 
-    `pairing` is the seed of the random pairing of training images, XQDA's random_state.
+    Parameters
+    ----------
+    features : values (N, d) float32 with their image table.
+    solver : "svd" or "eigh".
+    pairing : seed of the random pairing of training images, XQDA's random_state; MATLAB's default seed as it is.
     """
-    train = split(found).train
+    train = split(features).train
     return xqda.XQDA(solver, random_state=pairing).fit(train.values, *people(train.table))
 
 
 @dataclass(frozen=True)
 class Matched:
-    """A distance (Q, G), the tables of its rows and columns, and the seconds of matching and of the metric's fit."""
+    """A distance (Q, G) float32, smaller is more alike, and the image tables of its Q rows and G columns.
+
+    seconds: of comparing and re-ranking; seconds_fit: of the metric's fit, 0 for a metric that was given.
+    """
 
     distance: np.ndarray
     query: pd.DataFrame
@@ -95,21 +112,31 @@ class Matched:
 
 
 def match(
-    found: Features, metric: str, reranked: bool, how: Matching, learned: xqda.XQDA | None = None
+    features: Features, metric: str, reranked: bool, how: Matching, learned: xqda.XQDA | None = None
 ) -> Matched:
     """Distance of a set's queries and gallery images.
 
-    `metric` is euclidean (squared) or xqda (squared-type): `learned`, or else fitted here on the training images of
-    the same set (the paper does not say which). With `reranked`, the k-reciprocal distance of Eq. (4). Junk stays in
-    the pool while re-ranking, as in the official toolchain, unless `how.junk_in_pool` is false.
+    Parameters
+    ----------
+    features : of a whole set: values (N, d) float32 with their image table.
+    metric : "euclidean" (squared) or "xqda" (squared-type).
+    reranked : whether by the k-reciprocal distance of Eq. (4), which is no square.
+    how : the settings.
+    learned : the XQDA to match with; None fits one on the training images of the same set (the paper does not say on
+        which it is fitted). Without a use where the metric is Euclidean.
+
+    Raises
+    ------
+    ValueError
+        For another metric.
     """
     if metric not in ("euclidean", "xqda"):
         raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
-    _, query, gallery = split(found)
+    _, query, gallery = split(features)
     if not how.junk_in_pool:
         gallery = gallery.subset(~evaluation.protocol(query.table, gallery.table).junk)
     started = time.perf_counter()
-    learned = (learned or learn(found, how.xqda_solver)) if metric == "xqda" else None
+    learned = (learned or learn(features, how.xqda_solver)) if metric == "xqda" else None
     fitted = time.perf_counter()
     if reranked:
         distance = how.reranked(query.values, gallery.values, learned)

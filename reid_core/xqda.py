@@ -5,18 +5,14 @@ Source: Liao et al., CVPR 2015 (the paper's [19]), with the pairing of training 
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import scipy.linalg
 
-from reid_core import ids
-from reid_core.distance import as_array, check_differ, check_features, common_part, is_tensor, once
+from reid_core.distance import check_features, check_finite, is_tensor, squared_norms
 
 SOLVERS = ("svd", "eigh")
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 4096, 256
 SQUARING_ERROR = 1e-9
-DISTINCT = 3  # values below which a metric is next to useless: tried on toys of all scales
 
 
 class XQDA:
@@ -59,8 +55,8 @@ class XQDA:
             ValueError: lengths that disagree, features that are not floating point or hold NaN or infinity anywhere
                 (the first such row is named), or no person with images in two cameras.
         """
-        X = as_array(X, "features")
-        person_id, camera_id = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
+        X = _checked(X, "features")
+        person_id, camera_id = np.asarray(person_id), np.asarray(camera_id)
         if not len(X) == len(person_id) == len(camera_id):
             raise ValueError(
                 f"{len(X)} feature rows, {len(person_id)} person_id and {len(camera_id)} camera_id: "
@@ -72,9 +68,8 @@ class XQDA:
                 "No pair of images of one person in two cameras came out of the pairing; XQDA learns from such "
                 "pairs, so give it training images of at least two cameras."
             )
-        self.fit_views(X[first], X[second], person_id[first], person_id[second])
         self.n_pairs_ = len(first)
-        return self
+        return self.fit_views(X[first], X[second], person_id[first], person_id[second])
 
     def fit_views(self, X_gallery, X_probe, gallery_id, probe_id) -> XQDA:
         """Learn from two views given outright, as the released XQDA code takes them.
@@ -88,8 +83,7 @@ class XQDA:
             ValueError: views of different width, numbers of rows that disagree, features that are not floating point
                 or hold NaN or infinity, or no person in both views, or only one person.
         """
-        X_gallery, X_probe = as_array(X_gallery, "gallery view"), as_array(X_probe, "probe view")
-        gallery_id, probe_id = ids.alike(gallery_id, probe_id, "person_id", ("gallery view", "probe view"))
+        X_gallery, X_probe = _checked(X_gallery, "gallery view"), _checked(X_probe, "probe view")
         if X_gallery.shape[1] != X_probe.shape[1]:
             raise ValueError(
                 f"The gallery view has {X_gallery.shape[1]} dimensions but the probe view {X_probe.shape[1]}; "
@@ -103,45 +97,20 @@ class XQDA:
             )
         rows = np.concatenate([X_gallery, X_probe], dtype=np.float64)
         person = np.unique(np.concatenate([gallery_id, probe_id]), return_inverse=True)[1]
-        centre = common_part(X_gallery, X_probe)
         del X_gallery, X_probe  # with 26,960 dimensions a gigabyte
-        if centre is not None:
-            rows -= centre
-        vars(self).pop("n_pairs_", None)  # of an earlier fit
-        return self._fit(rows, person, n_gallery)
 
-    def _fit(self, rows, person, n_gallery: int) -> XQDA:
-        """Learn from the (n, d) float64 rows of both views, which are overwritten."""
-        check_differ(rows, "XQDA")
         reflectors = None
         if rows.shape[1] > len(
             rows
         ):  # learn in the span of the rows, d becomes n (Liao's released code does so)
             reflectors, triangle = scipy.linalg.qr(rows.T, mode="raw", overwrite_a=True, check_finite=False)
+            del rows
             rows = np.ascontiguousarray(triangle.T)
         intra, extra = covariances(rows, person, n_gallery)
         del rows
-        difference = np.trace(extra)
         intra[np.diag_indices_from(intra)] += self.regularizer
-        try:
-            if not 0 < difference < np.inf:
-                raise np.linalg.LinAlgError("float64 does not hold the squares")
-            self.values_, basis = _leading(intra, extra, self.solver)
-            metric = scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
-        except (np.linalg.LinAlgError, ValueError) as error:
-            raise ValueError(
-                f"XQDA cannot learn at this scale: the mean squared difference of two people is {difference:.3g}, "
-                f"beside regularizer={self.regularizer}. Bring the features to unit length."
-            ) from error
-        if self.values_[0] < DISTINCT:
-            warnings.warn(
-                "XQDA found no direction in which people differ much more than a person's own images and the "
-                f"regularizer do ({self.values_[0]:.3g} times as much at best): the {len(self.values_)} that it keeps "
-                "tell little. Either these features do not tell these people apart, or they are too small (the mean "
-                f"squared difference of two people is {difference:.3g}, beside regularizer={self.regularizer}): then "
-                "bring them to unit length, or lower the regularizer.",
-                stacklevel=3,
-            )
+        self.values_, basis = _leading(intra, extra, self.solver)
+        metric = scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
         self.metric_ = (metric + metric.T) / 2
         self.components_ = np.ascontiguousarray(basis if reflectors is None else _apply_q(reflectors, basis))
         return self
@@ -159,10 +128,11 @@ class XQDA:
             ValueError: not fitted, not floating point, or another width than fitted on.
         """
         self.check_fitted()
-        X = as_array(X, "features", (len(self.components_),))
-        return self._project(X)
-
-    def _project(self, X: np.ndarray) -> np.ndarray:
+        X = _to_numpy(X)
+        if X.ndim != 2 or X.shape[1] != len(self.components_):
+            raise ValueError(
+                f"Features have shape {X.shape}, but this XQDA was fitted on {len(self.components_)} dimensions."
+            )
         projected = np.empty((len(X), self.components_.shape[1]))
         for start in range(0, len(X), ROWS_AT_ONCE):
             projected[start : start + ROWS_AT_ONCE] = X[start : start + ROWS_AT_ONCE] @ self.components_
@@ -183,14 +153,10 @@ class XQDA:
             ValueError: not fitted; features empty, not float32, not finite, or of another width than fitted on.
         """
         self.check_fitted()
-        norms = check_features(X_query, X_gallery)
-        self.check_fitted(X_query.shape[1])
-        sides = [X.detach().cpu().numpy() if is_tensor(X) else X for X in (X_query, X_gallery)]
-        norms = [n.cpu().numpy() if is_tensor(n) else n for n in norms]
-        return once(*sides, lambda rows, columns: self._distance(sides[0][rows], sides[1][columns]), norms)
-
-    def _distance(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-        query, gallery = self._project(query), self._project(gallery)
+        check_features(X_query, X_gallery)
+        for name, X in (("query", X_query), ("gallery", X_gallery)):
+            check_finite(squared_norms(X), name)
+        query, gallery = self.transform(X_query), self.transform(X_gallery)
         query_metric = query @ self.metric_
         query_norms = np.einsum("nr,nr->n", query_metric, query)
         gallery_norms = np.einsum("nr,nr->n", gallery @ self.metric_, gallery)
@@ -204,14 +170,10 @@ class XQDA:
             distance[rows] = block
         return distance
 
-    def check_fitted(self, width: int | None = None) -> None:
-        """Raise ValueError unless `fit` or `fit_views` has been called, and on so many dimensions."""
+    def check_fitted(self) -> None:
+        """Raise ValueError unless `fit` or `fit_views` has been called."""
         if not hasattr(self, "components_"):
             raise ValueError("This XQDA has not been fitted; call fit(X, person_id, camera_id) first.")
-        if width not in (None, len(self.components_)):
-            raise ValueError(
-                f"This XQDA metric was fitted on {len(self.components_)} dimensions but the features have {width}."
-            )
 
 
 def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray, np.ndarray]:
@@ -235,10 +197,8 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
     [[1], [0]]
     """
     random = np.random.RandomState(random_state)
-    person = np.unique(ids.column(person_id, "person_id"), return_inverse=True)[1]
-    camera = ids.column(camera_id, "camera_id")
-    by_person = np.argsort(person, kind="stable")
-    starts = np.flatnonzero(np.diff(person[by_person])) + 1
+    by_person = np.argsort(person_id, kind="stable")
+    starts = np.flatnonzero(np.diff(np.asarray(person_id)[by_person])) + 1
     first, second = [], []
     for images in np.split(by_person, starts):
         permuted = images[np.argsort(random.rand(len(images)), kind="stable")]
@@ -246,7 +206,7 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
         first.append(permuted[:half])
         second.append(permuted[half : 2 * half])
     first, second = np.concatenate(first), np.concatenate(second)
-    kept = camera[first] != camera[second]
+    kept = np.asarray(camera_id)[first] != np.asarray(camera_id)[second]
     return first[kept], second[kept]
 
 
@@ -276,9 +236,6 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
     all_partners = np.repeat([float(n_probe), float(n_gallery)], [n_gallery, n_probe])
     own_partners = np.concatenate([probe_count[in_gallery], gallery_count[in_probe]])
 
-    # (x - z)(x - z)' summed over pairs is x x' and z z' as often as each has partners, less the sums of x z' and z x'.
-    # Over all pairs the latter are (sum of x)(sum of z)' and its transpose; over pairs of one person, those person by
-    # person; pairs of two people are all less these. `rows`, times the root of the number of partners, serve twice.
     rows *= np.sqrt(all_partners)[:, None]
     extra = rows.T @ rows
     extra -= np.outer(gallery_sums.sum(0), probe_sums.sum(0))
@@ -354,3 +311,28 @@ def _apply_q(reflectors, basis) -> np.ndarray:
     if info != 0:
         raise RuntimeError(f"LAPACK dormqr failed with info={info}.")
     return product
+
+
+def _checked(X, name: str) -> np.ndarray:
+    """X as an array, or ValueError unless it is (n, d), floating point and finite."""
+    X = _to_numpy(X)
+    if X.ndim != 2:
+        raise ValueError(f"Shape {X.shape} of the {name}; XQDA expects (n, d).")
+    finite = np.empty(len(X), bool)
+    for start in range(0, len(X), ROWS_AT_ONCE):
+        finite[start : start + ROWS_AT_ONCE] = np.isfinite(X[start : start + ROWS_AT_ONCE]).all(1)
+    if not finite.all():
+        raise ValueError(
+            f"Row {np.argmin(finite)} of the {name} holds NaN or infinity ({np.sum(~finite)} such rows in all); "
+            "extract the features again or drop these images."
+        )
+    return X
+
+
+def _to_numpy(X) -> np.ndarray:
+    X = X.detach().cpu().numpy() if is_tensor(X) else np.asarray(X)
+    if not np.issubdtype(X.dtype, np.floating):
+        raise ValueError(
+            f"Features have dtype {X.dtype}; XQDA expects a floating-point type, float32 or float64."
+        )
+    return X

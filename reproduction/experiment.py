@@ -273,8 +273,8 @@ class Experiment:
 
     def described(self) -> pd.DataFrame:
         """`Run.line` and `folder` of every training of the paper under `results_root`; absent ones are left out."""
-        found = [self.run(*training, seed) for training in trainings() for seed in self.seeds]
-        lines = [run.check().line | {"folder": str(run.folder)} for run in found if run.record]
+        runs = [self.run(*training, seed) for training in trainings() for seed in self.seeds]
+        lines = [run.check().line | {"folder": str(run.folder)} for run in runs if run.record]
         if not lines:
             raise FileNotFoundError(f"{self.results / 'runs'}: there is no finished run. Run 02_train first.")
         return pd.DataFrame(lines)

@@ -311,11 +311,11 @@ def entries(methods: Iterable[str | Mapping[str, Mapping]]) -> list[Method]:
             f"literature is {methods!r}; it is a list of methods, such as [LOMO]. Plain papermill takes it as"
             " -y '{literature: [LOMO]}'."
         )
-    found = [chosen(entry) for entry in methods]
-    names = [method.name for method in found]
+    asked = [chosen(entry) for entry in methods]
+    names = [method.name for method in asked]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"literature names {twice[0]!r} twice; a row is measured once.")
-    return found
+    return asked
 
 
 def not_run(methods: Iterable[str | Mapping[str, Mapping]]) -> dict[str, str]:

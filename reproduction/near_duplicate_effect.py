@@ -53,8 +53,8 @@ def scores(
     """
     lines = []
     for run in kit.runs(sets):
-        found = scoring.extract(kit, run.folder, sets[run.set], run.set)
-        matched = match(found, "euclidean", False, how)
+        vectors = scoring.extract(kit, run.folder, sets[run.set], run.set)
+        matched = match(vectors, "euclidean", False, how)
         result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=how.ap)
         of_query = pd.DataFrame({"rank1": result.per_query["first_hit"].eq(1).fillna(False).astype(float),
                                  "mAP": result.per_query["ap"]})  # fmt: skip

@@ -82,9 +82,9 @@ def _front(row: np.ndarray, removed: np.ndarray) -> np.ndarray:
     return order[: np.searchsorted((~removed[order]).cumsum(), TOP) + 1]
 
 
-def retrieve(found: features.Features, metric: str, reranked: bool, how: Matching) -> Ranking:
-    """The ranking of a set's queries by their features."""
-    return rank(match(found, metric, reranked, how), how.ap)
+def retrieve(vectors: features.Features, metric: str, reranked: bool, how: Matching) -> Ranking:
+    """The ranking of a set's queries by their features, (N, d) of the whole set with its table."""
+    return rank(match(vectors, metric, reranked, how), how.ap)
 
 
 class Rankings:
@@ -123,8 +123,8 @@ def of_runs(kit: Experiment, how: Matching) -> Rankings:
 
     def make(name: str, method: Method) -> Ranking:
         run = kit.run(method.model, name, seed).check()
-        found = scoring.extract(kit, run.folder, kit.images(name), name)
-        return retrieve(found, method.metric, method.reranked, how)
+        vectors = scoring.extract(kit, run.folder, kit.images(name), name)
+        return retrieve(vectors, method.metric, method.reranked, how)
 
     return Rankings(make, {name: has for name, has in trained.items() if has})
 

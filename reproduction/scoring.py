@@ -21,11 +21,27 @@ COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP
 def extract(
     kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, output: str = "r5"
 ) -> features.Features:
-    """Features of the set `name` under a run, kept in `features/<run>/<set>.safetensors` while nothing has changed.
+    """Features of a set under a run, kept in `features/<run>/<set>.safetensors` while nothing has changed.
 
-    Outputs other than R5's, such as "c1" or "r5+c1+c2", are kept beside it in `<set>-<output>.safetensors`.
-    Raises ValueError for a run of embedded data and a set that is not, or the other way round; warns where the run
-    has learnt from people whom the set tests.
+    Warns where the run has learnt from people whom the set tests.
+
+    Parameters
+    ----------
+    kit : whose data the set is of, and in whose results folder the file is kept.
+    run_dir : folder of a finished run.
+    images, name : the set's image table (N rows), and its name, that of the file.
+    output : "r5", the retrieval feature of Section 3.2; others, such as "c1" or "r5+c1+c2", are kept beside it in
+        `<set>-<output>.safetensors`.
+
+    Returns
+    -------
+    Features
+        values (N, d) float32 of length 1, in the table's order.
+
+    Raises
+    ------
+    ValueError
+        For a run of embedded data and a set that is not, or the other way round, and what `features.extract` raises.
     """
     experiment.check_source(run_dir, run_folder.read(run_dir), kit)
     _warn_of_leaks(run_dir, images, name)
@@ -48,7 +64,7 @@ def _warn_of_leaks(run_dir: Path, images: pd.DataFrame, name: str) -> None:
 
 
 def extract_untrained(kit: Experiment, run_dir: Path, images: pd.DataFrame) -> features.Features:
-    """Features of a set under a finished run's network as it was before training: same recipe, random weights."""
+    """Features (N, d) of a set under a run's network as it was before training: same recipe, random weights."""
     run = run_folder.read(run_dir)
     recipe = training.Recipe.from_dict(run["recipe"])
     with torch.random.fork_rng():
@@ -71,16 +87,19 @@ def evaluate(matched: Matched, ap: str) -> dict[str, object]:
 
 
 def score(
-    found: features.Features,
+    vectors: features.Features,
     how: Matching,
     metrics: Iterable[str] = ("euclidean", "xqda"),
     reranked: Sequence[bool] = (False, True),
 ) -> pd.DataFrame:
-    """One set's features scored by each metric, with and without re-ranking: one line each."""
+    """One set's features, (N, d) with their table, scored by each metric, with and without re-ranking: a line each.
+
+    Columns: metric, reranked, seconds_fit, seconds_match, and those of :func:`evaluate`; rank-1 and mAP as fractions.
+    """
     lines = []
     for metric in metrics:
         for again in reranked:
-            matched = match(found, metric, again, how)
+            matched = match(vectors, metric, again, how)
             line = {"metric": metric, "reranked": again}
             line |= {"seconds_fit": matched.seconds_fit, "seconds_match": matched.seconds}
             lines.append(line | evaluate(matched, how.ap))
@@ -95,7 +114,21 @@ def not_run(kit: Experiment, methods: Iterable) -> dict[str, str]:
 def rows(
     table: int, kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching, methods: Iterable
 ) -> pd.DataFrame:
-    """All scores behind Table 2 or 3: every run of the `sets`, then the `methods` of the literature, a line each."""
+    """All scores behind Table 2 or 3: every finished run, then the literature, one line a set and way of matching.
+
+    Parameters
+    ----------
+    table : 2 or 3, whose rows of the literature are run.
+    kit : the experiment, whose runs are scored.
+    sets : {name: image table} to score on.
+    how : settings of matching.
+    methods : those of the literature, as :func:`literature.entries` reads them.
+
+    Returns
+    -------
+    DataFrame
+        Columns of :func:`tables.compare`'s `scores`; rank-1 and mAP as fractions.
+    """
     ours = score_runs(kit, sets, how)
     return pd.concat([ours, score_literature(table, kit, sets, how, methods)], ignore_index=True)
 
@@ -109,11 +142,11 @@ def score_runs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching)
     """
     parts = []
     for run in kit.runs(sets):
-        found = extract(kit, run.folder, sets[run.set], run.set)
-        scores = score(found, how)
+        vectors = extract(kit, run.folder, sets[run.set], run.set)
+        scores = score(vectors, how)
         about = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.name}
         seconds = run.record["seconds"] + scores.pop("seconds_fit")
-        times = {"seconds_features": found.meta.get("seconds"), "seconds_train": seconds}
+        times = {"seconds_features": vectors.meta.get("seconds"), "seconds_train": seconds}
         parts.append(scores.assign(**about, **times))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
@@ -127,9 +160,9 @@ def score_outputs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchi
     parts = []
     for run in kit.runs(sets):
         network, _ = training.load_network(run.folder)
-        found = extract(kit, run.folder, sets[run.set], run.set, "+".join(network.widths))
+        vectors = extract(kit, run.folder, sets[run.set], run.set, "+".join(network.widths))
         about = {"set": run.set, "model": run.model, "seed": run.seed, "run": run.name}
-        for output, part in (features.parts(found) | {found.meta["output"]: found}).items():
+        for output, part in (features.parts(vectors) | {vectors.meta["output"]: vectors}).items():
             parts.append(score(part, how).assign(**about, output=output, width=part.values.shape[1]))
     table = pd.concat(parts, ignore_index=True)
     table[["rank1", "mAP"]] *= 100
@@ -189,10 +222,10 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
             for source in [UNTRAINED, *sources, *whole]:
                 run = kit.run("hcn", initial if source == UNTRAINED else source, seed)
                 if source == UNTRAINED:
-                    found = extract_untrained(kit, run.folder, images)
+                    vectors = extract_untrained(kit, run.folder, images)
                 else:
-                    found = extract(kit, run.folder, images, name)
-                scores = evaluate(match(found, "euclidean", True, how), how.ap)
+                    vectors = extract(kit, run.folder, images, name)
+                scores = evaluate(match(vectors, "euclidean", True, how), how.ap)
                 lines.append({
                     "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
                     "mAP": 100 * scores["mAP"], "run": "" if source == UNTRAINED else run.name,

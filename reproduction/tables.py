@@ -122,11 +122,21 @@ def compare(
 ) -> pd.DataFrame:
     """Table 2 or 3: one line per row of the paper and set.
 
-    `scores` holds one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
-    literature), seed, rank1 and mAP (fractions), queries, run, the seconds of `TIMES`, for the literature also how
-    faithful the row is (`FAITHFUL`) and a note. `facts` (data_source, profile, ap) go into every
-    line; `not_run` gives a reason by set, method or model. Scores are in per cent, the mean over seeds with its
-    standard deviation (over one seed: none); differences are ours - paper.
+    Parameters
+    ----------
+    rows : of the table, `paper.rows`.
+    sets : names, in the order of the lines.
+    scores : one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
+        literature), seed, rank1 and mAP (fractions), queries, run, the seconds of `TIMES`, for the literature also how
+        faithful the row is (`FAITHFUL`) and a note.
+    facts : data_source, profile, ap; they go into every line.
+    not_run : a reason by set, method or model.
+
+    Returns
+    -------
+    DataFrame
+        Scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
+        ours - paper.
     """
     not_run = not_run or {}
     known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "note")
@@ -134,40 +144,40 @@ def compare(
     lines = []
     for row in rows:
         for name in sets:
-            found = scores[scores["set"] == name]
-            if len(found):
-                found = found[found["method"] == row.method] if row.model is None else found[
-                    (found["model"] == row.model) & (found["metric"] == row.metric)
-                    & (found["reranked"] == row.reranked)]  # fmt: skip
-            lines.append(_line(row, name, found, not_run) | dict(facts))
+            scored = scores[scores["set"] == name]
+            if len(scored):
+                scored = scored[scored["method"] == row.method] if row.model is None else scored[
+                    (scored["model"] == row.model) & (scored["metric"] == row.metric)
+                    & (scored["reranked"] == row.reranked)]  # fmt: skip
+            lines.append(_line(row, name, scored, not_run) | dict(facts))
     counted = {name: "Int64" for name in ("queries", "queries_without_match")}
     scored = {name: float for score in SCORES
               for name in (f"paper_{score}", f"ours_{score}", f"{score}_std", f"{score}_difference")}  # fmt: skip
     return pd.DataFrame(lines).astype(counted | scored)
 
 
-def _line(row: paper.Row, name: str, found: pd.DataFrame, not_run: Mapping[str, str]) -> dict:
+def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str, str]) -> dict:
     printed = row.printed.get(name, (None, None))
     line = {"table": row.table, "set": name, "method": row.method, "model": row.model or "literature",
             "metric": row.metric, "reranked": row.reranked}  # fmt: skip
     for score, value in zip(SCORES, printed, strict=True):
-        ours = 100 * found[score].mean() if len(found) else None
+        ours = 100 * scored[score].mean() if len(scored) else None
         line[f"paper_{score}"] = value
         line[f"ours_{score}"] = ours
-        line[f"{score}_std"] = 100 * found[score].std(ddof=1) if len(found) > 1 else None
+        line[f"{score}_std"] = 100 * scored[score].std(ddof=1) if len(scored) > 1 else None
         line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
     line["paper_source"] = "released results of [13]" if row.released else "paper" if row.printed else ""
     why = next((not_run[key] for key in (name, row.method, row.model) if key in not_run), NOT_YET)
-    line["status"] = MEASURED if len(found) else why
-    line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"].unique())) if len(found) else ""
-    line["queries"] = int(found["queries"].iloc[0]) if len(found) else None
-    line["queries_without_match"] = int(found["queries_without_match"].max()) if len(found) else None
+    line["status"] = MEASURED if len(scored) else why
+    line["seeds"] = " ".join(str(seed) for seed in sorted(scored["seed"].unique())) if len(scored) else ""
+    line["queries"] = int(scored["queries"].iloc[0]) if len(scored) else None
+    line["queries_without_match"] = int(scored["queries_without_match"].max()) if len(scored) else None
     for part in TIMES:
-        known = len(found) and f"seconds_{part}" in found
-        line[f"seconds_{part}"] = round(float(found[f"seconds_{part}"].mean()), 2) if known else None
-    line["faithful"] = " ".join(found["faithful"].dropna().unique())
-    line["runs"] = " ".join(sorted(found["run"].dropna().unique())) if len(found) else ""
-    extra = " ".join(found["note"].dropna().unique())
+        known = len(scored) and f"seconds_{part}" in scored
+        line[f"seconds_{part}"] = round(float(scored[f"seconds_{part}"].mean()), 2) if known else None
+    line["faithful"] = " ".join(scored["faithful"].dropna().unique())
+    line["runs"] = " ".join(sorted(scored["run"].dropna().unique())) if len(scored) else ""
+    extra = " ".join(scored["note"].dropna().unique())
     line["note"] = f"{row.note} {extra}".strip()
     return line
 
@@ -193,9 +203,9 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
         printed = paper.TABLE4.get(method, {})
         parts = []
         for name in train_sets:
-            found = runs[(runs["model"] == model) & (runs["train_set"] == name)]
+            trained = runs[(runs["model"] == model) & (runs["train_set"] == name)]
             column = paper.CUHK03_LABELED if name == paper.COMBINED else name
-            parts.append(_hours(method, name, printed.get(column), found))
+            parts.append(_hours(method, name, printed.get(column), trained))
         total = {"paper_hours": printed.get("total"), "train_set": "total", "method": method}
         complete = all(part["status"] == MEASURED for part in parts)
         for key in ("ours_hours", "iterations"):
@@ -225,22 +235,22 @@ def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, 
             lines.append(
                 {"method": method, **speed, "iterations": iterations[method], "projected_hours": hours}
             )
-    found = pd.DataFrame(lines).astype({"iterations": "Int64", "projected_hours": "Float64"})
-    found["share_of_baselines"] = found["projected_hours"] / found["projected_hours"].iloc[0]
-    return found.assign(**facts)
+    forms = pd.DataFrame(lines).astype({"iterations": "Int64", "projected_hours": "Float64"})
+    forms["share_of_baselines"] = forms["projected_hours"] / forms["projected_hours"].iloc[0]
+    return forms.assign(**facts)
 
 
-def _hours(method: str, train_set: str, printed: float | None, found: pd.DataFrame) -> dict:
+def _hours(method: str, train_set: str, printed: float | None, trained: pd.DataFrame) -> dict:
     line = {"method": method, "train_set": train_set, "paper_hours": printed}
-    known = len(found) > 0
-    line["ours_hours"] = found["hours"].mean() if known else None
-    line["hours_std"] = found["hours"].std(ddof=1) if len(found) > 1 else None
-    line["iterations"] = int(found["iterations"].iloc[0]) if known else None
-    line["seconds_per_iteration"] = found["seconds_per_iteration"].mean() if known else None
-    line["form"] = " ".join(sorted(found["form"].unique())) if known else ""
-    line["device"] = " / ".join(sorted(found["device"].unique())) if known else ""
-    line["seeds"] = " ".join(str(seed) for seed in sorted(found["seed"])) if known else ""
-    line["runs"] = " ".join(sorted(found["run"])) if known else ""
+    known = len(trained) > 0
+    line["ours_hours"] = trained["hours"].mean() if known else None
+    line["hours_std"] = trained["hours"].std(ddof=1) if len(trained) > 1 else None
+    line["iterations"] = int(trained["iterations"].iloc[0]) if known else None
+    line["seconds_per_iteration"] = trained["seconds_per_iteration"].mean() if known else None
+    line["form"] = " ".join(sorted(trained["form"].unique())) if known else ""
+    line["device"] = " / ".join(sorted(trained["device"].unique())) if known else ""
+    line["seeds"] = " ".join(str(seed) for seed in sorted(trained["seed"])) if known else ""
+    line["runs"] = " ".join(sorted(trained["run"])) if known else ""
     line["status"] = MEASURED if known else NOT_YET
     return line
 

@@ -176,10 +176,10 @@ def neighbours_ours(query, gallery, device=None, **_):
 
     (x,) = on(device, np.concatenate([query, gallery]))
     if device == "cuda":
-        nearest(points(x), 21)  # warm
+        nearest(points(x), 21, progress=False)  # warm
     finish(device)
     with Clock() as clock:
-        nearest(points(x), 21)
+        nearest(points(x), 21, progress=False)
         finish(device)
     return clock, None
 

@@ -26,8 +26,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import compared, fitted, training_set
-from reid_core.distance import as_array, check_scale, squared_euclidean, squared_norms
+from reid_core.baselines.checks import fitted, training_set, width
+from reid_core.distance import squared_euclidean
 
 SOLVERS = ("auto", "cholesky", "eigh")
 RANK_TOLERANCE = 1e-10
@@ -60,9 +60,8 @@ class NullSpace:
         Raises ValueError for lengths that disagree, features that are not finite, one person only, one image
         per person, or solver="cholesky" with a kernel of deficient rank.
         """
-        X, person, _ = training_set(X, person_id, camera_id, "DNS", cross_camera=False, dtype=np.float32)
-        self.support_ = np.array(X, order="C")
-        check_scale(squared_norms(X), "training features")
+        X, person, _ = training_set(X, person_id, camera_id, "DNS", cross_camera=False)
+        self.support_ = np.ascontiguousarray(X, np.float32)
         kernel = self._first_kernel()
         people = np.unique(person, return_inverse=True)[1]
         dual = None
@@ -80,7 +79,7 @@ class NullSpace:
     def transform(self, X) -> np.ndarray:
         """Features (m, d) in the null space: (m, r) float32."""
         fitted(self, "dual_")
-        X = np.ascontiguousarray(as_array(X, "given features", self.support_.shape[1:], np.float32))
+        X = np.ascontiguousarray(width(X, self.support_.shape[1], "given"), np.float32)
         out = np.empty((len(X), self.dual_.shape[1]), np.float32)
         for start in range(0, len(X), 1024):
             rows = slice(start, start + 1024)
@@ -89,13 +88,7 @@ class NullSpace:
 
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """Squared Euclidean distance in the null space, (Q, G) float32."""
-        fitted(self, "dual_")
-        return compared(
-            X_query,
-            X_gallery,
-            self.support_.shape[1:],
-            lambda query, gallery: squared_euclidean(self.transform(query), self.transform(gallery)),
-        )
+        return squared_euclidean(self.transform(X_query), self.transform(X_gallery))
 
     def _first_kernel(self) -> np.ndarray:
         """Centred kernel matrix (n, n) of the training features; learns `scale_`."""
@@ -119,7 +112,7 @@ class NullSpace:
 
     def _kernel(self, X) -> np.ndarray:
         if self.kernel == "linear":
-            return (X.astype(np.float64) - self.support_.mean(0)) @ self.support_.T  # a shift that all share
+            return X.astype(np.float64) @ self.support_.T
         return np.exp(squared_euclidean(X, self.support_).astype(np.float64) / -self.scale_)
 
 

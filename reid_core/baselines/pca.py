@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import fitted
-from reid_core.distance import as_array, check_scale, squared_norms
+from reid_core.baselines.checks import fitted, width
 
 
 class PCA:
@@ -28,12 +27,11 @@ class PCA:
 
     def fit(self, X) -> PCA:
         """Learn from (n, d) features, n at least 2. Raises ValueError if all n are alike."""
-        X = as_array(X, "training features", dtype=np.float32)
-        if len(X) < 2:
+        X = np.asarray(X, np.float32)
+        if X.ndim != 2 or len(X) < 2:
             raise ValueError(f"PCA needs features (n, d) of two or more images, not {X.shape}.")
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = X - self.mean_
-        check_scale(squared_norms(centred), "training features")
         gram = (centred @ centred.T).astype(np.float64)
         first = max(0, len(X) - self.n_components)
         values, vectors = scipy.linalg.eigh(gram, subset_by_index=(first, len(X) - 1))
@@ -52,7 +50,7 @@ class PCA:
     def transform(self, X) -> np.ndarray:
         """Features (m, d) in the components: (m, k) float32."""
         fitted(self, "components_")
-        X = as_array(X, "given features", self.mean_.shape)
+        X = width(X, len(self.mean_), "given")
         out = np.empty((len(X), self.components_.shape[1]), np.float32)
         for start in range(0, len(X), 1024):
             out[start : start + 1024] = (X[start : start + 1024] - self.mean_) @ self.components_

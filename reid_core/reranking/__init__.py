@@ -8,25 +8,18 @@ everything after is sparse.
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from reid_core.distance import (
-    ROWS_AT_ONCE,
-    check_features,
-    common_part,
-    is_tensor,
-    of_groups,
-    representatives,
-    squared_norms,
-)
+from reid_core.distance import ROWS_AT_ONCE, check_features, check_finite, is_tensor, squared_norms
 from reid_core.machine import free_memory
-from reid_core.progress import bar, say, shown
 from reid_core.reranking import reciprocal
 from reid_core.reranking.cost import estimate
-from reid_core.reranking.neighbours import expand_duplicates, nearest, points
+from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
 from reid_core.xqda import XQDA
 
 ANNOUNCED_FLOPS = 10**13
@@ -90,7 +83,7 @@ def k_reciprocal(
     Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
     neighbourhood. Equal input gives equal bits on one device.
     """
-    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate)
+    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate, progress)
     settings.check(query, gallery)
     shape, device = (len(query), len(gallery)), settings.device_for(query)
     if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
@@ -100,12 +93,14 @@ def k_reciprocal(
             "out must be C-contiguous and writable, such as numpy.empty or a memory map of mode 'r+'."
         )
     kept_on = None if out is not None else device if is_tensor(query) else torch.device("cpu")
-    with shown(progress):
-        settings.announce(query, gallery, kept_on)
-        if out is None:
-            out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
-        for _ in _blocks(query, gallery, settings, out):
-            pass  # each is in its place
+    settings.announce(query, gallery, kept_on)
+    if out is None:
+        out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
+    target = out if is_tensor(out) else torch.from_numpy(out)
+    corner = target if target.device == device and not isinstance(out, np.memmap) else None
+    for rows, block in _blocks(query, gallery, settings, corner):
+        if block.data_ptr() != target[rows].data_ptr():
+            target[rows].copy_(block)
     return out
 
 
@@ -118,7 +113,7 @@ def k_reciprocal_where_it_fits(query, gallery, **settings):
     return k_reciprocal(query, gallery, **settings)
 
 
-def k_reciprocal_blocks(query, gallery, *, progress=True, **settings):
+def k_reciprocal_blocks(query, gallery, **settings):
     """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
 
     Takes k_reciprocal's settings, without `out`, and raises its errors at once. Blocks are on the computing device, for
@@ -131,9 +126,8 @@ def k_reciprocal_blocks(query, gallery, *, progress=True, **settings):
     """
     settings = Settings(**settings)
     settings.check(query, gallery)
-    with shown(progress):
-        settings.announce(query, gallery, kept_on=None)
-    return _blocks(query, gallery, settings, progress=progress)
+    settings.announce(query, gallery, kept_on=None)
+    return _blocks(query, gallery, settings)
 
 
 @dataclass(frozen=True)
@@ -148,6 +142,7 @@ class Settings:
     half: str = "official"
     jaccard: str = "weighted"
     approximate: str | None = None
+    progress: bool = True
 
     def __post_init__(self):
         for name in ("k1", "k2"):
@@ -171,8 +166,15 @@ class Settings:
     def check(self, query, gallery) -> None:
         """Raise ValueError unless the features (see k_reciprocal) are sound and go with metric and device."""
         check_features(query, gallery)
+        for name, features in (("query", query), ("gallery", gallery)):
+            check_finite(squared_norms(features), name)
         if self.metric is not None:
-            self.metric.check_fitted(query.shape[1])
+            self.metric.check_fitted()
+            if len(self.metric.components_) != query.shape[1]:
+                raise ValueError(
+                    f"The metric was fitted on {len(self.metric.components_)} dimensions but the features have "
+                    f"{query.shape[1]}."
+                )
         if self.approximate == "tf32" and self.device_for(query).type != "cuda":
             raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
 
@@ -213,56 +215,42 @@ class Settings:
                     f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
                     f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."
                 )
-        if cost.flops > ANNOUNCED_FLOPS:
+        if self.progress and cost.flops > ANNOUNCED_FLOPS:
             minutes = cost.seconds() / 60
             how = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
-            say(f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}")
+            tqdm.write(
+                f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}", file=sys.stderr
+            )
 
 
-def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
-    """Row blocks of the result, each written into `out` where there is one."""
+def _blocks(query, gallery, settings: Settings, corner=None):
+    """Row blocks of the result, written into `corner`, the whole result, where there is one and it can be used."""
     device = settings.device_for(query)
     features = _joined(query, gallery, device, as_array=device.type == "cpu" and not settings.approximate)
     n_query, n = len(query), len(features)
-    if (centre := common_part(features)) is not None:
-        features -= centre if not is_tensor(features) else torch.from_numpy(centre).to(device)
-    norms = squared_norms(features)
-    unique, group = representatives(features, norms=[norms])
+    unique, group = representatives(features)
     if len(unique) < n:
-        features, norms = _kept(features, unique), norms[unique]
-    target = out if out is None or is_tensor(out) else torch.from_numpy(out)
-    # The search meets the distances that the result needs anyway, and can leave them where the result will be.
-    in_place = target is not None and target.device == device and not isinstance(out, np.memmap)
-    in_place = in_place and len(unique) == n and not settings.approximate
-    corner = target if in_place else None
-    with shown(progress):  # left before the first block is handed out: nobody else's bars are touched
-        cloud = points(features, settings.metric, norms)
-        found = nearest(
-            cloud,
-            settings.k1 + 1,
-            corner=corner if corner is None or is_tensor(features) else corner.numpy(),
-            approximate=settings.approximate,
-        )
-        done = bar(total=n_query, desc="re-ranking", unit="query", delay=2)
+        features = _kept(features, unique)
+    if len(unique) < n or settings.approximate:
+        corner = None
+    cloud = points(features, settings.metric)
+    found = nearest(
+        cloud,
+        settings.k1 + 1,
+        corner=corner if corner is None or is_tensor(features) else corner.numpy(),
+        approximate=settings.approximate,
+        progress=settings.progress,
+    )
     if len(unique) < n:
-        found = expand_duplicates(found, group, settings.k1 + 1)
+        found = expand_duplicates(_as(found, np.asarray), group, settings.k1 + 1)
+    found = _as(found, lambda part: torch.as_tensor(part, device=device))
     found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
-    vectors = _vectors(found, cloud, group, settings)
-    for rows, block in _final(vectors, cloud, group, found.farthest, n_query, settings, corner):
-        if target is not None and not in_place:
-            target[rows].copy_(block)
-        yield rows, block
-        done.update(len(block))
-    done.close()
 
-
-def _vectors(found, cloud, group, settings: Settings):
-    """The k-reciprocal vectors of all images, or with jaccard="set" the sets: (N, N) sparse rows."""
     sets = reciprocal.expanded_sets(found.index, half_neighbourhood(settings.k1, settings.half))
-    if settings.jaccard == "set":
-        return sets
-    vectors = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
-    return reciprocal.average(vectors, found.index[:, : settings.k2]) if settings.k2 > 1 else vectors
+    if settings.jaccard == "weighted":
+        sets = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
+        sets = reciprocal.average(sets, found.index[:, : settings.k2]) if settings.k2 > 1 else sets
+    yield from _final(sets, cloud, group, found.farthest, n_query, settings, corner)
 
 
 def half_neighbourhood(k1: int, half: str) -> int:
@@ -277,11 +265,7 @@ def half_neighbourhood(k1: int, half: str) -> int:
 
 
 def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
-    """Row blocks of (1 - lambda) Jaccard + lambda d.
-
-    Next to all pairs have no image in common in their sets, and Jaccard distance 1: so 1 - lambda + lambda d is written
-    everywhere, and what sets share is taken off where they do.
-    """
+    """Row blocks of (1 - lambda) Jaccard + lambda d: 1 - lambda + lambda d everywhere, less where sets share."""
     lambda_value = settings.lambda_value
     n, n_gallery = len(sets), len(sets) - n_query
     queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
@@ -289,9 +273,17 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     on_cpu = sets.column.device.type == "cpu"
     height, sub_height = (cells[0 if on_cpu else 1] // n_gallery + 1 for cells in (BLOCK_CELLS, PART_CELLS))
     scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
+    columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
+    bar = tqdm(
+        total=n_query, desc="re-ranking", unit="query", delay=2, leave=False, disable=not settings.progress
+    )
     for start in range(0, n_query, height):
         rows = slice(start, min(start + height, n_query))
-        block = _distances(cloud, group, rows, n_query) if corner is None else corner[rows]
+        if corner is None:
+            block = cloud.distance(group[rows], columns)
+            block = block if is_tensor(block) else torch.from_numpy(block)
+        else:
+            block = corner[rows]
         for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted, sub_height):
             part = block[first:last]
             part *= lambda_value / farthest[start + first : start + last, None]
@@ -306,16 +298,8 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
             flat = part.view(-1)
             flat[cell] = flat[cell] - (1 - lambda_value) * (mass / union)
         yield rows, block
-
-
-def _distances(cloud, group, rows: slice, n_query: int) -> torch.Tensor:
-    """Squared distances of some queries to all gallery images, equal for copies: (b, G)."""
-    if len(cloud) == len(group):
-        block = cloud.distance(rows, slice(n_query, None))
-    else:
-        row, column = group[rows], group[n_query:]
-        block = of_groups(row, column, lambda r, c: cloud.distance(row[r], column[c]))
-    return block if is_tensor(block) else torch.from_numpy(block)
+        bar.update(rows.stop - start)
+    bar.close()
 
 
 def _pair_distance(cloud, group, row, column):
@@ -344,3 +328,12 @@ def _kept(features, rows):
         block = rows[start : start + ROWS_AT_ONCE]
         features[start : start + len(block)] = features[block]
     return features[: len(rows)]
+
+
+def _as(found: Neighbours, convert) -> Neighbours:
+    return Neighbours(
+        *(
+            convert(part.cpu() if is_tensor(part) and convert is np.asarray else part)
+            for part in vars(found).values()
+        )
+    )

@@ -52,7 +52,7 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
     other_solver = next(name for name in xqda.SOLVERS if name != solver)
     other_jaccard = next(name for name in reranking.CHOICES["jaccard"] if name != jaccard)
     junk = how.junk_in_pool
-    found = [
+    choices = [
         Option("ap", "Average precision", ap, other_ap, {"ap": other_ap}, "",
                "Figure 4 is computed by step, the tables by trapezoid."),
         Option("junk_in_pool", "Junk in the re-ranking pool", words(junk), words(not junk),
@@ -78,8 +78,8 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"sensitivity_matching: {error}") from None
             was = words(getattr(how, name))
-            found.append(Option(name, NUMBERS[name], was, words(value), {name: value}, "reranking"))
-    return found
+            choices.append(Option(name, NUMBERS[name], was, words(value), {name: value}, "reranking"))
+    return choices
 
 
 class Bench:
@@ -100,7 +100,7 @@ class Bench:
     ):
         self.kit, self.name, self.images, self.folders = kit, name, images, list(folders)
         self.how, self.model = how, model
-        self._found: dict[Path, features.Features] = {}
+        self._vectors: dict[Path, features.Features] = {}
         self._learned: dict[Path, xqda.XQDA] = {}
         self._scores: dict[Way, np.ndarray] = {}
 
@@ -108,14 +108,14 @@ class Bench:
         """A run's folder below `runs/`."""
         return folder.relative_to(self.kit.results / "runs").as_posix()
 
-    def found(self, folder: Path) -> features.Features:
+    def vectors(self, folder: Path) -> features.Features:
         """Features of the set under a run, of R5."""
-        if folder in self._found:
-            return self._found[folder]
-        found = scoring.extract(self.kit, folder, self.images, self.name)
+        if folder in self._vectors:
+            return self._vectors[folder]
+        vectors = scoring.extract(self.kit, folder, self.images, self.name)
         if folder in self.folders:
-            self._found[folder] = found
-        return found
+            self._vectors[folder] = vectors
+        return vectors
 
     def outputs(self, folder: Path) -> dict[str, features.Features]:
         """Features of the set by each output of a run but R5, and by all of them joined ("r5+c1+c2")."""
@@ -126,19 +126,19 @@ class Bench:
     def learned(self, folder: Path) -> xqda.XQDA:
         """The default's metric on a default run."""
         if folder not in self._learned:
-            self._learned[folder] = learn(self.found(folder), self.how.xqda_solver)
+            self._learned[folder] = learn(self.vectors(folder), self.how.xqda_solver)
         return self._learned[folder]
 
     def score(
         self,
-        found: features.Features,
+        vectors: features.Features,
         way: Way,
         changes: Mapping[str, object] | None = None,
         learned: xqda.XQDA | None = None,
     ) -> np.ndarray:
         """Rank-1 and mAP in per cent, (2,), of features matched one way, with `changes` to the default's settings."""
         how = replace(self.how, **(changes or {}))
-        scores = scoring.evaluate(match(found, *way, how, learned), how.ap)
+        scores = scoring.evaluate(match(vectors, *way, how, learned), how.ap)
         return 100 * np.array([scores["rank1"], scores["mAP"]])
 
     def default(self, way: Way) -> np.ndarray:
@@ -151,7 +151,7 @@ class Bench:
         """Scores of the default runs with other settings of matching, (runs, 2)."""
         own = way[0] == "xqda" and "xqda_solver" not in changes
         return np.array([
-            self.score(self.found(folder), way, changes, self.learned(folder) if own else None)
+            self.score(self.vectors(folder), way, changes, self.learned(folder) if own else None)
             for folder in self.folders
         ])  # fmt: skip
 

@@ -81,9 +81,9 @@ def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mappin
     if bench is None:
         return line | {"status": not_run[name]}
     scores = [
-        [bench.score(found, way, learned=learn(found, bench.how.xqda_solver, pairing=pairing))
+        [bench.score(vectors, way, learned=learn(vectors, bench.how.xqda_solver, pairing=pairing))
          for pairing in range(pairings)]
-        for found in map(bench.found, bench.folders)
+        for vectors in map(bench.vectors, bench.folders)
     ]  # fmt: skip
     return line | _paired(bench, way, np.array(scores))
 
@@ -106,9 +106,11 @@ def fit_lines(
         bench = benches[name]
         for folder in bench.folders:
             if folder not in learned:
-                found = scoring.extract(bench.kit, folder, images, paper.COMBINED)
-                learned[folder] = learn(found, bench.how.xqda_solver)
-        scores = [bench.score(bench.found(folder), way, learned=learned[folder]) for folder in bench.folders]
+                vectors = scoring.extract(bench.kit, folder, images, paper.COMBINED)
+                learned[folder] = learn(vectors, bench.how.xqda_solver)
+        scores = [
+            bench.score(bench.vectors(folder), way, learned=learned[folder]) for folder in bench.folders
+        ]
         lines.append(line | _paired(bench, way, np.array(scores)[:, None]))
     return lines
 
@@ -138,14 +140,14 @@ def training_lines(study: Study, benches: Mapping[str, Bench], trained: pd.DataF
         failed = [failures[run.name] for run in (*one.default_runs, *one.other_runs) if failures[run.name]]
         reason = one.not_run or next(iter(failed), "")
         sides = [] if reason else [
-            [(run, bench.found(run.folder)) for run in runs] for runs in (one.default_runs, one.other_runs)
+            [(run, bench.vectors(run.folder)) for run in runs] for runs in (one.default_runs, one.other_runs)
         ]  # fmt: skip
         for way in dict.fromkeys((PLAIN, REPORTED[name])):
             line = _about("training", one.variant, one.choice, one.default, one.other, name, way, one.note)
             if reason:
                 lines.append(line | {"status": reason})
                 continue
-            default, other = (np.array([bench.score(found, way) for _, found in side]) for side in sides)
+            default, other = (np.array([bench.score(vectors, way) for _, vectors in side]) for side in sides)
             spread = bench.deviation(way) * (1 / len(default) + 1 / len(other)) ** 0.5
             mean = default.mean(axis=0)
             line |= _scores(mean, other.mean(axis=0), other.mean(axis=0) - mean, other - mean, spread)
@@ -219,8 +221,8 @@ def table(lines: Sequence[dict], facts: Mapping[str, object]) -> pd.DataFrame:
     those of R5 in training, over the last tenth of the iterations: they tell a variant that did not train at the
     default's learning rate from one whose features are worse.
     """
-    found = pd.DataFrame(lines, columns=COLUMNS).assign(**facts)
-    return found.astype({"iterations": "Int64", "queries": "Int64"})
+    made = pd.DataFrame(lines, columns=COLUMNS).assign(**facts)
+    return made.astype({"iterations": "Int64", "queries": "Int64"})
 
 
 def headline(table: pd.DataFrame) -> dict[str, float] | None:
@@ -228,8 +230,8 @@ def headline(table: pd.DataFrame) -> dict[str, float] | None:
 
     At the metric and re-ranking that the paper reports for the set; None for one seed.
     """
-    found = table[(table["kind"] == "seed") & (table["status"] == MEASURED) & table["reranked"]]
-    return {score: float(found[f"{score}_spread"].iloc[0]) for score in SCORES} if len(found) else None
+    of_seeds = table[(table["kind"] == "seed") & (table["status"] == MEASURED) & table["reranked"]]
+    return {score: float(of_seeds[f"{score}_spread"].iloc[0]) for score in SCORES} if len(of_seeds) else None
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
