@@ -12,10 +12,11 @@ import torchvision
 from torch import Tensor, nn
 
 from reid_core import files
+from reid_core.progress import say, shown
 
 IMAGENET, RANDOM = "imagenet", "random"
 _COUNTER = (
-    "num_batches_tracked"  # of BatchNorm; torchvision's published files have none, and nothing here reads it
+    "num_batches_tracked"  # of BatchNorm; torchvision's published files have none, nothing here reads it
 )
 _ANCHOR = "conv1.weight"  # a ResNet's first tensor: what stands before its name stands before all names
 
@@ -51,14 +52,22 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
     ({"state_dict": ...}), with any one prefix before all names ("module.", "backbone."). Its ImageNet classifier
     (fc.*) is ignored, BatchNorm's counters may be absent.
 
-    Returns the file's digest and a note on what was taken off or left out.
-    Raises FileNotFoundError for a missing file, also where it cannot be downloaded; ValueError for a damaged one and
-    for one that does not fit the backbone.
+    Parameters
+    ----------
+    network : one of `reid_core.model`
+    weights : "imagenet", or the path of a file
+    progress : a line where a file is downloaded
+
+    Raises
+    ------
+    FileNotFoundError for a missing file, also where it cannot be downloaded; ValueError for a damaged one, and for one
+    that does not fit the backbone.
     """
     name, path = network.backbone_name, located(weights, network.backbone_name)
     remedy, notes = None, []
     if weights == IMAGENET:
-        _download(path, _url(name), progress)
+        with shown(progress):
+            _download(path, _url(name))
         remedy = f"remove {path}, so that it is downloaded again, or put a whole copy there"
     own = network.backbone.state_dict()
     counters = {key: x for key, x in own.items() if key.endswith(_COUNTER)}
@@ -74,9 +83,10 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
 
 
 def read(path: str | Path, remedy: str | None = None) -> Any:
-    """What a .safetensors, .pth or .pt file holds, read without running any code that it may hold.
+    """What a .safetensors, .pth or .pt file holds, read without running any code that may be in it.
 
-    `remedy`: what to do about a damaged file, None for a general word. Raises FileNotFoundError, ValueError.
+    `remedy` says what to do about a damaged file, None for a general word. Raises FileNotFoundError for no file and
+    ValueError for a damaged one or one with more than tensors in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -103,9 +113,17 @@ def load_state(
 ) -> None:
     """`module.load_state_dict` with an error that says what differs, where the weights came from and what to do.
 
-    state: tensors by name. where: its file or source; expected: what the module is; remedy: a sentence, None for a
-    general one.
-    Raises ValueError for tensors that are missing, too many, or of another shape or kind of number.
+    Parameters
+    ----------
+    module : what the tensors are copied into
+    state : tensors by name
+    where : their file or source
+    expected : what the module is
+    remedy : a sentence, None for a general one
+
+    Raises
+    ------
+    ValueError for tensors that are missing, too many, or of another shape or kind of number.
     """
     own = module.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -215,13 +233,14 @@ def _published(name: str) -> str:
     return re.search(r"-([0-9a-f]+)\.", name)[1]
 
 
-def _download(path: Path, url: str, progress: bool) -> None:
+def _download(path: Path, url: str) -> None:
     """Fetch the file where it is absent. Raises FileNotFoundError naming file, address and remedy."""
     if path.is_file():
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), _published(path.name), progress)
+        say(f"Downloading {url} to {path.parent} ...")
+        torch.hub.download_url_to_file(url, str(path), _published(path.name), progress=False)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise FileNotFoundError(
             f"The ImageNet weights {path} are not there and cannot be downloaded from {url} ({error}). Download that "

@@ -31,14 +31,22 @@ def measure(
     meets them alike; the median turn counts. Warming up (kernels chosen, graphs captured) comes before and is not
     counted.
 
+    Parameters
+    ----------
     recipe : its `heads`, `weights`, learning rate and length are left aside
     num_classes : people to tell apart
     seconds : of counting for each of the three, all turns together
     device : as for `train`
 
-    Columns: model, form (what the network computes, "pooled" or "plain": some settings have no pooled form),
+    Returns
+    -------
+    Columns model, form (what the network computes, "pooled" or "plain": some settings have no pooled form),
     seconds_per_iteration, fastest_turn, slowest_turn, over_baseline (ratio of times), iterations (counted), device,
-    precision. Raises ValueError for seconds that are not above 0.
+    precision.
+
+    Raises
+    ------
+    ValueError for seconds that are not above 0.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}, and finite.")

@@ -35,8 +35,7 @@ from torchvision import transforms
 
 from reid_core import datasets, images, machine, model
 from reid_core.datasets import table as image_table
-from reid_core.training import Recipe, batches
-from reid_core.training.device_fit import captures
+from reid_core.training import Recipe, batches, device_fit
 from reid_core.training.step import GraphStep, Objective, Step
 from reproduction.speed import matrix_rate
 
@@ -70,7 +69,7 @@ def our_step(name: str, recipe: Recipe, table: pd.DataFrame, root: Path, device:
     source, sampler = batches.Batches(pixels, device), batches.Sampler(len(table), recipe)
     labels = torch.from_numpy(table[image_table.LABEL].to_numpy(copy=True))
     runner = torch.compile(network) if recipe.compile else network
-    kind = GraphStep if captures(recipe, source, 1) else Step
+    kind = GraphStep if device_fit.captures(recipe, source, 1) else Step
     step = kind(objective, runner, objective.optimizer(network, recipe), recipe, source, labels)
     counter = itertools.count()
 
@@ -221,6 +220,12 @@ def main() -> None:
     sizes = {name: getattr(args, name) for name in ("backbone", "height", "width", "batch_size")}
     common = Recipe(**sizes, weights="random", batchnorm="live", cuda_graph=args.cuda_graph, compile=args.compile,
                     iterations=1_000_000)  # fmt: skip
+
+    for precision in args.precision:
+        try:
+            device_fit.precision(replace(common, precision=precision), device)
+        except ValueError as error:
+            parser.error(str(error))
 
     def turns(step: Callable[[], None]) -> Callable[[], float]:
         return lambda: rate(step, args.batch_size, args.warm_up, args.seconds, wait)

@@ -52,9 +52,16 @@ class State:
         return state
 
     def take(self, tensors: dict[str, Tensor], facts: dict, where: str, expected: str, remedy: str) -> None:
-        """Go back to a checkpoint: its tensors and facts, and for errors its file, what it should be, what to do.
+        """Go back to a checkpoint.
 
-        Raises ValueError for another network's.
+        Parameters
+        ----------
+        tensors, facts : as `latest` gives them
+        where, expected, remedy : for the error about another network's: the file, what it should hold, what to do
+
+        Raises
+        ------
+        ValueError for another network's.
         """
 
         def part(prefix: str) -> dict[str, Tensor]:

@@ -87,10 +87,17 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
 
 
 def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
-    """How a record (run.json's, a checkpoint's) differs from the run asked for in these names and the recipe.
+    """How the record of a run differs from the run asked for, a phrase each.
 
     Initial weights are the same where their content is, wherever the file lies now; by name only where one of the two
     digests is not known: in a run of an older version of the kit, or without the file.
+
+    Parameters
+    ----------
+    there : what run.json or a checkpoint says
+    asked : the same facts of the run asked for
+    recipe : and its settings
+    names : the facts to compare
     """
     found = [
         f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for"

@@ -120,7 +120,12 @@ class Step:
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, backward and update with one batch on the device; its losses (heads,) float32, before the update.
 
-        images: (n, 3, height, width) float32; labels: (n,) int64. A loss that is not finite raises nothing here.
+        Parameters
+        ----------
+        images : (n, 3, height, width) float32
+        labels : (n,) int64
+
+        A loss that is not finite raises nothing here.
         """
         with self.autocast():
             outputs = self.network(images)
