@@ -36,9 +36,13 @@ def located(weights: str, backbone: str) -> Path:
 
 
 def digest(weights: str, backbone: str) -> str | None:
-    """SHA-256 (hex) of the file of a recipe's `weights`; None for "random", and where the file is not (yet) there."""
+    """SHA-256 (hex) of the file of a recipe's `weights`; None for "random", and where the file is not (yet) there.
+
+    Raises ValueError for a damaged file, whose digest would pass for that of other weights.
+    """
     if weights == RANDOM or not (path := located(weights, backbone)).is_file():
         return None
+    _read(weights, path)
     return files.digest(path)
 
 
@@ -64,22 +68,24 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
     that does not fit the backbone.
     """
     name, path = network.backbone_name, located(weights, network.backbone_name)
-    remedy, notes = None, []
     if weights == IMAGENET:
         with shown(progress):
             _download(path, _url(name))
-        remedy = f"remove {path}, so that it is downloaded again, or put a whole copy there"
     own = network.backbone.state_dict()
     counters = {key: x for key, x in own.items() if key.endswith(_COUNTER)}
-    state, found = _within(read(path, remedy), own.keys() - counters.keys(), str(path))
+    state, notes = _within(_read(weights, path), own.keys() - counters.keys(), str(path))
     sha = files.digest(path)
     if weights == IMAGENET and not sha.startswith(published := _published(path.name)):
         notes.append(
             f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"
         )
     load_state(network.backbone, counters | state, str(path), f"a {name} backbone in torchvision's names")
-    notes += found
     return Initial(sha, f"{path.name}: {'; '.join(notes)}" if notes else "")
+
+
+def _read(weights: str, path: Path) -> Any:
+    again = f"remove {path}, so that it is downloaded again, or put a whole copy there"
+    return read(path, again if weights == IMAGENET else None)
 
 
 def read(path: str | Path, remedy: str | None = None) -> Any:

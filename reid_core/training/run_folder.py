@@ -63,7 +63,9 @@ def read(run_dir: str | Path) -> dict[str, Any]:
             f"{run_dir} is no run folder: it has no {RUN}. Train first (notebook 02_train)."
         )
     try:
-        return json.loads(path.read_text())
+        if not isinstance(found := json.loads(path.read_text()), dict):
+            raise ValueError(f"it holds {found!r:.40}")
+        return found
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); remove the folder and train again.") from error
 

@@ -704,6 +704,12 @@ def test_a_finished_run_is_known_by_the_content_of_its_initial_weights(train, ba
     backbone(1)
     with pytest.raises(ValueError, match=r"another run: initial weights: SHA-256 \w{16}\.\.\. there, \w{16}"):
         train(**settings)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    with pytest.raises(ValueError, match=r"backbone\.pth cannot be read as weights"):
+        train(**settings, other_recipe="set_aside")
+    assert results(run) == before, "a damaged file moves nothing aside"
+    path.write_bytes(whole)
     train(**settings, other_recipe="set_aside")
     assert results(run)[0] != before[0] and len(list(tmp_path.glob("run.aside-*"))) == 1
 
@@ -766,9 +772,10 @@ def test_a_network_loads_from_its_run_and_other_weights_are_refused(train):
     (other / "run.json").write_text(json.dumps(facts | {"model": "baseline"}))
     with pytest.raises(ValueError, match=r"classifiers\.r5\.\w+ is .* instead of"):
         training.load_network(other)
-    (run / "run.json").write_text("{")
-    with pytest.raises(ValueError, match="run.json is damaged"):
-        training.load_network(run)
+    for damaged in ("{", "[]", "null"):
+        (run / "run.json").write_text(damaged)
+        with pytest.raises(ValueError, match="run.json is damaged"):
+            training.load_network(run)
     with pytest.raises(FileNotFoundError, match="no run folder.*Train first"):
         training.load_network(run / "nowhere")
 
