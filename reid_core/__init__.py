@@ -30,7 +30,7 @@ The paper's sections, a line a file; how its tables are made with them says `rep
     evaluation.py                      Sec. 4.2: CMC and mAP, the one protocol
     baselines/                         the literature's rows of Tables 2 and 3
       colour_histogram.py lomo.py      features made by hand
-      windows.py images.py             what these are cut from
+      windows.py                       what these are cut from
       kissme.py pca.py                 KISSME [13] and what goes before it
       null_space.py                    DNS [20]
       scsp.py scsp_features.py         SCSP [3]
