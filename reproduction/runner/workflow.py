@@ -113,7 +113,7 @@ def _reader_is_gone() -> bool:
 
 
 def _snakemake(folder: Path, lock: int | None) -> int:
-    """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in the folder.
+    """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in that folder.
 
     Where this process is stopped, the steps are, in good order, and only then it ends.
     """
@@ -126,14 +126,13 @@ def _snakemake(folder: Path, lock: int | None) -> int:
         "--cores",
         "all",
     ]
-    command += ["--directory", str(folder), "--nolock", "--workflow-profile", "none", "--quiet", "all"]
-    command += ["--config", f"plan={folder / 'plan.json'}"]
+    command += ["--nolock", "--workflow-profile", "none", "--quiet", "all"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
     environment |= {PLAN: str(folder / "plan.json"), "XDG_CACHE_HOME": str(folder / "cache")}
     for key, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
         environment[key] = os.pathsep.join(filter(None, [str(first), environment.get(key)]))
     kept = () if lock is None else (lock,)  # a main process that is killed leaves the lock with the workflow
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, pass_fds=kept)
+    process = subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept)
     try:
         return process.wait()
     except BaseException:

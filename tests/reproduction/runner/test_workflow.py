@@ -1,0 +1,191 @@
+"""The workflow with steps of a few lines: order, log, lock, signals to the main process alone, closed pipes."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from reproduction.runner import execution, profiles, staleness, stopping, workflow
+from reproduction.runner import steps as all_steps
+from reproduction.sidecar import REPOSITORY
+
+MAIN = """
+import json, pathlib, sys
+from reproduction.runner import stopping, workflow
+folder, plan = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+try:
+    with stopping.heeded(), workflow.only_one(folder) as lock:
+        workflow._execute(plan, folder, lock)
+except stopping.Stopped as stopped:
+    print("stopped by", stopped, flush=True)
+    sys.exit(128 + stopped.number)
+except workflow.WorkflowError as error:
+    sys.exit(f"{error}")
+"""
+STEP = """
+import pathlib, signal, sys, time
+from reproduction.runner import stopping
+folder, name, seconds = pathlib.Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+with stopping.heeded():
+    try:
+        (folder / f"{name}.started").touch()
+        time.sleep(seconds)
+        (folder / f"{name}.ended").touch()
+    except stopping.Stopped:
+        time.sleep(1.5)
+        (folder / f"{name}.in_good_order").touch()
+        sys.exit(143)
+"""
+
+
+def planned(folder, *names, seconds=0.0):
+    """A plan of steps one after the other, as the workflow reads it; each is taken for one of the kit's."""
+    (folder / "step.py").write_text(STEP)
+    plan = []
+    for number, name in enumerate(names):
+        words = [sys.executable, str(folder / "step.py"), "reproduction.cli", str(folder), name, str(seconds)]
+        command = " ".join(f"'{word}'" for word in words)
+        plan.append({"name": name, "why": "new", "after": list(names[:number]), "command": command})
+    return plan
+
+
+def start(folder, plan, **more):
+    (folder / "main.py").write_text(MAIN)
+    command = [sys.executable, str(folder / "main.py"), str(folder), json.dumps(plan)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | more.pop("env", {})
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            start_new_session=True, **more)  # fmt: skip
+
+
+def wait_for(path, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate(timeout=9)
+        time.sleep(0.05)
+
+
+def is_locked(folder):
+    with open(folder / ".lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_steps_run_in_their_order_and_the_log_says_what_ran_and_why(tmp_path):
+    folder = tmp_path / "a folder with $HOME, {braces} and ü"
+    folder.mkdir()
+    process = start(folder, planned(folder, "first", "second", "third"))
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    ended = [(folder / f"{name}.ended").stat().st_mtime_ns for name in ("first", "second", "third")]
+    assert ended == sorted(ended)
+    log = (folder / "workflow.log").read_text()
+    assert "to run: second, since new" in log and "Done in " in log and "commit " in log
+    assert f"3 steps; log: {folder / 'workflow.log'}" in said
+    assert not (folder / ".steps").exists()
+
+
+def test_a_failing_step_stops_the_workflow(tmp_path):
+    plan = planned(tmp_path, "first", "second")
+    plan[0]["command"] = "echo a reason >&2; false"
+    process = start(tmp_path, plan)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and "a reason" in said
+    assert "The same command continues from there" in " ".join(said.split())
+    assert "A step failed" in (tmp_path / "workflow.log").read_text()
+    assert not (tmp_path / "second.started").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_main_process_alone_stops_all_in_good_order_under_the_lock(tmp_path, number):
+    ignored = {
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    }  # as a script's & leaves it
+    process = start(tmp_path, planned(tmp_path, "first", "second", seconds=60), **ignored)
+    wait_for(tmp_path / "first.started", process)
+    assert is_locked(tmp_path)
+    process.send_signal(number)
+    time.sleep(0.7)
+    assert process.poll() is None and is_locked(tmp_path), "the step needs 1.5 s to end"
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and f"stopped by {number.name}" in said
+    assert (tmp_path / "first.in_good_order").exists() and not (tmp_path / "second.started").exists()
+    assert not is_locked(tmp_path)
+
+
+def test_the_terminals_signal_to_all_counts_once(tmp_path):
+    process = start(tmp_path, planned(tmp_path, "first", "second", seconds=60))
+    wait_for(tmp_path / "first.started", process)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130 and (tmp_path / "first.in_good_order").exists()
+
+
+def test_a_killed_main_process_leaves_the_lock_with_what_goes_on(tmp_path):
+    process = start(tmp_path, planned(tmp_path, "first", seconds=60))
+    wait_for(tmp_path / "first.started", process)
+    process.kill()
+    process.wait()
+    assert is_locked(tmp_path)
+    os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while is_locked(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_locked(tmp_path)
+
+
+def test_snakemakes_settings_of_the_user_are_not_heeded(tmp_path):
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "config.yaml").write_text("dry-run: true\ncores: 1\n")
+    env = {"SNAKEMAKE_PROFILE": str(profile), "XDG_CONFIG_HOME": str(tmp_path), "HOME": "/proc/none"}
+    process = start(tmp_path, planned(tmp_path, "first"), env=env)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and (tmp_path / "first.ended").exists(), said
+
+
+def test_a_notebook_and_a_report_heed_the_lock(tmp_path, monkeypatch):
+    places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path}"]
+    monkeypatch.setattr(execution.notebooks, "run", lambda *_: pytest.fail("ran beside another"))
+    with workflow.only_one(tmp_path):
+        for work in (
+            lambda: execution.notebook("07", "tiny", places),
+            lambda: execution.write_report("tiny", places),
+            lambda: workflow.run("tiny", places),
+        ):
+            with pytest.raises(workflow.WorkflowError, match="another `make reproduce` is at work here"):
+                work()
+
+
+def test_a_plan_gives_each_step_its_command(tmp_path):
+    places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path / 'it is, $HOME {x}'}"]
+    settings = profiles.load("tiny", places, recipes=False)
+    plan = workflow._plan(staleness.pending(settings), profiles.find("tiny"), places)
+    by_name = {step["name"]: step for step in plan}
+    train = by_name["02_train-hcn-combined-seed0"]
+    assert train["after"] == ["01_datasets"] and "'results_root=" in train["command"]
+    assert train["command"].endswith("-p model=hcn -p train_set=combined -p seed=0")
+    assert by_name["report"]["command"].startswith("python -m reproduction.cli report --profile ")
+    assert set(by_name["09_claims"]["after"]) >= {
+        "10_sensitivity",
+        "03_table2_cuhk03",
+        "07_figure4_ap_and_cmc",
+    }
+    assert [step["name"] for step in plan] == [step.name for step in all_steps.of(settings)]
+
+
+def test_signals_are_as_before_afterwards():
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.heeded():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert {
+        number: signal.getsignal(number) for number in stopping.SIGNALS
+    } == before and not stopping.asked()
