@@ -1,7 +1,12 @@
 """The command line: plan, data, errors with exit status 1."""
 
+import importlib.util
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -11,6 +16,7 @@ from reid_core import training
 from reproduction import cli
 from reproduction.runner import plan, profiles
 from reproduction.runner import workflow as reproduce
+from reproduction.sidecar import REPOSITORY
 
 
 def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):
@@ -116,3 +122,31 @@ def test_flops_of_a_step_by_hand():
     assert plan.step_flops("baseline", recipe) / 2 == pytest.approx(3 * forward, rel=0.02)
     extra = plan.step_flops("hcn", recipe) / plan.step_flops("baseline", recipe) - 1
     assert 0 < extra < 0.01, "pooled heads cost almost nothing"
+
+
+@pytest.mark.parametrize(
+    "command", ["data status", "plan --profile tiny", "reproduce", "explain x.csv", "report"]
+)
+def test_without_a_clone_or_its_packages_one_sentence_says_what_is_needed(
+    command, capsys, tmp_path, monkeypatch
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "papermill" else find(name))
+    assert cli.main(command.split()) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("reid-core: papermill: not installed in ") and "[reproduction]" in said
+    monkeypatch.setattr(cli, "REPOSITORY", tmp_path)
+    assert cli.main(command.split()) == 1
+    said = capsys.readouterr().err
+    assert "needs a clone of the repository" in said and "pip install -e '.[reproduction]'" in said
+
+
+def test_a_reader_who_has_seen_enough_ends_a_command_quietly(tmp_path):
+    code = "import sys; from reproduction import cli; sys.exit(cli.main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, "data", "status", "--root", str(tmp_path)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE

@@ -1,5 +1,8 @@
 import hashlib
 import json
+import os
+import shutil
+import subprocess
 
 import pytest
 import torch
@@ -40,3 +43,63 @@ def test_a_device_is_named_as_the_one_that_did_the_work(monkeypatch, gpu):
 def test_sidecar_of_nothing_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such result"):
         sidecar.write_sidecar(tmp_path / "table9.csv")
+
+
+def test_a_sidecar_says_the_origin_that_its_notebook_was_given(tmp_path):
+    (tmp_path / "table2.csv").write_text("a")
+    origin = {
+        "name": "03",
+        "parameters": {"k1": 20},
+        "code": "c",
+        "inputs": {"data": "d"},
+        "sources": {"a.py": "s"},
+    }
+    with sidecar.made_from(origin):
+        record = json.loads(sidecar.write_sidecar(tmp_path / "table2.csv").read_text())
+    assert record["notebook"] == {key: value for key, value in origin.items() if key != "sources"}
+    assert sidecar.notebook() is None
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=n", "-c", "user.email=e@x.org"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    run = subprocess.run(
+        ["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True, env=clean
+    )
+    return run.stdout.strip()
+
+
+@pytest.fixture
+def kit_in_git(tmp_path, monkeypatch):
+    """A repository of somebody's thesis, with the kit's own below it as `kit`, which the machine looks at."""
+    for folder, name in ((tmp_path, "thesis.tex"), (tmp_path / "kit", "notebooks/a.ipynb")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+        git(folder, "init", "-q")
+        git(folder, "add", name)
+        git(folder, "commit", "-qm", "first")
+    monkeypatch.setattr(machine, "_REPOSITORY", tmp_path / "kit")
+    machine.commit.cache_clear()
+    yield tmp_path / "kit"
+    machine.commit.cache_clear()
+
+
+def test_the_commit_is_the_kits_own_whatever_the_environment_says(kit_in_git, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(kit_in_git.parent / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(kit_in_git.parent))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(kit_in_git.parent / ".git" / "index"))
+    assert machine.commit() == {"id": git(kit_in_git, "rev-parse", "HEAD"), "modified": False}
+
+
+def test_a_repository_around_the_kit_is_not_its_own(kit_in_git):
+    shutil.rmtree(kit_in_git / ".git")
+    assert machine.commit() is None
+
+
+@pytest.mark.parametrize(("name", "modified"), [
+    ("notebooks/new.ipynb", True), ("reproduction/new.py", True), ("notebooks/a.ipynb", True), ("notes.txt", False),
+])  # fmt: skip
+def test_a_source_that_git_does_not_know_counts_as_modified(kit_in_git, name, modified):
+    (kit_in_git / name).parent.mkdir(exist_ok=True)
+    (kit_in_git / name).write_text("y")
+    assert machine.commit()["modified"] == modified

@@ -1,0 +1,87 @@
+"""make, where folder or environment are not what it hopes for; a stub stands for Python, nothing is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from reproduction.sidecar import REPOSITORY
+
+
+@pytest.fixture
+def kit(tmp_path):
+    """A folder with a space that holds what make needs, and a `python3` that only says what it is asked to do."""
+    folder = tmp_path / "my kit"
+    folder.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, folder)
+    stub = tmp_path / "bin" / "python3"
+    stub.parent.mkdir()
+    stub.write_text(
+        '#!/bin/bash\nif [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi\n'
+        'echo "python $*"\n'
+    )
+    stub.chmod(0o755)
+    return folder
+
+
+def make(kit, *words, cwd=None, **environment):
+    known = {"PATH": f"{kit.parent / 'bin'}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["make", *words], cwd=cwd or kit, env=known | environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_folder_with_a_space_also_from_elsewhere_and_installs_once(kit):
+    code, said = make(kit, "-f", str(kit / "Makefile"), "reproduce", "PROFILE=a b", cwd="/")
+    assert code == 0 and "pip install --quiet -r requirements.lock -e .[reproduction]" in said, said
+    assert "python -m reproduction.cli reproduce --profile a b" in said
+    assert (kit / ".venv" / ".reid-core-installed").is_file()
+    for path in kit.iterdir():
+        os.utime(path, (2e9, 2e9))
+    code, said = make(kit, "test")
+    assert code == 0 and "pip" not in said.replace("pytest", ""), "dates do not count"
+    (kit / "requirements.lock").write_text("other==1.0\n")
+    assert "pip install" in make(kit, "test")[1]
+    moved = kit.with_name("moved")
+    kit.rename(moved)
+    assert "pip install" in make(moved, "environment")[1], "an editable installation knows its folder"
+
+
+def test_a_deleted_environment_and_one_without_python_are_named(kit, tmp_path):
+    code, said = make(kit, "reproduce", VIRTUAL_ENV="/gone/venv")
+    assert code and "/gone/venv has no Python" in said
+    (tmp_path / "conda").mkdir()
+    code, said = make(kit, "reproduce", CONDA_DEFAULT_ENV="x", CONDA_PREFIX=str(tmp_path / "conda"))
+    assert code and f"{tmp_path / 'conda'} has no Python" in said
+
+
+def test_an_environment_without_pip_is_named(kit, tmp_path):
+    python = tmp_path / "uv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/bash\necho "No module named pip" >&2; exit 1\n')
+    python.chmod(0o755)
+    code, said = make(kit, "reproduce", VIRTUAL_ENV=str(tmp_path / "uv"))
+    assert (
+        code and "has no pip" in said and "uv pip install pip" in said and "No module named pip" not in said
+    )
+
+
+@pytest.mark.parametrize("name", ["base", "/opt/conda"])
+def test_condas_base_is_not_used(kit, name):
+    code, said = make(
+        kit, "-n", "test", CONDA_DEFAULT_ENV=name, CONDA_PREFIX="/opt/conda", CONDA_EXE="/opt/conda/bin/conda"
+    )
+    assert code == 0 and f'"{kit}/.venv/bin/python" -m pytest' in said
+
+
+def test_an_active_environment_is_used(kit, tmp_path):
+    own, base = str(tmp_path / "own env"), "/opt/conda/bin/conda"
+    conda = {"CONDA_DEFAULT_ENV": "own", "CONDA_PREFIX": own, "CONDA_EXE": base}
+    for given in ({"VIRTUAL_ENV": own}, conda):
+        code, said = make(kit, "-n", "lab", **given)
+        assert code == 0 and f'"{tmp_path}/own env/bin/python" -m jupyterlab' in said
+    assert sys.version_info >= (3, 11)
