@@ -13,12 +13,13 @@ The paper's sections, a line a file; how its tables are made with them says `rep
     ids.py                             person and camera ids, read in one way
     images.py                          the one opener of pictures; batches for networks
     model.py                           Sec. 3.2: the ResNet-50 baseline and HCN
-    weight_files.py                    what networks start from: ImageNet's file or one's own
     training/                          Sec. 3.1: `train` makes a run folder
-      loop.py step.py                  the loop from top to bottom; the losses, one iteration
-      batches.py recipe.py             drawn by the seed, augmented on the device; every setting of a run
-      checkpoint.py run_folder.py      what a run continues from, and what it leaves
-      device_fit.py distributed.py     what the device can do; several processes
+      recipe.py                        every setting of a run
+      loop.py step.py                  the loop from top to bottom; one iteration
+      batches.py                       drawn by the seed, augmented on the device
+      run_folder.py checkpoint.py      what a run leaves, and what it continues from
+      device_fit.py distributed.py     what a device can do of a recipe; several processes
+    weight_files.py                    weights to start from, known by their content
     features.py                        images to features, and the feature file
     distance.py                        squared Euclidean distance, and the one check of features
     xqda.py                            Sec. 3.4: the metric XQDA

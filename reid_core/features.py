@@ -74,6 +74,7 @@ def extract(
     height, width : input size in pixels; for a run the one it was trained at, required for a network
     batch_size : images at a time; the features do not depend on it beyond rounding
     device : "cpu", "cuda", ...; None: a GPU where there is one
+    progress : show how far it is
 
     Returns
     -------

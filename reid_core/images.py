@@ -198,7 +198,7 @@ def batches(
     height, width : pixels to which all are resized, the aspect not kept; what has that size passes unchanged
     batch_size : images at a time; memory holds three batches at most
     resample : how they are resized: networks take BILINEAR, the hand-crafted features BICUBIC
-    desc : the bar's title
+    desc, progress : the bar's title, and whether there is one
 
     Yields
     ------

@@ -226,10 +226,20 @@ class _Network(nn.Module):
 class ResNet50Baseline(_Network):
     """The identity classifier of Zhong et al., CVPR 2017 (ref. [13]): a ResNet, dropout, one classifier.
 
-    `num_classes`: training identities. `backbone`: a ResNet of torchvision, "resnet50" in the paper.
-    `options`: the fields of Settings. Weights are random; `load_backbone` brings ImageNet's.
-    Raises ValueError for a backbone, an option or a value that does not exist.
+    Weights are random; `load_backbone` brings ImageNet's.
 
+    Parameters
+    ----------
+    num_classes : training identities.
+    backbone : a ResNet of torchvision, "resnet50" in the paper.
+    options : the fields of Settings.
+
+    Raises
+    ------
+    ValueError : a backbone, an option or a value that does not exist.
+
+    Examples
+    --------
     >>> net = ResNet50Baseline(10, backbone="resnet18")
     >>> {name: tuple(x.shape) for name, x in net(torch.zeros(2, 3, 64, 32)).items()}
     {'r5': (2, 10)}
@@ -242,9 +252,14 @@ class ResNet50Baseline(_Network):
 class HCN(_Network):
     """Hierarchical Cross Network, Section 3.2: the baseline with one more classifier on each cross map.
 
-    Arguments and errors as for ResNet50Baseline. The widths follow the backbone: for ResNet-50, 2048 for R5
-    and C1 and 1024 for C2.
+    The widths follow the backbone: for ResNet-50, 2048 for R5 and C1 and 1024 for C2.
 
+    Parameters
+    ----------
+    num_classes, backbone, options : as for ResNet50Baseline, with the same errors.
+
+    Examples
+    --------
     >>> net = HCN(10, backbone="resnet18", merge_relu=True)
     >>> {name: tuple(x.shape) for name, x in net(torch.zeros(2, 3, 64, 32)).items()}
     {'r5': (2, 10), 'c1': (2, 10), 'c2': (2, 10)}

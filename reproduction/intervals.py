@@ -80,8 +80,9 @@ def interval(
 
     Parameters
     ----------
-    ours, theirs : rows of `by_person`, of one set; of several seeds one below the other.
+    ours : rows of `by_person`, of one set; of several seeds one below the other.
     score : "rank1" or "mAP".
+    theirs : likewise, the other side of a difference.
     level : of confidence.
 
     Raises

@@ -1,6 +1,7 @@
 """The plan of the house, held: the wall, the sizes, one place for each thing, and docstrings that say what there is."""
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -8,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from reid_core import datasets, features, model, training
+from reid_core.baselines import lomo
 
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {
@@ -17,17 +21,40 @@ TREES = {
 }
 LIBRARY = [path for path in TREES if path.startswith("reid_core/")]
 
+FUNCTIONS = [
+    (path, function)
+    for path, tree in TREES.items()
+    for function in ast.walk(tree)
+    if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+]
+
 # What only the reproduction needs: the library is there without it.
 EXTRA = ("jupyter", "jupyterlab", "jupyter_core", "jupyter_client", "papermill", "snakemake", "seaborn", "matplotlib",
          "jinja2", "yaml", "IPython", "ipywidgets", "nbformat", "nbclient", "reproduction")  # fmt: skip
 
 # A thing that is done in one place: what the code calls there, and the room that owns it.
 ONE_PLACE = {
+    "Image.open": "reid_core/images.py",
     "fcntl.flock": "reid_core/files.py",
+    "os.sched_getaffinity": "reid_core/machine.py",
+    "tqdm": "reid_core/progress.py",
 }
 
-# Largest numbers of lines.
-PACKAGES = {"reid_core": 7_500, "reproduction": 12_000}
+# Largest numbers of lines: of a module, of a function's body without its docstring, of each package.
+MODULE, BODY, PACKAGES = 350, 60, {"reid_core": 7_500, "reproduction": 12_000}
+
+
+API = (datasets.load, datasets.combine, model.HCN, model.ResNet50Baseline, training.train, features.extract,
+       lomo.extract)  # fmt: skip
+
+
+# What these rooms still owe to the rules below; a room leaves the list with its first change that keeps them.
+OWED = {
+    "reid_core/evaluation.py", "reid_core/reranking/__init__.py", "reid_core/reranking/neighbours.py",
+    "reid_core/distance.py", "reid_core/xqda.py", "reid_core/baselines/pca.py", "reid_core/baselines/gated.py",
+    "reid_core/baselines/scsp.py", "reid_core/baselines/null_space.py", "reid_core/baselines/kissme.py",
+}  # fmt: skip
+KEPT = sorted(set(TREES) - OWED)
 
 
 def dotted(node: ast.AST) -> str:
@@ -81,6 +108,18 @@ def lines(path: str) -> int:
     return len((ROOT / path).read_text(encoding="utf-8").splitlines())
 
 
+@pytest.mark.parametrize("path", KEPT)
+def test_a_module_can_be_read_at_one_go(path):
+    assert lines(path) <= MODULE
+
+
+def test_a_function_can_be_seen_at_once():
+    for path, function in FUNCTIONS:
+        body = function.body[1:] if ast.get_docstring(function) else function.body
+        long = function.end_lineno - body[0].lineno + 1 if body else 0
+        assert long <= BODY or path in OWED, f"{path}: {function.name} has {long} lines"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_kit_stays_small(package):
     assert sum(lines(path) for path in TREES if path.startswith(f"{package}/")) <= PACKAGES[package]
@@ -94,9 +133,9 @@ def test_a_thing_that_is_done_in_one_place_is_done_there_alone(call):
         path
         for path, tree in TREES.items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and {dotted(node.func), dotted(node.func).rpartition(".")[0]} & names
+        if isinstance(node, ast.Call) and dotted(node.func) in names
     }
-    assert users == {ONE_PLACE[call]}
+    assert users - OWED == {ONE_PLACE[call]}
 
 
 def mapped(package: str) -> set[str]:
@@ -137,3 +176,46 @@ def called(notebook: Path) -> set[str]:
         r"^from reproduction([\w.]*) import (.+)$", "\n".join(map("".join, cells)), re.MULTILINE
     )
     return {f"{folder}.{name}".lstrip(".") for folder, names in lines for name in names.strip().split(", ")}
+
+
+def parameters(docstring: str) -> list[str] | None:
+    """Names of a NumPy docstring's section Parameters, in order; None where it has none."""
+    text = inspect.cleandoc(docstring) + "\n"
+    section = re.search(
+        r"^Parameters\n-+\n(.*?)(?=\n[A-Z][^\n]*\n-{3,}\n|\Z)", text, re.DOTALL | re.MULTILINE
+    )
+    if section is None:
+        return None
+    heads = re.findall(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) :", section[1], re.MULTILINE)
+    return [name.lstrip("*") for head in heads for name in head.split(", ")]
+
+
+def taken(function: ast.FunctionDef) -> list[str]:
+    """Names of a function's parameters in order, without self and cls."""
+    given = function.args
+    parts = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+    return [part.arg for part in parts if part and part.arg not in ("self", "cls")]
+
+
+def test_what_docstrings_say_of_parameters_is_what_the_signature_says():
+    said = 0
+    for path, function in FUNCTIONS:
+        names = parameters(ast.get_docstring(function) or "")
+        if names is not None:
+            said += 1
+            assert names == taken(function), f"{path}: {function.name}"
+    assert said > 20
+
+
+@pytest.mark.parametrize("function", API, ids=lambda function: function.__qualname__)
+def test_the_public_api_says_what_it_takes(function):
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    assert parameters(function.__doc__) == names
+
+
+@pytest.mark.parametrize("path", KEPT)
+def test_docstrings_are_of_one_dialect(path):
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
+            text = ast.get_docstring(node) or ""
+            assert not re.search(r"^(Args|Arguments|Returns|Raises|Yields|Attributes):$", text, re.MULTILINE)

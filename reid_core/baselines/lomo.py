@@ -48,12 +48,19 @@ def extract(
 ) -> np.ndarray:
     """LOMO features (N, d) float32; d = 26,960 at the default size. Norm of every row: sqrt(3).
 
-    `images` is an image table, a sequence of paths or a uint8 RGB array (N, h, w, 3); all are brought to
-    height x width pixels first. With `path` (ending in .npy) the features are written there as they come
-    and returned memory-mapped and read-only, for sets that do not fit in memory.
+    Parameters
+    ----------
+    images : an image table, a sequence of paths or a uint8 RGB array (N, h, w, 3).
+    retinex : whether the colours are those of the multi-scale Retinex, as published.
+    height, width : pixels that every image is brought to first.
+    path : a file (ending in .npy) that the features are written to as they come; they are then returned memory-mapped
+        and read-only, for sets that do not fit in memory.
+    progress : show how far it is.
 
-    Raises ValueError if height or width is too small for the three pyramid levels (44 pixels), or if
-    `path` does not end in .npy, and what `reid_core.images.batches` raises.
+    Raises
+    ------
+    ValueError : height or width is too small for the three pyramid levels (44 pixels), or `path` does not end in .npy;
+        and what `reid_core.images.batches` raises.
     """
     smallest = max(WINDOW, 2 * max(SILTP_RADII) + 1) * 2 ** (LEVELS - 1)
     if min(height, width) < smallest:

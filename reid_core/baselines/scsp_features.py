@@ -37,14 +37,16 @@ SIZES = {"hsv": 48, "lab": 48, "hsv joint": 512, "lab joint": 512, "siltp": 162,
 class RegionFeatures:
     """Whitened features of every cue in every region.
 
-    Args:
-        n_components: whitened dimensions of each cue and region; fewer if there are too few images.
-        n_images: at most so many training images, drawn at random, teach the components.
-        random_state: seed (int) of that draw.
+    Parameters
+    ----------
+    n_components : whitened dimensions of each cue and region; fewer if there are too few images.
+    n_images : at most so many training images, drawn at random, teach the components.
+    random_state : seed (int) of that draw.
 
-    Attributes (after fit):
-        pca_: list of fitted `PCA`, cue by cue, each cue's whole image first, then its stripes.
-        n_components_: dimensions of each, the same for all.
+    Attributes
+    ----------
+    pca_ : list of fitted `PCA`, cue by cue, each cue's whole image first, then its stripes.
+    n_components_ : dimensions of each, the same for all.
     """
 
     def __init__(self, n_components=120, n_images=1500, random_state=0):

@@ -38,12 +38,12 @@ def load(
 
     Parameters
     ----------
-    name : "market1501" (option distractors=True), "cuhk03" (boxes="labeled"|"detected", form, testset),
-        "cuhk01", or an own CSV file (a path ending in .csv, relative to `root`; option dataset).
+    name : "market1501", "cuhk03", "cuhk01", or an own CSV file (a path ending in .csv, relative to `root`).
     root : the folder holding Market-1501-v15.09.15/, cuhk03_release/cuhk-03.mat or cuhk03-np/, CUHK01/campus/.
-    progress : show bars where something takes long (all images of a set read, a .mat extracted).
     unreadable : None does not look (fast); "refuse" decodes every image and raises if one cannot be read; "drop"
         leaves such images out and warns with their number.
+    progress : show bars where something takes long (all images of a set read, a .mat extracted).
+    options : market1501: distractors=True; cuhk03: boxes="labeled"|"detected", form, testset; own data: dataset.
 
     Raises
     ------

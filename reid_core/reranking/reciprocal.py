@@ -23,9 +23,10 @@ def expanded_sets(index: torch.Tensor, half: int) -> SparseRows:
     To R(i), the k1-reciprocal neighbours of i, is added each of their own reciprocal sets with half the neighbourhood
     that lies in R(i) by more than two thirds.
 
-    Args:
-        index: (n, k1 + 1) neighbours, nearest first.
-        half: entries of the half neighbourhood.
+    Parameters
+    ----------
+    index : (n, k1 + 1) neighbours, nearest first.
+    half : entries of the half neighbourhood.
     """
     wide, narrow = reciprocal(index), reciprocal(index[:, :half])
     shared = (wide @ narrow).at(wide)  # a reciprocal relation is symmetric: |R(i) and narrow(j)| at (i, j)
@@ -69,14 +70,16 @@ def blocks_of_work(rows: SparseRows, inverted: SparseRows, most_rows: int):
 def add_shared_mass(scratch: torch.Tensor, rows: SparseRows, inverted: SparseRows):
     """Sum of element-wise minima of each of b rows with every gallery row that shares a column with it.
 
-    Args:
-        scratch: (b * G) int64 zeros; left as zeros.
-        rows: b sparse rows.
-        inverted: for each column, the gallery rows that hold it.
+    Parameters
+    ----------
+    scratch : (b * G) int64 zeros; left as zeros.
+    rows : b sparse rows.
+    inverted : for each column, the gallery rows that hold it.
 
-    Returns:
-        cell (m,) int64, row * G + gallery row, and mass (m,) float32; a cell may come up more than once, always with
-        its whole sum. Summed in fixed point, so that the order in which a device adds does not show.
+    Returns
+    -------
+    cell (m,) int64, row * G + gallery row, and mass (m,) float32; a cell may come up more than once, always with
+    its whole sum. Summed in fixed point, so that the order in which a device adds does not show.
     """
     position, entry = inverted.gather(rows.column)
     cell = rows.entry_rows()[position] * inverted.width + inverted.column[entry]

@@ -150,10 +150,13 @@ class FileNames:
 def test_people(many: np.ndarray, count: int) -> np.ndarray:
     """Mask of the people that CUHK03's new protocol takes for test, as Zhong et al. (CVPR 2017) drew them.
 
-    Args:
-        many: (n,) bool, in file order: both views hold more than one image.
-        count: number of people to take.
+    Parameters
+    ----------
+    many : (n,) bool, in file order: both views hold more than one image.
+    count : number of people to take.
 
+    Notes
+    -----
     MATLAB's `randperm(n)` from `rng(0)` is `argsort` of n draws of the Mersenne Twister seeded with 5489.
     """
     order = np.argsort(np.random.RandomState(MATLAB_SEED).rand(len(many)), kind="stable")

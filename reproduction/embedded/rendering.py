@@ -46,19 +46,21 @@ def render(
     interruption leaves nothing behind. The same sizes, seed and `VERSION` give the same bytes for any number
     of workers (with the same NumPy, Pillow and HDF5). A root that holds this rendering already is left as it is.
 
-    Args:
-        root: data folder to make: Market-1501-v15.09.15/, cuhk03_release/cuhk-03.mat, CUHK01/campus/ and, written
-            last, embedded.json (version, seed, sizes, counts, digest of all images).
-        sizes: `Sizes.full()`, `.smoke()`, `.tiny()`, `.share(fraction)` or explicit counts.
-        seed: of people, cameras, poses and the split of people; not negative.
-        workers: processes; None for one a usable core.
-        progress: show one bar with images a second and time left.
-        replace: replace another embedded rendering at `root`. Nothing else is ever replaced.
+    Parameters
+    ----------
+    root : data folder to make: Market-1501-v15.09.15/, cuhk03_release/cuhk-03.mat, CUHK01/campus/ and, written
+        last, embedded.json (version, seed, sizes, counts, digest of all images).
+    sizes : `Sizes.full()`, `.smoke()`, `.tiny()`, `.share(fraction)` or explicit counts.
+    seed : of people, cameras, poses and the split of people; not negative.
+    workers : processes; None for one a usable core.
+    progress : show one bar with images a second and time left.
+    replace : replace another embedded rendering at `root`. Nothing else is ever replaced.
 
-    Raises:
-        FileExistsError: `root` holds another rendering and `replace` is false, or something else.
-        OSError: too little free space, found before anything is drawn.
-        ValueError: sizes that no layout can hold, a negative seed or fewer than one worker.
+    Raises
+    ------
+    FileExistsError : `root` holds another rendering and `replace` is false, or something else.
+    OSError : too little free space, found before anything is drawn.
+    ValueError : sizes that no layout can hold, a negative seed or fewer than one worker.
     """
     root = Path(root).resolve()
     sizes.checked()

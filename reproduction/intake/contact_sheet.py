@@ -27,6 +27,7 @@ def write_audit(
     folder : where to write; made if need be.
     root : the data root that the CSV's paths are relative to.
     source : what the pictures are, printed on the sheet; as from `reproduction.plots.source_text`.
+    shown : how many pairs the sheet shows, the first ones.
 
     Returns
     -------

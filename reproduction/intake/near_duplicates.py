@@ -57,6 +57,7 @@ def find(
     min_correlation : smallest confirmed correlation of the colour copies, in [-1, 1].
     per_image : of more matches of one image in one set, the most alike are listed. Every training image that has a
         match is listed, and so is every test image.
+    progress : show how far it is.
 
     Returns
     -------
