@@ -1,56 +1,118 @@
-"""Squared Euclidean distance between feature vectors, and the checks every consumer of features shares."""
+"""Squared Euclidean distance between feature vectors, and what all who take features share: their check, and their
+common part."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 
 import numpy as np
+import torch
+
+from reid_core.copies import once
 
 ROWS_AT_ONCE = 4096
+CACHED_ROWS = 256  # of an array at a time where a copy in another type is made
+SAMPLED_ROWS, OUTWEIGHED = 64, 16  # of `common_part`
+LARGEST = float(np.finfo(np.float32).max) / 4  # squared length: no distance is beyond float32 then
+SMALLEST = 2.0**-100  # of the largest squared length: smaller ones leave float32 too few digits
 
 
 def is_tensor(array) -> bool:
-    """Whether `array` is a torch tensor, without importing torch for those who never use it."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
+    """Whether `array` is a torch tensor."""
+    return isinstance(array, torch.Tensor)
 
 
 def squared_norms(features):
-    """Squared length of every row of (n, d) float32 features: (n,) float32 of their kind, summed in float64.
+    """Squared length of every row of (n, d) float32 features: (n,) float64 of their kind, on their device.
 
-    Infinite where it is beyond float32, NaN where the row holds NaN.
+    On the CPU equal rows have equal lengths to the last bit, wherever they stand.
     """
+    if is_tensor(features) and features.is_cuda:
+        return torch.cat([block.double().square().sum(1) for block in features.split(ROWS_AT_ONCE)])
     if is_tensor(features):
-        parts = [block.double().square().sum(1) for block in features.split(ROWS_AT_ONCE)]
-        return sys.modules["torch"].cat(parts).float()
-    norms = np.empty(len(features), np.float32)
-    with np.errstate(over="ignore"):
-        for start in range(0, len(features), ROWS_AT_ONCE):
-            block = features[start : start + ROWS_AT_ONCE]
-            norms[start : start + len(block)] = np.einsum("nd,nd->n", block, block, dtype=np.float64)
+        return torch.from_numpy(squared_norms(features.detach().numpy()))
+    norms = np.empty(len(features))
+    for start in range(0, len(features), CACHED_ROWS):
+        block = features[start : start + CACHED_ROWS].astype(np.float64)
+        norms[start : start + len(block)] = np.einsum("nd,nd->n", block, block)
     return norms
 
 
-def check_features(query, gallery) -> None:
-    """Raise ValueError unless both are non-empty (n, d) float32 arrays or tensors of one width.
+def single(norms):
+    """float32 of an array or tensor."""
+    return norms.float() if is_tensor(norms) else norms.astype(np.float32)
 
-    Values are not looked at here; see `check_finite`.
+
+def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=None) -> np.ndarray:
+    """Features for a learner, which computes in a precision of its own, checked.
+
+    Parameters
+    ----------
+    features : (n, *shape) of any floating type; array, tensor on any device, or what NumPy makes an array of
+    name : what to call them in an error
+    shape : sizes after the first, a word where any will do
+    dtype : what to convert to; None keeps the type (tensors shorter than float32 become float32)
+
+    Returns
+    -------
+    (n, *shape) array
+
+    Raises
+    ------
+    ValueError : another shape, no rows, no floating type, values that are not finite or leave `dtype` (the first such
+        row is named), a tensor that requires a gradient.
+    """
+    _refuse_gradient(features, name)
+    if is_tensor(features):
+        short = features.is_floating_point() and features.dtype.itemsize < 4  # NumPy lacks bfloat16
+        features = (features.detach().float() if short else features.detach()).cpu().numpy()
+    features = np.asarray(features)
+    if not np.issubdtype(features.dtype, np.floating):
+        raise ValueError(
+            f"The {name} have dtype {features.dtype}; pass a floating-point type, such as float32."
+        )
+    wanted = [
+        found if isinstance(size, str) else size
+        for size, found in zip(shape, features.shape[1:], strict=False)
+    ]
+    if features.shape[1:] != tuple(wanted) or len(wanted) != len(shape) or 0 in features.shape:
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"The {name} have shape {features.shape}; expected (n, {expected}) with n > 0.")
+    with np.errstate(over="ignore"):
+        features = features.astype(dtype or features.dtype, copy=False)
+    axes = tuple(range(1, features.ndim))
+    starts = range(0, len(features), ROWS_AT_ONCE)
+    finite = [np.isfinite(features[start : start + ROWS_AT_ONCE]).all(axes) for start in starts]
+    _refuse_rows(~np.concatenate(finite), name, f"NaN, infinity or values beyond {features.dtype}")
+    return features
+
+
+def check_scale(norms, name: str) -> None:
+    """Raise ValueError unless float32 holds the squares of features of these squared lengths (n,)."""
+    largest = float(norms.max())
+    if 0 < largest < SMALLEST or largest > LARGEST:
+        how = "small" if largest < 1 else "large"
+        raise ValueError(
+            f"The {name} are at most {largest**0.5:.2g} long, beside what they share: too {how} to square in float32. "
+            "Scale them, for example to unit length."
+        )
+
+
+def check_differ(features: np.ndarray, method: str) -> None:
+    """Raise ValueError, naming `method`, where all rows of training features (n, ...) are one."""
+    starts = range(0, len(features), ROWS_AT_ONCE)
+    if all((features[start : start + ROWS_AT_ONCE] == features[0]).all() for start in starts):
+        raise ValueError(f"All training features are alike; {method} has nothing to tell people apart by.")
+
+
+def check_features(query, gallery) -> tuple:
+    """The check of everything that compares two sides: the squared lengths of both, (Q,) and (G,) float64.
+
+    Raises ValueError unless both are finite, non-empty (n, d) float32 arrays, or tensors on one device that ask for no
+    gradient, of one width, whose squares float32 holds.
     """
     for name, features in (("query", query), ("gallery", gallery)):
-        if not (isinstance(features, np.ndarray) or is_tensor(features)):
-            raise ValueError(
-                f"The {name} features are a {type(features).__name__}; pass a NumPy array or a torch tensor."
-            )
-        if features.ndim != 2:
-            raise ValueError(f"The {name} features have shape {tuple(features.shape)}; expected (n, d).")
-        if not str(features.dtype).endswith("float32"):
-            raise ValueError(
-                f"The {name} features have dtype {features.dtype}; convert them to float32 first, "
-                "for example with .astype(numpy.float32) or .float()."
-            )
-        if 0 in features.shape:
-            raise ValueError(f"The {name} features are empty: shape {tuple(features.shape)}.")
+        _check_side(features, f"{name} features")
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"Query features have {query.shape[1]} dimensions but gallery features {gallery.shape[1]}; "
@@ -63,43 +125,117 @@ def check_features(query, gallery) -> None:
             f"Query features are on {query.device} but gallery features on {gallery.device}; "
             "move both to one device."
         )
+    norms = squared_norms(query), squared_norms(gallery)
+    for name, squares in zip(("query", "gallery"), norms, strict=True):
+        too_large = ~(squares <= LARGEST)  # NaN is not, either
+        too_large = too_large.cpu().numpy() if is_tensor(too_large) else too_large
+        _refuse_rows(too_large, f"{name} features", "NaN, infinity or values too large to square in float32")
+    return norms
 
 
-def check_finite(norms, name: str) -> None:
-    """Raise ValueError naming the first row of the `name` features whose squared norm, of (n,), is NaN or infinite."""
-    finite = norms.isfinite() if is_tensor(norms) else np.isfinite(norms)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0][0])
+def _check_side(features, name: str) -> None:
+    if not (isinstance(features, np.ndarray) or is_tensor(features)) or np.ma.isMaskedArray(features):
+        raise ValueError(f"The {name} are a {type(features).__name__}; pass a NumPy array or a torch tensor.")
+    if features.ndim != 2:
+        raise ValueError(f"The {name} have shape {tuple(features.shape)}; expected (n, d).")
+    if not str(features.dtype).endswith("float32"):
         raise ValueError(
-            f"Row {row} of the {name} features holds NaN, infinity or values too large to square in float32 "
-            f"({int((~finite).sum())} such rows in all); extract the features again or drop these images."
+            f"The {name} have dtype {features.dtype}; convert them to float32 first, "
+            "for example with .astype(numpy.float32) or .float()."
         )
+    if 0 in features.shape:
+        raise ValueError(f"The {name} are empty: shape {tuple(features.shape)}.")
+    _refuse_gradient(features, name)
+
+
+def _refuse_gradient(features, name: str) -> None:
+    if is_tensor(features) and features.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"The {name} require a gradient, which nothing here passes on; detach them first, or compute under "
+            "torch.no_grad(). For a loss use torch.cdist."
+        )
+
+
+def _refuse_rows(bad: np.ndarray, name: str, what: str) -> None:
+    if bad.any():
+        raise ValueError(
+            f"Row {np.argmax(bad)} of the {name} holds {what} ({np.sum(bad)} such rows in all); extract the features "
+            "again or drop these images."
+        )
+
+
+def common_part(*parts) -> np.ndarray | None:
+    """What the rows share, where it outweighs what tells them apart; None where it does not.
+
+    Distances do not depend on it, but the squares they are made of do: taken off first, it costs no digits. The mean of
+    some rows is taken, as any will do; features that share little are left as they are, to the bit.
+
+    Parameters
+    ----------
+    parts : (n, d) features each, finite
+
+    Returns
+    -------
+    (d,) float32, or None
+    """
+    rows = [part[:: -(-len(part) // SAMPLED_ROWS)] for part in parts]
+    rows = np.concatenate(
+        [part.detach().cpu().numpy() if is_tensor(part) else part for part in rows], dtype=np.float64
+    )
+    mean = rows.mean(0)
+    rows -= mean
+    apart = np.einsum("nd,nd->", rows, rows) / len(rows)
+    return mean.astype(np.float32) if mean @ mean > OUTWEIGHED * apart else None
+
+
+def power_of_two(squared_length: float) -> float:
+    """A factor that brings features of this largest squared length to about 1, exact to multiply by; 1 where float32
+    holds their squares anyway.
+
+    >>> power_of_two(1.0), power_of_two(2.0**-200), power_of_two(0.0)
+    (1.0, 1.2676506002282294e+30, 1.0)
+    """
+    if squared_length == 0 or SMALLEST < squared_length < 1 / SMALLEST:
+        return 1.0
+    return float(2.0 ** np.clip(-np.round(np.log2(squared_length) / 2), -120, 120))
 
 
 def squared_euclidean(query, gallery):
     """Squared Euclidean distance of every query to every gallery image.
 
-    The paper's pairwise distance (Section 3.4) is the square of the difference; so is this, never its root.
-    Rounding of |q|^2 + |g|^2 - 2 q.g below zero is clamped to 0.
+    The paper's pairwise distance (Section 3.4) is the square of the difference; so is this, never its root. Computed as
+    |q|^2 + |g|^2 - 2 q.g, what all share taken off first where it is large (`common_part`); rounding below zero is
+    clamped to 0. Rows that are equal bit by bit have equal distances, and 0 to each other.
 
-    Args:
-        query: (Q, d) float32, NumPy array or torch tensor.
-        gallery: (G, d) float32, of the same kind, on the same device.
+    Parameters
+    ----------
+    query : (Q, d) float32, NumPy array or torch tensor
+    gallery : (G, d) float32, of the same kind, on the same device
 
-    Returns:
-        (Q, G) float32, squared, of the inputs' kind and on their device.
+    Returns
+    -------
+    (Q, G) float32, squared, of the inputs' kind and on their device
 
-    Raises:
-        ValueError: empty, not float32, widths that differ, NaN or infinity.
+    Raises
+    ------
+    ValueError : empty, not float32, widths that differ, NaN or infinity, values too large or too small to square in
+        float32, a gradient asked for.
 
     >>> squared_euclidean(np.float32([[0, 0]]), np.float32([[3, 4], [1, 0]])).tolist()
     [[25.0, 1.0]]
     """
-    check_features(query, gallery)
-    query_norms, gallery_norms = squared_norms(query), squared_norms(gallery)
-    check_finite(query_norms, "query")
-    check_finite(gallery_norms, "gallery")
-    return expand(inner_products(query, gallery), query_norms, gallery_norms, floor=0.0)
+    norms = check_features(query, gallery)
+    if (centre := common_part(query, gallery)) is not None:
+        centre = torch.from_numpy(centre).to(query.device) if is_tensor(query) else centre
+        query, gallery = query - centre, gallery - centre
+        norms = squared_norms(query), squared_norms(gallery)
+    check_scale(torch.cat(norms) if is_tensor(query) else np.concatenate(norms), "features")
+
+    def measure(rows, columns):
+        products = inner_products(query[rows], gallery[columns])
+        return expand(products, single(norms[0][rows]), single(norms[1][columns]), floor=0.0)
+
+    return once(query, gallery, measure, norms)
 
 
 def inner_products(rows, columns):
@@ -111,7 +247,7 @@ def inner_products(rows, columns):
     if not is_tensor(rows):
         return rows @ columns.T
     if rows.device.type == "cpu":
-        return sys.modules["torch"].from_numpy(rows.detach().numpy() @ columns.detach().numpy().T)
+        return torch.from_numpy(rows.detach().numpy() @ columns.detach().numpy().T)
     with matmul_precision("ieee"):
         return rows @ columns.T
 
@@ -119,7 +255,7 @@ def inner_products(rows, columns):
 @contextlib.contextmanager
 def matmul_precision(precision: str):
     """Set the arithmetic of CUDA's float32 matrix products, "ieee" or "tf32", for a while."""
-    matmul = sys.modules["torch"].backends.cuda.matmul
+    matmul = torch.backends.cuda.matmul
     before, matmul.fp32_precision = matmul.fp32_precision, precision
     try:
         yield
@@ -128,9 +264,9 @@ def matmul_precision(precision: str):
 
 
 def expand(product, row_norms, column_norms, *, floor: float):
-    """Turn (n, m) inner products into squared distances |r|^2 + |c|^2 - 2 r.c, in place, not below `floor`.
+    """Turn (n, m) float32 inner products into squared distances |r|^2 + |c|^2 - 2 r.c, in place, not below `floor`.
 
-    row_norms (n,) and column_norms (m,) are squared lengths; all float32, of one kind.
+    row_norms (n,) and column_norms (m,) are squared lengths in float32, of the product's kind.
     """
     product *= -2
     product += row_norms[:, None]

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import ids
-from reid_core.datasets.table import CAMERA, DISTRACTOR, JUNK, PERSON
+from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
 
 MAX_RANK = 50
 AP_DEFINITIONS = ("trapezoid", "step")
@@ -37,9 +37,11 @@ BLOCK_BYTES = 64 << 20
 class Protocol:
     """What each query's ranking leaves out and what counts as true, by the module's text; made by `protocol`.
 
-    Attributes:
-        query_person, query_camera: (Q,) ids; person, camera: (G,) of the gallery. int64, or str where they are text.
-        junk: (G,) bool, the images that no query ranks.
+    Attributes
+    ----------
+    query_person, query_camera : (Q,) ids, int64, or str where they are text
+    person, camera : (G,) those of the gallery
+    junk : (G,) bool, the images that no query ranks
     """
 
     query_person: np.ndarray
@@ -70,14 +72,14 @@ class Protocol:
 def protocol(query_table, gallery_table) -> Protocol:
     """The protocol for these tables, whose ids are checked.
 
-    Args:
-        query_table, gallery_table: Q and G rows with columns person_id and camera_id, of any type that
-            `reid_core.ids.column` reads, the same on both sides. As numbers, person -1 is junk and 0 a distractor, in
-            the gallery only; as text nobody is either.
+    Parameters
+    ----------
+    query_table, gallery_table : Q and G rows with columns person_id and camera_id, of any type that
+        `reid_core.ids.column` reads, the same on both sides. As numbers, person -1 is junk and 0 a distractor, in
+        the gallery only; as text nobody is either.
 
-    Raises:
-        ValueError: no rows, a missing column, ids that are missing, no ids or text on one side only; a query that
-            is a distractor or junk; a gallery person below -1; people "0" or "-1", ..., as text.
+    Raises ValueError for no rows, a missing column, ids that are missing, none or text on one side only, a query that
+    is a distractor or junk, a gallery person below -1, and people "0", "-1", ... as text.
 
     >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
     >>> found = protocol(query, pd.DataFrame({"person_id": [7, -1, 7], "camera_id": [1, 2, 2]}))
@@ -104,11 +106,11 @@ def protocol(query_table, gallery_table) -> Protocol:
 
 
 def _check_people(person: np.ndarray, name: str, last: int) -> None:
-    """Raise ValueError for a person at or below `last`, as a number or as its digits."""
-    if person.dtype.kind == "i":
-        wrong = np.flatnonzero(person <= last)
-    else:
-        wrong = [row for row, p in enumerate(person) if ids.INTEGER.fullmatch(p.strip()) and int(p) <= last]
+    """Refuse people at or below `last`, as numbers or as their digits."""
+    wrong = np.flatnonzero(person <= last) if person.dtype.kind == "i" else []
+    if person.dtype.kind != "i":
+        digits = map(ids.INTEGER.fullmatch, np.char.strip(person))
+        wrong = [row for row, match in enumerate(digits) if match and int(match[1]) <= last]
     if len(wrong):
         raise ValueError(
             f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows in "
@@ -120,15 +122,15 @@ def _check_people(person: np.ndarray, name: str, last: int) -> None:
 class Evaluation:
     """Scores of one retrieval run.
 
-    Attributes:
-        rank1: fraction (0-1) of the counted queries whose first image is a true match.
-        mAP: mean average precision (0-1) of the counted queries.
-        cmc: (50,) float64; `cmc[k - 1]` is the fraction of counted queries with a true match within rank k.
-        per_query: one row a query: query (its index), ap, first_hit (rank from 1, <NA> without a match),
-            matches (true matches left by the protocol), valid (has any).
-        unmatched_queries: number of queries without any true match.
-        ap: the definition of average precision used, "trapezoid" or "step".
-        unmatched: "zero" if those queries count as zero, "skip" if they were left out.
+    Attributes
+    ----------
+    rank1 : fraction (0-1) of the counted queries whose first image is a true match.
+    mAP : mean average precision (0-1) of the counted queries.
+    cmc : (50,) float64; `cmc[k - 1]` is the fraction of counted queries with a true match within rank k.
+    per_query : one row a query: query (its index), ap, first_hit (rank from 1, <NA> without a match),
+        matches (true matches left by the protocol), valid (has any).
+    unmatched_queries : number of queries without any true match.
+    ap, unmatched : what was asked for.
     """
 
     rank1: float
@@ -143,18 +145,17 @@ class Evaluation:
 def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched="zero") -> Evaluation:
     """Score a distance matrix.
 
-    Args:
-        distance: (Q, G) floating-point NumPy array, memory map or torch tensor on any device; squared or not, only
-            its order counts.
-        query_table: Q rows with columns person_id and camera_id.
-        gallery_table: G rows likewise; person -1 is junk, 0 a distractor.
-        ap: "trapezoid" (what the printed tables use) or "step"; see the module's text.
-        unmatched: a query without any true match counts as "zero" (the official toolchain) or is left out ("skip",
-            as other toolchains do).
+    Parameters
+    ----------
+    distance : (Q, G) floating-point NumPy array, memory map or torch tensor on any device; squared or not, only
+        its order counts.
+    query_table, gallery_table : Q and G rows with columns person_id and camera_id, see `protocol`.
+    ap : "trapezoid" (what the printed tables use) or "step"; see the module's text.
+    unmatched : a query without any true match counts as "zero" (the official toolchain) or is left out ("skip",
+        as other toolchains do).
 
-    Raises:
-        ValueError: shapes that disagree, nothing to score, no floating-point dtype, or NaN or infinity, in which
-            case the first such row is named.
+    Raises ValueError for shapes that disagree, nothing to score, no floating-point dtype, NaN or infinity (the first
+    such row is named), and what `protocol` raises.
 
     >>> gallery = pd.DataFrame({"person_id": [7, 3, 7], "camera_id": [2, 2, 3]})
     >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
@@ -186,8 +187,7 @@ class Evaluator:
         _check_choice("unmatched", unmatched, UNMATCHED)
         self.ap, self.unmatched = ap, unmatched
         self._protocol = protocol(query_table, gallery_table)
-        self.shape = (len(query_table), len(gallery_table))
-        self._junk = np.flatnonzero(self._protocol.junk)
+        self._junk, self.shape = np.flatnonzero(self._protocol.junk), (len(query_table), len(gallery_table))
         self._matches = np.zeros(self.shape[0], np.int64)
         self._first_hit = np.zeros(self.shape[0], np.int64)
         self._ap = np.zeros(self.shape[0])
@@ -264,12 +264,7 @@ class Evaluator:
 def average_precision(ranks, definition="trapezoid") -> float:
     """Average precision (0-1) of the true matches at `ranks`; definitions in the module's text.
 
-    Args:
-        ranks: (m,) integers from 1, ascending, at least one.
-        definition: "trapezoid" or "step".
-
-    Raises:
-        ValueError: an unknown definition.
+    ranks: (m,) integers from 1, ascending, at least one; definition: "trapezoid" or "step".
 
     >>> round(average_precision([1, 3], "step"), 4), round(average_precision([1, 3]), 4)
     (0.8333, 0.7917)
@@ -287,18 +282,19 @@ def average_precision(ranks, definition="trapezoid") -> float:
 def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     """One query's ranked gallery under the protocol, down to its `top`-th counted image (Figure 5).
 
-    Args:
-        distance_row: (G,) distances of this query.
-        query_row: its row of the query table (a Series or mapping with person_id and camera_id).
-        gallery_table: the G gallery rows.
-        top: number of counted images; images the protocol removes stand between them, flagged, without a rank.
+    Parameters
+    ----------
+    distance_row : (G,) distances of this query.
+    query_row : its row of the query table (a Series or mapping with person_id and camera_id).
+    gallery_table : the G gallery rows.
+    top : number of counted images; images the protocol removes stand between them, flagged, without a rank.
 
-    Returns:
-        DataFrame, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match,
-        flag ("junk", "same camera" or "").
+    Returns
+    -------
+    DataFrame, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match,
+    flag ("junk", "same camera" or "").
 
-    Raises:
-        ValueError: a row of another length than the gallery, NaN or infinity.
+    Raises ValueError for a row of another length than the gallery, NaN or infinity.
     """
     rule = protocol(pd.DataFrame({c: [query_row[c]] for c in (PERSON, CAMERA)}), gallery_table)
     distance = _array(distance_row)

@@ -39,10 +39,49 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
-    def subset(self, rows) -> "Features":
-        """The rows where a boolean Series or array is true, e.g. `f.subset(f.table["subset"] == "query")`."""
-        rows = np.asarray(rows, bool)
-        return Features(self.values[rows], self.table[rows].reset_index(drop=True), self.meta)
+    def subset(self, mask) -> "Features":
+        """The rows where a mask is true, such as `f.subset(f.table["subset"] == "query")`.
+
+        Parameters
+        ----------
+        mask : (N,) booleans; those of a Series belong to the rows that its index names, whatever their order
+
+        Raises
+        ------
+        ValueError : another number of booleans, another index than the table's, missing ones, or no booleans (row
+            numbers are for `take`).
+        """
+        if isinstance(mask, pd.Series) and not mask.index.equals(self.table.index):
+            if not mask.index.is_unique or set(mask.index) != set(self.table.index):
+                raise ValueError(
+                    "The mask has another index than the table; make it of the table's own columns."
+                )
+            mask = mask.reindex(self.table.index)
+        chosen = pd.Series(np.asarray(mask) if not isinstance(mask, pd.Series) else mask.array)
+        kind = pd.api.types.infer_dtype(chosen, skipna=False)
+        if kind != "boolean" or chosen.isna().any() or len(chosen) != len(self):
+            raise ValueError(
+                f"A mask is one true or false for each of the {len(self)} rows, not {len(chosen)} {kind} values; "
+                "for row numbers there is `take`."
+            )
+        return self.take(np.flatnonzero(chosen.to_numpy(bool)))
+
+    def take(self, rows) -> "Features":
+        """Some rows by their numbers from 0, (n,) integers such as `numpy.argsort` gives, in that order.
+
+        Raises ValueError for numbers out of range or no integers.
+        """
+        rows = np.asarray(rows)
+        if (
+            rows.ndim != 1
+            or len(rows)
+            and not (rows.dtype.kind in "iu" and 0 <= rows.min() <= rows.max() < len(self))
+        ):
+            raise ValueError(
+                f"Row numbers are integers from 0 to {len(self) - 1}; for a mask there is `subset`."
+            )
+        rows = rows.astype(np.int64)
+        return Features(self.values[rows], self.table.iloc[rows].reset_index(drop=True), self.meta)
 
 
 def extract(

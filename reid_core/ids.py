@@ -10,6 +10,8 @@ import re
 import numpy as np
 import pandas as pd
 
+PERSON, CAMERA = "person_id", "camera_id"  # their columns
+JUNK, DISTRACTOR = -1, 0  # people of the gallery who are nobody
 INTEGER = re.compile(r"([+-]?[0-9]{1,4000})(\.0*)?")
 LIMITS = np.iinfo(np.int64)
 

@@ -5,14 +5,19 @@ Source: Liao et al., CVPR 2015 (the paper's [19]), with the pairing of training 
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import scipy.linalg
 
-from reid_core.distance import check_features, check_finite, is_tensor, squared_norms
+from reid_core import ids
+from reid_core.copies import once
+from reid_core.distance import as_array, check_differ, check_features, common_part, is_tensor
 
 SOLVERS = ("svd", "eigh")
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 4096, 256
 SQUARING_ERROR = 1e-9
+DISTINCT = 3  # values below which a metric is next to useless: tried on toys of all scales
 
 
 class XQDA:
@@ -21,20 +26,22 @@ class XQDA:
     With S_I and S_E the covariances of intra- and extra-personal differences over all cross-view pairs, XQDA
     keeps the directions in which S_E exceeds S_I and uses M = inv(W' S_I W) - inv(W' S_E W) in their span.
 
-    Args:
-        solver: "svd" spans the subspace by the left singular vectors of inv(S_I) S_E, as the released code does
-            (behind all printed numbers); "eigh" by the generalised eigenvectors, as the paper's text says. The
-            two subspaces differ. Either keeps the directions whose value exceeds 1, and at least one. With "svd"
-            the metric need not be positive semi-definite, so that distances can be negative.
-        regularizer: added to the diagonal of S_I; 0.001 in the released code.
-        random_state: seed of the pairing, MT19937; 5489 is MATLAB's default generator, which the released code
-            starts from.
+    Parameters
+    ----------
+    solver : "svd" spans the subspace by the left singular vectors of inv(S_I) S_E, as the released code does
+        (behind all printed numbers); "eigh" by the generalised eigenvectors, as the paper's text says. The
+        two subspaces differ. Either keeps the directions whose value exceeds 1, and at least one. With "svd"
+        the metric need not be positive semi-definite, so that distances can be negative.
+    regularizer : added to the diagonal of S_I; 0.001 in the released code.
+    random_state : seed of the pairing, MT19937; 5489 is MATLAB's default generator, which the released code
+        starts from.
 
-    Attributes (after fit):
-        components_: (d, r) float64, columns span the subspace.
-        metric_: (r, r) float64, symmetric, in that subspace.
-        values_: (r,) float64, singular values or eigenvalues, descending.
-        n_pairs_: number of image pairs the official pairing left (absent after `fit_views`).
+    Attributes
+    ----------
+    components_ : (d, r) float64, columns span the subspace.
+    metric_ : (r, r) float64, symmetric, in that subspace.
+    values_ : (r,) float64, singular values or eigenvalues, descending.
+    n_pairs_ : number of image pairs the official pairing left (absent after `fit_views`).
     """
 
     def __init__(self, solver="svd", regularizer=0.001, random_state=5489):
@@ -47,16 +54,16 @@ class XQDA:
     def fit(self, X, person_id, camera_id) -> XQDA:
         """Learn from training images paired as in Zhong et al. (see `official_pairs`).
 
-        Args:
-            X: (n, d) features, floating point; NumPy array or torch tensor. Computed in float64.
-            person_id, camera_id: (n,) integers.
+        Parameters
+        ----------
+        X : (n, d) features of any floating type, array or tensor; computed in float64
+        person_id, camera_id : (n,) ids, see `reid_core.ids.column`
 
-        Raises:
-            ValueError: lengths that disagree, features that are not floating point or hold NaN or infinity anywhere
-                (the first such row is named), or no person with images in two cameras.
+        Raises ValueError for lengths that disagree, features that are not finite (the first such row is named) or all
+        alike, ids that are none, and no person with images in two cameras. Warns where no direction tells people apart.
         """
-        X = _checked(X, "features")
-        person_id, camera_id = np.asarray(person_id), np.asarray(camera_id)
+        X = as_array(X, "features")
+        person_id, camera_id = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
         if not len(X) == len(person_id) == len(camera_id):
             raise ValueError(
                 f"{len(X)} feature rows, {len(person_id)} person_id and {len(camera_id)} camera_id: "
@@ -68,22 +75,23 @@ class XQDA:
                 "No pair of images of one person in two cameras came out of the pairing; XQDA learns from such "
                 "pairs, so give it training images of at least two cameras."
             )
+        self.fit_views(X[first], X[second], person_id[first], person_id[second])
         self.n_pairs_ = len(first)
-        return self.fit_views(X[first], X[second], person_id[first], person_id[second])
+        return self
 
     def fit_views(self, X_gallery, X_probe, gallery_id, probe_id) -> XQDA:
         """Learn from two views given outright, as the released XQDA code takes them.
 
-        Args:
-            X_gallery, X_probe: (n, d) and (m, d) features, floating point.
-            gallery_id, probe_id: (n,) and (m,) person numbers; images of one person in both views are the intra-
-                personal pairs, all others extra-personal.
+        Parameters
+        ----------
+        X_gallery, X_probe : (n, d) and (m, d) features, as in `fit`
+        gallery_id, probe_id : (n,) and (m,) ids of people; images of one person in both views are the intra-personal
+            pairs, all others extra-personal
 
-        Raises:
-            ValueError: views of different width, numbers of rows that disagree, features that are not floating point
-                or hold NaN or infinity, or no person in both views, or only one person.
+        Raises what `fit` raises, and ValueError for views of different width or no person in both.
         """
-        X_gallery, X_probe = _checked(X_gallery, "gallery view"), _checked(X_probe, "probe view")
+        X_gallery, X_probe = as_array(X_gallery, "gallery view"), as_array(X_probe, "probe view")
+        gallery_id, probe_id = ids.alike(gallery_id, probe_id, "person_id", ("gallery view", "probe view"))
         if X_gallery.shape[1] != X_probe.shape[1]:
             raise ValueError(
                 f"The gallery view has {X_gallery.shape[1]} dimensions but the probe view {X_probe.shape[1]}; "
@@ -97,42 +105,57 @@ class XQDA:
             )
         rows = np.concatenate([X_gallery, X_probe], dtype=np.float64)
         person = np.unique(np.concatenate([gallery_id, probe_id]), return_inverse=True)[1]
+        centre = common_part(X_gallery, X_probe)
         del X_gallery, X_probe  # with 26,960 dimensions a gigabyte
+        if centre is not None:
+            rows -= centre
+        vars(self).pop("n_pairs_", None)  # of an earlier fit
+        return self._fit(rows, person, n_gallery)
 
+    def _fit(self, rows, person, n_gallery: int) -> XQDA:
+        """Learn from the (n, d) float64 rows of both views, which are overwritten."""
+        check_differ(rows, "XQDA")
         reflectors = None
-        if rows.shape[1] > len(
-            rows
-        ):  # learn in the span of the rows, d becomes n (Liao's released code does so)
+        if rows.shape[1] > len(rows):  # learn in their span: d becomes n, as in Liao's released code
             reflectors, triangle = scipy.linalg.qr(rows.T, mode="raw", overwrite_a=True, check_finite=False)
-            del rows
             rows = np.ascontiguousarray(triangle.T)
         intra, extra = covariances(rows, person, n_gallery)
         del rows
+        difference = np.trace(extra)
         intra[np.diag_indices_from(intra)] += self.regularizer
-        self.values_, basis = _leading(intra, extra, self.solver)
-        metric = scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
+        try:
+            if not 0 < difference < np.inf:
+                raise np.linalg.LinAlgError("float64 does not hold the squares")
+            self.values_, basis = _leading(intra, extra, self.solver)
+            metric = scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
+        except (np.linalg.LinAlgError, ValueError) as error:
+            raise ValueError(
+                f"XQDA cannot learn at this scale: the mean squared difference of two people is {difference:.3g}, "
+                f"beside regularizer={self.regularizer}. Bring the features to unit length."
+            ) from error
+        if self.values_[0] < DISTINCT:
+            warnings.warn(
+                "XQDA found no direction in which people differ much more than a person's own images and the "
+                f"regularizer do ({self.values_[0]:.3g} times as much at best): the {len(self.values_)} that it keeps "
+                "tell little. Either these features do not tell these people apart, or they are too small (the mean "
+                f"squared difference of two people is {difference:.3g}, beside regularizer={self.regularizer}): then "
+                "bring them to unit length, or lower the regularizer.",
+                stacklevel=3,
+            )
         self.metric_ = (metric + metric.T) / 2
         self.components_ = np.ascontiguousarray(basis if reflectors is None else _apply_q(reflectors, basis))
         return self
 
     def transform(self, X):
-        """Project features onto the subspace.
+        """Features (n, d), array or tensor of any floating type, in the subspace: (n, r) float64 array.
 
-        Args:
-            X: (n, d) features, floating point; NumPy array or torch tensor.
-
-        Returns:
-            (n, r) float64 NumPy array, for tensors too.
-
-        Raises:
-            ValueError: not fitted, not floating point, or another width than fitted on.
+        Raises ValueError where not fitted, or for features that are not finite or of another width.
         """
         self.check_fitted()
-        X = _to_numpy(X)
-        if X.ndim != 2 or X.shape[1] != len(self.components_):
-            raise ValueError(
-                f"Features have shape {X.shape}, but this XQDA was fitted on {len(self.components_)} dimensions."
-            )
+        X = as_array(X, "features", (len(self.components_),))
+        return self._project(X)
+
+    def _project(self, X: np.ndarray) -> np.ndarray:
         projected = np.empty((len(X), self.components_.shape[1]))
         for start in range(0, len(X), ROWS_AT_ONCE):
             projected[start : start + ROWS_AT_ONCE] = X[start : start + ROWS_AT_ONCE] @ self.components_
@@ -141,22 +164,26 @@ class XQDA:
     def distance(self, X_query, X_gallery):
         """(u - v)' M (u - v) of every query to every gallery image, computed in float64.
 
-        Args:
-            X_query: (Q, d) float32, NumPy array or torch tensor.
-            X_gallery: (G, d) float32, of the same kind.
+        Parameters
+        ----------
+        X_query, X_gallery : (Q, d) and (G, d) float32, both arrays or both tensors
 
-        Returns:
-            (Q, G) float32 NumPy array, for tensors too: a squared-type distance, not to be squared again, in units of
-            the metric. With solver "svd" it may be negative.
+        Returns
+        -------
+        (Q, G) float32 NumPy array, for tensors too: a squared-type distance, not to be squared again, in units of the
+        metric. With solver "svd" it may be negative. Copies have equal distances, and 0 to each other.
 
-        Raises:
-            ValueError: not fitted; features empty, not float32, not finite, or of another width than fitted on.
+        Raises ValueError where not fitted, or for features empty, not float32, not finite or of another width.
         """
         self.check_fitted()
-        check_features(X_query, X_gallery)
-        for name, X in (("query", X_query), ("gallery", X_gallery)):
-            check_finite(squared_norms(X), name)
-        query, gallery = self.transform(X_query), self.transform(X_gallery)
+        norms = check_features(X_query, X_gallery)
+        self.check_fitted(X_query.shape[1])
+        sides = [X.detach().cpu().numpy() if is_tensor(X) else X for X in (X_query, X_gallery)]
+        norms = [n.cpu().numpy() if is_tensor(n) else n for n in norms]
+        return once(*sides, lambda rows, columns: self._distance(sides[0][rows], sides[1][columns]), norms)
+
+    def _distance(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        query, gallery = self._project(query), self._project(gallery)
         query_metric = query @ self.metric_
         query_norms = np.einsum("nr,nr->n", query_metric, query)
         gallery_norms = np.einsum("nr,nr->n", gallery @ self.metric_, gallery)
@@ -170,10 +197,14 @@ class XQDA:
             distance[rows] = block
         return distance
 
-    def check_fitted(self) -> None:
-        """Raise ValueError unless `fit` or `fit_views` has been called."""
+    def check_fitted(self, width: int | None = None) -> None:
+        """Raise ValueError unless `fit` or `fit_views` has been called, and on so many dimensions."""
         if not hasattr(self, "components_"):
             raise ValueError("This XQDA has not been fitted; call fit(X, person_id, camera_id) first.")
+        if width not in (None, len(self.components_)):
+            raise ValueError(
+                f"This XQDA metric was fitted on {len(self.components_)} dimensions but the features have {width}."
+            )
 
 
 def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray, np.ndarray]:
@@ -186,19 +217,16 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
     By this rule Market-1501 has 4,914 pairs. The 4,846 that are quoted elsewhere come from NumPy's own permutations,
     RandomState(0).permutation.
 
-    Args:
-        person_id, camera_id: (n,) integers.
-        random_state: seed of the stream.
-
-    Returns:
-        Two (pairs,) integer arrays of row numbers, 0-based.
+    person_id, camera_id: (n,) ids; random_state: seed of the stream. Gives two (pairs,) integer arrays, from 0.
 
     >>> [pair.tolist() for pair in official_pairs(np.array([4, 4, 4, 2]), np.array([1, 2, 2, 1]))]
     [[1], [0]]
     """
     random = np.random.RandomState(random_state)
-    by_person = np.argsort(person_id, kind="stable")
-    starts = np.flatnonzero(np.diff(np.asarray(person_id)[by_person])) + 1
+    person = np.unique(ids.column(person_id, "person_id"), return_inverse=True)[1]
+    camera = ids.column(camera_id, "camera_id")
+    by_person = np.argsort(person, kind="stable")
+    starts = np.flatnonzero(np.diff(person[by_person])) + 1
     first, second = [], []
     for images in np.split(by_person, starts):
         permuted = images[np.argsort(random.rand(len(images)), kind="stable")]
@@ -206,7 +234,7 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
         first.append(permuted[:half])
         second.append(permuted[half : 2 * half])
     first, second = np.concatenate(first), np.concatenate(second)
-    kept = np.asarray(camera_id)[first] != np.asarray(camera_id)[second]
+    kept = camera[first] != camera[second]
     return first[kept], second[kept]
 
 
@@ -215,12 +243,14 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
 
     Summed over pairs, (x - z)(x - z)' needs only each row's number of partners and each person's sum a view.
 
-    Args:
-        rows: (n, d) float64, the gallery view's n_gallery rows first, then the probe view's. Overwritten.
-        person: (n,) integers from 0, contiguous.
+    Parameters
+    ----------
+    rows : (n, d) float64, the gallery view's n_gallery rows first, then the probe view's. Overwritten.
+    person : (n,) integers from 0, contiguous.
 
-    Returns:
-        (d, d) float64 both; neither is regularised.
+    Returns
+    -------
+    (d, d) float64 both; neither is regularised.
     """
     n_people, n_probe = person.max() + 1, len(rows) - n_gallery
     in_gallery, in_probe = person[:n_gallery], person[n_gallery:]
@@ -236,6 +266,9 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
     all_partners = np.repeat([float(n_probe), float(n_gallery)], [n_gallery, n_probe])
     own_partners = np.concatenate([probe_count[in_gallery], gallery_count[in_probe]])
 
+    # (x - z)(x - z)' summed over pairs is x x' and z z' as often as each has partners, less the sums of x z' and z x'.
+    # Over all pairs the latter are (sum of x)(sum of z)' and its transpose; over pairs of one person, those person by
+    # person; pairs of two people are all less these. `rows`, times the root of the number of partners, serve twice.
     rows *= np.sqrt(all_partners)[:, None]
     extra = rows.T @ rows
     extra -= np.outer(gallery_sums.sum(0), probe_sums.sum(0))
@@ -311,28 +344,3 @@ def _apply_q(reflectors, basis) -> np.ndarray:
     if info != 0:
         raise RuntimeError(f"LAPACK dormqr failed with info={info}.")
     return product
-
-
-def _checked(X, name: str) -> np.ndarray:
-    """X as an array, or ValueError unless it is (n, d), floating point and finite."""
-    X = _to_numpy(X)
-    if X.ndim != 2:
-        raise ValueError(f"Shape {X.shape} of the {name}; XQDA expects (n, d).")
-    finite = np.empty(len(X), bool)
-    for start in range(0, len(X), ROWS_AT_ONCE):
-        finite[start : start + ROWS_AT_ONCE] = np.isfinite(X[start : start + ROWS_AT_ONCE]).all(1)
-    if not finite.all():
-        raise ValueError(
-            f"Row {np.argmin(finite)} of the {name} holds NaN or infinity ({np.sum(~finite)} such rows in all); "
-            "extract the features again or drop these images."
-        )
-    return X
-
-
-def _to_numpy(X) -> np.ndarray:
-    X = X.detach().cpu().numpy() if is_tensor(X) else np.asarray(X)
-    if not np.issubdtype(X.dtype, np.floating):
-        raise ValueError(
-            f"Features have dtype {X.dtype}; XQDA expects a floating-point type, float32 or float64."
-        )
-    return X

@@ -176,10 +176,10 @@ def neighbours_ours(query, gallery, device=None, **_):
 
     (x,) = on(device, np.concatenate([query, gallery]))
     if device == "cuda":
-        nearest(points(x), 21, progress=False)  # warm
+        nearest(points(x), 21)  # warm
     finish(device)
     with Clock() as clock:
-        nearest(points(x), 21, progress=False)
+        nearest(points(x), 21)
         finish(device)
     return clock, None
 

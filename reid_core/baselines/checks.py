@@ -2,32 +2,43 @@
 
 import numpy as np
 
+from reid_core import ids
+from reid_core.copies import once
+from reid_core.distance import as_array, check_differ, squared_norms
+
 
 def training_set(
-    X, person_id, camera_id, method: str, *, cross_camera: bool = True
+    X, person_id, camera_id, method: str, *, cross_camera: bool = True, shape=("d",), dtype=None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training features (n, d) and the (n,) person and camera numbers as arrays, checked.
+    """Training features (n, *shape) and the ids of people (n,) and cameras (n,) as arrays, checked.
 
-    Raises ValueError, naming `method`, unless lengths agree, all features are finite, there are two people or
-    more, someone has two images, and (with `cross_camera`) someone was seen by two cameras.
+    `shape`, `dtype`: see `reid_core.distance.as_array`; ids: see `reid_core.ids.column`.
+
+    Raises ValueError, naming `method`, unless lengths agree, all features are finite and not all alike, ids are such,
+    there are two people or more, someone has two images, and (with `cross_camera`) someone was seen by two cameras.
 
     >>> training_set([[1.0], [2.0]], [7, 8], [1, 2], "DNS")
     Traceback (most recent call last):
         ...
     ValueError: DNS needs people with two or more images; each of the 2 people here has one image.
     """
-    X, person, camera = np.asarray(X), np.asarray(person_id), np.asarray(camera_id)
-    if X.ndim != 2 or not len(X) == len(person) == len(camera):
+    X = as_array(X, "training features", shape, dtype)
+    person, camera = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
+    if not len(X) == len(person) == len(camera):
         raise ValueError(
-            f"{method} needs features (n, d) with n person and n camera numbers, "
+            f"{method} needs features (n, {', '.join(shape)}) with n person and n camera numbers, "
             f"not {X.shape}, {person.shape} and {camera.shape}."
         )
-    if not np.issubdtype(X.dtype, np.floating):
-        raise ValueError(f"{method} needs floating-point features, not {X.dtype}.")
-    bad = np.flatnonzero([not np.isfinite(row).all() for row in X])
-    if len(bad):
-        raise ValueError(f"Training feature {bad[0]} holds NaN or infinity; {method} cannot use it.")
-    people, images = np.unique(person, return_counts=True)
+    check_differ(X, method)
+    training_people(person, camera, method, cross_camera=cross_camera)
+    return X, person, camera
+
+
+def training_people(
+    person: np.ndarray, camera: np.ndarray, method: str, *, cross_camera: bool = True
+) -> None:
+    """Raise what `training_set` raises of who was seen where: n ids of people and n of cameras."""
+    people, numbers, images = np.unique(person, return_inverse=True, return_counts=True)
     if len(people) < 2:
         raise ValueError(f"{method} needs two or more people to tell apart, not {len(people)}.")
     if images.max() < 2:
@@ -35,13 +46,13 @@ def training_set(
             f"{method} needs people with two or more images; each of the {len(people)} people here has one image."
         )
     if cross_camera:
-        pairs = np.unique(np.stack([person, camera]), axis=1)
+        cameras, seen_by = np.unique(camera, return_inverse=True)
+        pairs = np.unique(np.stack([numbers, seen_by]), axis=1)
         if len(pairs[0]) == len(people):
             raise ValueError(
                 f"{method} learns from one person seen by two cameras, but nobody of the {len(people)} people was "
-                f"(cameras here: {', '.join(map(str, np.unique(camera)))}); train on images of two cameras."
+                f"(cameras here: {', '.join(map(str, cameras))}); train on images of two cameras."
             )
-    return X, person, camera
 
 
 def fitted(learner, attribute: str) -> None:
@@ -51,13 +62,12 @@ def fitted(learner, attribute: str) -> None:
         raise ValueError(f"This {name} has not been fitted; call fit(X, person_id, camera_id) first.")
 
 
-def width(X, expected: int, name: str) -> np.ndarray:
-    """Features (n, d) as an array; raise ValueError unless d is what the learner was fitted on, n > 0, all finite."""
-    X = np.asarray(X)
-    if X.ndim != 2 or X.shape[1] != expected or len(X) == 0:
-        raise ValueError(
-            f"The {name} features have shape {X.shape}; expected (n, {expected}), as in training, with n > 0."
-        )
-    if not np.isfinite(X).all():
-        raise ValueError(f"The {name} features hold NaN or infinity; extract them again.")
-    return X
+def compared(X_query, X_gallery, shape, measure, itself=0.0) -> np.ndarray:
+    """(Q, G) float32: `measure(query, gallery)` of features (n, *shape), checked, with copies measured only once."""
+    sides = [
+        as_array(X, f"{name} features", shape, np.float32)
+        for name, X in (("query", X_query), ("gallery", X_gallery))
+    ]
+    flat = [X.reshape(len(X), -1) for X in sides]
+    norms = [squared_norms(X) for X in flat]
+    return once(*flat, lambda rows, columns: measure(sides[0][rows], sides[1][columns]), norms, itself)

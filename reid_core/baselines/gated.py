@@ -36,7 +36,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from reid_core import images, machine, training, weight_files
-from reid_core.baselines.checks import fitted, training_set
+from reid_core.baselines.checks import fitted, training_people
 from reid_core.datasets.table import CAMERA, LABEL, PERSON
 from reid_core.progress import bar
 from reid_core.training import run_folder
@@ -240,7 +240,7 @@ class Gated:
         Raises ValueError for one person, one image per person or one camera, and what `training.train` raises.
         """
         person, camera = table[PERSON].to_numpy(), table[CAMERA].to_numpy()
-        training_set(np.zeros((len(table), 1)), person, camera, "The gated network")
+        training_people(person, camera, "The gated network")
         people = min(self.people, len(in_two_cameras(person, camera)))
         if people < 2:
             raise ValueError("The gated network needs two or more people who were seen by two cameras.")

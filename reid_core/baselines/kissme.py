@@ -15,22 +15,26 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import fitted, training_set
+from reid_core.baselines.checks import compared, fitted, training_set
 from reid_core.baselines.pca import PCA
 from reid_core.distance import squared_euclidean
+
+ROUNDING = 1e-12  # squares of what float32 tells from zero
 
 
 class KISSME:
     """Mahalanobis metric from equivalence constraints.
 
-    Args:
-        n_components: dimensions kept by PCA before learning.
-        random_state: seed (int) of the random pairs of two people.
+    Parameters
+    ----------
+    n_components : dimensions kept by PCA before learning.
+    random_state : seed (int) of the random pairs of two people.
 
-    Attributes (after fit):
-        pca_: the fitted `PCA`.   metric_: (k, k) float64, symmetric, positive semi-definite.
-        root_: (k, k) float64, metric_ = root_ @ root_.T.
-        n_pairs_: number of pairs of one person, and of two people alike.
+    Attributes
+    ----------
+    pca_ : the fitted `PCA`.   metric_: (k, k) float64, symmetric, positive semi-definite.
+    root_ : (k, k) float64, metric_ = root_ @ root_.T.
+    n_pairs_ : number of pairs of one person, and of two people alike.
     """
 
     def __init__(self, n_components=100, random_state=0):
@@ -53,7 +57,13 @@ class KISSME:
                 f"covariance is singular; set n_components to {self.n_pairs_} or fewer, or give it more images."
             )
         different = different_person_pairs(person, camera, self.n_pairs_, self.random_state)
-        metric = scipy.linalg.inv(_scatter(reduced, same)) - scipy.linalg.inv(_scatter(reduced, different))
+        of_one, of_two = _scatter(reduced, same), _scatter(reduced, different)
+        if scipy.linalg.eigvalsh(of_one)[0] <= ROUNDING * np.trace(of_two):
+            raise ValueError(
+                f"In some of the {reduced.shape[1]} directions kept no pair of images of one person differs (copies of "
+                "one image?); leave copies out, or lower n_components."
+            )
+        metric = scipy.linalg.inv(of_one) - scipy.linalg.inv(of_two)
         values, vectors = scipy.linalg.eigh((metric + metric.T) / 2)
         self.root_ = vectors * np.sqrt(np.maximum(values, 0))
         self.metric_ = self.root_ @ self.root_.T
@@ -66,7 +76,13 @@ class KISSME:
 
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """(u - v)' M (u - v), a squared distance, (Q, G) float32."""
-        return squared_euclidean(self.transform(X_query), self.transform(X_gallery))
+        fitted(self, "metric_")
+        return compared(
+            X_query,
+            X_gallery,
+            self.pca_.mean_.shape,
+            lambda query, gallery: squared_euclidean(self.transform(query), self.transform(gallery)),
+        )
 
 
 def same_person_pairs(person: np.ndarray, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,8 +26,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import fitted, training_set, width
-from reid_core.distance import squared_euclidean
+from reid_core.baselines.checks import compared, fitted, training_set
+from reid_core.distance import as_array, check_scale, squared_euclidean, squared_norms
 
 SOLVERS = ("auto", "cholesky", "eigh")
 RANK_TOLERANCE = 1e-10
@@ -36,15 +36,17 @@ RANK_TOLERANCE = 1e-10
 class NullSpace:
     """Kernel null Foley-Sammon transform.
 
-    Args:
-        kernel: "rbf" (the paper's and the release's choice for LOMO) or "linear".
-        solver: "auto", or "cholesky" or "eigh" to force one of the two ways to the same subspace.
+    Parameters
+    ----------
+    kernel : "rbf" (the paper's and the release's choice for LOMO) or "linear".
+    solver : "auto", or "cholesky" or "eigh" to force one of the two ways to the same subspace.
 
-    Attributes (after fit):
-        support_: (n, d) float32, the training features.
-        dual_: (n, r) float64, weights of the training images; r = C - 1 unless the kernel is rank-deficient.
-        scale_: mean squared distance m of the RBF kernel; 1.0 for the linear kernel.
-        solver_: the way that was taken.
+    Attributes
+    ----------
+    support_ : (n, d) float32, the training features.
+    dual_ : (n, r) float64, weights of the training images; r = C - 1 unless the kernel is rank-deficient.
+    scale_ : mean squared distance m of the RBF kernel; 1.0 for the linear kernel.
+    solver_ : the way that was taken.
     """
 
     def __init__(self, kernel="rbf", solver="auto"):
@@ -60,8 +62,9 @@ class NullSpace:
         Raises ValueError for lengths that disagree, features that are not finite, one person only, one image
         per person, or solver="cholesky" with a kernel of deficient rank.
         """
-        X, person, _ = training_set(X, person_id, camera_id, "DNS", cross_camera=False)
-        self.support_ = np.ascontiguousarray(X, np.float32)
+        X, person, _ = training_set(X, person_id, camera_id, "DNS", cross_camera=False, dtype=np.float32)
+        self.support_ = np.array(X, order="C")
+        check_scale(squared_norms(X), "training features")
         kernel = self._first_kernel()
         people = np.unique(person, return_inverse=True)[1]
         dual = None
@@ -79,7 +82,7 @@ class NullSpace:
     def transform(self, X) -> np.ndarray:
         """Features (m, d) in the null space: (m, r) float32."""
         fitted(self, "dual_")
-        X = np.ascontiguousarray(width(X, self.support_.shape[1], "given"), np.float32)
+        X = np.ascontiguousarray(as_array(X, "given features", self.support_.shape[1:], np.float32))
         out = np.empty((len(X), self.dual_.shape[1]), np.float32)
         for start in range(0, len(X), 1024):
             rows = slice(start, start + 1024)
@@ -88,7 +91,13 @@ class NullSpace:
 
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """Squared Euclidean distance in the null space, (Q, G) float32."""
-        return squared_euclidean(self.transform(X_query), self.transform(X_gallery))
+        fitted(self, "dual_")
+        return compared(
+            X_query,
+            X_gallery,
+            self.support_.shape[1:],
+            lambda query, gallery: squared_euclidean(self.transform(query), self.transform(gallery)),
+        )
 
     def _first_kernel(self) -> np.ndarray:
         """Centred kernel matrix (n, n) of the training features; learns `scale_`."""
@@ -112,7 +121,7 @@ class NullSpace:
 
     def _kernel(self, X) -> np.ndarray:
         if self.kernel == "linear":
-            return X.astype(np.float64) @ self.support_.T
+            return (X.astype(np.float64) - self.support_.mean(0)) @ self.support_.T  # a shift that all share
         return np.exp(squared_euclidean(X, self.support_).astype(np.float64) / -self.scale_)
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import fitted, width
+from reid_core.baselines.checks import fitted
+from reid_core.distance import as_array, check_scale, squared_norms
 
 
 class PCA:
     """The leading principal components, by the Gram matrix of the images (n x n, not d x d).
 
-    Args:
-        n_components: how many to keep; fewer are kept if n - 1 or the data's rank is lower.
-        whiten: give every component unit variance over the training images.
+    Parameters
+    ----------
+    n_components : how many to keep; fewer are kept if n - 1 or the data's rank is lower.
+    whiten : give every component unit variance over the training images.
 
-    Attributes (after fit):
-        mean_: (d,) float32.   components_: (d, k) float32, columns; divided by the deviations if `whiten`.
-        variances_: (k,) float64, descending.
+    Attributes
+    ----------
+    mean_ : (d,) float32.   components_: (d, k) float32, columns; divided by the deviations if `whiten`.
+    variances_ : (k,) float64, descending.
     """
 
     def __init__(self, n_components: int, whiten: bool = False):
@@ -27,11 +30,12 @@ class PCA:
 
     def fit(self, X) -> PCA:
         """Learn from (n, d) features, n at least 2. Raises ValueError if all n are alike."""
-        X = np.asarray(X, np.float32)
-        if X.ndim != 2 or len(X) < 2:
+        X = as_array(X, "training features", dtype=np.float32)
+        if len(X) < 2:
             raise ValueError(f"PCA needs features (n, d) of two or more images, not {X.shape}.")
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = X - self.mean_
+        check_scale(squared_norms(centred), "training features")
         gram = (centred @ centred.T).astype(np.float64)
         first = max(0, len(X) - self.n_components)
         values, vectors = scipy.linalg.eigh(gram, subset_by_index=(first, len(X) - 1))
@@ -50,7 +54,7 @@ class PCA:
     def transform(self, X) -> np.ndarray:
         """Features (m, d) in the components: (m, k) float32."""
         fitted(self, "components_")
-        X = width(X, len(self.mean_), "given")
+        X = as_array(X, "given features", self.mean_.shape)
         out = np.empty((len(X), self.components_.shape[1]), np.float32)
         for start in range(0, len(X), 1024):
             out[start : start + 1024] = (X[start : start + 1024] - self.mean_) @ self.components_

@@ -23,23 +23,27 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
-from reid_core.baselines.checks import fitted, training_set
+from reid_core.baselines.checks import compared, fitted, training_set
+
+ROUNDING = 1e-12  # of differences between vectors of unit length
 
 
 class SCSP:
     """Similarity with spatial constraints.
 
-    Args:
-        layer_weights: (L,) weight of each layer, or None for 1; see `scsp_features.layer_weights`.
-        n_distance, n_bilinear: leading dimensions of the features used for A and for B.
-        penalty, sparsity, rho, iterations: of the objective and its ADMM, above.
-        n_queries: at most so many training queries, drawn at random.
-        random_state: seed (int) of that draw.
+    Parameters
+    ----------
+    layer_weights : (L,) weight of each layer, or None for 1; see `scsp_features.layer_weights`.
+    n_distance, n_bilinear : leading dimensions of the features used for A and for B.
+    penalty, sparsity, rho, iterations : of the objective and its ADMM, above.
+    n_queries : at most so many training queries, drawn at random.
+    random_state : seed (int) of that draw.
 
-    Attributes (after fit):
-        distance_: (L, n_distance, n_distance) float64, A, negative semi-definite.
-        bilinear_: (L, n_bilinear, n_bilinear) float64, B, symmetric.
-        n_queries_: queries used; n_features_: (L, d) of the features.
+    Attributes
+    ----------
+    distance_ : (L, n_distance, n_distance) float64, A, negative semi-definite.
+    bilinear_ : (L, n_bilinear, n_bilinear) float64, B, symmetric.
+    n_queries_ : queries used; n_features_: (L, d) of the features.
     """
 
     def __init__(
@@ -70,19 +74,19 @@ class SCSP:
         Raises ValueError for lengths that disagree, features that are not finite, one image per person, one
         camera, or weights that do not fit the layers.
         """
-        X = np.asarray(X)
-        if X.ndim != 3:
-            raise ValueError(f"SCSP needs features (n, layers, d), not {X.shape}.")
-        training_set(X.reshape(len(X), -1), person_id, camera_id, "SCSP")
+        X, person, camera = training_set(X, person_id, camera_id, "SCSP", shape=("layers", "d"))
         self.n_features_ = X.shape[1:]
         self._weights()
-        person, camera = np.asarray(person_id), np.asarray(camera_id)
         queries = queries_with_both(person, camera)
         if len(queries) > self.n_queries:
             drawn = np.random.RandomState(self.random_state).permutation(len(queries))[: self.n_queries]
             queries = queries[np.sort(drawn)]
         self.n_queries_ = len(queries)
         maps = self._mean_maps(X, person, camera, queries)
+        if np.abs(maps).max() < ROUNDING:
+            raise ValueError(
+                "All training features have one direction; SCSP, which compares directions, sees no person."
+            )
         weights = self._admm(maps)
         self.distance_, self.bilinear_ = self._unpacked(weights)
         return self
@@ -90,7 +94,9 @@ class SCSP:
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """Negative similarity -f of every query to every gallery image, (Q, G) float32: no metric, of any sign."""
         fitted(self, "distance_")
-        query, gallery = (self._checked(X, name) for X, name in ((X_query, "query"), (X_gallery, "gallery")))
+        return compared(X_query, X_gallery, self.n_features_, self._dissimilarity, itself=None)
+
+    def _dissimilarity(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         out = np.zeros((len(query), len(gallery)), np.float32)
         for layer, weight in enumerate(self._weights()):
             q, g = self._views(query[:, layer]), self._views(gallery[:, layer])
@@ -110,15 +116,6 @@ class SCSP:
                 f"layer_weights has shape {weights.shape}, but the features have {layers} layers."
             )
         return weights / layers
-
-    def _checked(self, X, name: str) -> np.ndarray:
-        X = np.asarray(X, np.float32)
-        if X.ndim != 3 or X.shape[1:] != self.n_features_ or len(X) == 0 or not np.isfinite(X).all():
-            raise ValueError(
-                f"The {name} features have shape {X.shape}; expected finite (n, "
-                f"{', '.join(map(str, self.n_features_))}), as in training, with n > 0."
-            )
-        return X
 
     def _views(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two vectors of unit length of one layer: for A and for B."""
@@ -266,4 +263,8 @@ def _negative(matrices: np.ndarray) -> np.ndarray:
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
+    _, exponent = np.frexp(
+        np.abs(rows).max(axis=1, keepdims=True)
+    )  # squares of tiny or huge values are no numbers
+    rows = np.ldexp(rows, -exponent)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)

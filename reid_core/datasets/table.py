@@ -13,19 +13,12 @@ import numpy as np
 import pandas as pd
 
 from reid_core import ids
+from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
 
-DATASET, SUBSET, PERSON, CAMERA, PATH, LABEL = (
-    "dataset",
-    "subset",
-    "person_id",
-    "camera_id",
-    "image_path",
-    "label",
-)
+DATASET, SUBSET, PATH, LABEL = "dataset", "subset", "image_path", "label"
 COLUMNS = (DATASET, SUBSET, PERSON, CAMERA, PATH)
 TRAIN, QUERY, GALLERY = "train", "query", "gallery"
 SUBSETS = (TRAIN, QUERY, GALLERY)
-JUNK, DISTRACTOR = -1, 0
 SOURCE = "source"  # in a table's attrs: the CSV file of own data that was not given a name
 
 _CACHE_PREFIX = "{cache}"

@@ -8,18 +8,24 @@ everything after is sparse.
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from reid_core.distance import ROWS_AT_ONCE, check_features, check_finite, is_tensor, squared_norms
+from reid_core.copies import of_groups, representatives
+from reid_core.distance import (
+    ROWS_AT_ONCE,
+    check_features,
+    common_part,
+    is_tensor,
+    squared_norms,
+)
 from reid_core.machine import free_memory
+from reid_core.progress import bar, say, shown
 from reid_core.reranking import reciprocal
 from reid_core.reranking.cost import estimate
-from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
+from reid_core.reranking.neighbours import expand_duplicates, nearest, points
 from reid_core.xqda import XQDA
 
 ANNOUNCED_FLOPS = 10**13
@@ -54,36 +60,39 @@ def k_reciprocal(
     itself included. To the reciprocal set of an image are added those of its members, taken with half the
     neighbourhood, that lie in it by more than two thirds.
 
-    Args:
-        query: (Q, d) float32, NumPy array (a memory map too) or torch tensor.
-        gallery: (G, d) float32, of the same kind. Junk images stay in while re-ranking, as in the released toolchain.
-        k1, k2: neighbours of the reciprocal sets and of the local query expansion, 1 <= k2 <= k1.
-        lambda_value: weight of the original distance, in [0, 1].
-        metric: a fitted XQDA, whose distance (squared already) takes the place of the Euclidean one, or None.
-        device: torch device to compute on; None keeps tensors where they are and arrays on the CPU.
-        half: entries of the half neighbourhood: "official" rounds (k1 + 1) / 2 half up (released MATLAB code), "ports"
-            k1 / 2 half to even, plus one (Python ports). They differ for k1 = 3 mod 4.
-        jaccard: "weighted" compares Gaussian-weighted vectors after averaging the first k2 (every released
-            implementation, and the printed numbers); "set" is the plain Jaccard distance of Eq. (5), without k2.
-        approximate: None searches neighbours in float32. "tf32" (CUDA) and "bf16" multiply at that precision: faster
-            on some devices, but then neighbours, and with them the result, are approximate.
-        progress: show the expected time and memory where they are large, then progress and time left, on stderr.
-        out: (Q, G) float32 array or tensor to write to row block by row block, such as a memory map; made if None.
+    Parameters
+    ----------
+    query : (Q, d) float32, NumPy array (a memory map too) or torch tensor.
+    gallery : (G, d) float32, of the same kind. Junk images stay in while re-ranking, as in the released toolchain.
+    k1, k2 : neighbours of the reciprocal sets and of the local query expansion, 1 <= k2 <= k1.
+    lambda_value : weight of the original distance, in [0, 1].
+    metric : a fitted XQDA, whose distance (squared already) takes the place of the Euclidean one, or None.
+    device : torch device to compute on; None keeps tensors where they are and arrays on the CPU.
+    half : entries of the half neighbourhood: "official" rounds (k1 + 1) / 2 half up (released MATLAB code), "ports"
+        k1 / 2 half to even, plus one (Python ports). They differ for k1 = 3 mod 4.
+    jaccard : "weighted" compares Gaussian-weighted vectors after averaging the first k2 (every released
+        implementation, and the printed numbers); "set" is the plain Jaccard distance of Eq. (5), without k2.
+    approximate : None searches neighbours in float32. "tf32" (CUDA) and "bf16" multiply at that precision: faster
+        on some devices, but then neighbours, and with them the result, are approximate.
+    progress : show the expected time and memory where they are large, then progress and time left, on stderr.
+    out : (Q, G) float32 array or tensor to write to row block by row block, such as a memory map; made if None.
 
-    Returns:
-        (Q, G) float32, `out` where given; else a NumPy array for arrays, a tensor on the computing device for tensors.
+    Returns
+    -------
+    (Q, G) float32, `out` where given; else a NumPy array for arrays, a tensor on the computing device for tensors.
 
-    Raises:
-        ValueError: features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half, jaccard or
-            approximate out of range; a metric that is not fitted or of another width; `out` of another shape or
-            dtype, not C-contiguous or not writable.
-        MemoryError: the work would not fit into the device's free memory, or the result not into that of the host;
-            nothing has been computed then.
+    Raises
+    ------
+    ValueError : features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half, jaccard or
+        approximate out of range; a metric that is not fitted or of another width; `out` of another shape or
+        dtype, not C-contiguous or not writable.
+    MemoryError : the work would not fit into the device's free memory, or the result not into that of the host;
+        nothing has been computed then.
 
     Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
     neighbourhood. Equal input gives equal bits on one device.
     """
-    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate, progress)
+    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate)
     settings.check(query, gallery)
     shape, device = (len(query), len(gallery)), settings.device_for(query)
     if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
@@ -93,14 +102,12 @@ def k_reciprocal(
             "out must be C-contiguous and writable, such as numpy.empty or a memory map of mode 'r+'."
         )
     kept_on = None if out is not None else device if is_tensor(query) else torch.device("cpu")
-    settings.announce(query, gallery, kept_on)
-    if out is None:
-        out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
-    target = out if is_tensor(out) else torch.from_numpy(out)
-    corner = target if target.device == device and not isinstance(out, np.memmap) else None
-    for rows, block in _blocks(query, gallery, settings, corner):
-        if block.data_ptr() != target[rows].data_ptr():
-            target[rows].copy_(block)
+    with shown(progress):
+        settings.announce(query, gallery, kept_on)
+        if out is None:
+            out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
+        for _ in _blocks(query, gallery, settings, out):
+            pass  # each is in its place
     return out
 
 
@@ -113,7 +120,7 @@ def k_reciprocal_where_it_fits(query, gallery, **settings):
     return k_reciprocal(query, gallery, **settings)
 
 
-def k_reciprocal_blocks(query, gallery, **settings):
+def k_reciprocal_blocks(query, gallery, *, progress=True, **settings):
     """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
 
     Takes k_reciprocal's settings, without `out`, and raises its errors at once. Blocks are on the computing device, for
@@ -126,8 +133,9 @@ def k_reciprocal_blocks(query, gallery, **settings):
     """
     settings = Settings(**settings)
     settings.check(query, gallery)
-    settings.announce(query, gallery, kept_on=None)
-    return _blocks(query, gallery, settings)
+    with shown(progress):
+        settings.announce(query, gallery, kept_on=None)
+    return _blocks(query, gallery, settings, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,6 @@ class Settings:
     half: str = "official"
     jaccard: str = "weighted"
     approximate: str | None = None
-    progress: bool = True
 
     def __post_init__(self):
         for name in ("k1", "k2"):
@@ -166,15 +173,8 @@ class Settings:
     def check(self, query, gallery) -> None:
         """Raise ValueError unless the features (see k_reciprocal) are sound and go with metric and device."""
         check_features(query, gallery)
-        for name, features in (("query", query), ("gallery", gallery)):
-            check_finite(squared_norms(features), name)
         if self.metric is not None:
-            self.metric.check_fitted()
-            if len(self.metric.components_) != query.shape[1]:
-                raise ValueError(
-                    f"The metric was fitted on {len(self.metric.components_)} dimensions but the features have "
-                    f"{query.shape[1]}."
-                )
+            self.metric.check_fitted(query.shape[1])
         if self.approximate == "tf32" and self.device_for(query).type != "cuda":
             raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
 
@@ -215,42 +215,56 @@ class Settings:
                     f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
                     f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."
                 )
-        if self.progress and cost.flops > ANNOUNCED_FLOPS:
+        if cost.flops > ANNOUNCED_FLOPS:
             minutes = cost.seconds() / 60
             how = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
-            tqdm.write(
-                f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}", file=sys.stderr
-            )
+            say(f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}")
 
 
-def _blocks(query, gallery, settings: Settings, corner=None):
-    """Row blocks of the result, written into `corner`, the whole result, where there is one and it can be used."""
+def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
+    """Row blocks of the result, each written into `out` where there is one."""
     device = settings.device_for(query)
     features = _joined(query, gallery, device, as_array=device.type == "cpu" and not settings.approximate)
     n_query, n = len(query), len(features)
-    unique, group = representatives(features)
+    if (centre := common_part(features)) is not None:
+        features -= centre if not is_tensor(features) else torch.from_numpy(centre).to(device)
+    norms = squared_norms(features)
+    unique, group = representatives(features, norms=[norms])
     if len(unique) < n:
-        features = _kept(features, unique)
-    if len(unique) < n or settings.approximate:
-        corner = None
-    cloud = points(features, settings.metric)
-    found = nearest(
-        cloud,
-        settings.k1 + 1,
-        corner=corner if corner is None or is_tensor(features) else corner.numpy(),
-        approximate=settings.approximate,
-        progress=settings.progress,
-    )
+        features, norms = _kept(features, unique), norms[unique]
+    target = out if out is None or is_tensor(out) else torch.from_numpy(out)
+    # The search meets the distances that the result needs anyway, and can leave them where the result will be.
+    in_place = target is not None and target.device == device and not isinstance(out, np.memmap)
+    in_place = in_place and len(unique) == n and not settings.approximate
+    corner = target if in_place else None
+    with shown(progress):  # left before the first block is handed out: nobody else's bars are touched
+        cloud = points(features, settings.metric, norms)
+        found = nearest(
+            cloud,
+            settings.k1 + 1,
+            corner=corner if corner is None or is_tensor(features) else corner.numpy(),
+            approximate=settings.approximate,
+        )
+        done = bar(total=n_query, desc="re-ranking", unit="query", delay=2)
     if len(unique) < n:
-        found = expand_duplicates(_as(found, np.asarray), group, settings.k1 + 1)
-    found = _as(found, lambda part: torch.as_tensor(part, device=device))
+        found = expand_duplicates(found, group, settings.k1 + 1)
     found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
+    vectors = _vectors(found, cloud, group, settings)
+    for rows, block in _final(vectors, cloud, group, found.farthest, n_query, settings, corner):
+        if target is not None and not in_place:
+            target[rows].copy_(block)
+        yield rows, block
+        done.update(len(block))
+    done.close()
 
+
+def _vectors(found, cloud, group, settings: Settings):
+    """The k-reciprocal vectors of all images, or with jaccard="set" the sets: (N, N) sparse rows."""
     sets = reciprocal.expanded_sets(found.index, half_neighbourhood(settings.k1, settings.half))
-    if settings.jaccard == "weighted":
-        sets = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
-        sets = reciprocal.average(sets, found.index[:, : settings.k2]) if settings.k2 > 1 else sets
-    yield from _final(sets, cloud, group, found.farthest, n_query, settings, corner)
+    if settings.jaccard == "set":
+        return sets
+    vectors = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
+    return reciprocal.average(vectors, found.index[:, : settings.k2]) if settings.k2 > 1 else vectors
 
 
 def half_neighbourhood(k1: int, half: str) -> int:
@@ -265,7 +279,11 @@ def half_neighbourhood(k1: int, half: str) -> int:
 
 
 def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
-    """Row blocks of (1 - lambda) Jaccard + lambda d: 1 - lambda + lambda d everywhere, less where sets share."""
+    """Row blocks of (1 - lambda) Jaccard + lambda d.
+
+    Next to all pairs have no image in common in their sets, and Jaccard distance 1: so 1 - lambda + lambda d is written
+    everywhere, and what sets share is taken off where they do.
+    """
     lambda_value = settings.lambda_value
     n, n_gallery = len(sets), len(sets) - n_query
     queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
@@ -273,17 +291,9 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     on_cpu = sets.column.device.type == "cpu"
     height, sub_height = (cells[0 if on_cpu else 1] // n_gallery + 1 for cells in (BLOCK_CELLS, PART_CELLS))
     scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
-    columns = slice(int(group[n_query]), None) if len(cloud) == n else group[n_query:]
-    bar = tqdm(
-        total=n_query, desc="re-ranking", unit="query", delay=2, leave=False, disable=not settings.progress
-    )
     for start in range(0, n_query, height):
         rows = slice(start, min(start + height, n_query))
-        if corner is None:
-            block = cloud.distance(group[rows], columns)
-            block = block if is_tensor(block) else torch.from_numpy(block)
-        else:
-            block = corner[rows]
+        block = _distances(cloud, group, rows, n_query) if corner is None else corner[rows]
         for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted, sub_height):
             part = block[first:last]
             part *= lambda_value / farthest[start + first : start + last, None]
@@ -298,8 +308,16 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
             flat = part.view(-1)
             flat[cell] = flat[cell] - (1 - lambda_value) * (mass / union)
         yield rows, block
-        bar.update(rows.stop - start)
-    bar.close()
+
+
+def _distances(cloud, group, rows: slice, n_query: int) -> torch.Tensor:
+    """Squared distances of some queries to all gallery images, equal for copies: (b, G)."""
+    if len(cloud) == len(group):
+        block = cloud.distance(rows, slice(n_query, None))
+    else:
+        row, column = group[rows], group[n_query:]
+        block = of_groups(row, column, lambda r, c: cloud.distance(row[r], column[c]))
+    return block if is_tensor(block) else torch.from_numpy(block)
 
 
 def _pair_distance(cloud, group, row, column):
@@ -328,12 +346,3 @@ def _kept(features, rows):
         block = rows[start : start + ROWS_AT_ONCE]
         features[start : start + len(block)] = features[block]
     return features[: len(rows)]
-
-
-def _as(found: Neighbours, convert) -> Neighbours:
-    return Neighbours(
-        *(
-            convert(part.cpu() if is_tensor(part) and convert is np.asarray else part)
-            for part in vars(found).values()
-        )
-    )

@@ -13,12 +13,11 @@ fall together in float32 keep the order in which float32 sees them, lowest index
 from __future__ import annotations
 
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
+import torch
 
 from reid_core.distance import (
     ROWS_AT_ONCE,
@@ -26,11 +25,14 @@ from reid_core.distance import (
     inner_products,
     is_tensor,
     matmul_precision,
+    power_of_two,
+    single,
     squared_norms,
 )
+from reid_core.progress import bar
 
 TILE_ROWS, TILE_COLUMNS = 1024, 32768
-HASHED_ROWS, PAIRS_AT_ONCE = 512, 1024
+PAIRS_AT_ONCE = 1024
 STRIP = 1 << 20  # distances looked at together; fits into a processor's cache
 TORCH_CELLS = 1 << 28  # distances at a time where torch searches
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
@@ -65,29 +67,33 @@ class Points:
             ).sum(1)
             for start in range(0, len(row), PAIRS_AT_ONCE)
         ]
-        concatenate = sys.modules["torch"].cat if is_tensor(self.norms) else np.concatenate
+        concatenate = torch.cat if is_tensor(self.norms) else np.concatenate
         product = concatenate([self.norms[:0], *parts])
         distance = (self.norms[row] + self.norms[column] - 2 * product).clip(self.floor)
         distance[row == column] = 0
         return distance
 
 
-def points(features, metric=None) -> Points:
+def points(features, metric=None, norms=None) -> Points:
     """Euclidean points, or those of a fitted XQDA: projected once, M = E diag(w) E' split into signs and lengths.
 
-    features: (n, d) float32, array or tensor, whose kind and device the points keep.
+    features: (n, d) float32, array or tensor, whose kind and device the points keep; norms: their `squared_norms`,
+    where known. Where squares would leave float32, all are brought to another scale by a power of two, which changes
+    no digit; distances are then in units of its square.
     """
+    norms = squared_norms(features) if norms is None else norms
+    largest = float(norms.max())
     if metric is None:
-        return Points(features, features, squared_norms(features), 0.0)
+        factor = power_of_two(largest)
+        features = features if factor == 1 else features * np.float32(factor)
+        return Points(features, features, single(norms * factor**2), 0.0)
     values, vectors = np.linalg.eigh(metric.metric_)
     projection = metric.components_ @ (vectors * np.sqrt(np.abs(values)))
+    projection *= power_of_two(largest * np.square(projection).sum())
     signs = np.sign(values)
     if is_tensor(features):
-        projection, signs = (
-            sys.modules["torch"].from_numpy(a).to(features.device) for a in (projection, signs)
-        )
-        parts = [(block.double() @ projection).float() for block in features.split(ROWS_AT_ONCE)]
-        right = sys.modules["torch"].cat(parts)
+        projection, signs = (torch.from_numpy(a).to(features.device) for a in (projection, signs))
+        right = torch.cat([(block.double() @ projection).float() for block in features.split(ROWS_AT_ONCE)])
         return Points(right * signs.float(), right, (right.double().square() @ signs).float(), -np.inf)
     right = np.empty((len(features), len(signs)), np.float32)
     for start in range(0, len(features), ROWS_AT_ONCE):
@@ -98,14 +104,17 @@ def points(features, metric=None) -> Points:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """index (n, k) and distance (n, k) float32 squared, nearest first; farthest (n,) largest distance of each row."""
+    """Nearest first; tensors on the device of the points.
 
-    index: object
-    distance: object
-    farthest: object
+    index: (n, k) int32.   distance: (n, k) float32, squared.   farthest: (n,) float32, largest distance of each row.
+    """
+
+    index: torch.Tensor
+    distance: torch.Tensor
+    farthest: torch.Tensor
 
 
-def nearest(cloud: Points, k: int, *, corner=None, approximate=None, progress: bool = True) -> Neighbours:
+def nearest(cloud: Points, k: int, *, corner=None, approximate=None) -> Neighbours:
     """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first).
 
     Fewer where there are fewer points. `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the
@@ -113,11 +122,17 @@ def nearest(cloud: Points, k: int, *, corner=None, approximate=None, progress: b
     multiplies tensors at that precision: faster, and the neighbours are then approximate.
     """
     if is_tensor(cloud.norms):
-        return _nearest_torch(cloud, min(k, len(cloud)), corner, approximate, progress)
-    return _nearest_numpy(cloud, min(k, len(cloud)), corner, progress)
+        return _nearest_torch(cloud, min(k, len(cloud)), corner, approximate)
+    return _nearest_numpy(cloud, min(k, len(cloud)), corner)
 
 
-def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
+def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
+    # Panels of TILE_ROWS rows meet all columns to their right, TILE_COLUMNS at a time. Each product is cut into strips
+    # that fit into a processor's cache, one a thread. `look` makes distances of a strip, offers them to its rows (no
+    # two strips of a round share one, so threads need no lock), and hands back what its columns may want (which all
+    # strips share, so the main thread merges that). What is no nearer than a row's k-th so far, `threshold`, is not
+    # touched again: after the first panels next to nothing passes. Candidates are packed into integers that sort by
+    # distance, then index, so that neither tiles nor threads show in the result.
     n, workers = len(cloud), threads()
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
@@ -145,15 +160,7 @@ def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
         row, column = row[order], column[order]
         return strip.max(0), column + beyond, row + top, strip[row, column]
 
-    bar = tqdm(
-        total=n * (n + 1) // 2,
-        desc="neighbours",
-        unit="pair",
-        unit_scale=True,
-        delay=2,
-        leave=False,
-        disable=not progress,
-    )
+    done = bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, n, TILE_ROWS):
             stop = min(start + TILE_ROWS, n)
@@ -173,13 +180,13 @@ def _nearest_numpy(cloud: Points, k: int, corner, progress: bool) -> Neighbours:
                         largest, row, column, distance = job.result()
                         np.maximum(farthest[beyond:right], largest, out=farthest[beyond:right])
                         _merge(best, threshold, row, column, distance)
-                bar.update(
+                done.update(
                     (stop - start) * (right - left)
                     - (left == start) * (stop - start) * (stop - start - 1) // 2
                 )
-    bar.close()
+    done.close()
     distance, index = _unpack(best)
-    return Neighbours(index, distance, farthest)
+    return Neighbours(*map(torch.from_numpy, (index, distance, farthest)))
 
 
 def threads() -> int:
@@ -229,8 +236,7 @@ def _unpack(keys) -> tuple[np.ndarray, np.ndarray]:
     return bits.view(np.float32), keys.astype(np.uint32).view(np.int32)
 
 
-def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -> Neighbours:
-    torch = sys.modules["torch"]
+def _nearest_torch(cloud: Points, k: int, corner, approximate) -> Neighbours:
     n, n_corner, device = len(cloud), 0 if corner is None else len(corner), cloud.norms.device
     index = torch.empty((n, k), dtype=torch.int32, device=device)
     distance = torch.empty((n, k), device=device)
@@ -239,7 +245,7 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -
     if approximate == "bf16":
         left, right = left.bfloat16(), right.bfloat16()
     height = max(1, TORCH_CELLS // n)
-    for start in tqdm(range(0, n, height), desc="neighbours", delay=2, leave=False, disable=not progress):
+    for start in bar(range(0, n, height), desc="neighbours", unit="panel", delay=2):
         rows = slice(start, min(start + height, n))
         with matmul_precision("tf32" if approximate == "tf32" else "ieee"):
             product = (left[rows] @ right.T).float()
@@ -253,57 +259,28 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate, progress: bool) -
     return Neighbours(index, distance, farthest)
 
 
-def representatives(features) -> tuple[np.ndarray, np.ndarray]:
-    """First row of each group of bitwise equal rows (ascending), and for every row the number of its group.
-
-    features: (n, d) float32, array or tensor. Both results are integer NumPy arrays, of one value a group and of (n,).
-    0.0 and -0.0 are equal. Groups are found by a random integer combination of the rows' bits, exact and so equal
-    for equal rows wherever they stand, then verified value by value.
-    """
-    n, d = features.shape
-    weights = np.random.default_rng(0).integers(1, 1 << 62, d) | 1
-    sums = np.empty(n, np.int64)
-    height = 16 * HASHED_ROWS if is_tensor(features) else HASHED_ROWS
-    for start in range(0, n, height):
-        block = features[start : start + height] + 0.0
-        if is_tensor(block):
-            bits = block.view(sys.modules["torch"].int32).long()
-            digest = (bits * bits.new_tensor(weights)).sum(1).cpu().numpy()
-        else:
-            digest = block.view(np.int32).astype(np.int64) @ weights
-        sums[start : start + height] = digest
-    first = np.arange(n)
-    order = np.argsort(sums, kind="stable")
-    _, start, count = np.unique(sums[order], return_index=True, return_counts=True)
-    for begin, size in zip(start[count > 1], count[count > 1], strict=True):
-        same = order[begin : begin + size]
-        while len(same) > 1:  # rows of one sum, lowest index first: peel off group after group
-            equal = (features[same] == features[same[0]]).all(1)
-            equal = equal.cpu().numpy() if is_tensor(equal) else equal
-            first[same[equal]] = same[0]
-            same = same[~equal]
-    return np.unique(first, return_inverse=True)
-
-
 def expand_duplicates(found: Neighbours, group: np.ndarray, k: int) -> Neighbours:
     """From neighbours of group representatives to neighbours of all images, copies in ascending index order.
 
-    NumPy arrays in and out; `found` holds min(k, number of groups) neighbours of each representative, `group` (n,)
-    the number of each image's group. There are min(k, n) neighbours of each image then.
+    `found` holds min(k, number of groups) neighbours of each representative, `group` (n,) is the number of each image's
+    group, an array. There are min(k, n) neighbours of each image then.
     """
+    device = found.index.device
+    nearest, apart = found.index.cpu().numpy(), found.distance.cpu().numpy()
     members = np.argsort(group, kind="stable")
     size = np.bincount(group)
     first, taken = np.cumsum(size) - size, np.minimum(size, k)
     width = min(k, len(group))
     index, distance = np.empty((len(size), width), np.int32), np.empty((len(size), width), np.float32)
-    plain = (size[found.index] == 1).all(1)
+    plain = (size[nearest] == 1).all(1)
     if plain.any():  # lists without copies are full already
-        index[plain], distance[plain] = members[first[found.index[plain]]], found.distance[plain]
+        index[plain], distance[plain] = members[first[nearest[plain]]], apart[plain]
     for row in np.flatnonzero(~plain):
-        near = found.index[row]
+        near = nearest[row]
         counts = taken[near]
         copy = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        keys = _pack(np.repeat(found.distance[row], counts), members[np.repeat(first[near], counts) + copy])
+        keys = _pack(np.repeat(apart[row], counts), members[np.repeat(first[near], counts) + copy])
         keys.sort()
         distance[row], index[row] = _unpack(keys[:width])
-    return Neighbours(index[group], distance[group], found.farthest[group])
+    index, distance = (torch.from_numpy(part[group]).to(device) for part in (index, distance))
+    return Neighbours(index, distance, found.farthest[torch.from_numpy(group).to(device)])

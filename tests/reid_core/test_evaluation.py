@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -300,3 +303,11 @@ def test_unknown_choices_and_unfinished_streams_are_errors():
         evaluator.update(distance)
     with pytest.raises(ValueError, match="does not fit after row 5"):
         evaluator.update(distance[:, :4])
+
+
+def test_importing_evaluation_loads_no_network_nor_pictures():
+    code = "import sys, reid_core.evaluation; print(sorted({'torch', 'h5py', 'PIL', 'scipy'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )

@@ -131,6 +131,62 @@ def test_a_feature_file_holds_relative_paths_and_comes_back_equal(run, toy, tmp_
     assert moved.table[image_table.PATH].iloc[0] == "/elsewhere/toy/0001_0.jpg"
 
 
+FOUR = features.Features(np.float32([[0], [1], [2], [3]]), pd.DataFrame({"subset": list("aabb")}), {})
+
+
+@pytest.mark.parametrize(
+    "mask, expected",
+    [
+        (FOUR.table["subset"] == "b", [2, 3]),
+        ((FOUR.table["subset"] == "b").iloc[::-1], [2, 3]),
+        ((FOUR.table["subset"] == "b").iloc[[2, 0, 3, 1]].astype("boolean"), [2, 3]),
+        ([True, False, False, True], [0, 3]),
+        (np.array([True, False, True, False], object), [0, 2]),
+        (torch.tensor([False, True, False, False]), [1]),
+        (np.zeros(4, bool), []),
+    ],
+)
+def test_a_subset_is_what_the_mask_says(mask, expected):
+    some = FOUR.subset(mask)
+    assert (
+        some.values[:, 0].tolist()
+        == expected
+        == some.table.index[: len(expected)].map(expected.__getitem__).tolist()
+    )
+    assert some.table["subset"].tolist() == [list("aabb")[row] for row in expected]
+
+
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        (["True", "False", "True", "False"], "not 4 string values"),
+        ([1.0, 0.0, 1.0, 0.0], "not 4 floating values"),
+        (np.array([3, 0, 2, 1]), "not 4 integer values; for row numbers there is `take`"),
+        (pd.Series([1, 0, 1, 0]), "not 4 integer values"),
+        ([True, None, True, False], "not 4 mixed values"),
+        (pd.Series([True, pd.NA, True, False], dtype="boolean"), "for each of the 4 rows"),
+        ([True, False], "for each of the 4 rows, not 2 boolean values"),
+        ([], "for each of the 4 rows, not 0"),
+        (pd.Series([True] * 4, index=[0, 1, 2, 9]), "another index than the table"),
+        (pd.Series([True] * 4, index=[0, 1, 2, 2]), "another index than the table"),
+    ],
+)
+def test_a_subset_of_no_mask_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        FOUR.subset(mask)
+
+
+def test_rows_are_taken_by_their_numbers_in_that_order():
+    some = FOUR.take(np.array([3, 0, 2, 0], "uint8"))
+    assert some.values[:, 0].tolist() == [3, 0, 2, 0] and some.table["subset"].tolist() == list("baba")
+    assert some.table.index.tolist() == [0, 1, 2, 3] and len(FOUR.take([])) == 0
+    for wrong in ([0, 4], [-1], [0.0], ["0"], [True], [[0]], 0):
+        with pytest.raises(
+            ValueError, match="Row numbers are integers from 0 to 3; for a mask there is `subset`"
+        ):
+            FOUR.take(wrong)
+
+
 def test_subsets_keep_rows_together(run, toy):
     found = extract(run, toy)
     some = found.subset(found.table[image_table.PERSON] == 2)

@@ -128,10 +128,66 @@ def test_keeps_at_least_one_dimension(solver):
     noise = random.normal(size=(40, 5)) * np.array([1, 1, 1, 1, 1e-4])
     identity = np.repeat(np.arange(20), 2)  # people differ less than their own images do
     noise[::2] -= noise[1::2] * 0.9
-    fitted = XQDA(solver=solver, regularizer=100.0).fit_views(
-        noise[::2], noise[1::2], identity[::2], identity[1::2]
-    )
+    learner = XQDA(solver=solver, regularizer=100.0)
+    with pytest.warns(
+        UserWarning, match="the 1 that it keeps tell.*regularizer=100.0.: then bring them to unit"
+    ):
+        fitted = learner.fit_views(noise[::2], noise[1::2], identity[::2], identity[1::2])
     assert fitted.components_.shape == (5, 1)
+
+
+@pytest.mark.parametrize("solver", ["svd", "eigh"])
+@pytest.mark.parametrize("scale", [1e-2, 1e-6, 1e-12])
+def test_features_that_are_small_beside_the_regularizer_are_said_to_be(solver, scale):
+    features, person, camera = people()
+    with pytest.warns(
+        UserWarning, match="mean squared difference of two people is .*, beside regularizer=0.001"
+    ):
+        XQDA(solver=solver).fit(features * np.float32(scale), person, camera)
+    XQDA(solver=solver, regularizer=1e-3 * scale**2).fit(features * np.float32(scale), person, camera)
+
+
+@pytest.mark.parametrize("solver", ["svd", "eigh"])
+def test_features_that_tell_nobody_apart_are_refused(solver):
+    features, person, camera = people()
+    for alike in (np.zeros_like(features), np.full_like(features, 0.1)):
+        with pytest.raises(ValueError, match="All training features are alike; XQDA has nothing"):
+            XQDA(solver=solver).fit(alike, person, camera)
+    for scale in (1e-170, 1e170):  # squares of 0 and of infinity
+        with pytest.raises(
+            ValueError, match="XQDA cannot learn at this scale.*Bring the features to unit length"
+        ):
+            with np.errstate(over="ignore", invalid="ignore"):
+                XQDA(solver=solver).fit(features.astype(float) * scale, person, camera)
+
+
+@pytest.mark.parametrize("solver", ["svd", "eigh"])
+def test_a_common_shift_costs_no_digits(solver):
+    features, person, camera = people()
+    plain = XQDA(solver=solver).fit(features, person, camera)
+    shifted = XQDA(solver=solver).fit(features.astype(float) + 1e6, person, camera)
+    expected = plain.distance(features, features)
+    np.testing.assert_allclose(
+        shifted.distance(features, features), expected, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+def test_left_singular_vectors_where_squares_lose_their_digits():
+    """Values of 1e9 and 3: squared they are 18 digits apart, more than float64 has."""
+    random = np.random.default_rng(0)
+    left, right = (np.linalg.qr(random.normal(size=(6, 6)))[0] for _ in range(2))
+    values, vectors = xqda._left_singular(left * [1e9, 3.0, 2.0, 0.5, 0.4, 0.1] @ right.T)
+    np.testing.assert_allclose(values, [1e9, 3.0, 2.0], rtol=1e-5)
+    np.testing.assert_allclose(np.abs(np.sum(vectors * left[:, :3], axis=0)), 1, atol=1e-5)
+
+
+def test_the_number_of_pairs_is_that_of_the_last_fit():
+    features, person, camera = people()
+    fitted = XQDA().fit(features, person, camera)
+    assert fitted.n_pairs_ == len(official_pairs(person, camera)[0])
+    assert not hasattr(fitted.fit_views(features[:90], features[90:], person[:90], person[:90]), "n_pairs_")
+    with pytest.raises(ValueError, match="person_id is text on one side.*in the gallery view"):
+        XQDA().fit_views(features[:90], features[90:], person[:90], person[:90].astype(str))
 
 
 def test_distance_is_symmetric_and_zero_to_itself():
@@ -224,7 +280,7 @@ def test_bad_input_is_named():
         XQDA().fit(features, person, np.ones_like(camera))
     with pytest.raises(ValueError, match="dtype int64"):
         XQDA().fit(features.astype(np.int64), person, camera)
-    with pytest.raises(ValueError, match="Shape .180,. of the features"):
+    with pytest.raises(ValueError, match=r"features have shape \(180,\)"):
         XQDA().fit(features[:, 0], person, camera)
     with pytest.raises(ValueError, match="two different persons"):
         XQDA().fit(features, np.ones_like(person), camera)

@@ -143,5 +143,5 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"expected \(n, 60\)"):
         NullSpace().fit(X, person, camera).distance(X[:, :9], X)
     X[3, 2] = np.nan
-    with pytest.raises(ValueError, match="Training feature 3 holds NaN"):
+    with pytest.raises(ValueError, match="Row 3 of the training features holds NaN"):
         NullSpace().fit(X, person, camera)

@@ -200,7 +200,7 @@ def test_one_image_per_person_and_one_camera():
 
 def test_bad_input_is_named():
     X, person, camera = people()
-    with pytest.raises(ValueError, match=r"features \(n, layers, d\)"):
+    with pytest.raises(ValueError, match=r"expected \(n, layers, d\)"):
         small().fit(X[:, 0], person, camera)
     with pytest.raises(ValueError, match="3 layers"):
         small(layer_weights=[1, 1]).fit(X, person, camera)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reid_core.reranking import neighbours
-from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points, representatives
+from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points
 
 
 def features(seed, n=300, d=8):
@@ -37,7 +37,7 @@ def small_tiles(monkeypatch):
 @pytest.mark.parametrize("k", [1, 2, 21, 300, 400])
 def test_equals_a_full_sort(k):
     x = features(0)
-    check(nearest(points(x), k, progress=False), x, min(k, 300))
+    check(nearest(points(x), k), x, min(k, 300))
 
 
 @pytest.mark.parametrize("order", ["random", "approaching", "leaving"])
@@ -46,7 +46,7 @@ def test_equals_a_full_sort_over_many_tiles_in_any_order(small_tiles, order):
     x = features(1)
     if order != "random":
         x = x[np.argsort(np.linalg.norm(x - x[0], axis=1))[:: 1 if order == "leaving" else -1]].copy()
-    check(nearest(points(x), 21, progress=False), x, 21)
+    check(nearest(points(x), 21), x, 21)
 
 
 def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
@@ -55,7 +55,7 @@ def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
     for threads in ("1", "2", "5"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         corner = np.empty((41, 259), np.float32)
-        found.append([*vars(nearest(points(x), 21, corner=corner, progress=False)).values(), corner])
+        found.append([*vars(nearest(points(x), 21, corner=corner)).values(), corner])
     for other in found[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
     order = np.argsort(exact(x), axis=1, kind="stable")[:, :21]
@@ -72,22 +72,22 @@ def test_threads_are_those_of_omp(monkeypatch, asked, expected):
 
 def test_torch_finds_the_same():
     x = features(2)
-    found = nearest(points(torch.from_numpy(x)), 21, progress=False)
-    check(Neighbours(*(part.numpy() for part in vars(found).values())), x, 21)
+    found = nearest(points(torch.from_numpy(x)), 21)
+    check(found, x, 21)
 
 
 def test_corner_holds_the_distances_passed(small_tiles):
     x = features(3)
     for kind in (np.asarray, torch.from_numpy):
         corner = np.full((41, 259), np.nan, np.float32)
-        nearest(points(kind(x)), 5, corner=kind(corner), progress=False)
+        nearest(points(kind(x)), 5, corner=kind(corner))
         np.testing.assert_allclose(corner, exact(x)[:41, 41:], atol=1e-4)
 
 
 def test_bf16_is_approximate_but_close():
     x = features(4, d=64)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    found = nearest(points(torch.from_numpy(x)), 10, approximate="bf16", progress=False)
+    found = nearest(points(torch.from_numpy(x)), 10, approximate="bf16")
     right = np.argsort(exact(x), axis=1)[:, :10]
     agreeing = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.index.numpy(), right, strict=True)])
     assert 0.8 < agreeing
@@ -99,8 +99,8 @@ def test_float32_holds_under_a_lower_precision_setting():
     try:
         torch.set_float32_matmul_precision("medium")
         x = features(5)
-        found = nearest(points(torch.from_numpy(x)), 21, progress=False)
-        check(Neighbours(*(part.numpy() for part in vars(found).values())), x, 21)
+        found = nearest(points(torch.from_numpy(x)), 21)
+        check(found, x, 21)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -115,36 +115,12 @@ def test_keys_sort_by_distance_then_index():
     assert np.array_equal(back[0], distance) and np.array_equal(back[1], index)
 
 
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
-def test_representatives(kind):
-    x = features(6, n=40)
-    x[7], x[30], x[12] = x[2], x[2], x[11]
-    x[20], x[21] = 0.0, -0.0
-    first, group = representatives(kind(x))
-    expected = np.arange(40)
-    expected[[7, 30, 12, 21]] = [2, 2, 11, 20]
-    np.testing.assert_array_equal(first[group], expected)
-    assert (np.diff(first) > 0).all()
-
-
-def test_representatives_survive_equal_digests(monkeypatch):
-    """Rows whose digests collide are told apart by their values."""
-
-    class Zeros:
-        def integers(self, low, high, size):
-            return np.zeros(size, np.int64) - 1
-
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: Zeros())
-    x = np.float32(np.eye(4)[[0, 1, 0, 2, 1]])  # one-hot rows have one sum of bits
-    np.testing.assert_array_equal(representatives(x)[1], [0, 1, 0, 2, 1])
-
-
 def test_copies_come_in_ascending_order_and_fill_the_list():
     # Groups 0 (images 0, 3, 4), 1 (image 1), 2 (image 2); group 0's nearest are itself, then 2, then 1.
     found = Neighbours(
-        np.int32([[0, 2, 1], [1, 0, 2], [2, 0, 1]]),
-        np.float32([[0, 1, 2], [0, 2, 2], [0, 1, 2]]),
-        np.float32([2, 2, 2]),
+        torch.tensor([[0, 2, 1], [1, 0, 2], [2, 0, 1]], dtype=torch.int32),
+        torch.tensor([[0.0, 1, 2], [0, 2, 2], [0, 1, 2]]),
+        torch.tensor([2.0, 2, 2]),
     )
     images = expand_duplicates(found, np.array([0, 1, 2, 0, 0]), 4)
     # image 1 is equally far from group 0 and from image 2, so all of these come by index: 0, 2, 3

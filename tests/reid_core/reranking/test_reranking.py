@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reid_core import copies as copies_of
 from reid_core import distance, reranking
 from reid_core.evaluation import Evaluator, evaluate
 from reid_core.reranking import k_reciprocal, k_reciprocal_blocks, neighbours, reciprocal, sparse_rows
@@ -81,7 +82,8 @@ TINY = [  # so that 72 images take many of each, the last of them not full
     (neighbours, "TILE_COLUMNS", 17),
     (neighbours, "STRIP", 40),
     (neighbours, "TORCH_CELLS", 300),
-    (neighbours, "HASHED_ROWS", 5),
+    (distance, "CACHED_ROWS", 5),
+    (copies_of, "ROWS_AT_ONCE", 5),
     (neighbours, "PAIRS_AT_ONCE", 7),
     (sparse_rows, "ROWS_AT_ONCE", 13),
     (reciprocal, "WORK_AT_ONCE", 300),
@@ -212,6 +214,54 @@ def test_scale_and_rotation_do_not_matter():
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0]
     moved = [(5 * x @ rotation).astype(np.float32) for x in (query, gallery)]
     np.testing.assert_allclose(k_reciprocal(*moved), k_reciprocal(query, gallery), atol=2e-5)
+
+
+def of_a_metric(query, gallery, person):
+    x, camera = np.concatenate([query, gallery]), np.arange(len(person)) % 3
+    return XQDA(solver="eigh").fit(x, person, camera)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("shift", [30, 3000])
+def test_a_common_shift_does_not_matter(tiles, shift, learned):
+    query, gallery, person = clusters(17, n_query=20, n_gallery=100, n_people=12, normalise=False)
+    query, gallery = (
+        np.round(64 * x) / np.float32(64) for x in (query, gallery)
+    )  # so that the shifted are exact
+    gallery[3] = gallery[60] = query[5]
+    settings = {"k1": 7, "k2": 3, "metric": of_a_metric(query, gallery, person) if learned else None}
+    shifted = k_reciprocal(query + np.float32(shift), gallery + np.float32(shift), **settings)
+    np.testing.assert_allclose(shifted, loop_reranking(query, gallery, **settings), atol=2e-5)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("exponent", [-110, -70, 50])
+def test_a_power_of_two_changes_no_bit(tiles, exponent, learned):
+    """Down to where squares are no float32 numbers any more."""
+    query, gallery, person = clusters(18, n_query=20, n_gallery=100, n_people=12)
+    settings = {"metric": of_a_metric(query, gallery, person) if learned else None}
+    scaled = [np.ldexp(x, exponent) for x in (query, gallery)]
+    assert np.array_equal(k_reciprocal(*scaled, **settings), k_reciprocal(query, gallery, **settings))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_copies_in_the_gallery_have_one_distance_and_keep_their_order(tiles, learned):
+    query, gallery, person = clusters(19, n_query=21, n_gallery=53, n_people=12, d=40)
+    gallery[9] = query[2]
+    settings = {"metric": of_a_metric(query, gallery, person) if learned else None}
+    twice = np.concatenate([gallery, gallery])
+    distance = k_reciprocal(query, twice, lambda_value=1, **settings)
+    assert np.array_equal(distance[:, :53], distance[:, 53:]) and distance[2, 9] == distance[2, 62] == 0
+    distance = k_reciprocal(query, twice, k1=7, k2=3, **settings)
+    assert (distance[:, :53] <= distance[:, 53:]).all()
+
+
+def test_tensors_that_require_a_gradient_are_refused():
+    query, gallery, _ = (torch.as_tensor(x) for x in clusters(0))
+    with pytest.raises(ValueError, match="query features require a gradient"):
+        k_reciprocal(query.requires_grad_(), gallery)
+    with torch.no_grad():
+        assert k_reciprocal(query, gallery).shape == (12, 60)
 
 
 def test_hand_worked_two_pairs():

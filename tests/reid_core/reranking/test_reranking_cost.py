@@ -54,7 +54,7 @@ def test_a_long_run_is_announced(monkeypatch, capsys):
 def test_the_result_counts_where_it_lies(monkeypatch):
     """Arrays come back in the host's memory whatever device computes."""
     gpu, host = torch.device("cuda:0"), torch.device("cpu")
-    settings = reranking.Settings(device="cuda:0", progress=False)
+    settings = reranking.Settings(device="cuda:0")
     query, gallery = (np.broadcast_to(np.float32(1), (n, 8)) for n in (40_000, 400_000))  # a result of 60 GiB
     free = {gpu: 20 << 30, host: 100 << 30}
     monkeypatch.setattr(reranking, "free_memory", lambda device: free[device])
