@@ -6,7 +6,6 @@ named model-trainset-seed, with a folder of that name under `<results_root>/runs
 """
 
 import functools
-import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -301,9 +300,10 @@ class Run:
 
     @functools.cached_property
     def record(self) -> dict[str, object]:
-        """What run.json says, read once; empty where there is none."""
-        path = self.folder / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """What run.json says, read once; empty where there is none. Raises ValueError for a damaged one."""
+        from reid_core.training import run_folder  # which loads PyTorch: the workflow asks for names alone
+
+        return run_folder.read(self.folder) if (self.folder / run_folder.RUN).is_file() else {}
 
     @property
     def finished(self) -> bool:

@@ -250,6 +250,17 @@ def test_runs_of_embedded_data_are_not_scored_on_other_data_nor_the_other_way_ro
         here.described()
 
 
+def test_a_run_is_read_once_and_a_damaged_one_is_named(data, tmp_path, monkeypatch):
+    folder = finished_run(tmp_path, "hcn", paper.MARKET1501)
+    run = kit(data, tmp_path).run("hcn", paper.MARKET1501, 0)
+    assert run.check().line["iterations"] == 10
+    (folder / "run.json").write_text("{half")
+    assert run.check().line["iterations"] == 10, "as it was read"
+    with pytest.raises(ValueError, match=f"{folder}.*damaged"):
+        kit(data, tmp_path).run("hcn", paper.MARKET1501, 0).check()
+    assert not kit(data, tmp_path).run("hcn", paper.MARKET1501, 1).finished
+
+
 @pytest.mark.parametrize("name", ["sub/shop.csv", "my-shop.csv", "my_shop.csv"])
 def test_a_run_on_own_data_is_described_by_its_own_name(data, tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"-p model=hcn -p train_set={name} -p seed=0"):
