@@ -81,6 +81,15 @@ def test_code_is_short_and_defines_nothing(books, name):
     assert "assert " in cells[-1], "the last cell checks"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_computed_says_its_section_of_the_paper(books, name):
+    cells = iter(books[name].cells)
+    heading = next(cell for cell in cells if cell.source.startswith("## Compute"))
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    where = re.compile(r"(Section|Sec\.|Table|Figure) \d|Sections \d|Not in the paper")
+    assert where.search(heading.source) or where.search(code[0]), code[0]
+
+
 def test_tables_2_and_3_begin_with_a_row_step_by_step_and_share_the_rest(books):
     code = {name: [cell.source for cell in books[name].cells if cell.cell_type == "code"] for name in NAMES}
     second, third = code["03_table2_cuhk03"], code["04_table3_market1501"]
