@@ -40,7 +40,7 @@ BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 Images = pd.DataFrame | Sequence[str | os.PathLike] | np.ndarray
 
 _AHEAD = 2  # batches decoded while the caller works on one
-_CONTRAST = 16  # gray levels of 256: a picture of 16 bits with fewer has its values in a part of the range
+_SPAN = 16  # of 256 levels: a picture of 16 bits that spans less has its values in a small part of the range
 _PHOTOMETRIC, _ORIENTATION = 262, 274  # tags of TIFF and EXIF
 _UPRIGHT = {  # EXIF's orientation: what was turned before it was written
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,7 +88,7 @@ def rgb(
     FileNotFoundError for a missing file. Undecodable (a ValueError) for what is empty, no image or cut short; larger
     than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`); of several frames or pages, but for the extra views that
     phones add to a JPEG; of 32-bit integers or floats, whose range the file does not say; or of 16 bits with its
-    values in so small a part of the range (12 of 16 bits, say) that fewer than 16 of 256 levels would be left.
+    values in so small a part of the range (12 of 16 bits, say) that at most 16 of 256 levels would be left.
     """
     name = source if name is None and not isinstance(source, bytes) else name
     content = source if isinstance(source, bytes) else read(source)
@@ -150,10 +150,10 @@ def _eight_bits(image: Image.Image, wide: str | None, name) -> Image.Image:
             values = 65535 - values
         image, loses = Image.fromarray((values >> 8).astype(np.uint8)), values.min() < values.max()
     picture = image.convert("RGB")
-    if loses and (levels := int(np.ptp(np.asarray(picture))) + 1) < _CONTRAST:
+    if loses and (span := int(np.ptp(np.asarray(picture)))) < _SPAN:
         raise Undecodable(
             name,
-            f"its values of 16 bits lie so close together that {levels} of 256 levels would be left",
+            f"its values of 16 bits lie so close together that {span + 1} of 256 levels would be left",
             "scale them to the whole range, alike for all images of a camera (12 bits: times 16)",
         )
     return picture

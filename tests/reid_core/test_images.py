@@ -160,6 +160,7 @@ def test_pictures_of_16_bits_are_those_of_their_upper_8(form):
 GRAY = SCENE.astype(np.uint16)
 NARROW = {
     "12 in 16 bits": written(GRAY * 16, "PNG"),
+    "12 in 16 bits, all of them": written(np.arange(4096, dtype=np.uint16).reshape(64, 64), "PNG"),
     "8 in 16 bits": written(GRAY, "TIFF"),
     "14 bits around the middle": written(GRAY * 8 + np.uint16(7000), "TIFF"),
     "12 in 16 bits of colour": png16(np.repeat(GRAY[..., None] * 16, 3, 2)),
