@@ -103,9 +103,9 @@ def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write `text` (UTF-8) to `path` in one step; return the path."""
+    """Write `text` (UTF-8; of names that are not, their own bytes) to `path` in one step; return the path."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     return Path(path)
 
 

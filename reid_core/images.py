@@ -297,12 +297,15 @@ class Decoded:
 
 
 def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
-    """All images of a table as one array from the cache, decoded at the first call.
+    """All images of a table, (N, height, width, 3) uint8, as one array from the cache, decoded at the first call.
 
     The array's name holds a digest of all that made it: the rows, every file's content, the size, the code of this
     module, Pillow's version. It is written whole or not at all.
 
-    Raises FileNotFoundError or ValueError naming an image that is missing or broken, OSError for a full disk.
+    Raises
+    ------
+    FileNotFoundError or ValueError naming an image that is missing or broken; ValueError for images that change
+    meanwhile; OSError for a full disk.
     """
     rows, contents = image_table.digest(table, data_root), _contents(table)
     digest = hashlib.sha256("".join([rows, *contents]).encode()).hexdigest()

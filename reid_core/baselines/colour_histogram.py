@@ -16,10 +16,15 @@ def extract(
 ) -> np.ndarray:
     """Colour histograms (N, bins ** 3) float32, each of unit L2 norm.
 
-    `images` is an image table, a sequence of paths or a uint8 RGB array (N, h, w, 3); all are brought to
-    height x width pixels first. Channel value v falls in bin v * bins // 256.
+    Parameters
+    ----------
+    images : an image table, a sequence of paths or a uint8 RGB array (N, h, w, 3)
+    bins : per channel, 2 to 32; value v falls in bin v * bins // 256
+    height, width : pixels to which all images are brought first
 
-    Raises ValueError if `bins` is not between 2 and 32, and what `reid_core.images.batches` raises.
+    Raises
+    ------
+    ValueError for other `bins`, and what `reid_core.images.batches` raises.
 
     >>> red = np.zeros((1, 128, 64, 3), np.uint8)
     >>> red[..., 0] = 255

@@ -212,16 +212,19 @@ class PairObjective(Objective):
 class Gated:
     """Gated Siamese network, trained on pairs.
 
-    Args:
-        passes: how often the training images are seen; iterations = passes x images / (2 x people a batch).
-        people: people in a batch, each with one image in each of two cameras.
-        learning_rate: of Adam, at the start of its cosine schedule.
-        width: channels of the first block (the others have two or three times as many).
-        random_state: seed (int) of initial weights, batches and mirroring.
-        device: "cpu", "cuda", ...; None: a GPU where there is one.
+    Parameters
+    ----------
+    passes : how often the training images are seen; iterations = passes x images / (2 x people a batch).
+    people : people in a batch, each with one image in each of two cameras.
+    learning_rate : of Adam, at the start of its cosine schedule.
+    width : channels of the first block (the others have two or three times as many).
+    random_state : seed (int) of initial weights, batches and mirroring.
+    device : "cpu", "cuda", ...; None: a GPU where there is one.
 
-    Attributes (after fit):
-        network_: the trained `GatedNetwork`, in evaluation mode.   seconds_: what the training took.
+    Attributes
+    ----------
+    network_ : the trained `GatedNetwork`, in evaluation mode
+    seconds_ : what the training took.
     """
 
     def __init__(self, passes=50, people=16, learning_rate=1e-3, width=32, random_state=0, device=None):

@@ -1,7 +1,9 @@
 """Features: what is computed, and when a feature file may be used again."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,6 +80,25 @@ def test_features_are_the_normalised_pooled_r5_one_row_an_image(run, toy):
     np.testing.assert_allclose(np.linalg.norm(found.values, axis=1), 1, rtol=1e-5)
     pd.testing.assert_frame_equal(found.table, table)
     assert found.meta["model"] == "hcn" and found.meta["data_source"] == "official"
+
+
+def test_folders_and_files_whose_names_are_not_utf8_have_features_and_files(tmp_path):
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    table = toy_pictures.write(root)
+    odd = os.fsdecode(os.fsencode(table["image_path"][0]) + b"\xfc.png")
+    os.rename(table["image_path"][0], odd)
+    table.loc[0, "image_path"] = odd
+    torch.manual_seed(0)
+    network, file = model.HCN(6, "resnet18"), tmp_path / "f.safetensors"
+    made = extract(network, (root, table), height=64, width=32, path=file)
+    found = features.load(file, root)
+    pd.testing.assert_frame_equal(found.table, table)
+    np.testing.assert_array_equal(found.values, made.values)
+    moved = Path(
+        os.fsdecode(os.fsencode(tmp_path) + b"/M\xe4rz")
+    )  # and is the same file's where the data has gone
+    os.rename(root, moved)
+    assert features.load(file, moved).table["image_path"][0].startswith(str(moved))
 
 
 def test_the_batch_size_changes_nothing_but_rounding(run, toy):

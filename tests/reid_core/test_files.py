@@ -32,6 +32,12 @@ def test_write_text_makes_missing_folders(tmp_path):
     assert files.write_text(tmp_path / "a" / "b.txt", "é").read_text(encoding="utf-8") == "é"
 
 
+def test_names_that_are_not_utf8_are_written_byte_by_byte(tmp_path):
+    assert (
+        files.write_text(tmp_path / "a.csv", os.fsdecode(b"M\xfcller.png")).read_bytes() == b"M\xfcller.png"
+    )
+
+
 HOLD = """
 import sys
 from reid_core import files
