@@ -21,6 +21,7 @@ def extract(
     images : an image table, a sequence of paths or a uint8 RGB array (N, h, w, 3)
     bins : per channel, 2 to 32; value v falls in bin v * bins // 256
     height, width : pixels to which all images are brought first
+    progress : show how far it is
 
     Raises
     ------
