@@ -24,7 +24,7 @@ from reid_core.training.recipe import Recipe
 from reid_core.training.step import GraphStep, Objective, Step
 
 _BLOCK = 50  # iterations between looks at the losses on a GPU, as each look waits for it; on a CPU: 1
-_REPEATED = 30.0  # seconds in which further signals are the same request to stop
+_REPEATED = 60.0  # seconds in which further signals are the same request to stop
 
 
 def train(
@@ -127,7 +127,7 @@ def received_signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP in a list instead of stopping at once, also where SIGINT was ignored.
 
     A job system or a workflow sends one request to stop several times, to the group and to each process: what comes
-    within 30 seconds of the first is that request; what comes later stops at once.
+    within a minute of the first is that request; what comes later stops at once.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

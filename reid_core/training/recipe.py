@@ -106,6 +106,8 @@ class Recipe(model.Settings):
                 'batchnorm "frozen" keeps the statistics of pretrained weights, and weights "random" have none: '
                 'set batchnorm to "live", or weights to "imagenet" or a local file.'
             )
+        if self.weights not in ("imagenet", "random") and self.weights.lower() in ("imagenet", "random"):
+            raise ValueError(f"weights is {self.weights!r}; did you mean {self.weights.lower()!r}?")
         if self.cuda_graph and self.precision == "fp16":
             raise ValueError('cuda_graph does not go with precision "fp16"; use "bf16" or "fp32".')
         if self.backbone not in model.BACKBONES:

@@ -103,6 +103,7 @@ def test_wrong_types_are_named(settings, message):
             {"batch_size": 1, "batchnorm": "live", "height": 32, "width": 32},
             "at 32x32 .*larger batch_size",
         ),
+        ({"weights": "ImageNet"}, "weights is 'ImageNet'; did you mean 'imagenet'"),
         ({"align_corners": True}, "align_corners applies"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov"),
         ({"cuda_graph": True, "precision": "fp16"}, "cuda_graph does not go with"),
