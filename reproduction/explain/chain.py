@@ -1,6 +1,7 @@
 """What stands behind a row of a result: trainings, feature files, seeds, published methods, data, commands."""
 
 import functools
+import glob
 import json
 import os
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def features(result: Result, row: dict[str, str], run: str) -> list[Path]:
     folder = result.folder.path / "features" / run
     if not name:
         return sorted(folder.glob("*.safetensors"))
-    return sorted({folder / f"{name}.safetensors", *folder.glob(f"{name}[-.]*.safetensors")})
+    return sorted({folder / f"{name}.safetensors", *folder.glob(f"{glob.escape(name)}[-.]*.safetensors")})
 
 
 def weights_agree(result: Result, run: str, record: dict[str, Any]) -> bool | None:

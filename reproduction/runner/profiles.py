@@ -189,6 +189,9 @@ def check_trainings(
     notebook 01 left in `table1_subsets.csv`; what is not there is not checked. Of the combined set the largest
     part counts.
     """
+    for name, given in (("recipe", recipe), ("schedules", schedules)):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{name} is {given!r}; it maps settings to values, as in profiles/smoke.yaml.")
     if train_set not in schedules:
         raise ValueError(
             f"schedules has no {train_set}, only {', '.join(schedules)}; add it, such as"

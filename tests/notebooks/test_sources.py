@@ -81,6 +81,47 @@ def test_code_is_short_and_defines_nothing(books, name):
     assert "assert " in cells[-1], "the last cell checks"
 
 
+def run_until_load(book, **given):
+    """A notebook's cells up to its checks, with parameters as plain papermill injects them: unchecked."""
+    space = {}
+    for cell in book.cells:
+        if cell.source.startswith("## Load"):
+            return space
+        if cell.cell_type == "code":
+            exec(cell.source, space)
+            space |= given if "parameters" in cell.metadata.get("tags", []) else {}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name[:2] not in ("01", "02", "07")])
+def test_plain_papermills_lone_seed_is_refused_in_the_notebook_itself(books, name):
+    for seeds in (0, "0", [0, 0]):
+        with pytest.raises(
+            ValueError, match=f"seeds must be a list of different seeds.*{re.escape(repr(seeds))}"
+        ):
+            run_until_load(books[name], seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("01_datasets", {"own_sets": "shop.csv", "render_sizes": "none"}, "own_sets must be a list"),
+        ("02_train", {"seed": "0"}, "seeds: a seed is a whole number from 0"),
+        ("02_train", {"recipe": "smoke"}, "recipe is 'smoke'; it maps settings to values"),
+        ("02_train", {"schedules": "market1501"}, "schedules is 'market1501'; it maps"),
+        ("02_train", {"leaked_people": "keep"}, "leaked_people is 'keep'"),
+        ("03_table2_cuhk03", {"literature": "LOMO"}, "literature is 'LOMO'; it is a list of methods"),
+        ("04_table3_market1501", {"literature": ["LOMO", "LOMO"]}, "literature names 'LOMO' twice"),
+        ("04_table3_market1501", {"k1": "20"}, "k1 is '20'; it is a number"),
+        ("08_figure5_rank_lists", {"lambda_value": float("nan")}, "lambda_value=nan must lie in"),
+        ("10_sensitivity", {"sensitivity_matching": {"k1": [10, 10]}}, "k1 names a value twice"),
+        ("11_inside_hcn", {"near_duplicates": "drop"}, "near_duplicates is 'drop'"),
+    ],
+)
+def test_values_without_sense_are_refused_in_the_notebook_itself(books, tmp_path, name, given, message):
+    with pytest.raises(ValueError, match=message):
+        run_until_load(books[name], results_root=str(tmp_path), **given)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_computed_says_its_section_of_the_paper(books, name):
     cells = iter(books[name].cells)

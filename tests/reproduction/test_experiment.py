@@ -1,6 +1,7 @@
 """How sets are read for the notebooks: unreadable images, near-duplicates, people who leak, own data."""
 
 import json
+import shlex
 import shutil
 import warnings
 
@@ -261,9 +262,11 @@ def test_a_run_is_read_once_and_a_damaged_one_is_named(data, tmp_path, monkeypat
     assert not kit(data, tmp_path).run("hcn", paper.MARKET1501, 1).finished
 
 
-@pytest.mark.parametrize("name", ["sub/shop.csv", "my-shop.csv", "my_shop.csv"])
+@pytest.mark.parametrize("name", ["sub/shop.csv", "my-shop.csv", "my_shop.csv", "mein Laden ä.csv"])
 def test_a_run_on_own_data_is_described_by_its_own_name(data, tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=f"-p model=hcn -p train_set={name} -p seed=0"):
+    with pytest.raises(
+        FileNotFoundError, match=f"-p model=hcn -p {shlex.quote(f'train_set={name}')} -p seed=0"
+    ):
         kit(data, tmp_path).run("hcn", name, 0).check()
     finished_run(tmp_path, "hcn", name)
     run = kit(data, tmp_path).run("hcn", name, 0).check().line
