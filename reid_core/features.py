@@ -195,8 +195,9 @@ def load(path: str | Path, data_root: str | Path) -> Features:
         with safe_open(path, "numpy") as file:
             meta = json.loads(file.metadata()["meta"])
             values, rows = file.get_tensor("values"), file.get_tensor("table")
-        text = {image_table.PATH: str, image_table.DATASET: str, image_table.SUBSET: str}
-        table = pd.read_csv(io.BytesIO(rows.tobytes()), dtype=text, encoding_errors="surrogateescape")
+        text = dict.fromkeys((image_table.PATH, image_table.DATASET, image_table.SUBSET), str)
+        as_text = {"dtype": text, "keep_default_na": False, "na_values": [""]}  # a set may be called NA
+        table = pd.read_csv(io.BytesIO(rows.tobytes()), **as_text, encoding_errors="surrogateescape")
         table[image_table.PATH] = image_table.absolute_paths(table[image_table.PATH], data_root)
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")

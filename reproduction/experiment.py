@@ -17,8 +17,7 @@ import pandas as pd
 from reid_core import datasets
 from reid_core.datasets import cache, combined, layout
 from reproduction import paper
-from reproduction.intake import near_duplicates as duplicates
-from reproduction.intake import status
+from reproduction.intake import near_duplicates, status
 from reproduction.sidecar import REPOSITORY
 
 MODELS = ("baseline", "hcn")
@@ -65,9 +64,9 @@ def source_set(name: str) -> str:
 
 
 def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`duplicates.find` between the training and the test images of all `sets`, remembered until a file changes."""
+    """`near_duplicates.find` between training and test images of all `sets`, remembered until a file changes."""
     return cache.remembered(
-        sets.values(), [list(sets), "defaults"], duplicates.__file__, lambda: duplicates.find(sets)
+        sets.values(), [list(sets), "defaults"], near_duplicates.__file__, lambda: near_duplicates.find(sets)
     )
 
 
@@ -244,7 +243,7 @@ class Experiment:
             name: self._read(name) for name in dict.fromkeys((*self.present, *names, *self.own_sets))
         }
         pairs = audit(everything)
-        return {name: duplicates.leave_out(everything[name], pairs) for name in names}
+        return {name: near_duplicates.leave_out(everything[name], pairs) for name in names}
 
     def _read(self, name: str) -> pd.DataFrame:
         if name.endswith(".csv") and self.source == "embedded":

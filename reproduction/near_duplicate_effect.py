@@ -24,7 +24,7 @@ LEFT_OUT = "-left-out"
 def affected(query: pd.DataFrame, gallery: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     """(Q,) bool: the queries of which the image, or one of the true matches, is among the test images of `pairs`.
 
-    True matches are those of `evaluation.protocol`. `pairs`: from `duplicates.find`.
+    True matches are those of `evaluation.protocol`. `pairs`: from `near_duplicates.find`.
     """
     seen = set(pairs["test_path"])
     marked, rule = gallery[PATH].isin(seen).to_numpy(), evaluation.protocol(query, gallery)
@@ -59,7 +59,7 @@ def scores(
         of_query = pd.DataFrame({"rank1": result.per_query["first_hit"].eq(1).fillna(False).astype(float),
                                  "mAP": result.per_query["ap"]})  # fmt: skip
         trained = kit.parts if run.model == paper.COMBINED else (run.set,)
-        labels = pd.read_csv(run.folder / run_folder.LABELS)
+        labels = pd.read_csv(run.folder / run_folder.LABELS, keep_default_na=False)
         touched = affected(matched.query, matched.gallery, trained_on(pairs, trained, labels))
         line = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.name,
                 "queries": len(touched), "queries affected": int(touched.sum())}  # fmt: skip

@@ -52,7 +52,8 @@ def extract(
 
 
 def _warn_of_leaks(run_dir: Path, images: pd.DataFrame, name: str) -> None:
-    learnt = pd.read_csv(run_dir / run_folder.LABELS, dtype={DATASET: str}).assign(**{SUBSET: TRAIN})
+    labels = pd.read_csv(run_dir / run_folder.LABELS, dtype={DATASET: str}, keep_default_na=False)
+    learnt = labels.assign(**{SUBSET: TRAIN})
     people = datasets.leaked_people(learnt, [images])
     if len(people):
         named = ", ".join(f"{row.dataset} {row.person_id}" for row in people.head(5).itertuples())

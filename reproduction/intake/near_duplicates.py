@@ -166,7 +166,10 @@ def _compare(
     max_bits: int,
     min_correlation: float,
 ) -> pd.DataFrame:
-    """Confirmed pairs of pictures: columns train, test (indices), bits, correlation."""
+    """Confirmed pairs of pictures: columns train, test (indices), bits, correlation.
+
+    `pictures`: (N, 32, 16, 3) uint8, each once; `train`, `test`: (t,) and (q,) int64, which of them are compared.
+    """
     hashes = perceptual_hash(pictures)
     gray = (pictures @ _GRAY).reshape(-1, HEIGHT // _SHRINK, _SHRINK, WIDTH // _SHRINK, _SHRINK).mean((2, 4))
     unit = _normalised(gray)
@@ -192,7 +195,13 @@ def _compare(
 
 
 def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n,) colour correlation of picture pairs at their best crop; -1 where the gray copies are too unlike."""
+    """(n,) float32 colour correlation of picture pairs at their best crop; -1 where the gray copies are too unlike.
+
+    Parameters
+    ----------
+    pictures : (N, 32, 16, 3) uint8 copies. gray: (N, 16, 8) float32 halves of them.
+    first, second : (n,) int64, the two pictures of each pair.
+    """
     correlation = np.full(len(first), -1.0, np.float32)
     coarse, _ = _best_crop(gray[first], gray[second], _COARSE)
     likely = np.flatnonzero(coarse >= _MIN_ALIGNED)

@@ -208,6 +208,13 @@ def test_rows_are_taken_by_their_numbers_in_that_order():
             FOUR.take(wrong)
 
 
+@pytest.mark.parametrize("name", ["NA", "None", "007", "1e3", "a, b"])
+def test_a_set_s_name_comes_back_as_the_text_it_is(run, toy, tmp_path, name):
+    table = toy[1].assign(dataset=name)
+    extract(run, (toy[0], table), path=tmp_path / "f.safetensors")
+    assert set(features.load(tmp_path / "f.safetensors", toy[0]).table["dataset"]) == {name}
+
+
 def test_subsets_keep_rows_together(run, toy):
     found = extract(run, toy)
     some = found.subset(found.table[image_table.PERSON] == 2)

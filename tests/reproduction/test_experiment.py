@@ -13,7 +13,7 @@ from PIL import Image
 from reid_core.matching import Matching
 from reproduction import experiment, paper, scoring
 from reproduction.experiment import Experiment
-from reproduction.intake import near_duplicates as duplicates
+from reproduction.intake import near_duplicates
 from reproduction.runner import profiles
 
 MARKET = official_structure.MARKET1501
@@ -63,7 +63,7 @@ def test_the_audit_is_made_once(data, monkeypatch):
     sets = kit(data).sets()
     first = experiment.audit(sets)
     assert sorted(first["train_set"]) == ["cuhk01", paper.MARKET1501]
-    monkeypatch.setattr(duplicates, "find", lambda tables: pytest.fail("looked again"))
+    monkeypatch.setattr(near_duplicates, "find", lambda tables: pytest.fail("looked again"))
     pd.testing.assert_frame_equal(experiment.audit(kit(data).sets()), first, check_index_type=False)
 
 
@@ -147,7 +147,7 @@ def test_own_data_is_read_and_trained_on_beside_the_sets_of_the_paper(data):
     sets = kit(data, own_sets=["my_shop.csv"]).sets()
     assert list(sets) == [paper.MARKET1501, "cuhk01", "my_shop.csv"]
     assert kit(data).training_table("my_shop.csv")["label"].tolist() == [0, 0, 1, 1]
-    assert set(duplicates.counts(sets, experiment.audit(sets))["train_set"]) == set(sets)
+    assert set(near_duplicates.counts(sets, experiment.audit(sets))["train_set"]) == set(sets)
 
 
 def test_a_batch_larger_than_any_set_stops_the_first_training(tmp_path):
