@@ -199,7 +199,8 @@ def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: 
 
     Parameters
     ----------
-    pictures : (N, 32, 16, 3) uint8 copies. gray: (N, 16, 8) float32 halves of them.
+    pictures : (N, 32, 16, 3) uint8 copies.
+    gray : (N, 16, 8) float32, half as large.
     first, second : (n,) int64, the two pictures of each pair.
     """
     correlation = np.full(len(first), -1.0, np.float32)
