@@ -245,8 +245,9 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    rows : (n, d) float64, the gallery view's n_gallery rows first, then the probe view's. Overwritten.
-    person : (n,) integers from 0, contiguous.
+    rows : (n, d) float64, overwritten: the gallery view's rows first, then the probe view's
+    person : (n,) integers from 0, contiguous
+    n_gallery : rows of the gallery view
 
     Returns
     -------

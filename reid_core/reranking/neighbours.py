@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from reid_core import machine
 from reid_core.distance import (
     ROWS_AT_ONCE,
     expand,
@@ -147,10 +148,9 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
         if left <= top:
             np.fill_diagonal(strip[:, top - left :], 0)
         if corner is not None and top < len(corner) < columns.stop:
-            kept, first = strip[: len(corner) - top], max(left, len(corner))
-            corner[top : top + len(kept), first - len(corner) : columns.stop - len(corner)] = kept[
-                :, first - left :
-            ]
+            first = max(left, len(corner))
+            part = corner[rows, first - len(corner) : columns.stop - len(corner)]
+            part[:] = strip[: len(part), first - left :]
         np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
         row, column = _few_true(strip < threshold[rows, None])
         _merge(best, threshold, row + top, column + left, strip[row, column])
@@ -180,10 +180,7 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
                         largest, row, column, distance = job.result()
                         np.maximum(farthest[beyond:right], largest, out=farthest[beyond:right])
                         _merge(best, threshold, row, column, distance)
-                done.update(
-                    (stop - start) * (right - left)
-                    - (left == start) * (stop - start) * (stop - start - 1) // 2
-                )
+            done.update((stop - start) * (2 * n - start - stop + 1) // 2)
     done.close()
     distance, index = _unpack(best)
     return Neighbours(*map(torch.from_numpy, (index, distance, farthest)))
@@ -192,8 +189,7 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
 def threads() -> int:
     """Threads for what NumPy does on one core: OMP_NUM_THREADS where it is set, else the usable cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(asked) if asked.isdigit() and int(asked) > 0 else usable
+    return int(asked) if asked.isdigit() and int(asked) > 0 else machine.cores()
 
 
 def _few_true(mask) -> tuple[np.ndarray, np.ndarray]:
