@@ -16,9 +16,8 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,50 +27,42 @@ from PIL import Image, UnidentifiedImageError
 from reid_core import machine
 from reid_core.datasets import cache
 from reid_core.datasets import table as image_table
-from reid_core.progress import bar, shown
+from reid_core.progress import bar
 
 if TYPE_CHECKING:  # loaded where tensors are made: looking at pictures does without
     import torch
-    from torch import Tensor
 
 # RGB mean and standard deviation on which torchvision's ImageNet weights were trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
-Images = pd.DataFrame | Sequence[str | os.PathLike] | np.ndarray
+File = str | os.PathLike
+Images = pd.DataFrame | Sequence[File] | np.ndarray
 
 _AHEAD = 2  # batches decoded while the caller works on one
 _SPAN = 16  # of 256 levels: a picture of 16 bits that spans less has its values in a small part of the range
 _PHOTOMETRIC, _ORIENTATION = 262, 274  # tags of TIFF and EXIF
-_UPRIGHT = {  # EXIF's orientation: what was turned before it was written
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_T = Image.Transpose
+_UPRIGHT = dict(enumerate((  # what turns a picture back, by EXIF's orientation, of which 1 is upright
+    _T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90,
+), 2))  # fmt: skip
 
 
 class Undecodable(ValueError):
     """An image file that cannot be used. `reason` says why, without the file's name."""
 
-    def __init__(self, name: str | os.PathLike, reason: str, remedy: str = "put back a whole copy"):
+    def __init__(self, name: File, reason: str, remedy: str = "put back a whole copy"):
         super().__init__(f"{name} cannot be decoded ({reason}); {remedy}.")
         self.reason = reason
 
 
 def rgb(
-    source: bytes | str | os.PathLike,
-    name: str | os.PathLike | None = None,
-    *,
-    at_least: tuple[int, int] | None = None,
+    source: bytes | File, name: File | None = None, *, at_least: tuple[int, int] | None = None
 ) -> Image.Image:
-    """A picture as people see it, in RGB of 8 bits: the one way in which the kit opens an image file.
+    """A picture as people see it, of mode "RGB": the one way in which the kit opens an image file.
 
-    Turned upright as its EXIF block says. Of 16 bits a channel, in gray or colour, the upper 8 are taken, so that
-    0 to 65,535 become 0 to 255 whatever the picture shows, and pictures of one camera stay comparable. Transparency
-    is left out, palettes, gray, CMYK and YCbCr are converted as Pillow does it.
+    Turned upright as its EXIF block says. Of 16 bits a channel, in gray or colour, the upper 8 are taken whatever the
+    picture shows, so that pictures of one camera stay comparable. Transparency is left out, palettes, gray, CMYK and
+    YCbCr are converted as Pillow does it.
 
     Parameters
     ----------
@@ -79,16 +70,12 @@ def rgb(
     name : what messages call it; the path where there is one
     at_least : (width, height) below which nobody will look at it: a JPEG is decoded at a fraction of its size then
 
-    Returns
-    -------
-    Image : mode "RGB"
-
     Raises
     ------
     FileNotFoundError for a missing file. Undecodable (a ValueError) for what is empty, no image or cut short; larger
-    than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`); of several frames or pages, but for the extra views that
-    phones add to a JPEG; of 32-bit integers or floats, whose range the file does not say; or of 16 bits with its
-    values in so small a part of the range (12 of 16 bits, say) that at most 16 of 256 levels would be left.
+    than `PIL.Image.MAX_IMAGE_PIXELS`; of several frames or pages, but for the extra views that phones add to a JPEG;
+    of 32-bit integers or floats, whose range the file does not say; or of 16 bits with its values in so small a part
+    of the range (12 of 16 bits, say) that at most 16 of 256 levels would be left.
     """
     name = source if name is None and not isinstance(source, bytes) else name
     content = source if isinstance(source, bytes) else read(source)
@@ -97,11 +84,7 @@ def rgb(
             _check(image, name)
             if at_least:
                 image.draft("RGB", at_least)
-            wide = _wide(image)
-            image.load()
-            picture = _eight_bits(image, wide, name)
-            upright = _UPRIGHT.get(_orientation(image))
-        return picture if upright is None else picture.transpose(upright)
+            return _upright(_eight_bits(image, name), image)
     except Undecodable:
         raise
     except UnidentifiedImageError as error:
@@ -134,15 +117,10 @@ def _wide(image: Image.Image) -> str | None:
     return "colour" if re.search(";16[BLN]", str(image.tile)) else None  # Pillow reads the upper bytes only
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block says nothing of the pixels
-        return 1
-
-
-def _eight_bits(image: Image.Image, wide: str | None, name) -> Image.Image:
-    """A loaded picture in RGB of 8 bits; Undecodable for a `wide` one whose values fill too little of their range."""
+def _eight_bits(image: Image.Image, name) -> Image.Image:
+    """An opened picture in RGB of 8 bits; Undecodable for one of 16 whose values fill too little of their range."""
+    wide = _wide(image)
+    image.load()
     loses = wide is not None
     if wide == "gray":
         values = np.asarray(image).astype(np.int32)  # (height, width), 0 to 65,535
@@ -151,44 +129,38 @@ def _eight_bits(image: Image.Image, wide: str | None, name) -> Image.Image:
         image, loses = Image.fromarray((values >> 8).astype(np.uint8)), values.min() < values.max()
     picture = image.convert("RGB")
     if loses and (span := int(np.ptp(np.asarray(picture)))) < _SPAN:
-        raise Undecodable(
-            name,
-            f"its values of 16 bits lie so close together that {span + 1} of 256 levels would be left",
-            "scale them to the whole range, alike for all images of a camera (12 bits: times 16)",
-        )
+        reason = f"its values of 16 bits lie so close together that {span + 1} of 256 levels would be left"
+        remedy = "scale them to the whole range, alike for all images of a camera (12 bits: times 16)"
+        raise Undecodable(name, reason, remedy)
     return picture
 
 
-def read(path: str | os.PathLike) -> bytes:
+def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
+    """A picture, turned as the EXIF block of the image that it was made of says."""
+    try:
+        turn = _UPRIGHT.get(int(image.getexif().get(_ORIENTATION, 1)))
+    except Exception:  # a damaged EXIF block says nothing of the pixels
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def read(path: File) -> bytes:
     """The content of an image file; FileNotFoundError with a remedy where there is none."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path}: there is no such image; put the data back, or load it again."
-        ) from None
+        message = f"{path}: there is no such image; put the data back, or load it again."
+        raise FileNotFoundError(message) from None
 
 
-def decode(
-    source: bytes | np.ndarray, name: str | os.PathLike, height: int, width: int, resample=BILINEAR
-) -> np.ndarray:
-    """An image file's content, or uint8 pixels (h, w, 3), as uint8 RGB (height, width, 3), the aspect not kept.
-
-    Raises what `rgb` raises, by `name`.
-    """
-    image = Image.fromarray(source) if isinstance(source, np.ndarray) else rgb(source, name)
+def decode(source: File | np.ndarray, height: int, width: int, resample=BILINEAR) -> np.ndarray:
+    """An image file, opened by `rgb`, or uint8 pixels (h, w, 3), as uint8 RGB (height, width, 3), the aspect not kept."""
+    image = Image.fromarray(source) if isinstance(source, np.ndarray) else rgb(Path(source))
     return np.asarray(image.resize((width, height), resample))
 
 
 def batches(
-    images: Images,
-    height: int,
-    width: int,
-    *,
-    batch_size: int = 64,
-    resample=BICUBIC,
-    desc: str = "Images",
-    progress: bool = True,
+    images: Images, height: int, width: int, *, batch_size: int = 64, resample=BICUBIC, desc: str = "Images"
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Decode images in order, by as many threads as the process has cores, two batches ahead of the caller.
 
@@ -198,7 +170,7 @@ def batches(
     height, width : pixels to which all are resized, the aspect not kept; what has that size passes unchanged
     batch_size : images at a time; memory holds three batches at most
     resample : how they are resized: networks take BILINEAR, the hand-crafted features BICUBIC
-    desc, progress : the bar's title, and whether there is one
+    desc : the bar's title
 
     Yields
     ------
@@ -206,30 +178,22 @@ def batches(
 
     Raises
     ------
-    ValueError for another kind of input, or an empty one; and what `read` and `rgb` raise.
+    ValueError for another kind of input, or an empty one; and what `rgb` raises.
     """
     sources = _sources(images)
-    if height < 1 or width < 1 or batch_size < 1:
-        raise ValueError(
-            f"height, width and batch_size must be positive, not {height}, {width} and {batch_size}."
-        )
-
-    def pixels(source) -> np.ndarray:
-        content = source if isinstance(source, np.ndarray) else read(source)
-        return decode(content, source, height, width, resample)
-
-    with shown(progress):  # around the bar's making only: a generator may end in another place
-        line = bar(total=len(sources), desc=desc, unit="image")
-    with ThreadPoolExecutor(machine.cores()) as pool, line:
-        slices = (slice(i, min(i + batch_size, len(sources))) for i in range(0, len(sources), batch_size))
-        jobs = ((rows, [pool.submit(pixels, source) for source in sources[rows]]) for rows in slices)
-        ahead = deque(itertools.islice(jobs, _AHEAD))
+    if min(height, width, batch_size) < 1:
+        found = f"{height}, {width} and {batch_size}"
+        raise ValueError(f"height, width and batch_size must be positive, not {found}.")
+    pool = ThreadPoolExecutor(machine.cores())
+    with pool, bar(total=len(sources), desc=desc, unit="image") as line:
+        jobs = (pool.submit(decode, source, height, width, resample) for source in sources)
+        ahead = deque(itertools.islice(jobs, _AHEAD * batch_size))
         try:
-            while ahead:
-                rows, decoding = ahead.popleft()
-                batch = np.stack([job.result() for job in decoding])
-                ahead.extend(itertools.islice(jobs, 1))
-                yield rows, batch
+            for start in range(0, len(sources), batch_size):
+                stop = min(start + batch_size, len(sources))
+                batch = np.stack([ahead.popleft().result() for _ in range(start, stop)])
+                ahead.extend(itertools.islice(jobs, batch_size))
+                yield slice(start, stop), batch
                 line.update(len(batch))
         finally:
             pool.shutdown(cancel_futures=True)
@@ -245,20 +209,16 @@ def count(images: Images) -> int:
 
 
 def _sources(images: Images) -> Sequence:
-    if isinstance(images, str | os.PathLike):
-        raise ValueError(
-            f"images must be an image table, a sequence of paths or an array, not the one path {images}."
-        )
+    if isinstance(images, File):
+        raise ValueError(f"images is a table, a sequence of paths or an array, not the one path {images}.")
     if isinstance(images, pd.DataFrame):
         if image_table.PATH not in images:
             raise ValueError(f"The image table has no column image_path; its columns are {list(images)}.")
         images = images[image_table.PATH].tolist()
     elif isinstance(images, np.ndarray):
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(
-                "An array of images must be uint8 of shape (N, height, width, 3), "
-                f"not {images.dtype} of shape {images.shape}."
-            )
+            found = f"{images.dtype} of shape {images.shape}"
+            raise ValueError(f"An array of images must be uint8 of shape (N, height, width, 3), not {found}.")
     if len(images) == 0:
         raise ValueError("There are no images: the table, list or array is empty.")
     return images
@@ -266,7 +226,7 @@ def _sources(images: Images) -> Sequence:
 
 def streamed(
     images: Images, height: int, width: int, batch_size: int, device: torch.device, desc: str = "Images"
-) -> Iterator[Tensor]:
+) -> Iterator[torch.Tensor]:
     """Network input (n, 3, height, width) float32 on a device, batch by batch; raises what `batches` raises."""
     import torch
 
@@ -274,22 +234,21 @@ def streamed(
         yield normalise(torch.from_numpy(pixels).to(device))
 
 
-def normalise(pixels: Tensor) -> Tensor:
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """Network input (n, 3, height, width) float32, channels last in memory, of uint8 (n, height, width, 3)."""
     mean, scale = _mean_and_scale(pixels.device)
     return ((pixels.float() - mean) * scale).permute(0, 3, 1, 2)
 
 
 @functools.cache
-def _mean_and_scale(device: torch.device) -> tuple[Tensor, Tensor]:
+def _mean_and_scale(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     with torch.inference_mode(False):
         return torch.tensor(MEAN, device=device) * 255, 1 / (torch.tensor(STD, device=device) * 255)
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """pixels: uint8 (N, height, width, 3), memory-mapped. digest: SHA-256 (hex) of the table's rows and files."""
 
     pixels: np.ndarray
@@ -297,7 +256,7 @@ class Decoded:
 
 
 def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
-    """All images of a table, (N, height, width, 3) uint8, as one array from the cache, decoded at the first call.
+    """All images of a table as one array from the cache, decoded at the first call.
 
     The array's name holds a digest of all that made it: the rows, every file's content, the size, the code of this
     module, Pillow's version. It is written whole or not at all.

@@ -200,7 +200,7 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
 
 def _pixels(path: str) -> np.ndarray:
     """An image file as (128, 64, 3) uint8, whatever its size."""
-    return images.decode(images.read(path), path, *reversed(SIZE))
+    return images.decode(path, *reversed(SIZE))
 
 
 def png(figure: Figure) -> bytes:

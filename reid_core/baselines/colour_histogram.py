@@ -9,6 +9,7 @@ root the few bins of a large background would hide the clothes. No paper prints 
 import numpy as np
 
 from reid_core.images import Images, batches, count
+from reid_core.progress import shown
 
 
 def extract(
@@ -36,10 +37,11 @@ def extract(
         raise ValueError(f"bins must lie between 2 and 32 per channel, not {bins}.")
 
     features = np.empty((count(images), bins**3), np.float32)
-    for rows, pixels in batches(images, height, width, desc="Colour histogram", progress=progress):
-        r, g, b = np.moveaxis(pixels.astype(np.int32) * bins // 256, -1, 0)
-        joint = (r * bins + g) * bins + b
-        joint += (np.arange(len(pixels), dtype=np.int32) * bins**3)[:, None, None]
-        counts = np.bincount(joint.ravel(), minlength=len(pixels) * bins**3)
-        features[rows] = np.sqrt(counts.reshape(len(pixels), -1) / (height * width))
+    with shown(progress):
+        for rows, pixels in batches(images, height, width, desc="Colour histogram"):
+            r, g, b = np.moveaxis(pixels.astype(np.int32) * bins // 256, -1, 0)
+            joint = (r * bins + g) * bins + b
+            joint += (np.arange(len(pixels), dtype=np.int32) * bins**3)[:, None, None]
+            counts = np.bincount(joint.ravel(), minlength=len(pixels) * bins**3)
+            features[rows] = np.sqrt(counts.reshape(len(pixels), -1) / (height * width))
     return features

@@ -31,7 +31,7 @@ def paths(tmp_path, pixels):
 
 
 def gather(source, height=20, width=10, **options):
-    return np.concatenate([p for _, p in batches(source, height, width, progress=False, **options)])
+    return np.concatenate([p for _, p in batches(source, height, width, **options)])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
@@ -43,7 +43,7 @@ def test_table_paths_and_array_give_the_same_pixels_in_order(pixels, paths, batc
 
 
 def test_rows_are_consecutive_and_cover_all(pixels):
-    rows = [rows for rows, _ in batches(pixels, 20, 10, batch_size=3, progress=False)]
+    rows = [rows for rows, _ in batches(pixels, 20, 10, batch_size=3)]
     assert np.concatenate([np.arange(7)[r] for r in rows]).tolist() == list(range(7))
 
 
@@ -55,7 +55,7 @@ def test_other_sizes_are_resized_and_flat_colour_survives(tmp_path):
 
 
 def test_stopping_early_leaves_no_error(pixels):
-    generator = batches(pixels, 20, 10, batch_size=1, progress=False)
+    generator = batches(pixels, 20, 10, batch_size=1)
     next(generator)
     generator.close()
     assert next(generator, None) is None

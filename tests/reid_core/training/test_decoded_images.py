@@ -122,10 +122,11 @@ def test_images_that_change_while_they_are_decoded_are_not_kept(tmp_path, toy_ta
     table, path = _copy(toy_table, tmp_path)
     decode = images.decode
 
-    def meddled(content, name, *rest):
-        if name == str(path):
-            path.write_bytes(content + b" ")
-        return decode(content, name, *rest)
+    def meddled(source, *rest):
+        pixels = decode(source, *rest)
+        if source == str(path):
+            path.write_bytes(path.read_bytes() + b" ")
+        return pixels
 
     monkeypatch.setattr(images, "decode", meddled)
     with pytest.raises(ValueError, match="changed while they were decoded; start again"):
