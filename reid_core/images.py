@@ -154,7 +154,7 @@ def read(path: File) -> bytes:
 
 
 def decode(source: File | np.ndarray, height: int, width: int, resample=BILINEAR) -> np.ndarray:
-    """An image file, opened by `rgb`, or uint8 pixels (h, w, 3), as uint8 RGB (height, width, 3), the aspect not kept."""
+    """An image file (see `rgb`), or uint8 pixels (h, w, 3), as uint8 RGB (height, width, 3), the aspect not kept."""
     image = Image.fromarray(source) if isinstance(source, np.ndarray) else rgb(Path(source))
     return np.asarray(image.resize((width, height), resample))
 
