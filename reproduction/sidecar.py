@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reid_core import files, machine
+from reid_core.files import digest, write_text
+from reid_core.machine import PACKAGES, commit, device_name, versions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel
@@ -52,12 +53,12 @@ def write_sidecar(result: str | os.PathLike, **facts) -> Path:
     if not made:
         raise FileNotFoundError(f"{result}: there is no such result to describe.")
     record = {
-        "files": {path.name: files.digest(path) for path in made},
+        "files": {path.name: digest(path) for path in made},
         **facts,
         "notebook": notebook(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "device": machine.device_name(),
-        "versions": machine.versions((*machine.PACKAGES, "matplotlib", "papermill")),
+        "commit": commit(),
+        "device": device_name(),
+        "versions": versions((*PACKAGES, "matplotlib", "papermill")),
     }
-    return files.write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
+    return write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")
