@@ -119,7 +119,9 @@ def test_a_changed_setting_runs_what_depends_on_it(done, change, expected):
 
 
 def test_a_schedule_concerns_the_trainings_of_its_set(done):
-    schedules = profiles.load("tiny", recipes=False)["schedules"] | {"combined": {"iterations": 21, "lr_step": 15}}
+    schedules = profiles.load("tiny", recipes=False)["schedules"] | {
+        "combined": {"iterations": 21, "lr_step": 15}
+    }
     found = pending(done, f"schedules={json.dumps(schedules)}")
     assert [step.name for step in found if step.kind == "train"] == ["02_train-hcn-combined-seed0"]
 
