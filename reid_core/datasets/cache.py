@@ -1,6 +1,7 @@
 """The cache of derived files: digests of image files, arrays, and what reading every image of some tables found.
 
 Whatever is kept here lies under a name that holds a digest of all that made it, the images' contents among them.
+A cache that cannot be written is no error where it only saves time: the next call reads or finds anew.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import pandas as pd
 from reid_core import files, machine
 from reid_core.datasets.table import PATH, cache_root
 
-_CHUNK = 256  # files a job
+_CHUNK = 256  # files a job: a thread's turn costs more than a stat
 _OPENER = Path(files.__file__).with_name("images.py")  # by which every image is read
 
 
@@ -26,7 +27,7 @@ def contents(paths: Iterable[str | os.PathLike]) -> list[str]:
 
     Files are read at the first call. The digests are remembered while path, size, times of change of content and
     of status (mtime and ctime, which no program can set back) and inode of all of them stay: later calls cost one
-    stat a file. A cache that cannot be written is no error: the next call reads anew.
+    stat a file.
     """
     paths = [os.fspath(path) for path in paths]
     memory = place("digests", [paths, _of_each(state, paths)], suffix=".txt")
@@ -69,60 +70,44 @@ def made(path: Path, make: Callable[[Path], object], size: int, purpose: str) ->
 def remembered(
     tables: Iterable[pd.DataFrame], settings: object, code: str | Path, find: Callable[[], pd.DataFrame]
 ) -> pd.DataFrame:
-    """`find()`, or what it gave before for the same rows, files, settings and code.
+    """`find()`, a DataFrame of numbers and text, or what it gave before for the same rows, files, settings and code.
 
     Parameters
     ----------
-    tables : image tables; the rows, and the content of every image file, are part of the key.
-    settings : whatever else the result depends on, as values that JSON can write.
-    code : the source file of what `find` does; its content, and that of the opener of images, are part of the key.
-    find : makes a DataFrame of numbers and text.
-
-    A cache that cannot be written is no error: the next call finds anew.
+    tables : image tables, whose rows and images' contents the result depends on
+    settings : whatever else it depends on, as values that JSON can write
+    code : the source file of what `find` does; with the opener of images it is part of the key
+    find : makes the result
     """
     made_from = [settings, [[table.to_csv(lineterminator="\n"), contents(table[PATH])] for table in tables]]
     memory = place("found", made_from, [code, _OPENER], ".json")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return _from_text(memory.read_text(encoding="utf-8"))
+        kept = json.loads(memory.read_text(encoding="utf-8"))
+        return pd.DataFrame(kept["data"], kept["index"], kept["columns"]).astype(kept["dtypes"])
     found = find()
     with contextlib.suppress(OSError):
-        files.write_text(memory, _to_text(found))
+        kinds = {name: str(kind) for name, kind in found.dtypes.items()}
+        files.write_text(memory, json.dumps(found.to_dict("split") | {"dtypes": kinds}))
     return found
 
 
 def _of_each(fact: Callable, paths: list[str]) -> list:
-    """`fact` of each path, in order, a good many at a time: a thread's turn costs more than a stat."""
-    starts = range(0, len(paths), _CHUNK)
+    """`fact` of each path, in order, a good many at a time."""
+    chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     with ThreadPoolExecutor(machine.cores()) as pool:
-        parts = pool.map(lambda start: [fact(path) for path in paths[start : start + _CHUNK]], starts)
+        parts = pool.map(lambda chunk: [fact(path) for path in chunk], chunks)
         return [one for part in parts for one in part]
 
 
 def state(path: str | os.PathLike) -> tuple[int, ...] | None:
     """Size, times of change and inode of a file; None where there is none."""
-    try:
+    with contextlib.suppress(OSError):
         stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+        return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    return None
 
 
 def _digest(path: str) -> str:
-    try:
+    with contextlib.suppress(OSError):
         return files.digest(path)
-    except OSError:
-        return ""
-
-
-def _to_text(frame: pd.DataFrame) -> str:
-    columns = {name: [str(column.dtype), column.tolist()] for name, column in frame.items()}
-    return json.dumps({"index": frame.index.tolist(), "columns": columns})
-
-
-def _from_text(text: str) -> pd.DataFrame:
-    saved = json.loads(text)
-    columns = {
-        name: pd.Series(values, saved["index"], dtype=kind)
-        for name, (kind, values) in saved["columns"].items()
-    }
-    return pd.DataFrame(columns, index=saved["index"])
+    return ""
