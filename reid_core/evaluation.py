@@ -1,19 +1,16 @@
 """Single-query evaluation (paper, Section 4.2): CMC and mean average precision under one protocol.
 
-The protocol, as in the released toolchains of Market-1501 (Zheng et al., ICCV 2015) and of Zhong et al.
-(CVPR 2017): from each query's ranked gallery the images of the same person in the same camera and all junk
-images (person -1) are removed; distractors (person 0) stay and are always wrong. CMC and mAP share one mask of
-valid queries, those with at least one true match left.
+The protocol, as in the released toolchains of Market-1501 (Zheng et al., ICCV 2015) and of Zhong et al. (CVPR 2017):
+from each query's ranked gallery the images of the same person in the same camera and all junk images (person -1) are
+removed; distractors (person 0) stay and are always wrong. CMC and mAP share one mask of valid queries, those with a
+true match left. Ties are stable: of two gallery images at one distance the one with the lower index comes first.
 
-Average precision is the area under the precision-recall curve, of which two definitions are in use:
+Average precision is the area under the precision-recall curve: the mean over the true matches, the k-th at rank r, of
 
-- ``trapezoid``: each true match at rank r with k matches so far adds the mean of the precision at its rank, k/r,
-  and the precision one rank before, (k-1)/(r-1), taken as 1 before the first rank. This is what the Market-1501
-  toolchain computes and what the printed mAP numbers use.
-- ``step``: each true match adds k/r alone, the standard definition. The 0.83 of the paper's Figure 4 (c), with hits
-  at ranks 1 and 3, is this one; by trapezoid the same list has 0.79.
-
-Ties are stable: of two gallery images at one distance the one with the lower index comes first.
+- ``trapezoid``: the mean of the precision at its rank, k/r, and one rank before, (k-1)/(r-1), taken as 1 before the
+  first rank. This is what the Market-1501 toolchain computes and what the printed mAP numbers use.
+- ``step``: k/r alone, the standard definition. The 0.83 of the paper's Figure 4 (c), with hits at ranks 1 and 3, is
+  this one; by trapezoid the same list has 0.79.
 """
 
 from __future__ import annotations
@@ -54,10 +51,7 @@ class Protocol:
     _last: np.ndarray
 
     def split(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """Columns of the query's person, ascending: its true matches, and what its own camera saw.
-
-        A query is valid if it has a true match.
-        """
+        """Columns of the query's person, ascending: its true matches, and what its own camera saw."""
         own = self._by_person[self._first[query] : self._last[query]]
         other_camera = self.camera[own] != self.query_camera[query]
         return own[other_camera], own[~other_camera]
@@ -87,11 +81,11 @@ def protocol(query_table, gallery_table) -> Protocol:
     ([2], [True, True, False])
     """
     for name, table in (("query", query_table), ("gallery", gallery_table)):
-        missing = [column for column in (PERSON, CAMERA) if column not in table]
-        if missing:
-            raise ValueError(
-                f"The {name} table lacks the column {missing[0]!r}; use a table of datasets.load."
-            )
+        for column in (PERSON, CAMERA):
+            if column not in table:
+                raise ValueError(
+                    f"The {name} table lacks the column {column!r}; use a table of datasets.load."
+                )
         if len(table) == 0:
             raise ValueError(f"The {name} table is empty; there is nothing to score.")
     query_person, person = ids.alike(query_table[PERSON], gallery_table[PERSON], PERSON)
@@ -107,8 +101,9 @@ def protocol(query_table, gallery_table) -> Protocol:
 
 def _check_people(person: np.ndarray, name: str, last: int) -> None:
     """Refuse people at or below `last`, as numbers or as their digits."""
-    wrong = np.flatnonzero(person <= last) if person.dtype.kind == "i" else []
-    if person.dtype.kind != "i":
+    if person.dtype.kind == "i":
+        wrong = np.flatnonzero(person <= last)
+    else:
         digits = map(ids.INTEGER.fullmatch, np.char.strip(person))
         wrong = [row for row, match in enumerate(digits) if match and int(match[1]) <= last]
     if len(wrong):
@@ -206,10 +201,10 @@ class Evaluator:
                 f"A block of shape {block.shape} does not fit after row {self._seen} of a {self.shape} distance."
             )
         for row in block:
-            if not np.isfinite(row).all():
+            if not (finite := np.isfinite(row)).all():
                 raise ValueError(
-                    f"Row {self._seen} of the distance holds NaN or infinity (first at column "
-                    f"{int(np.flatnonzero(~np.isfinite(row))[0])}); look at this query's features."
+                    f"Row {self._seen} of the distance holds NaN or infinity (first at column {np.argmin(finite)}); "
+                    "look at this query's features."
                 )
             self._score(self._seen, row)
             self._seen += 1
@@ -227,9 +222,7 @@ class Evaluator:
     def result(self) -> Evaluation:
         """The scores, once every query's row has been seen. Raises ValueError before that."""
         if self._seen != self.shape[0]:
-            raise ValueError(
-                f"Only {self._seen} of {self.shape[0]} rows of the distance have been scored so far."
-            )
+            raise ValueError(f"Only {self._seen} of {self.shape[0]} rows of the distance have been scored.")
         valid = self._matches > 0
         counted = np.ones_like(valid) if self.unmatched == "zero" else valid
         if not counted.any():
@@ -240,42 +233,26 @@ class Evaluator:
         total = counted.sum()
         hits = np.bincount(self._first_hit[valid & (self._first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)
         cmc = hits[1:].cumsum() / total
-        per_query = pd.DataFrame(
-            {
-                "query": np.arange(len(valid)),
-                "ap": self._ap,
-                "first_hit": pd.array(self._first_hit, dtype="Int64"),
-                "matches": self._matches,
-                "valid": valid,
-            }
-        )
-        per_query.loc[~valid, "first_hit"] = pd.NA
-        return Evaluation(
-            rank1=float(cmc[0]),
-            mAP=float(self._ap.sum() / total),
-            cmc=cmc,
-            per_query=per_query,
-            unmatched_queries=int((~valid).sum()),
-            ap=self.ap,
-            unmatched=self.unmatched,
-        )
+        first_hit = pd.Series(self._first_hit, dtype="Int64").where(valid)
+        columns = {"ap": self._ap, "first_hit": first_hit, "matches": self._matches, "valid": valid}
+        per_query = pd.DataFrame(columns).rename_axis("query").reset_index()
+        mean, unmatched = float(self._ap.sum() / total), int((~valid).sum())
+        return Evaluation(float(cmc[0]), mean, cmc, per_query, unmatched, self.ap, self.unmatched)
 
 
 def average_precision(ranks, definition="trapezoid") -> float:
-    """Average precision (0-1) of the true matches at `ranks`; definitions in the module's text.
-
-    ranks: (m,) integers from 1, ascending, at least one; definition: "trapezoid" or "step".
+    """Average precision (0-1) of true matches at ranks (m,), integers from 1, ascending, m at least 1; definitions in
+    the module's text.
 
     >>> round(average_precision([1, 3], "step"), 4), round(average_precision([1, 3]), 4)
     (0.8333, 0.7917)
     """
     _check_choice("ap", definition, AP_DEFINITIONS)
     ranks = np.asarray(ranks)
-    hits = np.arange(1, len(ranks) + 1)
-    precision = hits / ranks
+    precision = np.arange(1, len(ranks) + 1) / ranks
     if definition == "step":
         return float(precision.mean())
-    before = np.where(ranks > 1, (hits - 1) / np.maximum(ranks - 1, 1), 1.0)
+    before = np.where(ranks > 1, np.arange(len(ranks)) / np.maximum(ranks - 1, 1), 1.0)
     return float(((precision + before) / 2).mean())
 
 
@@ -308,19 +285,13 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     flag = np.where(rule.junk, "junk", np.full(len(rule.junk), "", "U11"))
     flag[same_camera] = "same camera"
     order = np.argsort(distance, kind="stable")
-    counted = flag[order] == ""
-    rank = counted.cumsum()
-    last = np.searchsorted(rank, top)  # everything up to the top-th counted image
-    order, counted, rank = order[: last + 1], counted[: last + 1], rank[: last + 1]
-    return pd.DataFrame(
-        {
-            "gallery_index": order,
-            "rank": pd.Series(rank, dtype="Int64").where(counted),
-            "distance": distance[order],
-            "is_match": np.isin(order, matches),
-            "flag": flag[order],
-        }
+    rank = (flag[order] == "").cumsum()
+    order = order[: np.searchsorted(rank, top) + 1]  # everything up to the top-th counted image
+    flag, rank = flag[order], pd.Series(rank[: len(order)], dtype="Int64")
+    found = pd.DataFrame(
+        {"gallery_index": order, "rank": rank.where(flag == ""), "distance": distance[order]}
     )
+    return found.assign(is_match=np.isin(order, matches), flag=flag)
 
 
 def _array(distance) -> np.ndarray:
@@ -341,8 +312,7 @@ def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:
         rank[np.argsort(row, kind="stable")] = np.arange(1, len(row) + 1)
         return np.sort(rank[matches])
     count = np.count_nonzero
-    ranks = [1 + count(row[:m] <= row[m]) + count(row[m + 1 :] < row[m]) for m in matches]
-    return np.sort(ranks)
+    return np.sort([1 + count(row[:m] <= row[m]) + count(row[m + 1 :] < row[m]) for m in matches])
 
 
 def _check_choice(name: str, value, choices) -> None:

@@ -19,10 +19,8 @@ LIMITS = np.iinfo(np.int64)
 def exact(text: str) -> int:
     """The whole number that a cell of a CSV file says; blanks around it do not count.
 
-    Raises
-    ------
-    ValueError : fractions, exponents, anything but digits, or numbers beyond int64. A number that went through
-        floating point (7.0, 1e6) may have lost digits on the way: 7.0 is 7, but from 2^53 on such a one is refused.
+    Raises ValueError for fractions, exponents, anything but digits, or numbers beyond int64. A number that went through
+    floating point (7.0, 1e6) may have lost digits on the way: 7.0 is 7, but from 2^53 on such a one is refused.
 
     >>> exact(" 0012"), exact("-1"), exact("7.0")
     (12, -1, 7)
@@ -31,9 +29,7 @@ def exact(text: str) -> int:
         raise ValueError(f"{text!r} is no whole number; write ids with digits alone, such as 12.")
     number = int(match[1])
     if match[2] and abs(number) >= 2**53:
-        raise ValueError(
-            f"{text!r} went through floating point and may have lost digits; write it without a point."
-        )
+        raise ValueError(f"{text!r} went through floating point; digits may be lost, write no point.")
     if not LIMITS.min <= number <= LIMITS.max:
         raise ValueError(f"{text!r} does not fit into 64 bits; number people and cameras with fewer digits.")
     return number
@@ -76,15 +72,13 @@ def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndar
 
     Raises ValueError as `column` does, naming the side, and where one is text and the other numbers.
     """
-    found = [
-        column(values, f"{name} of the {side}") for values, side in zip((first, second), sides, strict=True)
-    ]
-    if found[0].dtype.kind != found[1].dtype.kind and all(map(len, found)):
-        words = [f"{ids[0].item()!r} in the {side}" for ids, side in zip(found, sides, strict=True)]
+    first, second = column(first, f"{name} of the {sides[0]}"), column(second, f"{name} of the {sides[1]}")
+    if first.dtype.kind != second.dtype.kind and len(first) and len(second):
         raise ValueError(
-            f"{name} is text on one side and a number on the other: {' but '.join(words)}; use one kind."
+            f"{name} is text on one side and a number on the other: {first[0].item()!r} in the {sides[0]} but "
+            f"{second[0].item()!r} in the {sides[1]}; use one kind."
         )
-    return found[0], found[1]
+    return first, second
 
 
 def _series(values, name: str) -> pd.Series:
