@@ -20,10 +20,11 @@ import PIL
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.nn.functional import normalize
 
 from reid_core import files, images, machine
 from reid_core.datasets import table as image_table
-from reid_core.files import write_tensors
+from reid_core.datasets.table import DATASET, PATH, SUBSET
 from reid_core.progress import shown
 from reid_core.training import run_folder
 
@@ -42,22 +43,14 @@ class Features:
     def subset(self, mask) -> "Features":
         """The rows where a mask is true, such as `f.subset(f.table["subset"] == "query")`.
 
-        Parameters
-        ----------
-        mask : (N,) booleans; those of a Series belong to the rows that its index names, whatever their order
-
-        Raises
-        ------
-        ValueError : another number of booleans, another index than the table's, missing ones, or no booleans (row
-            numbers are for `take`).
+        `mask`: (N,) booleans; those of a Series belong to the rows that its index names, whatever their order. Raises
+        ValueError for another number of them, another index than the table's, missing ones, or no booleans.
         """
         if isinstance(mask, pd.Series) and not mask.index.equals(self.table.index):
             if not mask.index.is_unique or set(mask.index) != set(self.table.index):
-                raise ValueError(
-                    "The mask has another index than the table; make it of the table's own columns."
-                )
+                raise ValueError("The mask has another index than the table; make it of the table's columns.")
             mask = mask.reindex(self.table.index)
-        chosen = pd.Series(np.asarray(mask) if not isinstance(mask, pd.Series) else mask.array)
+        chosen = pd.Series(np.asarray(mask))
         kind = pd.api.types.infer_dtype(chosen, skipna=False)
         if kind != "boolean" or chosen.isna().any() or len(chosen) != len(self):
             raise ValueError(
@@ -72,14 +65,10 @@ class Features:
         Raises ValueError for numbers out of range or no integers.
         """
         rows = np.asarray(rows)
-        if (
-            rows.ndim != 1
-            or len(rows)
-            and not (rows.dtype.kind in "iu" and 0 <= rows.min() <= rows.max() < len(self))
-        ):
-            raise ValueError(
-                f"Row numbers are integers from 0 to {len(self) - 1}; for a mask there is `subset`."
-            )
+        whole = rows.ndim == 1 and (not len(rows) or rows.dtype.kind in "iu")
+        if not whole or len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            last = len(self) - 1
+            raise ValueError(f"Row numbers are integers from 0 to {last}; for a mask there is `subset`.")
         rows = rows.astype(np.int64)
         return Features(self.values[rows], self.table.iloc[rows].reset_index(drop=True), self.meta)
 
@@ -99,15 +88,13 @@ def extract(
 ) -> Features:
     """Features of every image of a table, by a trained run or by a network in memory (an untrained one, too).
 
-    With `path`, a feature file made by the same weights from the same rows and image files with the same settings is
-    read instead; any other file there is replaced.
-
     Parameters
     ----------
     run_dir_or_model : a finished run folder, or a network of `reid_core.model`
     table : image table of N rows
     data_root : the data folder, to which paths in the file are relative
-    path : the feature file (.safetensors); None: nothing is written
+    path : the feature file (.safetensors), which is read instead if the same weights made it from the same rows and
+        image files with the same settings, and replaced otherwise; None: nothing is written
     output : which pooled map: "r5" (the paper's feature), "c1", "c2"; or several joined, such as "r5+c1+c2":
         each L2-normalised, then concatenated, then normalised again (`parts` takes them apart)
     height, width : input size in pixels; for a run the one it was trained at, required for a network
@@ -138,8 +125,7 @@ def extract(
     }
     if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
-    device = machine.choose(device)
-    started = time.perf_counter()
+    device, started = machine.choose(device), time.perf_counter()
     with shown(progress):
         values = _values(network, table, meta, outputs, batch_size, device)
     made = {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
@@ -159,25 +145,23 @@ def parts(features: Features) -> dict[str, Features]:
     {'r5': [[1.0, 0.0]], 'c1': [[1.0]]}
     """
     names, widths = features.meta["output"].split("+"), features.meta["widths"]
-    blocks = np.split(features.values, np.cumsum(widths)[:-1], axis=1)
+    blocks = torch.from_numpy(features.values).split(widths, 1)
     found = {}
     for name, width, block in zip(names, widths, blocks, strict=True):
-        values = torch.nn.functional.normalize(torch.from_numpy(block)).numpy()
-        found[name] = Features(values, features.table, features.meta | {"output": name, "widths": [width]})
+        meta = features.meta | {"output": name, "widths": [width]}
+        found[name] = Features(normalize(block).numpy(), features.table, meta)
     return found
 
 
 def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
     """Write a feature file: the values and ids as tensors, paths relative to the data root, `meta` as JSON."""
-    saved = features.table.assign(
-        **{image_table.PATH: image_table.portable_paths(features.table[image_table.PATH], data_root)}
-    )
-    rows = saved.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape")
+    portable = image_table.portable_paths(features.table[PATH], data_root)
+    rows = features.table.assign(**{PATH: portable}).to_csv(index=False, lineterminator="\n")
     tensors = {
         "values": torch.from_numpy(np.ascontiguousarray(features.values, np.float32)),
-        "table": torch.frombuffer(bytearray(rows), dtype=torch.uint8),
+        "table": torch.frombuffer(bytearray(rows, "utf-8", "surrogateescape"), dtype=torch.uint8),
     }
-    write_tensors(Path(path), tensors, {"meta": json.dumps(features.meta)})
+    files.write_tensors(Path(path), tensors, {"meta": json.dumps(features.meta)})
     return Path(path)
 
 
@@ -188,23 +172,20 @@ def load(path: str | Path, data_root: str | Path) -> Features:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no feature file {path}; make it with features.extract(..., path=...)."
-        )
+        raise FileNotFoundError(f"There is no feature file {path}; features.extract(..., path=...) makes it.")
     try:
         with safe_open(path, "numpy") as file:
             meta = json.loads(file.metadata()["meta"])
             values, rows = file.get_tensor("values"), file.get_tensor("table")
-        text = dict.fromkeys((image_table.PATH, image_table.DATASET, image_table.SUBSET), str)
+        text = dict.fromkeys((PATH, DATASET, SUBSET), str)
         as_text = {"dtype": text, "keep_default_na": False, "na_values": [""]}  # a set may be called NA
         table = pd.read_csv(io.BytesIO(rows.tobytes()), **as_text, encoding_errors="surrogateescape")
-        table[image_table.PATH] = image_table.absolute_paths(table[image_table.PATH], data_root)
+        table[PATH] = image_table.absolute_paths(table[PATH], data_root)
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no whole feature file ({error}); remove it and extract again."
-        ) from error
+        reason = f"{path} is no whole feature file ({error}); remove it and extract again."
+        raise ValueError(reason) from error
     return Features(values, image_table.validate(table), meta)
 
 
@@ -258,22 +239,19 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
 
 @torch.inference_mode()
 def _values(network, table, meta, outputs, batch_size, device) -> np.ndarray:
+    """(N, d) float32; the network is left where and as it was."""
     training, home = network.training, next(network.parameters()).device
     network.to(device, memory_format=torch.channels_last).eval()
-    blocks = []
     try:
-        size = meta["height"], meta["width"]
-        for batch in images.streamed(table, *size, batch_size, device, "Extract"):
-            blocks.append(_vectors(network, batch, outputs).cpu())
+        inputs = images.streamed(table, meta["height"], meta["width"], batch_size, device, "Extract")
+        return torch.cat([_vectors(network, batch, outputs).cpu() for batch in inputs]).numpy()
     finally:
         network.train(training).to(home)
-    return torch.cat(blocks).numpy()
 
 
 def _vectors(network: nn.Module, batch: torch.Tensor, outputs: list[str]) -> torch.Tensor:
-    """Rows (n, d) of length 1: one output's pooled map, or several of length 1 side by side, divided by the root of
-    their number."""
+    """Rows (n, d) of length 1: one output's pooled map, or several, each of length 1 before, side by side."""
     one = outputs[0]
     pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
-    rows = [torch.nn.functional.normalize(pooled[name].float()) for name in outputs]
+    rows = [normalize(pooled[name].float()) for name in outputs]
     return torch.cat(rows, 1) / len(outputs) ** 0.5

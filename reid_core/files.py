@@ -93,11 +93,8 @@ def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        folder = path if path.is_dir() else path.parent
-        warnings.warn(
-            f"The file system of {folder} has no locks ({error.strerror}); let no second process work there.",
-            stacklevel=4,
-        )
+        place = f"The file system of {path if path.is_dir() else path.parent} has no locks ({error.strerror})"
+        warnings.warn(f"{place}; let no second process work there.", stacklevel=4)
         return False
     return True
 
@@ -120,10 +117,8 @@ def require_space(folder: Path, size: int, purpose: str) -> None:
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if free < size:
-        raise OSError(
-            f"{folder} has {free / 2**20:,.0f} MiB free and needs {size / 2**20:,.0f} MiB for {purpose}. "
-            "Make room, or choose another folder."
-        )
+        room = f"{free / 2**20:,.0f} MiB free and needs {size / 2**20:,.0f} MiB"
+        raise OSError(f"{folder} has {room} for {purpose}. Make room, or choose another folder.")
 
 
 def write_tensors(target: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
@@ -131,13 +126,11 @@ def write_tensors(target: Path, tensors: "dict[str, Tensor]", metadata: dict[str
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
     with replacing(target) as temporary:
         try:
-            save_file(
-                {name: x.detach().cpu().contiguous() for name, x in tensors.items()}, temporary, metadata
-            )
+            save_file(tensors, temporary, metadata)
         except SafetensorError as error:
-            raise OSError(
-                f"{target} cannot be written: {error}. Make room; the same command continues."
-            ) from error
+            message = f"{target} cannot be written: {error}. Make room; the same command continues."
+            raise OSError(message) from error
         temporary.chmod(0o644)

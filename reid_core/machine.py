@@ -25,9 +25,7 @@ def choose(device: "str | torch.device | None") -> "torch.device":
 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"Device {device} was asked for, but PyTorch finds no GPU; use device='cpu' or None."
-        )
+        raise ValueError(f"Device {device} was asked for, but PyTorch finds no GPU; take 'cpu' or None.")
     return device
 
 
@@ -61,9 +59,8 @@ def _left_in_groups(process: Path = Path("/proc/self/cgroup"), mount: Path = _CG
         here = root / os.path.normpath(group).lstrip("/")
         # A container may be told its name outside, where it sees its own group as the root: hence all the way up.
         for folder in [f for f in (here, *here.parents) if f.is_relative_to(root)]:
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # no such group here, or the limit is the word "max"
+            # Passed over: no such group here, or the limit is the word "max".
+            with contextlib.suppress(OSError, ValueError):
                 left.append(_left(folder, *(_V1 if controllers else _V2)))
     return left
 
@@ -84,23 +81,18 @@ def device_name(device: "str | torch.device | None" = None) -> str:
 
     if torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    with_model = Path("/proc/cpuinfo")
-    if with_model.exists():
-        lines = with_model.read_text().splitlines()
-        model = next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
-        )
-    return f"{model} ({cores()} cores)"
+    models = [platform.processor() or platform.machine()]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")] or models
+    return f"{models[0]} ({cores()} cores)"
 
 
 @functools.cache
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that can change a number."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        found[package] = importlib.metadata.version(package)
-    return found
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version()} | found
 
 
 @functools.cache
@@ -111,16 +103,15 @@ def commit() -> dict | None:
     also a source file or notebook that git does not know.
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        told = {"cwd": _REPOSITORY, "env": clean, "stderr": subprocess.DEVNULL, "timeout": 30}
+        return os.fsdecode(subprocess.check_output(["git", *words], **told)).rstrip("\n")
+
     try:
-        run = functools.partial(
-            subprocess.run, cwd=_REPOSITORY, env=clean, capture_output=True, text=True, check=True, timeout=30
-        )
-        top = run(["git", "rev-parse", "--show-toplevel"]).stdout.rstrip("\n")
-        head = run(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changes = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
-        unknown = run(
-            ["git", "status", "--porcelain", "--", "reid_core", "reproduction", "notebooks"]
-        ).stdout.strip()
+        top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        unknown = git("status", "--porcelain", "--", "reid_core", "reproduction", "notebooks")
     except (OSError, subprocess.SubprocessError):
         return None
     if Path(top).resolve() != _REPOSITORY:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import evaluation, reranking, xqda
-from reid_core.datasets.table import CAMERA, GALLERY, LABEL, PERSON, QUERY, SUBSET, TRAIN
+from reid_core.datasets.table import CAMERA, LABEL, PERSON, SUBSET, SUBSETS
 from reid_core.distance import squared_euclidean
 from reid_core.features import Features
 
@@ -20,15 +20,14 @@ class Matching:
 
     Parameters
     ----------
-    ap : average precision, "trapezoid" (the tables) or "step" (Figure 4), see `evaluation.evaluate`.
-    k1, k2, lambda_value, half, jaccard : of re-ranking, see `reranking.k_reciprocal`.
-    xqda_solver : "svd", the released code's, or "eigh", the text's of [19].
-    junk_in_pool : whether junk images stay among the neighbours while re-ranking, as in the official toolchain.
+    ap : average precision, "trapezoid" (the tables) or "step" (Figure 4), see `evaluation.evaluate`
+    k1, k2, lambda_value, half, jaccard : of re-ranking, see `reranking.k_reciprocal`
+    xqda_solver : "svd", the released code's, or "eigh", the text's of [19]
+    junk_in_pool : whether junk images stay among the neighbours while re-ranking, as in the official toolchain
 
     Raises
     ------
-    ValueError
-        For a value that evaluation, XQDA or re-ranking would not take.
+    ValueError for a value that evaluation, XQDA or re-ranking would not take.
     """
 
     ap: str = "trapezoid"
@@ -71,9 +70,8 @@ class Split(NamedTuple):
 def split(whole: pd.DataFrame | Features) -> Split:
     """The parts of a set's image table or of its features, each with rows numbered from 0."""
     if isinstance(whole, Features):
-        subset = whole.table[SUBSET].to_numpy()
-        return Split(*(whole.subset(subset == name) for name in (TRAIN, QUERY, GALLERY)))
-    return Split(*(whole[whole[SUBSET] == name].reset_index(drop=True) for name in (TRAIN, QUERY, GALLERY)))
+        return Split(*(whole.subset(whole.table[SUBSET] == name) for name in SUBSETS))
+    return Split(*(whole[whole[SUBSET] == name].reset_index(drop=True) for name in SUBSETS))
 
 
 def people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -85,13 +83,9 @@ def people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learn(features: Features, solver: str = "svd", pairing: int = 5489) -> xqda.XQDA:
-    """XQDA fitted on the training images of a set.
+    """XQDA fitted on a set's training images, by "svd" or "eigh".
 
-    Parameters
-    ----------
-    features : values (N, d) float32 with their image table.
-    solver : "svd" or "eigh".
-    pairing : seed of the random pairing of training images, XQDA's random_state; MATLAB's default seed as it is.
+    `pairing`: seed of their random pairing, XQDA's random_state; MATLAB's default seed as it is.
     """
     train = split(features).train
     return xqda.XQDA(solver, random_state=pairing).fit(train.values, *people(train.table))
@@ -114,21 +108,16 @@ class Matched:
 def match(
     features: Features, metric: str, reranked: bool, how: Matching, learned: xqda.XQDA | None = None
 ) -> Matched:
-    """Distance of a set's queries and gallery images.
+    """Distance (Q, G) float32 of a set's queries and gallery images.
 
     Parameters
     ----------
-    features : of a whole set: values (N, d) float32 with their image table.
-    metric : "euclidean" (squared) or "xqda" (squared-type).
-    reranked : whether by the k-reciprocal distance of Eq. (4), which is no square.
-    how : the settings.
+    features : of a whole set: values (N, d) float32 with their image table
+    metric : "euclidean" (squared) or "xqda" (squared-type); ValueError for another
+    reranked : whether by the k-reciprocal distance of Eq. (4), which is no square
+    how : the settings
     learned : the XQDA to match with; None fits one on the training images of the same set (the paper does not say on
         which it is fitted). Without a use where the metric is Euclidean.
-
-    Raises
-    ------
-    ValueError
-        For another metric.
     """
     if metric not in ("euclidean", "xqda"):
         raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
@@ -144,5 +133,4 @@ def match(
         distance = learned.distance(query.values, gallery.values)
     else:
         distance = squared_euclidean(query.values, gallery.values)
-    seconds = time.perf_counter() - fitted
-    return Matched(distance, query.table, gallery.table, seconds, fitted - started)
+    return Matched(distance, query.table, gallery.table, time.perf_counter() - fitted, fitted - started)

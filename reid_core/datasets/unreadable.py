@@ -18,26 +18,23 @@ def find(table: pd.DataFrame) -> pd.DataFrame:
 
     Every image is decoded once; what was found is remembered until a file or the opener of images changes.
     """
-    found = cache.remembered([table], "unreadable", __file__, lambda: _decode_all(table))
+
+    def decode_all() -> pd.DataFrame:
+        with ThreadPoolExecutor(machine.cores()) as pool:
+            checked = pool.map(_defect, table[PATH])
+            reasons = list(bar(checked, total=len(table), desc="Checking images", unit="image"))
+        return pd.DataFrame({REASON: pd.Series(reasons, index=table.index, dtype=object).dropna()})
+
+    found = cache.remembered([table], "unreadable", __file__, decode_all)
     return table.loc[found.index].assign(**{REASON: found[REASON]})
-
-
-def _decode_all(table: pd.DataFrame) -> pd.DataFrame:
-    """The column `reason` of the rows whose image does not decode."""
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        checked = pool.map(_defect, table[PATH])
-        reasons = list(bar(checked, total=len(table), desc="Checking images", unit="image"))
-    return pd.DataFrame({REASON: pd.Series(reasons, index=table.index, dtype=object).dropna()})
 
 
 def refuse_unreadable(table: pd.DataFrame) -> pd.DataFrame:
     """The table itself, if every image decodes; otherwise a ValueError that names the first and counts them."""
     bad = find(table)
     if len(bad):
-        raise ValueError(
-            f"{_described(bad)} of {len(table):,}. Restore the files from the data set's archive, "
-            "or leave them out with unreadable='drop' (unreadable: drop in a profile)."
-        )
+        remedy = "Restore the files from the data set's archive, or leave them out with unreadable='drop'"
+        raise ValueError(f"{_described(bad, table)}. {remedy} (unreadable: drop in a profile).")
     return table
 
 
@@ -49,7 +46,7 @@ def drop_unreadable(table: pd.DataFrame) -> pd.DataFrame:
     bad = find(table)
     if bad.empty:
         return table
-    warnings.warn(f"{_described(bad)} of {len(table):,}; left out.", stacklevel=3)
+    warnings.warn(f"{_described(bad, table)}; left out.", stacklevel=3)
     rest = validate(table.drop(index=bad.index))
     if lost := len(unmatched_queries(rest)):
         who = "1 query" if lost == 1 else f"{lost:,} queries"
@@ -58,9 +55,7 @@ def drop_unreadable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _defect(path: str) -> str | None:
-    from reid_core import (
-        images,  # which needs the image table, and Pillow, which loading a table does without
-    )
+    from reid_core import images  # which needs Pillow; loading a table does without
 
     try:
         images.rgb(path)
@@ -73,7 +68,6 @@ def _defect(path: str) -> str | None:
     return None
 
 
-def _described(bad: pd.DataFrame) -> str:
-    first = bad.iloc[0]
-    number = "1 image cannot" if len(bad) == 1 else f"{len(bad):,} images cannot"
-    return f"{number} be read, the first being {first[PATH]} ({first[REASON]}),"
+def _described(bad: pd.DataFrame, table: pd.DataFrame) -> str:
+    first, number = bad.iloc[0], "1 image" if len(bad) == 1 else f"{len(bad):,} images"
+    return f"{number} cannot be read, the first being {first[PATH]} ({first[REASON]}), of {len(table):,}"
