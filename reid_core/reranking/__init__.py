@@ -14,13 +14,7 @@ import numpy as np
 import torch
 
 from reid_core.copies import of_groups, representatives
-from reid_core.distance import (
-    ROWS_AT_ONCE,
-    check_features,
-    common_part,
-    is_tensor,
-    squared_norms,
-)
+from reid_core.distance import ROWS_AT_ONCE, check_features, common_part, is_tensor, squared_norms
 from reid_core.machine import free_memory
 from reid_core.progress import bar, say, shown
 from reid_core.reranking import reciprocal
@@ -83,13 +77,11 @@ def k_reciprocal(
 
     Raises
     ------
-    ValueError : features empty, not float32, not finite or of unequal width; k1, k2, lambda_value, half, jaccard or
-        approximate out of range; a metric that is not fitted or of another width; `out` of another shape or
-        dtype, not C-contiguous or not writable.
-    MemoryError : the work would not fit into the device's free memory, or the result not into that of the host;
-        nothing has been computed then.
+    ValueError : features empty, not float32, not finite or of unequal width; a setting out of range; a metric not
+        fitted or of another width; `out` of another shape or dtype, not C-contiguous or not writable.
+    MemoryError : before any computing, where the device's free memory does not hold the work or the host's the result.
 
-    Ties: bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
+    Bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
     neighbourhood. Equal input gives equal bits on one device.
     """
     settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate)
@@ -98,9 +90,7 @@ def k_reciprocal(
     if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
         raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
     if out is not None and not (out.is_contiguous() if is_tensor(out) else out.flags.carray):
-        raise ValueError(
-            "out must be C-contiguous and writable, such as numpy.empty or a memory map of mode 'r+'."
-        )
+        raise ValueError("out must be C-contiguous and writable: numpy.empty, or a memory map of mode 'r+'.")
     kept_on = None if out is not None else device if is_tensor(query) else torch.device("cpu")
     with shown(progress):
         settings.announce(query, gallery, kept_on)
@@ -112,8 +102,7 @@ def k_reciprocal(
 
 
 def k_reciprocal_where_it_fits(query, gallery, **settings):
-    """`k_reciprocal` of NumPy arrays on a GPU where there is one with enough free memory, as trainings take it; else on
-    the CPU. Takes and returns what k_reciprocal does, and raises its errors."""
+    """`k_reciprocal` of NumPy arrays, on a GPU where there is one with enough free memory, else on the CPU."""
     if torch.cuda.is_available():
         with contextlib.suppress(MemoryError, torch.cuda.OutOfMemoryError):
             return k_reciprocal(query, gallery, device="cuda", **settings)
@@ -124,12 +113,7 @@ def k_reciprocal_blocks(query, gallery, *, progress=True, **settings):
     """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
 
     Takes k_reciprocal's settings, without `out`, and raises its errors at once. Blocks are on the computing device, for
-    arrays too. To score without ever storing the result:
-
-        evaluator = evaluation.Evaluator(query_table, gallery_table)
-        for _, block in k_reciprocal_blocks(query, gallery):
-            evaluator.update(block)
-        result = evaluator.result()
+    arrays too. `evaluation.Evaluator` scores them one by one: `for _, block in ...: evaluator.update(block)`.
     """
     settings = Settings(**settings)
     settings.check(query, gallery)
@@ -162,13 +146,12 @@ class Settings:
             )
         if not 0 <= self.lambda_value <= 1:
             raise ValueError(
-                f"lambda_value={self.lambda_value!r} must lie in [0, 1]; it weighs the original distance."
+                f"lambda_value={self.lambda_value!r} must lie in [0, 1], the original distance's part."
             )
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(map(repr, choices))}."
-                )
+            if (value := getattr(self, name)) not in choices:
+                known = ", ".join(map(repr, choices))
+                raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
 
     def check(self, query, gallery) -> None:
         """Raise ValueError unless the features (see k_reciprocal) are sound and go with metric and device."""
@@ -193,32 +176,23 @@ class Settings:
         """
         device = self.device_for(query)
         projected = None if self.metric is None else self.metric.components_.shape[1]
-        cost = estimate(
-            len(query),
-            len(gallery),
-            query.shape[1],
-            k1=self.k1,
-            projected=projected,
-            device=device,
-            holds_result=kept_on == device,
-        )
+        how = {"k1": self.k1, "projected": projected, "device": device, "holds_result": kept_on == device}
+        cost = estimate(len(query), len(gallery), query.shape[1], **how)
         needs = {device: cost.memory}
         if kept_on not in (None, device):
             needs[kept_on] = 4 * len(query) * len(gallery)
         size = f"Re-ranking {len(query):,} queries against {len(gallery):,} gallery images"
         for place, memory in needs.items():
             if memory > (free := free_memory(place)):
-                remedy = (
-                    "pass a memory map as `out` or use k_reciprocal_blocks, or " if place == kept_on else ""
-                )
+                here = place == kept_on
+                remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if here else ""
                 raise MemoryError(
                     f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
                     f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."
                 )
         if cost.flops > ANNOUNCED_FLOPS:
-            minutes = cost.seconds() / 60
-            how = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
-            say(f"{size}: about {minutes:.1f} min and {cost.memory / 2**30:.1f} GiB.{how}")
+            note = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
+            say(f"{size}: about {cost.seconds() / 60:.1f} min and {cost.memory / 2**30:.1f} GiB.{note}")
 
 
 def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
@@ -237,14 +211,10 @@ def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
     in_place = target is not None and target.device == device and not isinstance(out, np.memmap)
     in_place = in_place and len(unique) == n and not settings.approximate
     corner = target if in_place else None
+    given = corner if corner is None or is_tensor(features) else corner.numpy()
     with shown(progress):  # left before the first block is handed out: nobody else's bars are touched
         cloud = points(features, settings.metric, norms)
-        found = nearest(
-            cloud,
-            settings.k1 + 1,
-            corner=corner if corner is None or is_tensor(features) else corner.numpy(),
-            approximate=settings.approximate,
-        )
+        found = nearest(cloud, settings.k1 + 1, corner=given, approximate=settings.approximate)
         done = bar(total=n_query, desc="re-ranking", unit="query", delay=2)
     if len(unique) < n:
         found = expand_duplicates(found, group, settings.k1 + 1)
@@ -298,13 +268,11 @@ def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
             part = block[first:last]
             part *= lambda_value / farthest[start + first : start + last, None]
             part += 1 - lambda_value
-            cell, mass = reciprocal.add_shared_mass(
-                scratch[: part.numel()], queries.rows(start + first, start + last), inverted
-            )
+            own = queries.rows(start + first, start + last)
+            cell, mass = reciprocal.add_shared_mass(scratch[: part.numel()], own, inverted)
+            union = 2 - mass
             if settings.jaccard == "set":
                 union = size[start + first + cell // n_gallery] + size[n_query + cell % n_gallery] - mass
-            else:
-                union = 2 - mass
             flat = part.view(-1)
             flat[cell] = flat[cell] - (1 - lambda_value) * (mass / union)
         yield rows, block

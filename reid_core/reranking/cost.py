@@ -38,17 +38,8 @@ def estimate(
 ) -> Cost:
     """Cost of k_reciprocal, which is linear in the images but for the pairs it looks at.
 
-    Parameters
-    ----------
-    n_query, n_gallery, dimensions : sizes of the features.
-    k1 : see k_reciprocal.
-    projected : dimensions kept by the metric, None without one.
-    device : torch device.
-    holds_result : whether the (Q, G) result is held in the device's memory.
-
-    Returns
-    -------
-    Cost, its memory in bytes beyond the features given: one copy of them on the device is counted.
+    One copy of the features on the device counts. `projected`: dimensions kept by the metric; `holds_result`: whether
+    the (Q, G) result lies there, too.
     """
     n, device = n_query + n_gallery, torch.device(device)
     on_cpu = device.type == "cpu"

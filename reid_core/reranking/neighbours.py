@@ -1,9 +1,8 @@
 """Exact nearest neighbours of every image among all images, without an (N, N) array.
 
-Every distance is written |x|^2 + |y|^2 - 2 <x, y>, so that a search is matrix products of tiles and a running
-selection. On the CPU only tiles on and above the diagonal are multiplied (the distance is symmetric) and each serves
-its rows and its columns; NumPy does it, as its products are up to twice as fast there as torch's. Any other
-device multiplies full rows with torch.
+A search is matrix products of tiles and a running selection. On the CPU only tiles on and above the diagonal are
+multiplied (the distance is symmetric) and each serves its rows and its columns; NumPy does it, as its products are up
+to twice as fast there as torch's. Any other device multiplies full rows with torch.
 
 Images with bitwise equal features are searched as one and expanded afterwards, lowest index first, because neither
 tiles nor top-k selections promise an order (or even equal rounding) for them. Distinct features whose distances
@@ -61,15 +60,11 @@ class Points:
 
     def pair_distance(self, row, column):
         """Squared distance of point row[i] to point column[i]: (m,) float32, 0 where they are one."""
-        parts = [
-            (
-                self.left[row[start : start + PAIRS_AT_ONCE]]
-                * self.right[column[start : start + PAIRS_AT_ONCE]]
-            ).sum(1)
-            for start in range(0, len(row), PAIRS_AT_ONCE)
-        ]
-        concatenate = torch.cat if is_tensor(self.norms) else np.concatenate
-        product = concatenate([self.norms[:0], *parts])
+        parts = [self.norms[:0]]
+        for start in range(0, len(row), PAIRS_AT_ONCE):
+            pairs = slice(start, start + PAIRS_AT_ONCE)
+            parts.append((self.left[row[pairs]] * self.right[column[pairs]]).sum(1))
+        product = torch.cat(parts) if is_tensor(self.norms) else np.concatenate(parts)
         distance = (self.norms[row] + self.norms[column] - 2 * product).clip(self.floor)
         distance[row == column] = 0
         return distance
@@ -78,9 +73,8 @@ class Points:
 def points(features, metric=None, norms=None) -> Points:
     """Euclidean points, or those of a fitted XQDA: projected once, M = E diag(w) E' split into signs and lengths.
 
-    features: (n, d) float32, array or tensor, whose kind and device the points keep; norms: their `squared_norms`,
-    where known. Where squares would leave float32, all are brought to another scale by a power of two, which changes
-    no digit; distances are then in units of its square.
+    features: (n, d) float32, array or tensor; norms: their `squared_norms`, where known. Where squares would leave
+    float32, all are scaled by a power of two, which changes no digit; distances are then in units of its square.
     """
     norms = squared_norms(features) if norms is None else norms
     largest = float(norms.max())
@@ -256,10 +250,9 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate) -> Neighbours:
 
 
 def expand_duplicates(found: Neighbours, group: np.ndarray, k: int) -> Neighbours:
-    """From neighbours of group representatives to neighbours of all images, copies in ascending index order.
+    """From min(k, groups) neighbours of group representatives to min(k, n) of all images, copies in ascending order.
 
-    `found` holds min(k, number of groups) neighbours of each representative, `group` (n,) is the number of each image's
-    group, an array. There are min(k, n) neighbours of each image then.
+    group : (n,) array, the number of each image's group
     """
     device = found.index.device
     nearest, apart = found.index.cpu().numpy(), found.distance.cpu().numpy()

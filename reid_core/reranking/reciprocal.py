@@ -21,12 +21,7 @@ def expanded_sets(index: torch.Tensor, half: int) -> SparseRows:
     """The expanded sets R*, with value 1.
 
     To R(i), the k1-reciprocal neighbours of i, is added each of their own reciprocal sets with half the neighbourhood
-    that lies in R(i) by more than two thirds.
-
-    Parameters
-    ----------
-    index : (n, k1 + 1) neighbours, nearest first.
-    half : entries of the half neighbourhood.
+    that lies in R(i) by more than two thirds. index: (n, k1 + 1) neighbours, nearest first.
     """
     wide, narrow = reciprocal(index), reciprocal(index[:, :half])
     shared = (wide @ narrow).at(wide)  # a reciprocal relation is symmetric: |R(i) and narrow(j)| at (i, j)
@@ -70,16 +65,9 @@ def blocks_of_work(rows: SparseRows, inverted: SparseRows, most_rows: int):
 def add_shared_mass(scratch: torch.Tensor, rows: SparseRows, inverted: SparseRows):
     """Sum of element-wise minima of each of b rows with every gallery row that shares a column with it.
 
-    Parameters
-    ----------
-    scratch : (b * G) int64 zeros; left as zeros.
-    rows : b sparse rows.
-    inverted : for each column, the gallery rows that hold it.
-
-    Returns
-    -------
-    cell (m,) int64, row * G + gallery row, and mass (m,) float32; a cell may come up more than once, always with
-    its whole sum. Summed in fixed point, so that the order in which a device adds does not show.
+    scratch: (b * G) int64 zeros, left as zeros; inverted: for each column, the gallery rows that hold it. Returns cell
+    (m,) int64, row * G + gallery row, and mass (m,) float32; a cell may come up more than once, always with its whole
+    sum. Summed in fixed point, so that the order in which a device adds does not show.
     """
     position, entry = inverted.gather(rows.column)
     cell = rows.entry_rows()[position] * inverted.width + inverted.column[entry]
