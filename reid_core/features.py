@@ -67,8 +67,8 @@ class Features:
         rows = np.asarray(rows)
         whole = rows.ndim == 1 and (not len(rows) or rows.dtype.kind in "iu")
         if not whole or len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            last = len(self) - 1
-            raise ValueError(f"Row numbers are integers from 0 to {last}; for a mask there is `subset`.")
+            limits = f"from 0 to {len(self) - 1}"
+            raise ValueError(f"Row numbers are integers {limits}; for a mask there is `subset`.")
         rows = rows.astype(np.int64)
         return Features(self.values[rows], self.table.iloc[rows].reset_index(drop=True), self.meta)
 
@@ -197,15 +197,11 @@ def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, 
         facts = {"model": type(source).__name__, "weights_digest": _state_digest(source)}
         return source, facts | {"height": height, "width": width}
     network, run = run_folder.load_network(source)
-    recipe = run["recipe"]
-    return network, {
-        "model": run["model"],
-        "run": Path(source).name,
-        "weights_digest": files.digest(Path(source) / run_folder.WEIGHTS),
-        "height": height or recipe["height"],
-        "width": width or recipe["width"],
-        "data_source": run["data_source"],
-    }
+    source, recipe = Path(source), run["recipe"]
+    weights = files.digest(source / run_folder.WEIGHTS)
+    facts = {"model": run["model"], "run": source.name, "weights_digest": weights}
+    size = {"height": height or recipe["height"], "width": width or recipe["width"]}
+    return network, facts | size | {"data_source": run["data_source"]}
 
 
 def _outputs(network: nn.Module, output: str) -> list[str]:

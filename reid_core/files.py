@@ -83,13 +83,12 @@ def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[i
 
 def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if busy is not None:
-                raise busy from None
-            progress.say(f"Waiting for another process that holds {path} ...")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if busy is not None:
+            raise busy from None
+        progress.say(f"Waiting for another process that holds {path} ...")
+        fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -114,9 +113,7 @@ def digest(path: str | os.PathLike) -> str:
 
 def require_space(folder: Path, size: int, purpose: str) -> None:
     """Raise OSError when the disk of `folder` has less than `size` bytes free."""
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
-    if free < size:
+    if (free := shutil.disk_usage(folder).free) < size:
         room = f"{free / 2**20:,.0f} MiB free and needs {size / 2**20:,.0f} MiB"
         raise OSError(f"{folder} has {room} for {purpose}. Make room, or choose another folder.")
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # loaded where it is needed: most commands do without
     import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pillow", "h5py")
-_CGROUPS = Path("/sys/fs/cgroup")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -48,7 +47,7 @@ def free_memory(device: "str | torch.device") -> int:
     return min([psutil.virtual_memory().available, *_left_in_groups()])
 
 
-def _left_in_groups(process: Path = Path("/proc/self/cgroup"), mount: Path = _CGROUPS) -> list[int]:
+def _left_in_groups(process=Path("/proc/self/cgroup"), mount=Path("/sys/fs/cgroup")) -> list[int]:
     """What every control group that the process is in, of version 1 or 2, leaves of its limit, in bytes."""
     left = []
     for line in process.read_text().splitlines() if process.exists() else []:
@@ -114,6 +113,5 @@ def commit() -> dict | None:
         unknown = git("status", "--porcelain", "--", "reid_core", "reproduction", "notebooks")
     except (OSError, subprocess.SubprocessError):
         return None
-    if Path(top).resolve() != _REPOSITORY:
-        return None
-    return {"id": head, "modified": bool(changes or unknown)}
+    ours = Path(top).resolve() == _REPOSITORY
+    return {"id": head, "modified": bool(changes or unknown)} if ours else None
