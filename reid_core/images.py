@@ -1,7 +1,6 @@
 """From image files to pixels: the one opener of pictures, and the one look-ahead that decodes them batch by batch.
 
-Training decodes a table once into one cached array (`decoded`), networks take their input as it comes (`streamed`),
-and so do the hand-crafted features (`batches`).
+Training decodes a table once (`decoded`); networks (`streamed`) and hand-crafted features (`batches`) as they go.
 """
 
 from __future__ import annotations
@@ -258,8 +257,7 @@ class Decoded(NamedTuple):
 def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
     """All images of a table as one array from the cache, decoded at the first call.
 
-    The array's name holds a digest of all that made it: the rows, every file's content, the size, the code of this
-    module, Pillow's version. It is written whole or not at all.
+    Its name holds a digest of the rows, every file's content, the size, this module's code and Pillow's version.
 
     Raises
     ------

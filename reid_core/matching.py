@@ -127,10 +127,6 @@ def match(
     started = time.perf_counter()
     learned = (learned or learn(features, how.xqda_solver)) if metric == "xqda" else None
     fitted = time.perf_counter()
-    if reranked:
-        distance = how.reranked(query.values, gallery.values, learned)
-    elif learned is not None:
-        distance = learned.distance(query.values, gallery.values)
-    else:
-        distance = squared_euclidean(query.values, gallery.values)
+    pair, compare = (query.values, gallery.values), learned.distance if learned else squared_euclidean
+    distance = how.reranked(*pair, learned) if reranked else compare(*pair)
     return Matched(distance, query.table, gallery.table, time.perf_counter() - fitted, fitted - started)

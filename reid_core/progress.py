@@ -27,10 +27,7 @@ def shown(flag: bool) -> Iterator[None]:
 
 
 def bar(iterable: Iterable | None = None, *, total: int | None = None, desc: str, unit: str, **more) -> tqdm:
-    """A tqdm bar that goes when it ends; `more` are tqdm's own settings, such as `delay` in seconds.
-
-    Only where somebody sees it move: on a terminal or in a notebook, not in a log, nor with TQDM_DISABLE=1.
-    """
+    """A tqdm bar that goes when it ends; `more` are tqdm's own settings, such as `delay` in seconds."""
     return tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, disable=not _watched(), **more)
 
 
@@ -41,6 +38,7 @@ def say(text: str) -> None:
 
 
 def _watched() -> bool:
+    """Whether somebody sees a bar move: on a terminal or in a notebook, not in a log, nor with TQDM_DISABLE=1."""
     # tqdm reads TQDM_DISABLE once, at its import, and takes "0" for a yes.
     off = os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
     in_notebook = type(sys.stderr).__module__.partition(".")[0] == "ipykernel"

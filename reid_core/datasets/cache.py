@@ -25,9 +25,8 @@ _OPENER = Path(files.__file__).with_name("images.py")  # by which every image is
 def contents(paths: Iterable[str | os.PathLike]) -> list[str]:
     """SHA-256 (hex) of each file's content, "" for one that cannot be read.
 
-    Files are read at the first call. The digests are remembered while path, size, times of change of content and
-    of status (mtime and ctime, which no program can set back) and inode of all of them stay: later calls cost one
-    stat a file.
+    They are remembered while path, size, times of change of content and of status (mtime and ctime, which no program
+    can set back) and inode of all files stay: later calls cost one stat a file.
     """
     paths = [os.fspath(path) for path in paths]
     memory = place("digests", [paths, _of_each(state, paths)], suffix=".txt")
