@@ -181,6 +181,8 @@ def test_a_further_section_is_one_entry(results, monkeypatch):
     absent = further.Section("later", "Not yet", "Words.", "later", columns)
     elsewhere = further.Section("none", "Of no notebook", "Words.", "nowhere", columns)
     monkeypatch.setattr(further, "SECTIONS", (made, absent, elsewhere))
+    known = further.notebooks.names()
+    monkeypatch.setattr(further.notebooks, "names", lambda: known)
     more = [results_folder.Made(notebook, stem, stem) for notebook, stem in
             (("09_claims", "spread"), ("09_claims", "later"), ("99_none", "nowhere"))]  # fmt: skip
     monkeypatch.setattr(results_folder, "MADE", (*results_folder.MADE, *more))
