@@ -60,10 +60,7 @@ class Features:
         return self.take(np.flatnonzero(chosen.to_numpy(bool)))
 
     def take(self, rows) -> "Features":
-        """Some rows by their numbers from 0, (n,) integers such as `numpy.argsort` gives, in that order.
-
-        Raises ValueError for numbers out of range or no integers.
-        """
+        """Some rows by their numbers from 0, (n,) integers in any order; ValueError for others, or out of range."""
         rows = np.asarray(rows)
         whole = rows.ndim == 1 and (not len(rows) or rows.dtype.kind in "iu")
         if not whole or len(rows) and not 0 <= rows.min() <= rows.max() < len(self):

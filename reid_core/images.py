@@ -259,9 +259,7 @@ def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Pa
 
     Its name holds a digest of the rows, every file's content, the size, this module's code and Pillow's version.
 
-    Raises
-    ------
-    FileNotFoundError or ValueError naming an image that is missing or broken; ValueError for images that change
+    Raises FileNotFoundError or ValueError naming an image that is missing or broken; ValueError for images that change
     meanwhile; OSError for a full disk.
     """
     rows, contents = image_table.digest(table, data_root), _contents(table)

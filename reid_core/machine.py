@@ -72,10 +72,7 @@ def _left(group: Path, limit: str, usage: str, cache: str) -> int:
 
 @functools.cache
 def device_name(device: "str | torch.device | None" = None) -> str:
-    """The GPU's name, or the processor's with its number of usable cores.
-
-    `device`: where the work ran, such as "cpu" or "cuda:1"; None: a GPU where there is one.
-    """
+    """The name of a GPU (None: one if there is one), or of the processor with its number of usable cores."""
     import torch
 
     if torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda":

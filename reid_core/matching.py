@@ -83,10 +83,7 @@ def people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learn(features: Features, solver: str = "svd", pairing: int = 5489) -> xqda.XQDA:
-    """XQDA fitted on a set's training images, by "svd" or "eigh".
-
-    `pairing`: seed of their random pairing, XQDA's random_state; MATLAB's default seed as it is.
-    """
+    """XQDA fitted on a set's training images; `pairing` seeds their random pairing, MATLAB's default as it is."""
     train = split(features).train
     return xqda.XQDA(solver, random_state=pairing).fit(train.values, *people(train.table))
 

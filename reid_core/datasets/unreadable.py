@@ -14,10 +14,7 @@ REASON = "reason"
 
 
 def find(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose image does not decode to its end, with a column `reason`.
-
-    Every image is decoded once; what was found is remembered until a file or the opener of images changes.
-    """
+    """The rows whose image does not decode to its end, with a column `reason`; remembered until an image changes."""
 
     def decode_all() -> pd.DataFrame:
         with ThreadPoolExecutor(machine.cores()) as pool:
