@@ -96,7 +96,7 @@ def test_folders_and_files_whose_names_are_not_utf8_have_features_and_files(tmp_
     np.testing.assert_array_equal(found.values, made.values)
     moved = Path(
         os.fsdecode(os.fsencode(tmp_path) + b"/M\xe4rz")
-    )  # and is the same file's where the data has gone
+    )  # the same file serves where the data has gone
     os.rename(root, moved)
     assert features.load(file, moved).table["image_path"][0].startswith(str(moved))
 
@@ -201,10 +201,9 @@ def test_rows_are_taken_by_their_numbers_in_that_order():
     some = FOUR.take(np.array([3, 0, 2, 0], "uint8"))
     assert some.values[:, 0].tolist() == [3, 0, 2, 0] and some.table["subset"].tolist() == list("baba")
     assert some.table.index.tolist() == [0, 1, 2, 3] and len(FOUR.take([])) == 0
+    message = "Row numbers are integers from 0 to 3; for a mask there is `subset`"
     for wrong in ([0, 4], [-1], [0.0], ["0"], [True], [[0]], 0):
-        with pytest.raises(
-            ValueError, match="Row numbers are integers from 0 to 3; for a mask there is `subset`"
-        ):
+        with pytest.raises(ValueError, match=message):
             FOUR.take(wrong)
 
 

@@ -33,9 +33,8 @@ def test_write_text_makes_missing_folders(tmp_path):
 
 
 def test_names_that_are_not_utf8_are_written_byte_by_byte(tmp_path):
-    assert (
-        files.write_text(tmp_path / "a.csv", os.fsdecode(b"M\xfcller.png")).read_bytes() == b"M\xfcller.png"
-    )
+    written = files.write_text(tmp_path / "a.csv", os.fsdecode(b"M\xfcller.png"))
+    assert written.read_bytes() == b"M\xfcller.png"
 
 
 HOLD = """

@@ -122,9 +122,8 @@ def png16(array) -> bytes:
     """A PNG of 16 bits a channel, which Pillow does not write in colour: (h, w, channels) uint16."""
 
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        size, check = struct.pack(">I", len(content)), struct.pack(">I", zlib.crc32(kind + content))
+        return size + kind + content + check
 
     height, width, channels = array.shape
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -234,9 +233,8 @@ def frames(form, **options):
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_animations_and_pages_are_refused_by_name(form):
-    with pytest.raises(
-        Undecodable, match="moving cannot be decoded .it holds 3 frames or pages.; save the one"
-    ):
+    message = "moving cannot be decoded .it holds 3 frames or pages.; save the one"
+    with pytest.raises(Undecodable, match=message):
         rgb(frames(form), "moving")
 
 

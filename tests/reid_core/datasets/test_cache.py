@@ -155,9 +155,7 @@ def test_a_kept_file_is_made_once_and_whole(own_cache):
     assert list(path.parent.iterdir()) == []
     seconds = cache.made(path, make, 4, "toys")
     assert cache.made(path, make, 4, "toys") == seconds and path.read_text() == "12" and len(made) == 2
-    assert (
-        len({cache.place("toy", values, code) for values, code in (([1], []), ([2], []), ([1], [__file__]))})
-        == 3
-    )
+    others = (([1], []), ([2], []), ([1], [__file__]))
+    assert len({cache.place("toy", values, code) for values, code in others}) == 3
     with pytest.raises(OSError, match="for toys .REID_CORE_CACHE moves the cache"):
         cache.made(cache.place("toy", 2), make, 1 << 62, "toys")
