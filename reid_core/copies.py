@@ -21,8 +21,7 @@ def once(query, gallery, measure, norms, itself=0.0):
 def of_groups(row_group: np.ndarray, column_group: np.ndarray, measure, itself: float | None = 0.0):
     """`measure(rows, columns)`, (Q, G), with only one of each group measured, and `itself` within a group.
 
-    `measure` gets row numbers of both sides, or slice(None) for all;
-    itself=None leaves what it gives.
+    `measure` gets row numbers of both sides, or slice(None) for all; itself=None leaves what it gives.
     """
     (rows, row), (columns, column) = _distinct(row_group), _distinct(column_group)
     distance = measure(slice(None) if row is None else rows, slice(None) if column is None else columns)
@@ -75,10 +74,8 @@ def _gathered(parts, rows: np.ndarray):
     if len(parts) == 1 and len(rows) == len(parts[0]):
         return parts[0]
     starts = np.cumsum([0, *map(len, parts)])
-    chosen = [
-        part[rows[(rows >= a) & (rows < b)] - a]
-        for part, a, b in zip(parts, starts, starts[1:], strict=False)
-    ]
+    own = np.split(rows, np.searchsorted(rows, starts[1:-1]))
+    chosen = [part[mine - start] for part, mine, start in zip(parts, own, starts, strict=False)]
     return torch.cat(chosen) if torch.is_tensor(parts[0]) else np.concatenate(chosen)
 
 

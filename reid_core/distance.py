@@ -22,6 +22,11 @@ def is_tensor(array) -> bool:
     return isinstance(array, torch.Tensor)
 
 
+def on_host(features):
+    """An array as it is, a tensor as one."""
+    return features.detach().cpu().numpy() if is_tensor(features) else features
+
+
 def squared_norms(features):
     """Squared length of every row of (n, d) float32 features: (n,) float64 of their kind, on their device.
 
@@ -53,14 +58,8 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
     shape : sizes after the first, a word where any will do
     dtype : what to convert to; None keeps the type (tensors shorter than float32 become float32)
 
-    Returns
-    -------
-    (n, *shape) array
-
-    Raises
-    ------
-    ValueError : another shape, no rows, no floating type, values that are not finite or leave `dtype` (the first such
-        row is named), a tensor that requires a gradient.
+    Raises ValueError for another shape, no rows, no floating type, values that are not finite or leave `dtype` (the
+    first such row is named), a tensor that requires a gradient.
     """
     _refuse_gradient(features, name)
     if is_tensor(features):
@@ -68,14 +67,11 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
         features = (features.detach().float() if short else features.detach()).cpu().numpy()
     features = np.asarray(features)
     if not np.issubdtype(features.dtype, np.floating):
-        raise ValueError(
-            f"The {name} have dtype {features.dtype}; pass a floating-point type, such as float32."
-        )
-    wanted = [
-        found if isinstance(size, str) else size
-        for size, found in zip(shape, features.shape[1:], strict=False)
+        raise ValueError(f"The {name} have dtype {features.dtype}; pass a floating type, such as float32.")
+    fits = [
+        isinstance(size, str) or size == found for size, found in zip(shape, features.shape[1:], strict=False)
     ]
-    if features.shape[1:] != tuple(wanted) or len(wanted) != len(shape) or 0 in features.shape:
+    if features.ndim != 1 + len(shape) or not all(fits) or 0 in features.shape:
         expected = ", ".join(map(str, shape))
         raise ValueError(f"The {name} have shape {features.shape}; expected (n, {expected}) with n > 0.")
     with np.errstate(over="ignore"):
@@ -122,14 +118,14 @@ def check_features(query, gallery) -> tuple:
         raise ValueError("Query and gallery features must both be NumPy arrays or both be torch tensors.")
     if is_tensor(query) and query.device != gallery.device:
         raise ValueError(
-            f"Query features are on {query.device} but gallery features on {gallery.device}; "
-            "move both to one device."
+            f"Query features are on {query.device} but gallery features on {gallery.device}; move one."
         )
     norms = squared_norms(query), squared_norms(gallery)
     for name, squares in zip(("query", "gallery"), norms, strict=True):
         too_large = ~(squares <= LARGEST)  # NaN is not, either
-        too_large = too_large.cpu().numpy() if is_tensor(too_large) else too_large
-        _refuse_rows(too_large, f"{name} features", "NaN, infinity or values too large to square in float32")
+        _refuse_rows(
+            on_host(too_large), f"{name} features", "NaN, infinity or values too large to square in float32"
+        )
     return norms
 
 
@@ -170,18 +166,10 @@ def common_part(*parts) -> np.ndarray | None:
     Distances do not depend on it, but the squares they are made of do: taken off first, it costs no digits. The mean of
     some rows is taken, as any will do; features that share little are left as they are, to the bit.
 
-    Parameters
-    ----------
-    parts : (n, d) features each, finite
-
-    Returns
-    -------
-    (d,) float32, or None
+    parts: finite (n, d) features each. Returns (d,) float32, or None.
     """
-    rows = [part[:: -(-len(part) // SAMPLED_ROWS)] for part in parts]
-    rows = np.concatenate(
-        [part.detach().cpu().numpy() if is_tensor(part) else part for part in rows], dtype=np.float64
-    )
+    rows = [on_host(part[:: -(-len(part) // SAMPLED_ROWS)]) for part in parts]
+    rows = np.concatenate(rows, dtype=np.float64)
     mean = rows.mean(0)
     rows -= mean
     apart = np.einsum("nd,nd->", rows, rows) / len(rows)
@@ -209,17 +197,14 @@ def squared_euclidean(query, gallery):
 
     Parameters
     ----------
-    query : (Q, d) float32, NumPy array or torch tensor
-    gallery : (G, d) float32, of the same kind, on the same device
+    query, gallery : (Q, d) and (G, d) float32, both NumPy arrays or both torch tensors on one device
 
     Returns
     -------
     (Q, G) float32, squared, of the inputs' kind and on their device
 
-    Raises
-    ------
-    ValueError : empty, not float32, widths that differ, NaN or infinity, values too large or too small to square in
-        float32, a gradient asked for.
+    Raises ValueError for features empty or not float32, widths that differ, NaN or infinity, values too large or too
+    small to square in float32, a gradient asked for.
 
     >>> squared_euclidean(np.float32([[0, 0]]), np.float32([[3, 4], [1, 0]])).tolist()
     [[25.0, 1.0]]

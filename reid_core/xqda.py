@@ -12,7 +12,7 @@ import scipy.linalg
 
 from reid_core import ids
 from reid_core.copies import once
-from reid_core.distance import as_array, check_differ, check_features, common_part, is_tensor
+from reid_core.distance import as_array, check_differ, check_features, common_part, on_host
 
 SOLVERS = ("svd", "eigh")
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 4096, 256
@@ -85,8 +85,7 @@ class XQDA:
         Parameters
         ----------
         X_gallery, X_probe : (n, d) and (m, d) features, as in `fit`
-        gallery_id, probe_id : (n,) and (m,) ids of people; images of one person in both views are the intra-personal
-            pairs, all others extra-personal
+        gallery_id, probe_id : (n,) and (m,) ids of people; images of one in both views are the intra-personal pairs
 
         Raises what `fit` raises, and ValueError for views of different width or no person in both.
         """
@@ -152,8 +151,7 @@ class XQDA:
         Raises ValueError where not fitted, or for features that are not finite or of another width.
         """
         self.check_fitted()
-        X = as_array(X, "features", (len(self.components_),))
-        return self._project(X)
+        return self._project(as_array(X, "features", (len(self.components_),)))
 
     def _project(self, X: np.ndarray) -> np.ndarray:
         projected = np.empty((len(X), self.components_.shape[1]))
@@ -176,10 +174,9 @@ class XQDA:
         Raises ValueError where not fitted, or for features empty, not float32, not finite or of another width.
         """
         self.check_fitted()
-        norms = check_features(X_query, X_gallery)
+        norms = [on_host(n) for n in check_features(X_query, X_gallery)]
         self.check_fitted(X_query.shape[1])
-        sides = [X.detach().cpu().numpy() if is_tensor(X) else X for X in (X_query, X_gallery)]
-        norms = [n.cpu().numpy() if is_tensor(n) else n for n in norms]
+        sides = [on_host(X) for X in (X_query, X_gallery)]
         return once(*sides, lambda rows, columns: self._distance(sides[0][rows], sides[1][columns]), norms)
 
     def _distance(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
@@ -208,16 +205,12 @@ class XQDA:
 
 
 def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray, np.ndarray]:
-    """Training pairs of Zhong et al.: row numbers of the first (gallery view) and second (probe view) members.
+    """Training pairs of Zhong et al.: row numbers (pairs,) of their gallery view and of their probe view, from 0.
 
     Per person in sorted order: its images are permuted, the first half is paired with the second (an odd one is
     left out), and pairs within one camera are dropped. A permutation of n is argsort(rand(n)) from one MT19937
-    stream, as MATLAB's randperm draws it.
-
-    By this rule Market-1501 has 4,914 pairs. The 4,846 that are quoted elsewhere come from NumPy's own permutations,
-    RandomState(0).permutation.
-
-    person_id, camera_id: (n,) ids; random_state: seed of the stream. Gives two (pairs,) integer arrays, from 0.
+    stream, as MATLAB's randperm draws it. By this rule Market-1501 has 4,914 pairs; the 4,846 that are quoted elsewhere
+    come from NumPy's own permutations, RandomState(0).permutation.
 
     >>> [pair.tolist() for pair in official_pairs(np.array([4, 4, 4, 2]), np.array([1, 2, 2, 1]))]
     [[1], [0]]
@@ -241,17 +234,8 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
 def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
     """Intra- and extra-personal covariance of all cross-view differences, without forming a pair.
 
-    Summed over pairs, (x - z)(x - z)' needs only each row's number of partners and each person's sum a view.
-
-    Parameters
-    ----------
-    rows : (n, d) float64, overwritten: the gallery view's rows first, then the probe view's
-    person : (n,) integers from 0, contiguous
-    n_gallery : rows of the gallery view
-
-    Returns
-    -------
-    (d, d) float64 both; neither is regularised.
+    rows: (n, d) float64, overwritten, the gallery view's n_gallery first, then the probe view's; person: (n,) integers
+    from 0, contiguous. Returns two (d, d) float64, not regularised.
     """
     n_people, n_probe = person.max() + 1, len(rows) - n_gallery
     in_gallery, in_probe = person[:n_gallery], person[n_gallery:]
@@ -285,12 +269,10 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sums_by_person(rows, person, n_people: int) -> np.ndarray:
-    sums = np.zeros((n_people, rows.shape[1]))
-    order = np.argsort(person, kind="stable")
-    present, starts = np.unique(person[order], return_index=True)
-    for number, members in zip(present, np.split(order, starts[1:]), strict=True):
-        sums[number] = rows[members].sum(0)
-    return sums
+    members = np.split(
+        np.argsort(person, kind="stable"), np.bincount(person, minlength=n_people).cumsum()[:-1]
+    )
+    return np.stack([rows[own].sum(0) for own in members])
 
 
 def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
@@ -339,9 +321,8 @@ def _apply_q(reflectors, basis) -> np.ndarray:
     columns = np.zeros((len(packed), basis.shape[1]), order="F")
     columns[: len(basis)] = basis
     work = scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, -1)[1]
-    product, _, info = scipy.linalg.lapack.dormqr(
-        "L", "N", packed, tau, columns, int(work[0]), overwrite_c=True
-    )
+    size = int(work[0])
+    product, _, info = scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, size, overwrite_c=True)
     if info != 0:
         raise RuntimeError(f"LAPACK dormqr failed with info={info}.")
     return product
