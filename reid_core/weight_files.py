@@ -1,7 +1,6 @@
 """Files of weights: read without running code, found in whatever they were saved within, known by their content."""
 
 import http.client
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,9 +14,7 @@ from reid_core import files
 from reid_core.progress import say, shown
 
 IMAGENET, RANDOM = "imagenet", "random"
-_COUNTER = (
-    "num_batches_tracked"  # of BatchNorm; torchvision's published files have none, nothing here reads it
-)
+_COUNTER = "num_batches_tracked"  # of BatchNorm; not in torchvision's published files, nothing here reads it
 _ANCHOR = "conv1.weight"  # a ResNet's first tensor: what stands before its name stands before all names
 
 
@@ -47,19 +44,16 @@ def digest(weights: str, backbone: str) -> str | None:
 
 
 def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) -> Initial:
-    """Fill `network.backbone` with pretrained weights: "imagenet", or the path of a local file.
-
-    "imagenet": torchvision's IMAGENET1K_V1, downloaded once into torch's own cache. They expect RGB images
-    normalised with ImageNet's mean and standard deviation, and their ResNet-50 has the stride in the 3x3
-    convolution, where the released Caffe model has it in the first 1x1. A local file holds a state dict in
-    torchvision's names (.pth or .safetensors), alone or within what a training script saved beside it
-    ({"state_dict": ...}), with any one prefix before all names ("module.", "backbone."). Its ImageNet classifier
-    (fc.*) is ignored, BatchNorm's counters may be absent.
+    """Fill the backbone of a network of `reid_core.model` with pretrained weights.
 
     Parameters
     ----------
-    network : one of `reid_core.model`
-    weights : "imagenet", or the path of a file
+    network : one with a `backbone`
+    weights : "imagenet", torchvision's IMAGENET1K_V1, downloaded once into torch's own cache: they expect RGB images
+        normalised with ImageNet's mean and standard deviation, and their ResNet-50 has the stride in the 3x3
+        convolution, where the released Caffe model has it in the first 1x1. Or the path of a file (.pth, .safetensors)
+        with a state dict in torchvision's names, alone or within what a training script saved ({"state_dict": ...}),
+        with any one prefix before all names ("module."); fc.* is ignored, BatchNorm's counters may be absent
     progress : a line where a file is downloaded
 
     Raises
@@ -74,11 +68,9 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
     own = network.backbone.state_dict()
     counters = {key: x for key, x in own.items() if key.endswith(_COUNTER)}
     state, notes = _within(_read(weights, path), own.keys() - counters.keys(), str(path))
-    sha = files.digest(path)
-    if weights == IMAGENET and not sha.startswith(published := _published(path.name)):
-        notes.append(
-            f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"
-        )
+    sha, published = files.digest(path), _published(path)
+    if weights == IMAGENET and not sha.startswith(published):
+        notes += [f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"]
     load_state(network.backbone, counters | state, str(path), f"a {name} backbone in torchvision's names")
     return Initial(sha, f"{path.name}: {'; '.join(notes)}" if notes else "")
 
@@ -117,19 +109,10 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
 def load_state(
     module: nn.Module, state: Mapping[str, Tensor], where: str, expected: str, remedy: str | None = None
 ) -> None:
-    """`module.load_state_dict` with an error that says what differs, where the weights came from and what to do.
+    """Copy `state`, tensors by name, into a module, or raise ValueError for any missing, too many or of another kind.
 
-    Parameters
-    ----------
-    module : what the tensors are copied into
-    state : tensors by name
-    where : their file or source
-    expected : what the module is
-    remedy : a sentence, None for a general one
-
-    Raises
-    ------
-    ValueError for tensors that are missing, too many, or of another shape or kind of number.
+    The error says what differs (shape or kind of number, too), `where` the weights came from, what the module is
+    (`expected`) and what to do (`remedy`, a sentence; None for a general one).
     """
     own = module.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -138,15 +121,15 @@ def load_state(
         for word, keys in (("missing", missing), ("too many", surplus))
         if keys
     ]
-    unlike = [
+    differences += [
         f"{key} is {_described(state[key])} instead of {_described(own[key])}"
-        for key in own.keys() & state.keys()
+        for key in sorted(own.keys() & state.keys())
         if not _fits(state[key], own[key])
-    ]
-    if differences := differences + sorted(unlike)[:3]:
+    ][:3]
+    if differences:
+        remedy = remedy or "Give a file that holds these, or the settings that these weights were made with."
         raise ValueError(
-            f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. "
-            + (remedy or "Give a file that holds these, or the settings that these weights were made with.")
+            f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. {remedy}"
         )
     module.load_state_dict(state)
 
@@ -157,28 +140,10 @@ def _fits(x: Any, own: Tensor) -> bool:
 
 
 def _described(x: Any) -> str:
-    if not isinstance(x, Tensor):
-        return f"a {type(x).__name__}"
-    return f"{tuple(x.shape)}" if x.is_floating_point() else f"{tuple(x.shape)} of {x.dtype}"
-
-
-def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of these names in what a file held, wherever they are, and notes on what was taken off them.
-
-    Raises ValueError where there are no tensors by name, several that fit, or numbers that are not finite.
-    """
-    best = _best(found, names, where)
-    state = {name: x for name, x in best.tensors.items() if not name.startswith("fc.")}
-    for name, x in state.items():
-        if isinstance(x, Tensor) and not x.isfinite().all():
-            raise ValueError(
-                f"{where}: {best.prefix}{name} holds values that are not finite; write it again."
-            )
-    notes = [f"taken from its {best.way}"] if best.way else []
-    notes += [f"prefix {best.prefix!r} taken off all names"] if best.prefix else []
-    if best.outside:
-        notes.append(f"{len(best.outside)} tensors beside the backbone left out, such as {best.outside[0]}")
-    return state, notes
+    if isinstance(x, Tensor):
+        return f"{tuple(x.shape)}" if x.is_floating_point() else f"{tuple(x.shape)} of {x.dtype}"
+    keys = f" with keys such as {next(iter(x))!r}" if isinstance(x, Mapping) and x else ""
+    return f"a {type(x).__name__}{keys}"
 
 
 class _Part(NamedTuple):
@@ -190,53 +155,54 @@ class _Part(NamedTuple):
     outside: list[str]
 
 
-def _best(found: Any, names: set[str], where: str) -> _Part:
-    """The one part that has all the names; where none has, the one with most of them."""
-    parts = [
-        _Part(
-            way, prefix, {x.removeprefix(prefix): tensors[x] for x in tensors if x.startswith(prefix)},
-            sorted(x for x in tensors if not x.startswith(prefix)),
-        )
-        for way, tensors in _named_tensors(found)
-        for prefix in sorted({x.removesuffix(_ANCHOR) for x in tensors if f".{x}".endswith(f".{_ANCHOR}")} | {""})
-    ]  # fmt: skip
-    if not parts:
-        raise ValueError(
-            f"{where} holds {_kind(found)}, not weights: a state dict is needed, tensors by their names, as "
-            "torch.save(network.state_dict(), path) writes."
-        )
+def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of these names in what a file held, wherever they are, and notes on what was taken off them.
+
+    Where no part has all the names, the one with most. Raises ValueError where there are no tensors by name, several
+    parts that fit, or numbers that are not finite.
+    """
+    if not (parts := list(_parts(found))):
+        kind = f"{'one tensor of shape ' if isinstance(found, Tensor) else ''}{_described(found)}"
+        need = "a state dict is needed, tensors by name, as torch.save(network.state_dict(), path) writes"
+        raise ValueError(f"{where} holds {kind}, not weights: {need}.")
     if len(fitting := [part for part in parts if names <= part.tensors.keys()]) > 1:
         ways = " and ".join(f"{part.way or 'names'} {part.prefix}*" for part in fitting)
         raise ValueError(
             f"{where} holds several networks that fit ({ways}); save the one to start from alone."
         )
-    return max(fitting or parts, key=lambda part: len(names & part.tensors.keys()))
+    way, prefix, tensors, outside = max(fitting or parts, key=lambda part: len(names & part.tensors.keys()))
+    state = {name: x for name, x in tensors.items() if not name.startswith("fc.")}
+    for name, x in state.items():
+        if isinstance(x, Tensor) and not x.isfinite().all():
+            raise ValueError(f"{where}: {prefix}{name} holds values that are not finite; write it again.")
+    notes = [f"taken from its {way}"] if way else []
+    notes += [f"prefix {prefix!r} taken off all names"] if prefix else []
+    if outside:
+        notes += [f"{len(outside)} tensors beside the backbone left out, such as {min(outside)}"]
+    return state, notes
 
 
-def _named_tensors(found: Any, way: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dict of tensors by name in what was saved, with the keys that lead to it."""
-    if isinstance(found, Mapping) and all(isinstance(name, str) for name in found):
-        if any(isinstance(x, Tensor) for x in found.values()):
-            yield way, dict(found)
-        for name, x in found.items():
-            yield from _named_tensors(x, f"{way}[{name!r}]")
-
-
-def _kind(found: Any) -> str:
-    if isinstance(found, Tensor):
-        return f"one tensor of shape {tuple(found.shape)}"
-    if isinstance(found, Mapping) and found:
-        return f"a dict with keys such as {next(iter(found))!r}"
-    return f"a {type(found).__name__}"
+def _parts(found: Any, way: str = "") -> Iterator[_Part]:
+    """Every dict of tensors by name in what was saved, with every prefix that a ResNet's names have in it."""
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        return
+    if any(isinstance(x, Tensor) for x in found.values()):
+        for prefix in sorted(
+            {x.removesuffix(_ANCHOR) for x in found if f".{x}".endswith(f".{_ANCHOR}")} | {""}
+        ):
+            inside = {x.removeprefix(prefix): found[x] for x in found if x.startswith(prefix)}
+            yield _Part(way, prefix, inside, [x for x in found if not x.startswith(prefix)])
+    for name, x in found.items():
+        yield from _parts(x, f"{way}[{name!r}]")
 
 
 def _url(backbone: str) -> str:
     return torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].url
 
 
-def _published(name: str) -> str:
+def _published(path: Path) -> str:
     """The first digits of the SHA-256 of a file of torchvision's, which its name ends with."""
-    return re.search(r"-([0-9a-f]+)\.", name)[1]
+    return path.stem.rpartition("-")[2]
 
 
 def _download(path: Path, url: str) -> None:
@@ -246,10 +212,9 @@ def _download(path: Path, url: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"Downloading {url} to {path.parent} ...")
-        torch.hub.download_url_to_file(url, str(path), _published(path.name), progress=False)
+        torch.hub.download_url_to_file(url, str(path), _published(path), progress=False)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise FileNotFoundError(
-            f"The ImageNet weights {path} are not there and cannot be downloaded from {url} ({error}). Download that "
-            "file where there is a network and put it there (TORCH_HOME moves the folder), or give the path of one as "
-            "the setting weights."
+            f"The ImageNet weights {path} are not there and cannot be downloaded from {url} ({error}). Put that file "
+            "there (TORCH_HOME moves the folder), or give the path of one as the setting weights."
         ) from error
