@@ -67,7 +67,9 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
         features = (features.detach().float() if short else features.detach()).cpu().numpy()
     features = np.asarray(features)
     if not np.issubdtype(features.dtype, np.floating):
-        raise ValueError(f"The {name} have dtype {features.dtype}; pass a floating type, such as float32.")
+        raise ValueError(
+            f"The {name} have dtype {features.dtype}; pass a floating-point type, such as float32."
+        )
     fits = [
         isinstance(size, str) or size == found for size, found in zip(shape, features.shape[1:], strict=False)
     ]

@@ -4,7 +4,7 @@ import numpy as np
 
 from reid_core import ids
 from reid_core.copies import once
-from reid_core.distance import as_array, check_differ, squared_norms
+from reid_core.distance import as_array, check_differ, squared_euclidean, squared_norms
 
 
 def training_set(
@@ -34,9 +34,7 @@ def training_set(
     return X, person, camera
 
 
-def training_people(
-    person: np.ndarray, camera: np.ndarray, method: str, *, cross_camera: bool = True
-) -> None:
+def training_people(person, camera, method: str, *, cross_camera: bool = True) -> None:
     """Raise what `training_set` raises of who was seen where: n ids of people and n of cameras."""
     people, numbers, images = np.unique(person, return_inverse=True, return_counts=True)
     if len(people) < 2:
@@ -62,12 +60,15 @@ def fitted(learner, attribute: str) -> None:
         raise ValueError(f"This {name} has not been fitted; call fit(X, person_id, camera_id) first.")
 
 
+def projected(transform):
+    """Measure for `compared`: the squared Euclidean distance between what `transform` makes of two sides."""
+    return lambda query, gallery: squared_euclidean(transform(query), transform(gallery))
+
+
 def compared(X_query, X_gallery, shape, measure, itself=0.0) -> np.ndarray:
     """(Q, G) float32: `measure(query, gallery)` of features (n, *shape), checked, with copies measured only once."""
-    sides = [
-        as_array(X, f"{name} features", shape, np.float32)
-        for name, X in (("query", X_query), ("gallery", X_gallery))
-    ]
-    flat = [X.reshape(len(X), -1) for X in sides]
+    query = as_array(X_query, "query features", shape, np.float32)
+    gallery = as_array(X_gallery, "gallery features", shape, np.float32)
+    flat = [X.reshape(len(X), -1) for X in (query, gallery)]
     norms = [squared_norms(X) for X in flat]
-    return once(*flat, lambda rows, columns: measure(sides[0][rows], sides[1][columns]), norms, itself)
+    return once(*flat, lambda rows, columns: measure(query[rows], gallery[columns]), norms, itself)

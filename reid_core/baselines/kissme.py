@@ -1,13 +1,11 @@
 """KISSME, "keep it simple and straightforward" metric learning (Koestinger et al., CVPR 2012), on LOMO features.
 
-M = inv(S_1) - inv(S_0): S_1 the mean outer product of the differences of image pairs of one person, S_0 that
-of pairs of two people; the log-likelihood ratio of two zero-mean Gaussians. As in the authors' release M is
-then made positive semi-definite by dropping negative eigenvalues, so that it is a (squared) distance, and
-the features are first reduced by PCA, without which S_1 is singular.
+M = inv(S_1) - inv(S_0): S_1 the mean outer product of the differences of image pairs of one person, S_0 that of pairs
+of two people; the log-likelihood ratio of two zero-mean Gaussians. As in the authors' release M loses its negative
+eigenvalues, so that it is a (squared) distance, and features are first reduced by PCA, without which S_1 is singular.
 
-A plain reference of ours: Tables 2 and 3 have no such row. Left open by the source for this use, and chosen:
-100 components; as pairs of one person all its pairs across cameras, and as many random pairs of two people
-across cameras. (Liao et al., CVPR 2015, compare KISSME on LOMO after PCA to 100 dimensions in their figures.)
+A plain reference of ours: Tables 2 and 3 have no such row. Chosen, where the source leaves it open: 100 components (so
+Liao et al., CVPR 2015, in their figures); all pairs of one person across cameras, as many random ones of two people.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import compared, fitted, training_set
+from reid_core.baselines.checks import compared, fitted, projected, training_set
 from reid_core.baselines.pca import PCA
-from reid_core.distance import squared_euclidean
 
 ROUNDING = 1e-12  # squares of what float32 tells from zero
 
@@ -43,8 +40,7 @@ class KISSME:
     def fit(self, X, person_id, camera_id) -> KISSME:
         """Learn from features (n, d) of people `person_id` (n,) in cameras `camera_id` (n,).
 
-        Raises ValueError for lengths that disagree, features that are not finite, one image per person, one
-        camera, or fewer pairs of one person than dimensions kept.
+        Raises what `checks.training_set` raises, and ValueError for fewer pairs of one person than dimensions kept.
         """
         X, person, camera = training_set(X, person_id, camera_id, "KISSME")
         self.pca_ = PCA(self.n_components).fit(X)
@@ -77,12 +73,7 @@ class KISSME:
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """(u - v)' M (u - v), a squared distance, (Q, G) float32."""
         fitted(self, "metric_")
-        return compared(
-            X_query,
-            X_gallery,
-            self.pca_.mean_.shape,
-            lambda query, gallery: squared_euclidean(self.transform(query), self.transform(gallery)),
-        )
+        return compared(X_query, X_gallery, self.pca_.mean_.shape, projected(self.transform))
 
 
 def same_person_pairs(person: np.ndarray, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,9 +92,7 @@ def same_person_pairs(person: np.ndarray, camera: np.ndarray) -> tuple[np.ndarra
     return np.concatenate(first), np.concatenate(second)
 
 
-def different_person_pairs(
-    person: np.ndarray, camera: np.ndarray, n_pairs: int, random_state: int
-) -> tuple[np.ndarray, np.ndarray]:
+def different_person_pairs(person, camera, n_pairs: int, random_state: int) -> tuple[np.ndarray, np.ndarray]:
     """`n_pairs` random pairs of images of two people in two cameras, drawn with replacement."""
     random = np.random.RandomState(random_state)
     first, second = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -118,7 +107,7 @@ def different_person_pairs(
 
 def _scatter(X: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Mean outer product of X[i] - X[j] over the pairs, (k, k)."""
-    total = np.zeros((X.shape[1], X.shape[1]))
+    total = np.zeros((X.shape[1],) * 2)
     for start in range(0, len(pairs[0]), 8192):
         i, j = (indices[start : start + 8192] for indices in pairs)
         difference = X[i] - X[j]

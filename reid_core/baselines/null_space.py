@@ -1,24 +1,19 @@
 """DNS [20]: a discriminative null space (Zhang, Xiang and Gong, CVPR 2016), on LOMO features.
 
-The null Foley-Sammon transform of Section 3: directions w in which all training images of a person fall on
-one point, w' S_w w = 0, while people stay apart, w' S_b w > 0. With more dimensions than images there are
-exactly C - 1 of them for C people. Kernelised as in the paper and the authors' release: RBF kernel
-exp(-|x - y|^2 / m) with m the mean squared distance over all pairs of training images, centred in kernel
-space; people are compared by Euclidean distance in the null space.
+The null Foley-Sammon transform of Section 3: directions w in which all training images of a person fall on one point,
+w' S_w w = 0, while people stay apart, w' S_b w > 0; with more dimensions than images, C - 1 of them for C people.
+Kernelised as in the paper and the authors' release: RBF kernel exp(-|x - y|^2 / m), m the mean squared distance over
+all pairs of training images, centred in kernel space; people are compared by Euclidean distance in the null space.
 
-What stands behind the printed 61.02 rank-1 / 35.68 mAP: not one feature. The authors' table for Market-1501
-gives 55.43 / 29.87 for the null space of LOMO alone and 61.02 / 35.68 under "fusion", a sum of distances in
-two null spaces, the second learnt from the colour, HOG and LBP stripes of Lisanti et al. (ICDSC 2014), which
-their release (lzrobots/NullSpace_ReID) calls the kCCA feature and pairs with an exponential chi-square kernel.
-The notes of its first version say that the original kCCA features exist for VIPeR and PRID2011 only, and that
-those of CUHK01, CUHK03 and Market-1501 are the authors' own re-implementation, used for the fusion; neither that
-code, nor those features, nor the fusion's weights were released. `NullSpace` on LOMO, which we run, is therefore
-to be held against 55.43 / 29.87, and the row says so.
+The printed 61.02 rank-1 / 35.68 mAP are not one feature: the authors' table for Market-1501 gives 55.43 / 29.87 for the
+null space of LOMO alone, against which `NullSpace` is to be held, and 61.02 / 35.68 for "fusion", a sum of distances in
+two null spaces. The second is learnt, with an exponential chi-square kernel, from colour, HOG and LBP stripes (Lisanti
+et al., ICDSC 2014), by the notes of the release (lzrobots/NullSpace_ReID) a re-implementation of the authors' own;
+neither its code, nor these features, nor the fusion's weights were released.
 
-`NullSpace` gets the same transform as the release faster. Where the centred kernel has rank n - 1 (no two
-images alike), a direction that collapses every person is found by solving for it: one Cholesky
-factorisation in place of an eigendecomposition of two n x n matrices. Otherwise the eigendecompositions
-are done, with the release's fallback when the null space is empty.
+Ours is faster than the release: where the centred kernel has rank n - 1 (no two images alike), a direction that
+collapses every person is found by solving for it, one Cholesky factorisation for two eigendecompositions of n x n
+matrices. Otherwise these are done, with the release's fallback when the null space is empty.
 """
 
 from __future__ import annotations
@@ -26,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import compared, fitted, training_set
+from reid_core.baselines.checks import compared, fitted, projected, training_set
 from reid_core.distance import as_array, check_scale, squared_euclidean, squared_norms
 
 SOLVERS = ("auto", "cholesky", "eigh")
@@ -59,22 +54,19 @@ class NullSpace:
     def fit(self, X, person_id, camera_id) -> NullSpace:
         """Learn from features (n, d) of people `person_id` (n,); cameras are not used, as in the paper.
 
-        Raises ValueError for lengths that disagree, features that are not finite, one person only, one image
-        per person, or solver="cholesky" with a kernel of deficient rank.
+        Raises what `checks.training_set` raises, and ValueError for solver="cholesky" with a kernel of deficient rank.
         """
         X, person, _ = training_set(X, person_id, camera_id, "DNS", cross_camera=False, dtype=np.float32)
         self.support_ = np.array(X, order="C")
         check_scale(squared_norms(X), "training features")
         kernel = self._first_kernel()
         people = np.unique(person, return_inverse=True)[1]
-        dual = None
-        if self.solver != "eigh":
-            dual = _by_cholesky(kernel, people)
-            if dual is None and self.solver == "cholesky":
-                raise ValueError(
-                    "The kernel matrix has deficient rank (images alike, or fewer dimensions than images); "
-                    "use solver='auto' or 'eigh'."
-                )
+        dual = None if self.solver == "eigh" else _by_cholesky(kernel, people)
+        if dual is None and self.solver == "cholesky":
+            raise ValueError(
+                "The kernel matrix has deficient rank (images alike, or fewer dimensions than images); "
+                "use solver='auto' or 'eigh'."
+            )
         self.solver_ = "eigh" if dual is None else "cholesky"
         self.dual_ = _by_eigh(kernel, people) if dual is None else dual
         return self
@@ -85,19 +77,13 @@ class NullSpace:
         X = np.ascontiguousarray(as_array(X, "given features", self.support_.shape[1:], np.float32))
         out = np.empty((len(X), self.dual_.shape[1]), np.float32)
         for start in range(0, len(X), 1024):
-            rows = slice(start, start + 1024)
-            out[rows] = self._kernel(X[rows]) @ self.dual_
+            out[start : start + 1024] = self._kernel(X[start : start + 1024]) @ self.dual_
         return out
 
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """Squared Euclidean distance in the null space, (Q, G) float32."""
         fitted(self, "dual_")
-        return compared(
-            X_query,
-            X_gallery,
-            self.support_.shape[1:],
-            lambda query, gallery: squared_euclidean(self.transform(query), self.transform(gallery)),
-        )
+        return compared(X_query, X_gallery, self.support_.shape[1:], projected(self.transform))
 
     def _first_kernel(self) -> np.ndarray:
         """Centred kernel matrix (n, n) of the training features; learns `scale_`."""
@@ -128,14 +114,12 @@ class NullSpace:
 def _gram(X: np.ndarray) -> np.ndarray:
     """Inner products (n, n) of float32 rows in float64, block by block: their small differences matter here."""
     gram = np.empty((len(X), len(X)))
-    starts = range(0, len(X), 2048)
-    for i in starts:
+    for i in range(0, len(X), 2048):
         rows = X[i : i + 2048].astype(np.float64)
-        for j in starts:
-            if j <= i:
-                block = rows @ X[j : j + 2048].T.astype(np.float64)
-                gram[i : i + 2048, j : j + 2048] = block
-                gram[j : j + 2048, i : i + 2048] = block.T
+        for j in range(0, i + 1, 2048):
+            block = rows @ X[j : j + 2048].T.astype(np.float64)
+            gram[i : i + 2048, j : j + 2048] = block
+            gram[j : j + 2048, i : i + 2048] = block.T
     return gram
 
 
@@ -158,10 +142,8 @@ def _by_cholesky(kernel: np.ndarray, people: np.ndarray) -> np.ndarray | None:
     weights = np.sqrt(np.bincount(people) / n)[:, None]  # the mean, in that basis
     targets = constant @ scipy.linalg.null_space(weights.T)
     dual = scipy.linalg.cho_solve(factor, targets, check_finite=False)
-    gram = targets.T @ dual
-    return scipy.linalg.solve_triangular(
-        scipy.linalg.cholesky(gram, lower=True), dual.T, lower=True, check_finite=False
-    ).T
+    root = scipy.linalg.cholesky(targets.T @ dual, lower=True)
+    return scipy.linalg.solve_triangular(root, dual.T, lower=True, check_finite=False).T
 
 
 def _by_eigh(kernel: np.ndarray, people: np.ndarray) -> np.ndarray:

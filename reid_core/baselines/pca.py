@@ -43,8 +43,7 @@ class PCA:
         kept = values > 1e-6 * values[0]  # what float32 products tell from zero
         if not kept[0] or values[0] <= 0:
             raise ValueError("All training features are alike: there is no principal component.")
-        if len(X) - 1 < len(kept):
-            kept[len(X) - 1 :] = False
+        kept[len(X) - 1 :] = False
         values, vectors = values[kept], vectors[:, kept]
         self.variances_ = values / (len(X) - 1)
         lengths = np.sqrt(values * (self.variances_ if self.whiten else 1))

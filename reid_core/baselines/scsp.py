@@ -1,21 +1,19 @@
 """SCSP [3]: similarity learning with spatial constraints (Chen, Yuan, Chen and Zheng, CVPR 2016).
 
-Two images x and z are alike by a sum over layers, a layer being one visual cue in one region (whole image or
-stripe): f(x, z) = sum of w_l [ (x - z)' A_l (x - z) + x' B_l z + z' B_l x ], linear in the polynomial feature
-maps of the pair, with A_l negative semi-definite (a distance) and B_l symmetric (a bilinear similarity).
-Learnt (their Section 4, by ADMM as in the authors' release, dapengchen123/SCSP): every query's mean similarity to its
-matches should exceed that to its non-matches by 1 (hinge loss, weight `penalty`), few dimensions should be
-used (sparsity of the rows of A_l and B_l, `sparsity`), and A_l must be negative semi-definite.
+Two images x and z are alike by a sum over layers, a layer being one visual cue in one region (whole image or stripe):
+f(x, z) = sum of w_l [ (x - z)' A_l (x - z) + x' B_l z + z' B_l x ], linear in the polynomial feature maps of the pair,
+with A_l negative semi-definite (a distance) and B_l symmetric (a bilinear similarity). Learnt (their Section 4, by ADMM
+as in the authors' release, dapengchen123/SCSP): every query's mean similarity to its matches should exceed that to its
+non-matches by 1 (hinge loss, weight `penalty`), with few dimensions (sparsity of the rows of A_l and B_l, `sparsity`).
 
-After the release: 90 dimensions for A, 120 for B, each vector of unit length; rho 0.001, sparsity 3e-4,
-penalty 1, 20 iterations, whole images weighted 1.1 against stripes. Its steps are kept as they are: rows are
-shrunk and the result made symmetric again, in place of the exact proximal step for symmetric matrices; the
+After the release: the settings, each vector of unit length, whole images weighted 1.1 against stripes, and its steps:
+rows are shrunk and the result made symmetric again, in place of the exact proximal step for symmetric matrices. The
 weight 1.1 enters the similarity when learning, ours when matching too (the release's test leaves it out).
 
-Left open: the release covers one image a person in each of two cameras. For more images and cameras we take
-as queries all training images (a random `n_queries` where there are more), as matches the person's images in
-other cameras, as non-matches other people's images in other cameras, their mean as above; with one image a
-person in two cameras this is the release's problem with both cameras as queries.
+Left open: the release covers one image a person in each of two cameras. For more we take as queries all training images
+(a random `n_queries` where there are more), as matches the person's images in other cameras, as non-matches other
+people's there, their mean as above; with one image a person in two cameras this is the release's problem with both
+cameras as queries.
 """
 
 from __future__ import annotations
@@ -71,8 +69,7 @@ class SCSP:
     def fit(self, X, person_id, camera_id) -> SCSP:
         """Learn from features (n, L, d) of people `person_id` (n,) in cameras `camera_id` (n,).
 
-        Raises ValueError for lengths that disagree, features that are not finite, one image per person, one
-        camera, or weights that do not fit the layers.
+        Raises what `checks.training_set` raises, and ValueError for weights that do not fit the layers.
         """
         X, person, camera = training_set(X, person_id, camera_id, "SCSP", shape=("layers", "d"))
         self.n_features_ = X.shape[1:]
@@ -87,8 +84,7 @@ class SCSP:
             raise ValueError(
                 "All training features have one direction; SCSP, which compares directions, sees no person."
             )
-        weights = self._admm(maps)
-        self.distance_, self.bilinear_ = self._unpacked(weights)
+        self.distance_, self.bilinear_ = self._unpacked(self._admm(maps))
         return self
 
     def distance(self, X_query, X_gallery) -> np.ndarray:
@@ -125,9 +121,8 @@ class SCSP:
         """Phi: each query's mean feature map over matches minus that over non-matches, (n_queries, D) float32."""
         parts = []
         for layer, weight in enumerate(self._weights()):
-            for view, second_order in zip(
-                self._views(X[:, layer].astype(np.float64)), (True, False), strict=True
-            ):
+            views = self._views(X[:, layer].astype(np.float64))
+            for view, second_order in zip(views, (True, False), strict=True):
                 difference = _mean_difference(view, person, camera, queries, second_order)
                 parts.append((weight * _packed(difference)).astype(np.float32))
         return np.concatenate(parts, axis=1)
@@ -140,12 +135,11 @@ class SCSP:
         alpha = np.zeros(len(maps))
         for _ in range(self.iterations):
             start = third - dual_first
-            alpha = hinge_dual(
-                gram, maps @ start.astype(np.float32) - 1, self.rho, self.penalty / len(maps), alpha
-            )
+            offset = maps @ start.astype(np.float32) - 1
+            alpha = hinge_dual(gram, offset, self.rho, self.penalty / len(maps), alpha)
             first = start + (alpha.astype(np.float32) @ maps) / self.rho
             second = self._repacked(third - dual_second, self._sparser, self._sparser)
-            third = self._repacked((first + second + dual_first + dual_second) / 2, _negative, None)
+            third = self._repacked((first + second + dual_first + dual_second) / 2, _negative, lambda m: m)
             dual_first += first - third
             dual_second += second - third
         return third
@@ -156,11 +150,10 @@ class SCSP:
         return (shrunk + shrunk.swapaxes(-1, -2)) / 2
 
     def _repacked(self, weights, on_distance, on_bilinear) -> np.ndarray:
-        matrices = [
-            change(m) if change else m
-            for m, change in zip(self._unpacked(weights), (on_distance, on_bilinear), strict=True)
-        ]
-        return np.concatenate([_packed(m) for m in matrices], axis=1).ravel()
+        distance, bilinear = self._unpacked(weights)
+        return np.concatenate(
+            [_packed(on_distance(distance)), _packed(on_bilinear(bilinear))], axis=1
+        ).ravel()
 
     def _unpacked(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A (L, n, n) and B (L, m, m) of packed weights; both in the layers' order."""
@@ -194,15 +187,9 @@ def hinge_dual(gram, offset, rho: float, bound: float, start) -> np.ndarray:
         product = gram @ (a * bound)
         return a @ product / 2 + rho * (a @ offset), product + rho * offset
 
-    found = scipy.optimize.minimize(
-        objective,
-        start / bound,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, 1.0)] * len(gram),
-        options={"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-9},
-    )
-    return found.x * bound
+    how = {"method": "L-BFGS-B", "bounds": [(0.0, 1.0)] * len(gram)}
+    how["options"] = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-9}
+    return scipy.optimize.minimize(objective, start / bound, jac=True, **how).x * bound
 
 
 def _mean_difference(view, person, camera, queries, second_order: bool) -> np.ndarray:
@@ -215,16 +202,10 @@ def _mean_difference(view, person, camera, queries, second_order: bool) -> np.nd
     everyone = _moments(view)
     of_camera = {c: _moments(view[camera == c]) for c in np.unique(camera)}
     for row, query in enumerate(queries):
-        own = person == person[query]
-        here = camera == camera[query]
-        matches, seen = _moments(view[own & ~here]), _moments(view[own])
-        others = [
-            a - c - p + both
-            for a, c, p, both in zip(
-                everyone, of_camera[camera[query]], seen, _moments(view[own & here]), strict=True
-            )
-        ]
-        (n_match, sum_match, outer_match), (n_other, sum_other, outer_other) = matches, others
+        own, here = person == person[query], camera == camera[query]
+        n_match, sum_match, outer_match = _moments(view[own & ~here])
+        parts = everyone, of_camera[camera[query]], _moments(view[own]), _moments(view[own & here])
+        n_other, sum_other, outer_other = (a - c - p + both for a, c, p, both in zip(*parts, strict=True))
         gap = np.outer(view[query], sum_match / n_match - sum_other / n_other)
         out[row] = gap + gap.T
         if second_order:
@@ -263,8 +244,6 @@ def _negative(matrices: np.ndarray) -> np.ndarray:
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    _, exponent = np.frexp(
-        np.abs(rows).max(axis=1, keepdims=True)
-    )  # squares of tiny or huge values are no numbers
-    rows = np.ldexp(rows, -exponent)
+    # squares of tiny or huge values are no numbers
+    rows = np.ldexp(rows, -np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1])
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)

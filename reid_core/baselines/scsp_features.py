@@ -24,14 +24,10 @@ HEIGHT, WIDTH = 128, 48
 PATCH, STEP = (8, 16), (4, 8)
 PATCHES = (31, 5)
 ORIENTATIONS = 8
-CUES = (
-    ("hsv", "siltp"),
-    ("hsv joint", "orientation"),
-    ("lab joint", "siltp"),
-    ("lab", "orientation"),
-)
+CUES = (("hsv", "siltp"), ("hsv joint", "orientation"), ("lab joint", "siltp"), ("lab", "orientation"))
 REGIONS = (slice(0, 31), slice(0, 9), slice(8, 17), slice(16, 25), slice(22, 31))
 SIZES = {"hsv": 48, "lab": 48, "hsv joint": 512, "lab joint": 512, "siltp": 162, "orientation": ORIENTATIONS}
+LAYERS = [(cue, rows) for cue in CUES for rows in REGIONS]
 
 
 class RegionFeatures:
@@ -65,17 +61,10 @@ class RegionFeatures:
         if total > self.n_images:
             drawn = np.random.RandomState(self.random_state).permutation(total)[: self.n_images]
             images = _take(images, np.sort(drawn))
-        patches = {name: [] for name in SIZES}
-        for pixels in _batches(images, "SCSP components"):
-            for name, values in describe(pixels).items():
-                patches[name].append(values)
-        patches = {name: np.concatenate(values) for name, values in patches.items()}
+        described = [describe(pixels) for pixels in _batches(images, "SCSP components")]
+        patches = {name: np.concatenate([batch[name] for batch in described]) for name in SIZES}
         self.n_components_ = min(self.n_components, len(patches["hsv"]) - 1)
-        self.pca_ = [
-            PCA(self.n_components_, whiten=True).fit(_region(patches, cue, rows))
-            for cue in CUES
-            for rows in REGIONS
-        ]
+        self.pca_ = [PCA(self.n_components_, whiten=True).fit(_region(patches, *layer)) for layer in LAYERS]
         self.n_components_ = min(pca.components_.shape[1] for pca in self.pca_)
         return self
 
@@ -86,9 +75,8 @@ class RegionFeatures:
         start = 0
         for pixels in _batches(images, "SCSP features"):
             patches = describe(pixels)
-            regions = [(cue, rows) for cue in CUES for rows in REGIONS]
-            for layer, (pca, (cue, rows)) in enumerate(zip(self.pca_, regions, strict=True)):
-                whitened = pca.transform(_region(patches, cue, rows))
+            for layer, (pca, region) in enumerate(zip(self.pca_, LAYERS, strict=True)):
+                whitened = pca.transform(_region(patches, *region))
                 out[start : start + len(pixels), layer] = whitened[:, : self.n_components_]
             start += len(pixels)
         return out
