@@ -1,14 +1,13 @@
 """The visual cues of SCSP in its regions (Chen, Yuan, Chen and Zheng, CVPR 2016, Section 5, and their release).
 
-A 128x48 image is covered by 31 x 5 patches of 8x16 pixels, 4 apart down and 8 apart across. Each patch gives
-the logarithm of one plus six histograms: HSV and LAB with 16 bins a channel apart, HSV and LAB jointly with
-8x8x8 bins, SILTP of radius 5 and 3, and 8 gradient orientations. They make four cues of a colour and a texture
-each. Regions are the whole image and four overlapping stripes of 9 patch rows. In every region each of the
-cue's two parts is brought to unit length; principal components then whiten the two together.
+A 128x48 image is covered by 31 x 5 patches of 8x16 pixels, 4 apart down and 8 across. Each patch gives the logarithm of
+one plus six histograms: HSV and LAB with 16 bins a channel apart, both jointly with 8x8x8, SILTP of radius 5 and 3,
+and 8 gradient orientations. They make four cues of a colour and a texture each, in five regions: the whole image and
+four overlapping stripes of 9 patch rows. Each part is brought to unit length; principal components whiten the two.
 
-Where ours differs: the release (dapengchen123/SCSP) learns the components from training and test images together;
-ours from training images only, from a random sample of them where there are many (`n_images`). It resizes by
-bilinear, ours by bicubic interpolation. It has settings for VIPeR alone; those for Market-1501 are not on record.
+Where ours differs: the release (dapengchen123/SCSP) learns the components from training and test images together, ours
+from (a random sample of) training images only. It resizes by bilinear, ours by bicubic interpolation. It has settings
+for VIPeR alone; those for Market-1501 are not on record.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from reid_core.images import Images, batches, count
 
 HEIGHT, WIDTH = 128, 48
 PATCH, STEP = (8, 16), (4, 8)
-PATCHES = (31, 5)
 ORIENTATIONS = 8
 CUES = (("hsv", "siltp"), ("hsv joint", "orientation"), ("lab joint", "siltp"), ("lab", "orientation"))
 REGIONS = (slice(0, 31), slice(0, 9), slice(8, 17), slice(16, 25), slice(22, 31))

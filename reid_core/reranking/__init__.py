@@ -1,8 +1,7 @@
 """k-reciprocal re-ranking (paper, Section 3.4; Zhong et al., CVPR 2017), exact, with memory linear in the images.
 
-The released method holds several (N, N) arrays for N images of queries and gallery together. Nothing in it needs
-them: each image's k-reciprocal vector has a few dozen non-zeros, so neighbours are found tile by tile and
-everything after is sparse.
+The released method holds several (N, N) arrays for N images of queries and gallery together, but a k-reciprocal vector
+has a few dozen non-zeros: here neighbours are found tile by tile, and everything after is sparse.
 """
 
 from __future__ import annotations

@@ -73,9 +73,8 @@ class SparseRows:
 
     def transpose(self) -> SparseRows:
         order = torch.argsort(self.column, stable=True)
-        return SparseRows.of(
-            self.column[order], self.entry_rows()[order], self.value[order], (self.width, len(self))
-        )
+        shape = (self.width, len(self))
+        return SparseRows.of(self.column[order], self.entry_rows()[order], self.value[order], shape)
 
     def gather(self, rows) -> tuple[torch.Tensor, torch.Tensor]:
         """Entries of `rows` one row after the other: for each its position in `rows`, and in this matrix."""
