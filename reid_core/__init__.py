@@ -35,7 +35,6 @@ The paper's sections, a line a file; how its tables are made with them says `rep
       kissme.py pca.py                 KISSME [13] and what goes before it
       null_space.py                    DNS [20]
       scsp.py scsp_features.py         SCSP [3]
-      gated.py                         the gated network [21]
       checks.py                        what every learner asks of its training set
     files.py machine.py progress.py    whole files, locks; device, cores, versions; bars
 """

@@ -19,6 +19,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     experiment.py                      Experiment and Run: data, sets, seeds, runs, folders of a profile
     scoring.py                         runs on sets to scores
     literature.py cached.py            published methods as rows; LOMO kept for them
+    gated.py                           the gated network [21] re-created, on the library's training loop
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
     claims.py convergence.py           verdicts; numbers to Figure 3
     near_duplicate_effect.py           what pictures met in training do to the scores

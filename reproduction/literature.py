@@ -15,7 +15,6 @@ import numpy as np
 
 from reid_core import features, weight_files, xqda
 from reid_core.baselines import colour_histogram
-from reid_core.baselines.gated import Gated
 from reid_core.baselines.kissme import KISSME
 from reid_core.baselines.null_space import NullSpace
 from reid_core.baselines.scsp import SCSP
@@ -25,6 +24,7 @@ from reid_core.matching import Matching, Split, people
 from reid_core.model import ResNet50Baseline, load_backbone
 from reproduction import cached
 from reproduction.experiment import Experiment
+from reproduction.gated import Gated
 from reproduction.tables import ADAPTED, RECREATED, REFERENCE
 
 

@@ -17,7 +17,7 @@ from reid_core.training.recipe import Recipe
 class Objective:
     """What is trained. As it stands, Section 3.1: the baseline or HCN learns to tell the training people apart.
 
-    A subclass trains another network in the same loop (`reid_core.baselines.gated`). `name`: "baseline", "hcn" or the
+    A subclass trains another network in the same loop, such as one on pairs. `name`: "baseline", "hcn" or the
     subclass's own, run.json's `model`; `settings`: its own, beside the recipe; `parallel`: whether a batch may be
     shared out over processes. Raises ValueError for a name that is no model's.
     """

@@ -9,11 +9,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reid_core import training
-from reid_core.baselines import gated
-from reid_core.baselines.gated import Gated, GatedNetwork, Looks, MatchingGate, PairObjective, PairSampler
 from reid_core.datasets import table as image_table
 from reid_core.training import Recipe, checkpoint
 from reid_core.training.step import Step
+from reproduction import gated
+from reproduction.gated import Gated, GatedNetwork, Looks, MatchingGate, PairObjective, PairSampler
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,7 +20,7 @@ settings of backbone, dropout and heads are not used.
 
 Matching: what an image is by itself (blocks one to four, the sums of its rows) is computed once an image; gate and
 last block run on every pair of query and gallery image, some 1.5 million operations each. That block is small for
-this reason: Market-1501 has 66 million pairs.
+this reason: Market-1501 has 66 million pairs, by count 30 minutes of one core to train and 25 to match.
 """
 
 from __future__ import annotations
