@@ -114,7 +114,7 @@ class _Network(nn.Module):
         super().__init__()
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
-                f"num_classes must be the number of training identities, 2 or more, not {num_classes!r}."
+                f"num_classes must be the number of training people, 2 or more, not {num_classes!r}."
             )
         self.num_classes, self.backbone_name, self.settings = num_classes, backbone, settings
         self.backbone = _backbone(backbone)
@@ -285,10 +285,9 @@ def _classifier(width: int, num_classes: int) -> nn.Linear:
 
 
 def _settings(options: dict) -> Settings:
-    unknown = options.keys() - {field.name for field in fields(Settings)}
-    if unknown:
-        known = ", ".join(field.name for field in fields(Settings))
-        raise ValueError(f"Unknown network option {sorted(unknown)[0]!r}; there are {known}.")
+    known = [field.name for field in fields(Settings)]
+    if unknown := options.keys() - set(known):
+        raise ValueError(f"Unknown network option {min(unknown)!r}; there are {', '.join(known)}.")
     return Settings(**options)
 
 

@@ -189,10 +189,8 @@ class PairObjective(Objective):
         group = {"params": list(network.parameters()), "multiplier": 1.0}
         adam = optim.Adam([group], recipe.base_lr, weight_decay=recipe.weight_decay)
         for parameter in group["params"]:
-            moments = {
-                name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")
-            }
-            adam.state[parameter] = {"step": torch.tensor(0.0), **moments}
+            first, second = (torch.zeros_like(parameter, requires_grad=False) for _ in range(2))
+            adam.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
         return adam
 
     def sampler(self, table: pd.DataFrame, recipe: Recipe) -> PairSampler:
@@ -299,11 +297,8 @@ class Gated:
         pairs = 256 if query.maps.device.type == "cpu" else 8192
         for row in bar(range(len(out)), desc="Gated matching", unit="query"):
             one = query.part(slice(row, row + 1))
-            found = [
-                self.network_.compare(one, gallery.part(slice(start, start + pairs)))
-                for start in range(0, out.shape[1], pairs)
-            ]
-            out[row] = torch.cat(found).cpu()
+            parts = (gallery.part(slice(start, start + pairs)) for start in range(0, out.shape[1], pairs))
+            out[row] = torch.cat([self.network_.compare(one, part) for part in parts]).cpu()
         return out
 
     def distance(self, query: pd.DataFrame, gallery: pd.DataFrame) -> np.ndarray:

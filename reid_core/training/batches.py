@@ -112,9 +112,8 @@ class Batches:
         down, right = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
         if shifts:
             rows, columns = down - shift[:, :1], right - shift[:, 1:]  # (n, height), (n, width)
-            inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-                :, None
-            ]
+            inside, across = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+            inside = inside[:, :, None] & across[:, None]
             rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
             image = torch.arange(n, device=x.device)[:, None, None]
             x = x.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None]] * inside[..., None]

@@ -52,16 +52,9 @@ class State:
         return state
 
     def take(self, tensors: dict[str, Tensor], facts: dict, where: str, expected: str, remedy: str) -> None:
-        """Go back to a checkpoint.
+        """Go back to a checkpoint, given as `latest` does.
 
-        Parameters
-        ----------
-        tensors, facts : as `latest` gives them
-        where, expected, remedy : for the error about another network's: the file, what it should hold, what to do
-
-        Raises
-        ------
-        ValueError for another network's.
+        Raises ValueError for another network's, with the file, what it should hold and what to do.
         """
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -93,17 +86,12 @@ def save(folder: Path, state: State, facts: dict) -> None:
     Raises OSError, before anything is written, when the disk is too full for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = state.tensors()
-    size = sum(x.numel() * x.element_size() for x in tensors.values())
-    files.require_space(folder, size + 2**20, "a checkpoint")
-    target = path(folder, state.iteration)
+    tensors, target = state.tensors(), path(folder, state.iteration)
+    files.require_space(folder, sum(x.nbytes for x in tensors.values()) + 2**20, "a checkpoint")
     files.write_tensors(target, tensors)
-    written = {
-        "iteration": state.iteration,
-        "sha256": files.digest(target),
-        "scaler": state.scaler.state_dict(),
-    }
-    files.write_text(target.with_suffix(".json"), json.dumps(written | facts, indent=1) + "\n")
+    written = {"iteration": state.iteration, "sha256": files.digest(target)}
+    written |= {"scaler": state.scaler.state_dict(), **facts}
+    files.write_text(target.with_suffix(".json"), json.dumps(written, indent=1) + "\n")
     kept = sorted(record.stem for record in folder.glob("*.json"))[-KEPT:]
     for old in folder.iterdir():
         if old.is_file() and old.stem not in kept:

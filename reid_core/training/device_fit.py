@@ -64,10 +64,7 @@ def convolves_in_bf16(device: torch.device) -> bool:
 @torch.enable_grad()
 def _convolution(images, kernels, stride: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     """A convolution's outputs and the gradients of both operands, in float32, computed under autocast to `dtype`."""
-    images, kernels = (
-        x.contiguous(memory_format=torch.channels_last).requires_grad_()
-        for x in (images.clone(), kernels.clone())
-    )
+    images, kernels = (x.clone(memory_format=torch.channels_last).requires_grad_() for x in (images, kernels))
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32, cache_enabled=False):
         outputs = F.conv2d(images, kernels, stride=stride, padding=1)
     outputs.float().square().sum().backward()
@@ -99,12 +96,9 @@ def unfit(recipe: Recipe, batches: Batches, processes: int) -> list[str]:
     """What the batches' device cannot do as the recipe says, and what it does instead, a sentence each."""
     found, device = [], batches.device
     if recipe.cuda_graph and not captures(recipe, batches, processes):
-        if device.type == "cpu":
-            where = "on the CPU"
-        elif processes > 1:
-            where = f"on {processes} processes"
-        else:
-            where = "with images that fill more than half of the free GPU memory"
+        where = "with images that fill more than half of the free GPU memory"
+        if device.type == "cpu" or processes > 1:
+            where = "on the CPU" if device.type == "cpu" else f"on {processes} processes"
         found.append(f"cuda_graph has no effect {where}; the iterations are the same, launched one by one.")
     if recipe.precision == "bf16" and not computes_bf16(device):
         found.append('This device emulates precision "bf16", slowly; "auto" or "fp32" is faster here.')

@@ -88,9 +88,7 @@ def group(device: str | torch.device | None, recipe: Recipe) -> Iterator[Group]:
     if recipe.batch_size % processes:
         raise ValueError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
     if processes > 1 and recipe.batchnorm == "live" and device.type == "cpu":
-        raise ValueError(
-            'batchnorm "live" over several CPU processes is not possible; use "frozen", or GPUs.'
-        )
+        raise ValueError('batchnorm "live" over several CPU processes is impossible; use "frozen", or GPUs.')
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)

@@ -112,13 +112,11 @@ def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             f"from {table[image_table.LABEL].min()} to {table[image_table.LABEL].max()}. Use datasets.combine."
         )
     if (wrong := table[table[image_table.SUBSET] != image_table.TRAIN]).size:
-        raise ValueError(
-            f"{wrong[image_table.PATH].iloc[0]} is a test image ({wrong[image_table.SUBSET].iloc[0]})."
-        )
+        first = wrong.iloc[0]
+        raise ValueError(f"{first[image_table.PATH]} is a test image ({first[image_table.SUBSET]}).")
     if recipe.batch_size > len(table):
-        raise ValueError(
-            f"batch_size {recipe.batch_size} is larger than the set of {len(table)} images; make it smaller."
-        )
+        larger = f"batch_size {recipe.batch_size} is larger than the set of {len(table)} images"
+        raise ValueError(f"{larger}; make it smaller.")
     return table
 
 
@@ -158,14 +156,7 @@ class _Run:
     """One training: its state, the step that changes it, and the folder that keeps it."""
 
     def __init__(
-        self,
-        objective: Objective,
-        table: pd.DataFrame,
-        images: Decoded,
-        run_dir: Path,
-        recipe: Recipe,
-        facts: dict,
-        group: distributed.Group,
+        self, objective: Objective, table, images: Decoded, run_dir: Path, recipe: Recipe, facts, group
     ):
         self.objective, self.table, self.recipe, self.facts = objective, table, recipe, facts
         self.run_dir, self.checkpoints = run_dir, run_dir / run_folder.CHECKPOINTS
@@ -185,8 +176,8 @@ class _Run:
         if found is not None:
             self.restore(*found)
         if group.first:
-            size = 3 * sum(x.numel() * x.element_size() for x in self.state.tensors().values())
-            files.require_space(run_dir, size, "two checkpoints and the weights")
+            size = sum(x.nbytes for x in self.state.tensors().values())
+            files.require_space(run_dir, 3 * size, "two checkpoints and the weights")
 
     def say(self, text: str) -> None:
         if self.group.first:
@@ -218,12 +209,8 @@ class _Run:
         if self.group.first:
             run_folder.write_run(self.run_dir, self.facts)
             checkpoint.drop_after(self.checkpoints, s.iteration)
-        with (
-            received_signals() as received,
-            bar(
-                total=r.iterations, initial=s.iteration, desc=f"Train {self.objective.name}", unit="it"
-            ) as line,
-        ):
+        shown_as = {"total": r.iterations, "initial": s.iteration, "desc": f"Train {self.objective.name}"}
+        with received_signals() as received, bar(**shown_as, unit="it") as line:
             while s.iteration < r.iterations:
                 start = s.iteration
                 next_checkpoint = (start // r.checkpoint_every + 1) * r.checkpoint_every
@@ -265,14 +252,12 @@ class _Run:
         """Raise FloatingPointError: the losses of iteration 0, 1, ..., its image files, the last good checkpoint."""
         paths = self.table[image_table.PATH].iloc[self.sampler.draw(iteration).rows]
         kept = sorted(self.checkpoints.glob("*.json"))
-        good = f"{kept[-1].with_suffix('.safetensors')}" if kept else "none yet"
-        losses = ", ".join(
-            f"{name} {loss}" for name, loss in zip(self.heads, self.state.losses[iteration], strict=True)
-        )
+        good = kept[-1].with_suffix(".safetensors") if kept else "none yet"
+        each = zip(self.heads, self.state.losses[iteration], strict=True)
+        losses = ", ".join(f"{name} {loss}" for name, loss in each)
         raise FloatingPointError(
             f"The loss or a weight is not finite at iteration {iteration + 1} ({losses}). Lower base_lr, or look at "
-            "the batch. "
-            f"Last good checkpoint: {good}. Images of the batch: {', '.join(paths)}."
+            f"the batch. Last good checkpoint: {good}. Images of the batch: {', '.join(paths)}."
         )
 
     def save(self) -> None:
@@ -299,9 +284,8 @@ class _Run:
         expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"
         self.state.take(tensors, facts, str(path), expected, remedy)
         self.facts |= {name: facts[name] for name in run_folder.STARTED_FROM if facts.get(name)}
-        self.say(
-            f"Continuing {self.run_dir} from iteration {self.state.iteration} of {self.recipe.iterations}."
-        )
+        done, all_of_them = self.state.iteration, self.recipe.iterations
+        self.say(f"Continuing {self.run_dir} from iteration {done} of {all_of_them}.")
 
     def interrupt(self, received: list[int]) -> None:
         """Say where it stopped; raise KeyboardInterrupt for SIGINT, SystemExit(128 + number) for another signal.

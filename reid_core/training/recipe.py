@@ -95,10 +95,8 @@ class Recipe(model.Settings):
         self._require("erasing", 0 <= self.erasing <= 1, "between 0 and 1")
         self._require("lr_warmup", self.lr_warmup < self.iterations, "below the number of iterations")
         self._require("nesterov", not self.nesterov or self.momentum > 0, "false without momentum")
-        weights = self.loss_weights
-        self._require(
-            "loss_weights", weights and weights[0] > 0 and min(weights) >= 0, "[r5, c1, c2], r5's above 0"
-        )
+        w = self.loss_weights
+        self._require("loss_weights", w and w[0] > 0 and min(w) >= 0, "[r5, c1, c2], r5's above 0")
         if min(self.height, self.width) < 32:
             raise ValueError(f"height and width must be at least 32, not {self.height} and {self.width}.")
         if self.weights == "random" and self.batchnorm == "frozen":
@@ -132,9 +130,8 @@ class Recipe(model.Settings):
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:
-                raise ValueError(
-                    f"Unknown setting {name!r}{_suggestion(str(name), known)}. There are {', '.join(known)}."
-                )
+                what = f"Unknown setting {name!r}{_suggestion(str(name), known)}"
+                raise ValueError(f"{what}. There are {', '.join(known)}.")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,9 +174,9 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     """The value as the setting's type; an integer serves as a number, a list as a tuple."""
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            choices = get_args(kind)
+            known = ", ".join(choices := get_args(kind))
             raise ValueError(
-                f"{name} must be one of {', '.join(choices)}, not {value!r}{_suggestion(str(value), choices)}."
+                f"{name} must be one of {known}, not {value!r}{_suggestion(str(value), choices)}."
             )
         return value
     if isinstance(kind, types.GenericAlias):
@@ -190,12 +187,9 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         word = {float: "a number", int: "an integer", bool: "true or false", str: "text"}[kind]
-        raise TypeError(f"{name} must be {word}, not {_described(value)}{_yaml_hint(value, kind)}.")
+        what = "the text " if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be {word}, not {what}{value!r}{_yaml_hint(value, kind)}.")
     return value
-
-
-def _described(value: Any) -> str:
-    return f"the text {value!r}" if isinstance(value, str) else repr(value)
 
 
 def _yaml_hint(value: Any, kind: type) -> str:

@@ -7,6 +7,7 @@ that each iteration ended at are in timing.csv.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -23,21 +24,10 @@ from reid_core import files, model, weight_files
 from reid_core.training.checkpoint import State
 from reid_core.training.recipe import Recipe
 
-RUN, WEIGHTS, LOSS, TIMING, LABELS, CHECKPOINTS = (
-    "run.json",
-    "weights.safetensors",
-    "loss.csv",
-    "timing.csv",
-    "labels.csv",
-    "checkpoints",
-)
+RUN, WEIGHTS, CHECKPOINTS = "run.json", "weights.safetensors", "checkpoints"
+LOSS, TIMING, LABELS = "loss.csv", "timing.csv", "labels.csv"
 INITIAL, INITIAL_NOTE = STARTED_FROM = ("initial_weights_digest", "initial_weights_note")
-OF_A_CHECKPOINT = (
-    "model",
-    "num_classes",
-    "data_digest",
-    *STARTED_FROM,
-)  # what it says of its run, beside the recipe
+OF_A_CHECKPOINT = ("model", "num_classes", "data_digest", *STARTED_FROM)  # said of its run, beside the recipe
 _IDENTITY = ("model", "num_classes", "images", "data_digest", "settings")
 
 
@@ -60,7 +50,7 @@ def read(run_dir: str | Path) -> dict[str, Any]:
     path = Path(run_dir) / RUN
     if not path.is_file():
         raise FileNotFoundError(
-            f"{run_dir} is no run folder: it has no {RUN}. Train first (notebook 02_train)."
+            f"{run_dir} is no run folder, without {RUN}. Train first (notebook 02_train)."
         )
     try:
         if not isinstance(found := json.loads(path.read_text()), dict):
@@ -78,9 +68,7 @@ def finished(run_dir: Path) -> bool:
 def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list[str]:
     """How the run in a folder differs from the one asked for; empty for the same run, or where there is none."""
     if not (run_dir / RUN).exists():
-        strangers = (
-            [p.name for p in run_dir.iterdir() if not p.name.startswith(".")] if run_dir.exists() else []
-        )
+        strangers = [p.name for p in run_dir.glob("*") if not p.name.startswith(".")]
         return [f"it holds {strangers[0]} and no {RUN}"] if strangers else []
     there = read(run_dir)
     if not finished(run_dir) and not any((run_dir / CHECKPOINTS).glob("*.json")):
@@ -89,17 +77,10 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
 
 
 def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
-    """How the record of a run differs from the run asked for, a phrase each.
+    """How the facts `there` (run.json's or a checkpoint's) differ from those asked for, in `names` and recipe, by phrase.
 
     Initial weights are the same where their content is, wherever the file lies now; by name only where one of the two
     digests is not known: in a run of an older version of the kit, or without the file.
-
-    Parameters
-    ----------
-    there : what run.json or a checkpoint says
-    asked : the same facts of the run asked for
-    recipe : and its settings
-    names : the facts to compare
     """
     found = [
         f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for"
@@ -110,9 +91,7 @@ def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: 
     if all(weights):
         settings["weights"] = recipe.weights
         if weights[0] != weights[1]:
-            found.append(
-                f"initial weights: SHA-256 {weights[0][:16]}... there, {weights[1][:16]}... asked for"
-            )
+            found += [f"initial weights: SHA-256 {weights[0][:16]}... there, {weights[1][:16]}... asked for"]
     return found + recipe.differences(settings)
 
 
@@ -131,11 +110,10 @@ def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe
             'or move it aside with other_recipe="set_aside".'
         )
     with locked(run_dir):
-        stamp, count = time.strftime("%Y%m%d-%H%M%S"), 0
-        while (
-            aside := run_dir.with_name(f"{run_dir.name}.aside-{stamp}" + (f"-{count}" if count else ""))
-        ).exists():
-            count += 1
+        first = aside = run_dir.with_name(f"{run_dir.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}")
+        numbers = itertools.count(1)
+        while aside.exists():
+            aside = first.with_name(f"{first.name}-{next(numbers)}")
         os.rename(run_dir, aside)
     print(f"{run_dir} held another run ({'; '.join(found)}); it is now {aside}.", file=sys.stderr)
 
@@ -148,20 +126,22 @@ def write_losses(run_dir: Path, state: State, heads: list[str], recipe: Recipe) 
     """loss.csv and timing.csv of the iterations so far."""
     losses, seconds = state.losses[: state.iteration], state.seconds[: state.iteration]
     weights = np.array([recipe.loss_weight(i) for i in range(len(heads))], np.float32)
-    table = pd.DataFrame({"iteration": np.arange(1, len(losses) + 1), "loss": losses @ weights})
+    iterations = np.arange(1, len(losses) + 1)
+    table = pd.DataFrame({"iteration": iterations, "loss": losses @ weights})
     for name in dict.fromkeys((*model.HEADS, *heads)):
         table[f"loss_{name}"] = losses[:, heads.index(name)] if name in heads else np.nan
-    with files.replacing(run_dir / LOSS) as temporary:
-        table.to_csv(temporary, index=False)
-    with files.replacing(run_dir / TIMING) as temporary:
-        times = pd.DataFrame({"iteration": table["iteration"], "seconds": seconds.round(6)})
-        times.to_csv(temporary, index=False)
+    _write_table(run_dir / LOSS, table)
+    _write_table(run_dir / TIMING, pd.DataFrame({"iteration": iterations, "seconds": seconds.round(6)}))
 
 
 def write_labels(run_dir: Path, labels: pd.DataFrame) -> None:
     """labels.csv: label, dataset, person_id, one row a class."""
-    with files.replacing(run_dir / LABELS) as temporary:
-        labels.sort_values("label").to_csv(temporary, index=False)
+    _write_table(run_dir / LABELS, labels.sort_values("label"))
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with files.replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def loss_curve(run_dir: str | Path) -> pd.DataFrame:
@@ -183,11 +163,8 @@ def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     """
     run_dir, facts = Path(run_dir), read(run_dir)
     if not facts.get("finished"):
-        raise ValueError(
-            f"The run in {run_dir} is not finished; start it again with the same command to continue."
-        )
-    recipe = Recipe.from_dict(facts["recipe"])
-    network = recipe.network(facts["model"], facts["num_classes"])
+        raise ValueError(f"The run in {run_dir} is not finished; start it again: the same command continues.")
+    network = Recipe.from_dict(facts["recipe"]).network(facts["model"], facts["num_classes"])
     state = weight_files.read(run_dir / WEIGHTS)
     expected = f"the {facts['model']} of {facts['num_classes']} classes that {RUN} describes"
     remedy = f"Put back the {WEIGHTS} that this run wrote, or remove {run_dir} and train again."

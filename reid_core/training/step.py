@@ -47,18 +47,13 @@ class Objective:
             {"params": others, "multiplier": 1.0},
             {"params": biases, "multiplier": 2.0, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.SGD(
-            groups,
-            lr=recipe.base_lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        settings = {name: getattr(recipe, name) for name in ("momentum", "nesterov", "weight_decay")}
+        optimizer = torch.optim.SGD(groups, lr=recipe.base_lr, fused=True, **settings)
         if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update
             for parameter in network.parameters():
-                zeros = torch.zeros_like(parameter, requires_grad=False)
-                optimizer.state[parameter]["momentum_buffer"] = zeros
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(
+                    parameter, requires_grad=False
+                )
         return optimizer
 
     def sampler(self, table: pd.DataFrame, recipe: Recipe) -> Sampler:
@@ -120,12 +115,7 @@ class Step:
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, backward and update with one batch on the device; its losses (heads,) float32, before the update.
 
-        Parameters
-        ----------
-        images : (n, 3, height, width) float32
-        labels : (n,) int64
-
-        A loss that is not finite raises nothing here.
+        images: (n, 3, height, width) float32; labels: (n,) int64. A loss that is not finite raises nothing here.
         """
         with self.autocast():
             outputs = self.network(images)
