@@ -77,7 +77,7 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
 
 
 def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
-    """How the facts `there` (run.json's or a checkpoint's) differ from those asked for in `names` and recipe, as phrases.
+    """How the facts `there` (run.json's or a checkpoint's) differ from those asked for in `names` and recipe, each.
 
     Initial weights are the same where their content is, wherever the file lies now; by name only where one of the two
     digests is not known: in a run of an older version of the kit, or without the file.
