@@ -67,12 +67,8 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
         features = (features.detach().float() if short else features.detach()).cpu().numpy()
     features = np.asarray(features)
     if not np.issubdtype(features.dtype, np.floating):
-        raise ValueError(
-            f"The {name} have dtype {features.dtype}; pass a floating-point type, such as float32."
-        )
-    fits = [
-        isinstance(size, str) or size == found for size, found in zip(shape, features.shape[1:], strict=False)
-    ]
+        raise ValueError(f"The {name} have dtype {features.dtype}; pass a floating-point type, such as float32.")
+    fits = [isinstance(size, str) or size == found for size, found in zip(shape, features.shape[1:], strict=False)]
     if features.ndim != 1 + len(shape) or not all(fits) or 0 in features.shape:
         expected = ", ".join(map(str, shape))
         raise ValueError(f"The {name} have shape {features.shape}; expected (n, {expected}) with n > 0.")
@@ -119,15 +115,11 @@ def check_features(query, gallery) -> tuple:
     if is_tensor(query) != is_tensor(gallery):
         raise ValueError("Query and gallery features must both be NumPy arrays or both be torch tensors.")
     if is_tensor(query) and query.device != gallery.device:
-        raise ValueError(
-            f"Query features are on {query.device} but gallery features on {gallery.device}; move one."
-        )
+        raise ValueError(f"Query features are on {query.device} but gallery features on {gallery.device}; move one.")
     norms = squared_norms(query), squared_norms(gallery)
     for name, squares in zip(("query", "gallery"), norms, strict=True):
         too_large = ~(squares <= LARGEST)  # NaN is not, either
-        _refuse_rows(
-            on_host(too_large), f"{name} features", "NaN, infinity or values too large to square in float32"
-        )
+        _refuse_rows(on_host(too_large), f"{name} features", "NaN, infinity or values too large to square in float32")
     return norms
 
 

@@ -83,9 +83,7 @@ def protocol(query_table, gallery_table) -> Protocol:
     for name, table in (("query", query_table), ("gallery", gallery_table)):
         for column in (PERSON, CAMERA):
             if column not in table:
-                raise ValueError(
-                    f"The {name} table lacks the column {column!r}; use a table of datasets.load."
-                )
+                raise ValueError(f"The {name} table lacks the column {column!r}; use a table of datasets.load.")
         if len(table) == 0:
             raise ValueError(f"The {name} table is empty; there is nothing to score.")
     query_person, person = ids.alike(query_table[PERSON], gallery_table[PERSON], PERSON)
@@ -288,9 +286,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     rank = (flag[order] == "").cumsum()
     order = order[: np.searchsorted(rank, top) + 1]  # everything up to the top-th counted image
     flag, rank = flag[order], pd.Series(rank[: len(order)], dtype="Int64")
-    found = pd.DataFrame(
-        {"gallery_index": order, "rank": rank.where(flag == ""), "distance": distance[order]}
-    )
+    found = pd.DataFrame({"gallery_index": order, "rank": rank.where(flag == ""), "distance": distance[order]})
     return found.assign(is_match=np.isin(order, matches), flag=flag)
 
 

@@ -61,9 +61,7 @@ def column(values, name: str) -> np.ndarray:
         _refuse(series, series.str.strip() == "", name, "is blank", "give every image one, or leave it out")
         return series.to_numpy(str)
     if kind not in ("integer", "floating", "empty", "mixed-integer-float"):
-        raise ValueError(
-            f"{name} holds {kind} values ({series.iloc[0]!r} first); number them, or use text throughout."
-        )
+        raise ValueError(f"{name} holds {kind} values ({series.iloc[0]!r} first); number them, or use text throughout.")
     return _whole(series, name)
 
 
@@ -98,11 +96,7 @@ def _series(values, name: str) -> pd.Series:
 
 def _whole(series: pd.Series, name: str) -> np.ndarray:
     """Numbers as int64, or ValueError where that would change one."""
-    floats = (
-        series[[isinstance(value, float | np.floating) for value in series]]
-        if series.dtype.kind in "fO"
-        else ()
-    )
+    floats = series[[isinstance(value, float | np.floating) for value in series]] if series.dtype.kind in "fO" else ()
     if len(floats):
         exact_below = 2.0 ** (np.finfo(float if series.dtype == object else series.dtype.type).nmant + 1)
         numbers = floats.astype(float)

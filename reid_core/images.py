@@ -54,9 +54,7 @@ class Undecodable(ValueError):
         self.reason = reason
 
 
-def rgb(
-    source: bytes | File, name: File | None = None, *, at_least: tuple[int, int] | None = None
-) -> Image.Image:
+def rgb(source: bytes | File, name: File | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """A picture as people see it, of mode "RGB": the one way in which the kit opens an image file.
 
     Turned upright as its EXIF block says. Of 16 bits a channel, in gray or colour, the upper 8 are taken whatever the

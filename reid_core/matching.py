@@ -102,9 +102,7 @@ class Matched:
     seconds_fit: float = 0.0
 
 
-def match(
-    features: Features, metric: str, reranked: bool, how: Matching, learned: xqda.XQDA | None = None
-) -> Matched:
+def match(features: Features, metric: str, reranked: bool, how: Matching, learned: xqda.XQDA | None = None) -> Matched:
     """Distance (Q, G) float32 of a set's queries and gallery images.
 
     Parameters

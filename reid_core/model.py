@@ -113,9 +113,7 @@ class _Network(nn.Module):
     def __init__(self, num_classes: int, backbone: str, settings: Settings, merges):
         super().__init__()
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(
-                f"num_classes must be the number of training people, 2 or more, not {num_classes!r}."
-            )
+            raise ValueError(f"num_classes must be the number of training people, 2 or more, not {num_classes!r}.")
         self.num_classes, self.backbone_name, self.settings = num_classes, backbone, settings
         self.backbone = _backbone(backbone)
         widths = _widths(self.backbone)
@@ -148,10 +146,7 @@ class _Network(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (n, num_classes) of each head, "r5" first, of normalised images (n, 3, height, width)."""
-        return {
-            name: self.classifiers[name](self.dropout(x.flatten(1)))
-            for name, x in self.pooled(images).items()
-        }
+        return {name: self.classifiers[name](self.dropout(x.flatten(1))) for name, x in self.pooled(images).items()}
 
     def features(self, images: Tensor, output: str = "r5") -> Tensor:
         """Pooled map (n, d) of one head, not normalised; the paper retrieves with R5's (Section 3.2)."""

@@ -128,9 +128,7 @@ def load_state(
     ][:3]
     if differences:
         remedy = remedy or "Give a file that holds these, or the settings that these weights were made with."
-        raise ValueError(
-            f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. {remedy}"
-        )
+        raise ValueError(f"{where}: these are not the weights of {expected}: {'; '.join(differences)}. {remedy}")
     module.load_state_dict(state)
 
 
@@ -167,9 +165,7 @@ def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor],
         raise ValueError(f"{where} holds {kind}, not weights: {need}.")
     if len(fitting := [part for part in parts if names <= part.tensors.keys()]) > 1:
         ways = " and ".join(f"{part.way or 'names'} {part.prefix}*" for part in fitting)
-        raise ValueError(
-            f"{where} holds several networks that fit ({ways}); save the one to start from alone."
-        )
+        raise ValueError(f"{where} holds several networks that fit ({ways}); save the one to start from alone.")
     way, prefix, tensors, outside = max(fitting or parts, key=lambda part: len(names & part.tensors.keys()))
     state = {name: x for name, x in tensors.items() if not name.startswith("fc.")}
     for name, x in state.items():
@@ -187,9 +183,7 @@ def _parts(found: Any, way: str = "") -> Iterator[_Part]:
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         return
     if any(isinstance(x, Tensor) for x in found.values()):
-        for prefix in sorted(
-            {x.removesuffix(_ANCHOR) for x in found if f".{x}".endswith(f".{_ANCHOR}")} | {""}
-        ):
+        for prefix in sorted({x.removesuffix(_ANCHOR) for x in found if f".{x}".endswith(f".{_ANCHOR}")} | {""}):
             inside = {x.removeprefix(prefix): found[x] for x in found if x.startswith(prefix)}
             yield _Part(way, prefix, inside, [x for x in found if not x.startswith(prefix)])
     for name, x in found.items():

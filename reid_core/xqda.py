@@ -269,9 +269,7 @@ def covariances(rows, person, n_gallery: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sums_by_person(rows, person, n_people: int) -> np.ndarray:
-    members = np.split(
-        np.argsort(person, kind="stable"), np.bincount(person, minlength=n_people).cumsum()[:-1]
-    )
+    members = np.split(np.argsort(person, kind="stable"), np.bincount(person, minlength=n_people).cumsum()[:-1])
     return np.stack([rows[own].sum(0) for own in members])
 
 

@@ -135,12 +135,8 @@ def _compare(
 _BOTH = {"rank1": 0.0, "mAP": 0.0}
 
 
-def _beats(
-    name: str, ours: str, theirs: str, metric: str, margins: dict | None = None, at_most: float | None = None
-):
-    return lambda results: _compare(
-        results, name, (ours, metric), (theirs, metric), margins or _BOTH, at_most
-    )
+def _beats(name: str, ours: str, theirs: str, metric: str, margins: dict | None = None, at_most: float | None = None):
+    return lambda results: _compare(results, name, (ours, metric), (theirs, metric), margins or _BOTH, at_most)
 
 
 def _table1(results: Results) -> Finding:
@@ -241,10 +237,7 @@ def _time(hours: float) -> str:
 
 def _figure4(results: Results) -> Finding:
     found = results.table("figure4")
-    holds = (
-        np.allclose(found["ap_step"].round(2), [item[2] for item in paper.FIGURE4])
-        and (found["cmc"] == 1).all()
-    )
+    holds = np.allclose(found["ap_step"].round(2), [item[2] for item in paper.FIGURE4]) and (found["cmc"] == 1).all()
     step, trapezoid = (", ".join(f"{v:.2f}" for v in found[c]) for c in ("ap_step", "ap_trapezoid"))
     return Finding(f"step AP {step}; trapezoid AP {trapezoid}; CMC 1 for all", bool(holds), seeds=0)
 
@@ -257,14 +250,9 @@ def _cross(results: Results) -> Finding:
     if paper.COMBINED not in pivot or tested != set(paper.SETS):
         return Finding("not all runs are there", None)
     gains = pd.DataFrame(  # a line a seed, a column a set
-        {
-            name: (own := pivot.xs(name, level="test_set"))[paper.COMBINED] - own[name]
-            for name in sorted(tested)
-        }
+        {name: (own := pivot.xs(name, level="test_set"))[paper.COMBINED] - own[name] for name in sorted(tested)}
     )
-    words = "; ".join(
-        f"{paper.SET_TITLES[name]} {gain:+.1f} points of mAP" for name, gain in gains.mean().items()
-    )
+    words = "; ".join(f"{paper.SET_TITLES[name]} {gain:+.1f} points of mAP" for name, gain in gains.mean().items())
     margins = (gains.mean() + SERVES).to_frame().T
     return Finding(words, *_all_above(margins, gains.std(ddof=1)), len(gains))
 

@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"\nStopped by {stopped}. The same command continues from here.", file=sys.stderr)
         return 128 + stopped.number
-    except (
-        BrokenPipeError
-    ):  # the reader of a pipe has seen enough; nothing is left to be told, at the exit neither
+    except BrokenPipeError:  # the reader of a pipe has seen enough; nothing is left to be told, at the exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (OSError, ValueError, TypeError, NotebookError, WorkflowError) as error:
@@ -81,9 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _profile(command)
     command.set_defaults(run=_report)
 
-    command = commands.add_parser(
-        "explain", help="where a number came from, and the commands that make it again"
-    )
+    command = commands.add_parser("explain", help="where a number came from, and the commands that make it again")
     command.add_argument("path", help="a table (CSV) or figure of a results folder")
     command.add_argument("--row", nargs="+", default=[], metavar="VALUE",
                          help="the row that has all of these, each a cell's VALUE or COLUMN=VALUE;"
@@ -93,26 +89,20 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
-    command = actions.add_parser(
-        "status", help="which sets are found, in which form, counts against the published"
-    )
+    command = actions.add_parser("status", help="which sets are found, in which form, counts against the published")
     command.add_argument("--root", default="data", help="the data folder (default: data)")
     command.set_defaults(run=_data_status)
     command = actions.add_parser("add", help="recognise, check, and link or unpack a set")
     command.add_argument("path", help="a folder, cuhk-03.mat or a ZIP archive")
     command.add_argument("--root", default="data", help="the data folder (default: data)")
     command.add_argument("--copy", action="store_true", help="copy a folder or file instead of linking to it")
-    command.add_argument(
-        "--accept-differences", action="store_true", help="take data that differs from the published"
-    )
+    command.add_argument("--accept-differences", action="store_true", help="take data that differs from the published")
     command.set_defaults(run=_data_add)
     return parser
 
 
 def _profile(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)"
-    )
+    command.add_argument("--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)")
     command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
                          help="change one parameter; VALUE is YAML")  # fmt: skip
 

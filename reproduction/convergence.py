@@ -146,9 +146,7 @@ def who_wins(times: pd.DataFrame) -> str:
             f"{line[form]:.0%} ({form} form, HCN {'wins' if line[form] < 1 else 'loses'})"
             for form in times.columns.drop(["iterations", "clock"])
         ]
-        lines.append(
-            f"{title}: {line['iterations']:.0%} of the baseline's iterations; of its time {', '.join(forms)}"
-        )
+        lines.append(f"{title}: {line['iterations']:.0%} of the baseline's iterations; of its time {', '.join(forms)}")
     return "\n".join(lines)
 
 

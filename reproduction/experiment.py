@@ -230,18 +230,14 @@ class Experiment:
         tested += self.own_sets
         tables = self._tables([*parts, *tested])
         scored = [tables[name] for name in tables if name in tested]
-        return datasets.combine(
-            {name: tables[name] for name in parts}, scored=scored, leaked=self.leaked_people
-        )
+        return datasets.combine({name: tables[name] for name in parts}, scored=scored, leaked=self.leaked_people)
 
     def _tables(self, names: Iterable[str]) -> dict[str, pd.DataFrame]:
         """Tables as `near_duplicates` wishes them: to leave copies out, the test images of every set are looked at."""
         names = dict.fromkeys(names)
         if self.near_duplicates == "keep":
             return {name: self._read(name) for name in names}
-        everything = {
-            name: self._read(name) for name in dict.fromkeys((*self.present, *names, *self.own_sets))
-        }
+        everything = {name: self._read(name) for name in dict.fromkeys((*self.present, *names, *self.own_sets))}
         pairs = audit(everything)
         return {name: near_duplicates.leave_out(everything[name], pairs) for name in names}
 

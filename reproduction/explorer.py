@@ -24,9 +24,7 @@ RULES = {
     "loss": "largest gain of the lower list",
     "reranking": "largest gain by re-ranking",
 }
-FALLBACK = (
-    "The explorer's controls work in a running JupyterLab: Run All there. What it showed last is below."
-)
+FALLBACK = "The explorer's controls work in a running JupyterLab: Run All there. What it showed last is below."
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,7 @@ def look(rankings: Rankings, choice: Choice, facts: Mapping[str, object]) -> tup
     figure = plots.rank_lists([example], source, places=places)
     sentence = f"{where}, {example['title']}."
     if choice.rule == "reranking":
-        sentence += (
-            f" Re-ranking changes the upper method's AP by {_signed(_worth(rankings, choice)[query])}."
-        )
+        sentence += f" Re-ranking changes the upper method's AP by {_signed(_worth(rankings, choice)[query])}."
     elif len(lists) == 2:
         sentence += f" Upper minus lower AP: {_signed(lists[0][1].ap[query] - lists[1][1].ap[query])}."
     return figure, sentence

@@ -73,9 +73,7 @@ def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.Data
     return rows.groupby(PERSON, as_index=False).sum().assign(seed=seed)[list(COLUMNS)]
 
 
-def interval(
-    ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, level: float = LEVEL
-) -> Interval:
+def interval(ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, level: float = LEVEL) -> Interval:
     """The mean over seeds of a score, or of `ours` - `theirs`, in points, with its interval.
 
     Parameters

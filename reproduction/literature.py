@@ -268,9 +268,7 @@ METHODS = {
         Method("KISSME on LOMO", kissme, LOMO | {"n_components": 100}),
         Method("LOMO+XQDA", lomo_xqda, LOMO),
         Method("LOMO+XQDA [19]", lomo_xqda_reranked, LOMO),
-        Method(
-            "SCSP [3]", scsp, {"n_components": 120, "n_images": 1500, "n_queries": 1500, "global_weight": 1.1}
-        ),
+        Method("SCSP [3]", scsp, {"n_components": 120, "n_images": 1500, "n_queries": 1500, "global_weight": 1.1}),
         Method("DNS [20]", dns, LOMO),
         Method("Gated [21]", gated, {"passes": 50, "learning_rate": 1e-3, "width": 32}),
     )

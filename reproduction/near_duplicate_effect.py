@@ -43,9 +43,7 @@ def trained_on(pairs: pd.DataFrame, train_sets: Iterable[str], labels: pd.DataFr
     return pairs[known & pairs["train_set"].isin(list(train_sets)).to_numpy()]
 
 
-def scores(
-    kit: Experiment, sets: Mapping[str, pd.DataFrame], pairs: pd.DataFrame, how: Matching
-) -> pd.DataFrame:
+def scores(kit: Experiment, sets: Mapping[str, pd.DataFrame], pairs: pd.DataFrame, how: Matching) -> pd.DataFrame:
     """Every finished run on its set, Euclidean, over all queries and over those that are not `affected`.
 
     Columns: model, set, seed, run, `queries`, `queries affected`, and per score (rank1, mAP; in per cent) the score

@@ -111,9 +111,7 @@ _TABLE3 = (
 )  # fmt: skip
 
 
-def _row(
-    table: int, sets: tuple[str, ...], method: str, model: str | None, metric: str, reranked: bool, *rest
-) -> Row:
+def _row(table: int, sets: tuple[str, ...], method: str, model: str | None, metric: str, reranked: bool, *rest) -> Row:
     """A line of the tables above; one that the paper does not print ends after `reranked`."""
     *scores, released, note = rest or (False, "")
     printed = {name: tuple(scores[2 * i : 2 * i + 2]) for i, name in enumerate(sets) if scores}
@@ -137,8 +135,7 @@ def rows(table: int) -> tuple[Row, ...]:
     ['Colour histogram', 'ImageNet ResNet-50', 'LOMO', 'KISSME on LOMO', 'SCSP [3]', 'DNS [20]', 'Gated [21]']
     """
     references = tuple(
-        Row(table, name, None, "own", False, {}, note="Not in the paper: a plain reference.")
-        for name in REFERENCES
+        Row(table, name, None, "own", False, {}, note="Not in the paper: a plain reference.") for name in REFERENCES
     )
     return references + tuple(row for row in ROWS if row.table == table)
 
@@ -155,15 +152,9 @@ class Claim:
     confound: str = ""
 
 
-_MATCHED = (
-    "Both models are trained with the same recipe, seed and iterations; the paper states no recipe for HCN."
-)
-_GALLERY = (
-    "Depends on the metric, which the paper does not state for HCN+re-rank; the better of ours is not picked."
-)
-_THROUGH_TRAINING = (
-    "The feature is R5's on both sides: maps act through training alone. One set, one schedule."
-)
+_MATCHED = "Both models are trained with the same recipe, seed and iterations; the paper states no recipe for HCN."
+_GALLERY = "Depends on the metric, which the paper does not state for HCN+re-rank; the better of ours is not picked."
+_THROUGH_TRAINING = "The feature is R5's on both sides: maps act through training alone. One set, one schedule."
 
 CLAIMS = (
     Claim("table1", "Table 1", "The numbers of identities add up.", "1501, 1467, 971; 2489 combined",

@@ -43,9 +43,7 @@ DENSITY = (11 * PITCH + GAP) / WIDTH  # pixels an inch
 
 def style() -> None:
     """Set the kit's one style: white ground, light grid, text stays text in SVG, reproducible identifiers."""
-    sizes = dict.fromkeys(
-        ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8
-    )
+    sizes = dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8)
     sns.set_theme(context="paper", style="whitegrid", rc=sizes | {
         "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana"], "axes.titlesize": 9,
         "figure.dpi": 110, "savefig.dpi": 200, "savefig.pad_inches": 0.02,
@@ -193,9 +191,7 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
         add(SIDE + GAP + place * PITCH, image.image_path, colour, above, below)
     axis.imshow(canvas, extent=(0, canvas.shape[1], top + high, top), aspect="auto", zorder=1)
     widths = [FRAMES[colour] for colour in colours]
-    axis.add_collection(
-        PatchCollection(corners, facecolors="none", edgecolors=colours, linewidths=widths, zorder=2)
-    )
+    axis.add_collection(PatchCollection(corners, facecolors="none", edgecolors=colours, linewidths=widths, zorder=2))
 
 
 def _pixels(path: str) -> np.ndarray:
@@ -206,9 +202,7 @@ def _pixels(path: str) -> np.ndarray:
 def png(figure: Figure) -> bytes:
     """A figure as PNG, at its own size and lightly compressed: for showing at once rather than for keeping."""
     written = io.BytesIO()
-    figure.savefig(
-        written, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 1}
-    )
+    figure.savefig(written, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     return written.getvalue()
 
 
@@ -245,9 +239,7 @@ def row_label(axis, text: str) -> None:
     axis.text(-0.15, 0.5, text, ha="right", va="center", fontsize=SMALL, transform=axis.transAxes)
 
 
-def people(
-    sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, each: int = 2, top: int = 10
-) -> Figure:
+def people(sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, each: int = 2, top: int = 10) -> Figure:
     """Sample images: per set, `each` people, a row a person, up to `top` images ordered by camera."""
     style()
     chosen = []

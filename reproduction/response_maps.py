@@ -157,9 +157,7 @@ def _points(axis, model: str, scores: pd.DataFrame, outputs: Sequence[str]) -> N
     """One model's scores at its outputs' places; the baseline's one score as a line across."""
     colour, title = plots.COLOURS[model], plots.TITLES[model]
     if model == "baseline":
-        axis.axhline(
-            scores.loc["r5", "mean"], color=colour, linestyle=plots.DASHES[model], label=f"{title}, R5"
-        )
+        axis.axhline(scores.loc["r5", "mean"], color=colour, linestyle=plots.DASHES[model], label=f"{title}, R5")
         return
     places = np.array([outputs.index(output) for output in scores.index]) + {"hcn": -0.12}.get(model, 0.12)
     axis.vlines(places, scores["min"], scores["max"], color=colour, linewidth=1)

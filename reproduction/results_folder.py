@@ -196,9 +196,7 @@ class Folder:
     def sidecars(self) -> dict[str, dict[str, Any]]:
         """{stem: record} of every sidecar of provenance in the folder."""
         found = {path.stem: read_json(path) for path in sorted(self.path.glob("*.json"))}
-        return {
-            stem: read_json(self.path / f"{stem}.json", SIDECAR) for stem in found if "files" in found[stem]
-        }
+        return {stem: read_json(self.path / f"{stem}.json", SIDECAR) for stem in found if "files" in found[stem]}
 
     @functools.cached_property
     def runs(self) -> dict[str, dict[str, Any]]:
@@ -240,11 +238,7 @@ def training(run: str) -> dict[str, Any] | None:
     """
     model, _, rest = run.partition("-")
     train_set, _, seed = rest.rpartition("-seed")
-    return (
-        {"model": model, "train_set": train_set, "seed": int(seed)}
-        if model in experiment.MODELS and seed
-        else None
-    )
+    return {"model": model, "train_set": train_set, "seed": int(seed)} if model in experiment.MODELS and seed else None
 
 
 def embedded_record(data_root: str | os.PathLike) -> dict[str, Any] | None:

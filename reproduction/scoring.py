@@ -18,9 +18,7 @@ UNTRAINED = "untrained"
 COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP", "run", "note")
 
 
-def extract(
-    kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, output: str = "r5"
-) -> features.Features:
+def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, output: str = "r5") -> features.Features:
     """Features of a set under a run, kept in `features/<run>/<set>.safetensors` while nothing has changed.
 
     Warns where the run has learnt from people whom the set tests.

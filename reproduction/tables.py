@@ -211,9 +211,7 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
         for key in ("ours_hours", "iterations"):
             total[key] = sum(part[key] for part in parts) if complete else None
         total["runs"] = " ".join(part["runs"] for part in parts if part["runs"])
-        summed = (
-            runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
-        )
+        summed = runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
         total["hours_std"] = summed.std(ddof=1) if complete and len(summed) > 1 else None
         total["status"] = MEASURED if complete else NOT_YET
         lines += [part | {"note": note} for part in [*parts, total]]
@@ -232,9 +230,7 @@ def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, 
     for method, model in (("Zhong [13]", "baseline"), ("Our", "hcn"), ("HCN, separately", "hcn")):
         for speed in speeds[speeds["model"] == model].drop(columns="iterations").to_dict("records"):
             hours = iterations[method] * speed["seconds_per_iteration"] / 3600
-            lines.append(
-                {"method": method, **speed, "iterations": iterations[method], "projected_hours": hours}
-            )
+            lines.append({"method": method, **speed, "iterations": iterations[method], "projected_hours": hours})
     forms = pd.DataFrame(lines).astype({"iterations": "Int64", "projected_hours": "Float64"})
     forms["share_of_baselines"] = forms["projected_hours"] / forms["projected_hours"].iloc[0]
     return forms.assign(**facts)

@@ -111,9 +111,7 @@ def page(browser: str) -> Iterator[Page]:
             port = _port(Path(profile) / "DevToolsActivePort", process)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
                 target = next(item for item in json.load(answer) if item["type"] == "page")
-            socket = websocket.create_connection(
-                target["webSocketDebuggerUrl"], timeout=180, suppress_origin=True
-            )
+            socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=180, suppress_origin=True)
             with contextlib.closing(socket):
                 yield Page(socket)
         finally:

@@ -15,9 +15,7 @@ import chromium
 
 SECONDS = 900  # a limit against hanging, not a measurement
 
-CELLS = (
-    "lab.content.widgets.filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim())"
-)
+CELLS = "lab.content.widgets.filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim())"
 OUTPUTS = "cell.model.sharedModel.getOutputs()"
 ENDED = f"""(() => {{
     const cells = {CELLS};
@@ -141,9 +139,7 @@ class Lab:
 
     def scroll_to(self, number: int) -> None:
         """Bring a code cell into view."""
-        self.page.evaluate(
-            f"lab.content.scrollToItem(lab.content.widgets.indexOf({CELLS}[{number}]), 'smart')"
-        )
+        self.page.evaluate(f"lab.content.scrollToItem(lab.content.widgets.indexOf({CELLS}[{number}]), 'smart')")
 
     def choose(self, words: str, value: str) -> None:
         """Give the dropdown or the field described by `words` a value, as a reader would."""

@@ -120,14 +120,10 @@ def cuhk03_mat(
             for number, name in enumerate(names[boxes]):
                 pair, person, _, image = (int(part) for part in name[:-4].split("_"))
                 cells[pair - 1][person - 1, image - 1] = pictures[number % len(pictures)]
-            pairs = [
-                cell(references, f"{boxes}_pair{number}", content) for number, content in enumerate(cells)
-            ]
+            pairs = [cell(references, f"{boxes}_pair{number}", content) for number, content in enumerate(cells)]
             cell(file, boxes, np.array(pairs, dtype=h5py.ref_dtype)[:, None])
         rng = np.random.default_rng(seed)
-        everyone = [
-            (pair, person) for pair, number in enumerate(people[:3], 1) for person in range(1, number + 1)
-        ]
+        everyone = [(pair, person) for pair, number in enumerate(people[:3], 1) for person in range(1, number + 1)]
         sets = []
         for number in range(testsets):
             chosen = rng.choice(len(everyone), min(test_people, len(everyone) // 2), replace=False)

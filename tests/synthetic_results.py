@@ -14,9 +14,7 @@ PARTS = (("train", 1, 1), ("query", 2, 1), ("gallery", 2, 2))
 SETTINGS = {"backbone": "resnet18", "iterations": 150}
 
 
-def make(
-    folder: Path, data_source: str = "embedded", profile: str = "smoke", seeds: tuple[int, ...] = (0,)
-) -> Path:
+def make(folder: Path, data_source: str = "embedded", profile: str = "smoke", seeds: tuple[int, ...] = (0,)) -> Path:
     """Write every file of a finished profile to `folder` with the kit's own functions; return the folder."""
     facts = {"data_source": data_source, "profile": profile, "ap": "trapezoid"}
     draw = np.random.default_rng(3)
@@ -27,9 +25,7 @@ def make(
         scores = _scores(draw, sets, seeds)
         saved = facts | {"seeds": list(seeds), "matching": {"k1": 20, "k2": 6, "lambda_value": 0.3}}
         tables.save(scores.assign(**facts), folder / f"table{number}_seeds.csv", **saved)
-        tables.save(
-            tables.compare(paper.rows(number), sets, scores, facts), folder / f"table{number}.csv", **saved
-        )
+        tables.save(tables.compare(paper.rows(number), sets, scores, facts), folder / f"table{number}.csv", **saved)
     table = tables.table4(runs, facts)
     speeds = pd.DataFrame({
         "model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"], "precision": "fp32",

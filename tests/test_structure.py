@@ -136,9 +136,7 @@ def mapped(package: str) -> set[str]:
     for line in ast.get_docstring(TREES[f"{package}/__init__.py"]).splitlines():
         if inside := re.match(r" {4}(?=\S)", line):
             folder = ""
-        for name in re.findall(
-            r"[\w.]+\.py|(?<= )\w+/(?= )", line if inside or line.startswith("      ") else ""
-        ):
+        for name in re.findall(r"[\w.]+\.py|(?<= )\w+/(?= )", line if inside or line.startswith("      ") else ""):
             folder += name if name.endswith("/") else ""
             found |= {f"{package}/{folder}{'__init__.py' if name.endswith('/') else name}"}
     return found
@@ -151,9 +149,7 @@ def test_the_map_of_a_package_names_every_file_and_no_other(package):
 
 
 def test_the_map_says_what_each_notebook_calls():
-    said = re.findall(
-        r"^ {4}(\d\d_\w+) +(\S.*)$", ast.get_docstring(TREES["reproduction/__init__.py"]), re.MULTILINE
-    )
+    said = re.findall(r"^ {4}(\d\d_\w+) +(\S.*)$", ast.get_docstring(TREES["reproduction/__init__.py"]), re.MULTILINE)
     calls = {}
     for name, modules in said:
         common = ["experiment"] if name == "02_train" else ["experiment", "paper"]
@@ -164,18 +160,14 @@ def test_the_map_says_what_each_notebook_calls():
 def called(notebook: Path) -> set[str]:
     """The modules of the reproduction that a notebook imports, such as "intake.near_duplicates"."""
     cells = [cell["source"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
-    lines = re.findall(
-        r"^from reproduction([\w.]*) import (.+)$", "\n".join(map("".join, cells)), re.MULTILINE
-    )
+    lines = re.findall(r"^from reproduction([\w.]*) import (.+)$", "\n".join(map("".join, cells)), re.MULTILINE)
     return {f"{folder}.{name}".lstrip(".") for folder, names in lines for name in names.strip().split(", ")}
 
 
 def parameters(docstring: str) -> list[str] | None:
     """Names of a NumPy docstring's section Parameters, in order; None where it has none."""
     text = inspect.cleandoc(docstring) + "\n"
-    section = re.search(
-        r"^Parameters\n-+\n(.*?)(?=\n[A-Z][^\n]*\n-{3,}\n|\Z)", text, re.DOTALL | re.MULTILINE
-    )
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=\n[A-Z][^\n]*\n-{3,}\n|\Z)", text, re.DOTALL | re.MULTILINE)
     if section is None:
         return None
     heads = re.findall(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*) :", section[1], re.MULTILINE)

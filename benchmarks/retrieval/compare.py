@@ -62,9 +62,7 @@ def measure(task: str, n_query: int, n_gallery: int, *, peers=None, **settings) 
     """
     if task not in DEVICE_TASKS:
         settings["device"] = "cpu"
-    settings = (
-        dict(task=task, n_query=n_query, n_gallery=n_gallery, dimensions=DIMENSIONS, seed=SEED) | settings
-    )
+    settings = dict(task=task, n_query=n_query, n_gallery=n_gallery, dimensions=DIMENSIONS, seed=SEED) | settings
     path = os.pathsep.join(str(p) for p in (REPOSITORY, peers and Path(peers).resolve()) if p)
     print(f"{task}, {n_query:,} x {n_gallery:,} ... ", end="", file=sys.stderr, flush=True)
     done = subprocess.run(
@@ -194,9 +192,7 @@ def plot(table: pd.DataFrame, path: Path) -> None:
     }
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     measured = table.dropna(subset=["seconds"]) if "seconds" in table else table[:0]
-    for axis, column, label in zip(
-        axes, ("seconds", "peak_gib"), ("time (s)", "peak memory (GiB)"), strict=True
-    ):
+    for axis, column, label in zip(axes, ("seconds", "peak_gib"), ("time (s)", "peak memory (GiB)"), strict=True):
         for task, group in measured.groupby("task", sort=False):
             axis.loglog(group["n"], group[column], "o-", markersize=4, label=names[task])
         axis.set(xlabel="images N (queries and gallery)", ylabel=label)
@@ -214,9 +210,7 @@ def main() -> None:
     parser.add_argument("--without", nargs="*", default=[], help="tasks to leave out")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--scaling", action="store_true", help="also time and memory against N, with a plot")
-    parser.add_argument(
-        "--wide", action="store_true", help="also XQDA on 26,960 dimensions (a quarter of an hour)"
-    )
+    parser.add_argument("--wide", action="store_true", help="also XQDA on 26,960 dimensions (a quarter of an hour)")
     parser.add_argument(
         "--scaling-sizes",
         nargs="*",

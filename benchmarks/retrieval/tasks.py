@@ -51,9 +51,7 @@ def peer(name: str):
         package = ".".join(parents[:depth])
         spec = importlib.machinery.PathFinder.find_spec(package, path)
         if spec is None:
-            raise ModuleNotFoundError(
-                f"No package {package}; see benchmarks/retrieval/README.md for the peers."
-            )
+            raise ModuleNotFoundError(f"No package {package}; see benchmarks/retrieval/README.md for the peers.")
         sys.modules[package] = types.ModuleType(package)
         path = sys.modules[package].__path__ = list(spec.submodule_search_locations)
     return importlib.import_module(name)

@@ -47,9 +47,7 @@ def step_flops(
 
 def table_4(heads: str) -> dict[tuple[str, str], int]:
     """Floating-point operations of each training of Table 4, heads in the "pooled" or "plain" form."""
-    return {
-        (name, data): step_flops(name, PEOPLE[data], heads=heads) * ITERATIONS[data] for name, data in TABLE_4
-    }
+    return {(name, data): step_flops(name, PEOPLE[data], heads=heads) * ITERATIONS[data] for name, data in TABLE_4}
 
 
 def main() -> None:

@@ -185,9 +185,7 @@ def summary(found: pd.DataFrame) -> str:
         for trainer, *rest in (key for key in speed.index if key[0] != "ours"):
             own = speed[("ours", rest[0], rest[1], precision)]
             other = speed[(trainer, *rest)]
-            lines.append(
-                f"ours ({precision}) to {trainer}, {rest[0]}, {rest[1]}: {own / other:.2f} times the images/s"
-            )
+            lines.append(f"ours ({precision}) to {trainer}, {rest[0]}, {rest[1]}: {own / other:.2f} times the images/s")
         for heads in ("pooled", "plain"):
             cost = base / speed[("ours", "hcn", heads, precision)] - 1
             lines.append(f"HCN, {heads}, over the baseline ({precision}): {cost:+.0%} time an image")
@@ -256,15 +254,11 @@ def main() -> None:
 
     rows = []
     for key, found in speeds.items():
-        flops = (
-            step_flops(key[1], classes, heads=key[2], **sizes) / args.batch_size * statistics.median(found)
-        )
+        flops = step_flops(key[1], classes, heads=key[2], **sizes) / args.batch_size * statistics.median(found)
         rows.append([*key, statistics.median(found), min(found), max(found), flops / 1e12, peaks[key[3]] / 1e12,
                      flops / peaks[key[3]]])  # fmt: skip
     found = pd.DataFrame(rows, columns=COLUMNS)
-    print(
-        f"{machine.device_name(device)}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}"
-    )
+    print(f"{machine.device_name(device)}: {args.backbone}, {args.height}x{args.width}, batch {args.batch_size}")
     print(found.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     print(summary(found))
     if args.csv:

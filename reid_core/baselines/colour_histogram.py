@@ -12,9 +12,7 @@ from reid_core.images import Images, batches, count
 from reid_core.progress import shown
 
 
-def extract(
-    images: Images, *, bins: int = 8, height: int = 128, width: int = 64, progress: bool = True
-) -> np.ndarray:
+def extract(images: Images, *, bins: int = 8, height: int = 128, width: int = 64, progress: bool = True) -> np.ndarray:
     """Colour histograms (N, bins ** 3) float32, each of unit L2 norm.
 
     Parameters

@@ -108,9 +108,7 @@ class SCSP:
         layers = self.n_features_[0]
         weights = np.ones(layers) if self.layer_weights is None else np.asarray(self.layer_weights, float)
         if weights.shape != (layers,):
-            raise ValueError(
-                f"layer_weights has shape {weights.shape}, but the features have {layers} layers."
-            )
+            raise ValueError(f"layer_weights has shape {weights.shape}, but the features have {layers} layers.")
         return weights / layers
 
     def _views(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,9 +149,7 @@ class SCSP:
 
     def _repacked(self, weights, on_distance, on_bilinear) -> np.ndarray:
         distance, bilinear = self._unpacked(weights)
-        return np.concatenate(
-            [_packed(on_distance(distance)), _packed(on_bilinear(bilinear))], axis=1
-        ).ravel()
+        return np.concatenate([_packed(on_distance(distance)), _packed(on_bilinear(bilinear))], axis=1).ravel()
 
     def _unpacked(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A (L, n, n) and B (L, m, m) of packed weights; both in the layers' order."""

@@ -109,9 +109,7 @@ def lab_unit(pixels: np.ndarray) -> np.ndarray:
 
     As in the release: D65, and the RGB values taken as linear.
     """
-    to_xyz = np.array(
-        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-    )
+    to_xyz = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
     xyz = pixels / 255 @ (to_xyz / np.array([[0.950456], [1.0], [1.088754]])).T
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = np.moveaxis(f, -1, 0)

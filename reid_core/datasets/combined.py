@@ -60,16 +60,11 @@ def combine(
 
 def _settle(train: pd.DataFrame, people: pd.DataFrame, leaked: str) -> pd.DataFrame:
     named = ", ".join(f"{row.dataset} {row.person_id}" for row in people.head(5).itertuples())
-    who = (
-        "1 training person is a test person"
-        if len(people) == 1
-        else f"{len(people)} training people are test people"
-    )
+    who = "1 training person is a test person" if len(people) == 1 else f"{len(people)} training people are test people"
     message = f"{who} of a set to be scored: {named}"
     if leaked == "refuse":
         raise ValueError(
-            f"{message}. Leave them out of training with leaked='leave_out' "
-            "(leaked_people: leave_out in a profile)."
+            f"{message}. Leave them out of training with leaked='leave_out' (leaked_people: leave_out in a profile)."
         )
     if leaked == "report":
         warnings.warn(f"{message}. The training keeps them (leaked='report').", stacklevel=3)

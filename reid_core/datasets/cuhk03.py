@@ -12,28 +12,21 @@ import numpy as np
 import pandas as pd
 
 from reid_core.datasets import cuhk03_mat, layout
-from reid_core.datasets.market1501 import folder_table
+from reid_core.datasets.market1501 import three_folders
 from reid_core.datasets.table import GALLERY, QUERY, SUBSETS, TRAIN, build, validate
 
-NAME = "cuhk03"
-TITLE = "CUHK03"
+NAME, TITLE = "cuhk03", "CUHK03"
 BOXES = ("labeled", "detected")
-PEOPLE = 1467
+PEOPLE, _TEST_PEOPLE = 1467, 700
 # first 16 hex digits of SHA-256 of the sorted 0-based image indices of each subset, little-endian int32
 SPLIT_DIGESTS = {
     "labeled": {TRAIN: "c4e6ab297c1123c0", QUERY: "46a3656635937126", GALLERY: "44c6255357845ede"},
     "detected": {TRAIN: "d91063ee37a17993", QUERY: "4a55d4fa45c4b869", GALLERY: "776db3f801b17cb0"},
 }
 
-_TEST_PEOPLE = 700
-
 
 def load(
-    root: str | Path,
-    *,
-    boxes: str = "labeled",
-    form: str | None = None,
-    testset: int | None = None,
+    root: str | Path, *, boxes: str = "labeled", form: str | None = None, testset: int | None = None
 ) -> pd.DataFrame:
     """The image table of CUHK03.
 
@@ -45,8 +38,7 @@ def load(
     root : the data folder, holding `cuhk03_release/cuhk-03.mat` or `cuhk03-np/`.
     boxes : "labeled" (drawn by hand) or "detected" (by a pedestrian detector).
     form : "mat", "np", or None for the .mat where both are there.
-    testset : int, optional
-        0-19: instead of CUHK03-NP, one of the file's 20 classic test sets of 100 people; everybody else trains,
+    testset : 0-19: instead of CUHK03-NP, one of the file's 20 classic test sets of 100 people; everybody else trains,
         test images of view 1 are queries and those of view 2 the gallery. Needs the .mat. The classic evaluation
         draws one gallery image a person at random and averages over draws; drawing is left to the caller.
 
@@ -61,10 +53,9 @@ def load(
     form = form or find_form(root)
     if form == "np":
         if testset is not None:
-            raise ValueError(
-                f"The classic test sets are in cuhk-03.mat only; place it at {layout.CUHK03_MAT}."
-            )
-        return _load_np(root, boxes)
+            raise ValueError(f"The classic test sets are in cuhk-03.mat only; place it at {layout.CUHK03_MAT}.")
+        base = layout.existing(root, f"{TITLE} ({boxes})", f"{layout.CUHK03_NP_FOLDER}/{boxes}")
+        return validate(three_folders(NAME, base), every_query_matched=True)
     if form != "mat":
         raise ValueError(f"form is {form!r}; CUHK03 comes as 'mat' or 'np'.")
     release = cuhk03_mat.open_release(Path(root).absolute() / layout.CUHK03_MAT, boxes)
@@ -119,8 +110,7 @@ def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.nda
     Parameters
     ----------
     person_id, camera_id : (N,) integers; the camera is 1 or 2.
-    test_people : int, optional
-        By default 700 of 1,467 people, and the same share (rounded) of any other number.
+    test_people : how many; by default 700 of 1,467 people, and the same share (rounded) of any other number.
 
     Returns
     -------
@@ -140,19 +130,13 @@ def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.nda
     people = np.unique(person_id)
     if test_people is None:
         test_people = round(len(people) * _TEST_PEOPLE / PEOPLE)
-    by_person = np.argsort(person_id, kind="stable")
-    images = np.split(by_person, np.flatnonzero(np.diff(person_id[by_person])) + 1)
     subset = np.full(len(person_id), TRAIN, dtype=f"U{len(GALLERY)}")
-    taken = 0
-    for position in permuted(np.arange(len(people))):
-        if taken == test_people:
-            break
-        views = [images[position][camera_id[images[position]] == view] for view in (1, 2)]
-        if min(map(len, views)) < 2:
-            continue
-        taken += 1
-        for view in map(permuted, views):
-            subset[view[0]], subset[view[1:]] = QUERY, GALLERY
+    for person in permuted(people):
+        views = [np.flatnonzero((person_id == person) & (camera_id == view)) for view in (1, 2)]
+        if test_people and min(map(len, views)) > 1:
+            test_people -= 1
+            for view in map(permuted, views):
+                subset[view[0]], subset[view[1:]] = QUERY, GALLERY
     return subset
 
 
@@ -172,15 +156,3 @@ def check_split(release: cuhk03_mat.Release, boxes: str, root: str | Path) -> No
             f"the digests of its image indices are {found}, published are {SPLIT_DIGESTS[boxes]}. "
             "The file is not the released one; obtain it again."
         )
-
-
-def _load_np(root: str | Path, boxes: str) -> pd.DataFrame:
-    base = Path(root).absolute() / layout.CUHK03_NP_FOLDER / boxes
-    if not base.is_dir():
-        raise layout.missing(root, f"{TITLE} ({boxes})", f"{layout.CUHK03_NP_FOLDER}/{boxes}")
-    return validate(
-        pd.concat(
-            [folder_table(NAME, subset, base / folder) for subset, folder in layout.SUBSET_FOLDERS.items()]
-        ),
-        every_query_matched=True,
-    )

@@ -114,9 +114,7 @@ def _opened(path: Path) -> h5py.File:
         if error.errno is None:
             raise
         held = isinstance(error, BlockingIOError)
-        remedy = (
-            "Another program has it open to write: close it there" if held else "The file itself may be whole"
-        )
+        remedy = "Another program has it open to write: close it there" if held else "The file itself may be whole"
         raise type(error)(
             error.errno, f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
         ) from error
@@ -177,9 +175,7 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
             "testsets": _testsets(file),
         }
         if cache.state(mat) != before:
-            raise ValueError(
-                f"{mat} changed while it was read. Wait until it is copied whole, then try again."
-            )
+            raise ValueError(f"{mat} changed while it was read. Wait until it is copied whole, then try again.")
         (target / _MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -220,9 +216,7 @@ def _references(file: h5py.File, node: h5py.Dataset | h5py.Group, what: str) -> 
     import h5py
 
     if not isinstance(node, h5py.Dataset) or h5py.check_ref_dtype(node.dtype) is not h5py.Reference:
-        raise ValueError(
-            f"{file.filename}: {what} is not a MATLAB cell array. The file is not the CUHK03 release."
-        )
+        raise ValueError(f"{file.filename}: {what} is not a MATLAB cell array. The file is not the CUHK03 release.")
     return node[()]
 
 
@@ -234,15 +228,12 @@ def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray:
     """(height, width, 3) uint8 of a cell; MATLAB stores the axes in reverse."""
     if cell.ndim != 3 or cell.shape[0] != 3 or cell.dtype != np.uint8:
         raise ValueError(
-            f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, "
-            "height)."
+            f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, height)."
         )
     try:
         return cell[()].transpose(2, 1, 0)
     except OSError as error:
-        raise ValueError(
-            f"{mat}: image {name} of {boxes} cannot be read; the file is damaged: {error}."
-        ) from error
+        raise ValueError(f"{mat}: image {name} of {boxes} cannot be read; the file is damaged: {error}.") from error
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> None:

@@ -1,9 +1,14 @@
-"""Folders of data sets: which files count as images, which path was meant, and what to say when something is wrong."""
+"""Folders of data sets: which files are images, their rows, which path was meant, what to say where one is wrong."""
 
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+
+import pandas as pd
+
+from reid_core.datasets.table import build
 
 MARKET1501_FOLDER = "Market-1501-v15.09.15"
 DISTRACTORS_FOLDER = "Market-1501-500k"
@@ -33,13 +38,9 @@ def is_clutter(name: str) -> bool:
     return is_systems(name) or _README.match(name) is not None or _MEANT.match(name) is None
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether two names differ in case, blanks or Unicode form alone."""
-    return _folded(one) == _folded(other)
-
-
-def _folded(name: str) -> str:
-    return "".join(unicodedata.normalize("NFC", name).casefold().split())
+def alike(*names: str) -> bool:
+    """Whether names differ in case, blanks or Unicode form alone."""
+    return len({"".join(unicodedata.normalize("NFC", name).casefold().split()) for name in names}) == 1
 
 
 def near(path: str | Path) -> Path | None:
@@ -74,6 +75,14 @@ def data_source(root: str | Path) -> str:
     return "embedded" if (Path(root) / EMBEDDED_MARK).is_file() else "official"
 
 
+def existing(root: str | Path, what: str, where: str) -> Path:
+    """The folder `where` of a data set below the data folder; raises `missing` where it is absent."""
+    folder = Path(root).absolute() / where
+    if not folder.is_dir():
+        raise missing(root, what, where)
+    return folder
+
+
 def missing(root: str | Path, what: str, where: str) -> FileNotFoundError:
     """The error for an absent data set, saying what to put where."""
     root = Path(root).absolute()
@@ -103,46 +112,40 @@ def _remedy(root: Path) -> str:
 
 
 def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str, re.Match]]:
-    """The files of a folder in sorted order with the match of their names.
-
-    What file managers, network drives and the like leave is passed over (:func:`is_clutter`).
+    """The files of a folder in sorted order with the match of their names, without clutter (:func:`is_clutter`).
 
     Raises
     ------
     FileNotFoundError : the folder is missing or holds no image.
     ValueError : a name does not have the given form.
     """
+    found, state = set(), "empty"
     try:
         with os.scandir(folder) as entries:
-            found = {entry.name for entry in entries if not _passed_over(entry)}
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(
-            f"The folder {folder} is missing; it must hold images named {form}. {_remedy_for(folder)}"
-        ) from error
+            found = {e.name for e in entries if not (is_systems if e.is_dir() else is_clutter)(e.name)}
+    except (FileNotFoundError, NotADirectoryError):
+        state = "missing"
     if not found:
-        raise FileNotFoundError(
-            f"The folder {folder} is empty; it must hold images named {form}. {_remedy_for(folder)}"
-        )
+        wanted = f"it must hold images named {form}. {_remedy_for(folder)}"
+        raise FileNotFoundError(f"The folder {folder} is {state}; {wanted}")
     matches = [(name, pattern.match(name)) for name in sorted(found)]
-    strange = [name for name, match in matches if match is None and not _is_note(name, found)]
-    if strange:
+    notes = {name for name in found if name.rpartition(".")[0] in found}  # x.jpg.xmp is about x.jpg
+    if strange := [name for name, match in matches if match is None and name not in notes]:
         others = f" (and {len(strange) - 1:,} more)" if len(strange) > 1 else ""
-        remedy = (
-            "Take what does not belong to the data set out of the folder, or unpack the set again beside it."
-        )
+        remedy = "Take what does not belong to the data set out of the folder, or unpack the set again beside it."
         if (folder / strange[0]).is_dir():
             remedy = "It is a folder; if it holds the images, they are one folder too deep: move them up."
         raise ValueError(f"{folder / strange[0]}{others} is not named {form}. {remedy}")
     return [(name, match) for name, match in matches if match]
 
 
-def _passed_over(entry: os.DirEntry) -> bool:
-    return is_systems(entry.name) if entry.is_dir() else is_clutter(entry.name)
-
-
-def _is_note(name: str, names: set[str]) -> bool:
-    """Whether a file is about an image beside it, as x.jpg.xmp is about x.jpg."""
-    return name.rpartition(".")[0] in names
+def rows(
+    dataset: str, subset: str, folder: Path, pattern: re.Pattern, form: str, ids: Callable[[re.Match], tuple]
+) -> pd.DataFrame:
+    """Rows of a folder's images (:func:`image_files`); `ids` reads (person, camera) off the match of a name."""
+    files = image_files(folder, pattern, form)
+    people, cameras = zip(*(ids(match) for _, match in files), strict=True)
+    return build(dataset, subset, people, cameras, [f"{folder}/{name}" for name, _ in files])
 
 
 def _remedy_for(folder: Path) -> str:

@@ -72,9 +72,7 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         )
     table = rows[list(NEEDED)].assign(**{DATASET: dataset or _name(path, root)})
     try:
-        table = validate(
-            table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True, people_apart=True
-        )
+        table = validate(table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True, people_apart=True)
     except RowError as error:
         raise ValueError(f"{path}, line {rows.index[error.row]}: {error}") from error
     except ValueError as error:
@@ -154,11 +152,7 @@ def _exact(text: pd.Series, rows: pd.DataFrame, path: Path) -> pd.Series:
 
 def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
     """person_id (int64) with every 0 and -1 declared; a declared row may leave it blank."""
-    kind = (
-        rows[KIND].str.strip().replace("", "person")
-        if KIND in rows.columns
-        else pd.Series("person", rows.index)
-    )
+    kind = rows[KIND].str.strip().replace("", "person") if KIND in rows.columns else pd.Series("person", rows.index)
     unknown = ~kind.isin(KINDS)
     if unknown.any():
         raise ValueError(
@@ -166,9 +160,7 @@ def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
             f"it is one of {', '.join(KINDS)} or blank."
         )
     text = rows[PERSON].str.strip()
-    meant = text.mask(
-        text == "", kind.map({kind: str(number) for kind, number in DECLARED.items()}).fillna("")
-    )
+    meant = text.mask(text == "", kind.map({kind: str(number) for kind, number in DECLARED.items()}).fillna(""))
     people = _exact(meant, rows, path)
     for declared, number in DECLARED.items():
         is_declared = kind == declared

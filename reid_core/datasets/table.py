@@ -50,9 +50,7 @@ class RowError(ValueError):
         self.row = int(row)
 
 
-def validate(
-    table: pd.DataFrame, *, every_query_matched: bool = False, people_apart: bool = False
-) -> pd.DataFrame:
+def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_apart: bool = False) -> pd.DataFrame:
     """Check an image table and return it with int64 ids and a fresh index.
 
     Parameters
@@ -143,9 +141,7 @@ def _check_rows(table: pd.DataFrame) -> None:
     refuse(~texts, "image_path must be text, but it is {image_path!r} for person {person_id}")
     absolute = table[PATH].str.startswith(os.sep) if os.sep == "/" else table[PATH].map(os.path.isabs)
     refuse(~absolute, "image_path {image_path!r} is relative; an image table in memory holds absolute paths")
-    refuse(
-        table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative"
-    )
+    refuse(table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative")
     refuse(table[CAMERA] < 0, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
     refuse(
         (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY),
@@ -215,9 +211,7 @@ def unmatched_queries(table: pd.DataFrame) -> pd.DataFrame:
     ids = [DATASET, PERSON, CAMERA]
     cameras = table.loc[table[SUBSET] == GALLERY, ids].drop_duplicates()
     query = table[table[SUBSET] == QUERY]
-    pairs = (
-        query[ids].reset_index(names="row").merge(cameras, on=[DATASET, PERSON], suffixes=("", "_gallery"))
-    )
+    pairs = query[ids].reset_index(names="row").merge(cameras, on=[DATASET, PERSON], suffixes=("", "_gallery"))
     matched = pairs.loc[pairs[CAMERA] != pairs[f"{CAMERA}_gallery"], "row"]
     return query[~query.index.isin(matched)]
 

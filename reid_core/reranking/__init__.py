@@ -144,9 +144,7 @@ class Settings:
                 f"k2={self.k2} exceeds k1={self.k1}; the query expansion averages among the k1 nearest, so lower k2."
             )
         if not 0 <= self.lambda_value <= 1:
-            raise ValueError(
-                f"lambda_value={self.lambda_value!r} must lie in [0, 1], the original distance's part."
-            )
+            raise ValueError(f"lambda_value={self.lambda_value!r} must lie in [0, 1], the original distance's part.")
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 known = ", ".join(map(repr, choices))

@@ -33,9 +33,7 @@ class Cost:
         return self.flops / rate + self.pairs * SECONDS_A_PAIR[kind] + self.images * SECONDS_AN_IMAGE[kind]
 
 
-def estimate(
-    n_query, n_gallery, dimensions, *, k1=20, projected=None, device="cpu", holds_result=True
-) -> Cost:
+def estimate(n_query, n_gallery, dimensions, *, k1=20, projected=None, device="cpu", holds_result=True) -> Cost:
     """Cost of k_reciprocal, which is linear in the images but for the pairs it looks at.
 
     One copy of the features on the device counts. `projected`: dimensions kept by the metric; `holds_result`: whether

@@ -97,14 +97,10 @@ class Batches:
     def __call__(self, draw: Draw) -> Tensor:
         """Normalised images of one batch, (n, 3, height, width) float32, channels last."""
         pixels = self.pixels(torch.from_numpy(draw.rows).to(self.images.device))
-        mirror, shift, box = (
-            torch.from_numpy(a).to(self.device) for a in (draw.mirror, draw.shift, draw.box)
-        )
+        mirror, shift, box = (torch.from_numpy(a).to(self.device) for a in (draw.mirror, draw.shift, draw.box))
         return self.augment(pixels, mirror, shift, box, bool(draw.shift.any()), bool(draw.box.any()))
 
-    def augment(
-        self, pixels: Tensor, mirror: Tensor, shift: Tensor, box: Tensor, shifts: bool, boxes: bool
-    ) -> Tensor:
+    def augment(self, pixels: Tensor, mirror: Tensor, shift: Tensor, box: Tensor, shifts: bool, boxes: bool) -> Tensor:
         """Normalise uint8 (n, height, width, 3), mirror, then shift, then blank; (n, 3, height, width) out."""
         x = normalise(pixels)
         x = torch.where(mirror[:, None, None, None], x.flip(3), x)

@@ -84,9 +84,7 @@ def train(
     return run_dir
 
 
-def _facts(
-    objective: Objective, table: pd.DataFrame, images: Decoded, data_root: str | Path, recipe: Recipe
-) -> dict:
+def _facts(objective: Objective, table: pd.DataFrame, images: Decoded, data_root: str | Path, recipe: Recipe) -> dict:
     """What run.json says of a run before it begins."""
     facts = {
         "model": objective.name,
@@ -155,9 +153,7 @@ def received_signals() -> Iterator[list[int]]:
 class _Run:
     """One training: its state, the step that changes it, and the folder that keeps it."""
 
-    def __init__(
-        self, objective: Objective, table, images: Decoded, run_dir: Path, recipe: Recipe, facts, group
-    ):
+    def __init__(self, objective: Objective, table, images: Decoded, run_dir: Path, recipe: Recipe, facts, group):
         self.objective, self.table, self.recipe, self.facts = objective, table, recipe, facts
         self.run_dir, self.checkpoints = run_dir, run_dir / run_folder.CHECKPOINTS
         self.group, self.device = group, group.device

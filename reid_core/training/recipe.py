@@ -175,9 +175,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             known = ", ".join(choices := get_args(kind))
-            raise ValueError(
-                f"{name} must be one of {known}, not {value!r}{_suggestion(str(value), choices)}."
-            )
+            raise ValueError(f"{name} must be one of {known}, not {value!r}{_suggestion(str(value), choices)}.")
         return value
     if isinstance(kind, types.GenericAlias):
         if not isinstance(value, (list, tuple)):

@@ -49,9 +49,7 @@ def read(run_dir: str | Path) -> dict[str, Any]:
     """What run.json says. Raises FileNotFoundError or ValueError where it is missing or broken."""
     path = Path(run_dir) / RUN
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{run_dir} is no run folder, without {RUN}. Train first (notebook 02_train)."
-        )
+        raise FileNotFoundError(f"{run_dir} is no run folder, without {RUN}. Train first (notebook 02_train).")
     try:
         if not isinstance(found := json.loads(path.read_text()), dict):
             raise ValueError(f"it holds {found!r:.40}")

@@ -51,9 +51,7 @@ class Objective:
         optimizer = torch.optim.SGD(groups, lr=recipe.base_lr, fused=True, **settings)
         if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update
             for parameter in network.parameters():
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(
-                    parameter, requires_grad=False
-                )
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
         return optimizer
 
     def sampler(self, table: pd.DataFrame, recipe: Recipe) -> Sampler:

@@ -110,9 +110,7 @@ class CUHK03Writer:
         return self
 
     def add(self, frame: plan.CampusFrame, form: str, shape: tuple[int, int, int], chunk: bytes) -> None:
-        self.cells[form][frame.pair][frame.person][5 * frame.view + frame.column] = self.file.image(
-            shape, chunk
-        )
+        self.cells[form][frame.pair][frame.person][5 * frame.view + frame.column] = self.file.image(shape, chunk)
 
     def finish(self, testsets: list[np.ndarray]) -> None:
         """Write the cells, which hold the references of all images."""

@@ -9,9 +9,7 @@ import h5py
 import numpy as np
 
 USERBLOCK = 512
-HEADER_TEXT = (
-    b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 1970 HDF5 schema 1.00 ."
-)
+HEADER_TEXT = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 1970 HDF5 schema 1.00 ."
 DEFLATE_LEVEL = 3
 
 
@@ -82,8 +80,6 @@ class MatFile:
             for j, reference in enumerate(row):
                 data[j, i] = self.blank.ref if reference is None else reference
         group = self.refs if name is None else self.file
-        dataset = group.create_dataset(
-            name or self._name(), data=data, dtype=h5py.ref_dtype, track_times=False
-        )
+        dataset = group.create_dataset(name or self._name(), data=data, dtype=h5py.ref_dtype, track_times=False)
         self.label(dataset, "cell")
         return dataset.ref

@@ -61,9 +61,7 @@ class CampusImage:
 def allocate(rng: np.random.Generator, total: int, low: np.ndarray, high: np.ndarray, weight: np.ndarray):
     """Whole numbers between `low` and `high` that sum to `total`, the surplus falling as `weight` says."""
     if not low.sum() <= total <= high.sum():
-        raise ValueError(
-            f"{total} images do not fit: these people have {int(low.sum())} to {int(high.sum())} images."
-        )
+        raise ValueError(f"{total} images do not fit: these people have {int(low.sum())} to {int(high.sum())} images.")
     counts = low.copy()
     while (missing := total - int(counts.sum())) > 0:
         room = high - counts
@@ -108,14 +106,8 @@ def sightings(rng, people: np.ndarray, pairs: int, images: int):
     n = len(people)
     low, high = np.full(n, 2), np.full(n, MARKET_CAMERAS)
     cameras = allocate(rng, pairs, low, high, rng.gamma(6.0, size=n))
-    seen = [
-        (pid, cam + 1)
-        for pid, k in zip(people, cameras, strict=True)
-        for cam in np.sort(rng.permutation(6)[:k])
-    ]
-    counts = allocate(
-        rng, images, np.ones(len(seen), int), np.full(len(seen), 40), rng.gamma(1.6, size=len(seen))
-    )
+    seen = [(pid, cam + 1) for pid, k in zip(people, cameras, strict=True) for cam in np.sort(rng.permutation(6)[:k])]
+    counts = allocate(rng, images, np.ones(len(seen), int), np.full(len(seen), 40), rng.gamma(1.6, size=len(seen)))
     return [(pid, cam, int(count)) for (pid, cam), count in zip(seen, counts, strict=True)]
 
 
@@ -192,9 +184,7 @@ def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
             lowest, highest = low[part].ravel(), high[part].ravel()
             rng = np.random.default_rng((seed, CUHK03, 1))
             weight = rng.gamma(0.1, size=(n, 2)) * (2.5, 1.0)
-            gaps = allocate(
-                rng, int(highest.sum()) - total, 0 * lowest, highest - lowest, weight[part].ravel() + 1e-9
-            )
+            gaps = allocate(rng, int(highest.sum()) - total, 0 * lowest, highest - lowest, weight[part].ravel() + 1e-9)
             per_view[part] = (highest - gaps).reshape(-1, 2)
         counts[boxes] = per_view
     return counts
@@ -227,9 +217,7 @@ def cuhk03(sizes: CUHK03Sizes, seed: int) -> list[CampusFrame]:
 
 def cuhk03_testsets(sizes: CUHK03Sizes, seed: int) -> list[np.ndarray]:
     """The twenty (k, 2) tables of 1-based (pair, person) of the first protocol; k = 100, or half the people."""
-    everybody = np.array(
-        [(p + 1, k + 1) for p, people in enumerate(sizes.pair_people) for k in range(people)]
-    )
+    everybody = np.array([(p + 1, k + 1) for p, people in enumerate(sizes.pair_people) for k in range(people)])
     rng = np.random.default_rng((seed, CUHK03, 2))
     count = min(100, len(everybody) // 2)
     return [everybody[np.sort(rng.permutation(len(everybody))[:count])] for _ in range(20)]

@@ -132,9 +132,7 @@ def render_into(folder: Path, sizes: Sizes, seed: int, workers: int) -> tuple[di
     mat = folder / CUHK03_MAT
     mat.parent.mkdir()
     worlds = {
-        plan.MARKET1501: World(
-            seed, plan.MARKET1501, sizes.market1501.train_people + sizes.market1501.test_people
-        ),
+        plan.MARKET1501: World(seed, plan.MARKET1501, sizes.market1501.train_people + sizes.market1501.test_people),
         plan.CUHK03: World(seed, plan.CUHK03, sizes.cuhk03.people),
         plan.CUHK01: World(seed, plan.CUHK01, sizes.cuhk01.people),
     }
@@ -182,9 +180,7 @@ def drawn(jobs: list, workers: int) -> Iterator[Iterator[list]]:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # forking beside the threads of a notebook's kernel
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside the threads of a notebook's kernel
         pool = context.Pool(workers, initializer=become_worker)
     with pool:  # leaving it terminates the workers
         yield pool.imap(layouts.draw, jobs)

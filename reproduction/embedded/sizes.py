@@ -100,9 +100,7 @@ class Sizes:
         if not 0 < fraction <= 1:
             raise ValueError(f"The share of the full size must lie in (0, 1], but it is {fraction!r}.")
         return cls(
-            Market1501Sizes(
-                **{k: round(v * fraction) for k, v in dataclasses.asdict(Market1501Sizes()).items()}
-            ),
+            Market1501Sizes(**{k: round(v * fraction) for k, v in dataclasses.asdict(Market1501Sizes()).items()}),
             cuhk03_share(round(sum(PAIR_PEOPLE) * fraction)),
             CUHK01Sizes(round(CUHK01Sizes().people * fraction)),
         ).checked()
@@ -110,9 +108,7 @@ class Sizes:
     @classmethod
     def smoke(cls) -> Sizes:
         """About 4,200 images: minutes of training on two CPU cores, over 100 queries a set."""
-        return cls(
-            Market1501Sizes(60, 650, 60, 132, 700, 120, 160), cuhk03_share(120), CUHK01Sizes(40)
-        ).checked()
+        return cls(Market1501Sizes(60, 650, 60, 132, 700, 120, 160), cuhk03_share(120), CUHK01Sizes(40)).checked()
 
     @classmethod
     def tiny(cls) -> Sizes:
@@ -170,9 +166,7 @@ class Sizes:
             limits[f"cuhk03.{form}_gallery_images"] = (2 * c.test_people, gallery, 8 * c.test_people)
         for name, (least, value, most) in limits.items():
             if not least <= value <= most:
-                raise ValueError(
-                    f"The embedded data's {name} must lie between {least} and {most}, but it is {value}."
-                )
+                raise ValueError(f"The embedded data's {name} must lie between {least} and {most}, but it is {value}.")
         return self
 
 

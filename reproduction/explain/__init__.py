@@ -35,9 +35,7 @@ def describe(path: str | os.PathLike, row: Sequence[str] = (), column: str | Non
         raise ValueError(f"{result.shown}: " + unknown_name(column, list(result.table), "a column of it"))
     if not row and len(result.table) > 1:
         if column is not None:
-            raise ValueError(
-                f"{result.shown}: say which row; without --column, `reid-core explain` lists them."
-            )
+            raise ValueError(f"{result.shown}: say which row; without --column, `reid-core explain` lists them.")
         return _text([_head(result), _made(result), _rows(result)])
     chosen = rows.choose(result.table, row, result.shown)
     line = result.table.iloc[chosen].to_dict()
@@ -56,9 +54,7 @@ def _wrapped(line: str) -> str:
     """A line indented and wrapped; a command stays whole, to be copied."""
     if line.startswith("reid-core "):
         return f"  {line}"
-    parts = textwrap.wrap(
-        line, WIDTH, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False
-    )
+    parts = textwrap.wrap(line, WIDTH, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
     return "\n".join(f"  {part}" for part in parts or [""])
 
 
@@ -240,7 +236,5 @@ def _again(result: Result, names: Sequence[str]) -> Block:
     if not made:
         lines = [f"the notebook is not recorded: reid-core reproduce --profile {result.record['profile']}"]
     elif names:
-        lines += [
-            "# a finished training of the same recipe and data is kept; move its folder away to train anew"
-        ]
+        lines += ["# a finished training of the same recipe and data is kept; move its folder away to train anew"]
     return "Make it again", lines

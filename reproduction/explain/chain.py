@@ -87,16 +87,13 @@ def read(path: str | os.PathLike) -> Result:
         there = sorted(file.name for file in path.parent.glob("*.csv"))
         there = f"There are: {', '.join(there)}." if there else ""
         raise FileNotFoundError(
-            f"{path}: there is no such file."
-            f" {there or 'Results are made by: reid-core reproduce --profile NAME.'}"
+            f"{path}: there is no such file. {there or 'Results are made by: reid-core reproduce --profile NAME.'}"
         )
     sidecar = path.with_suffix(".json")
     if path == sidecar:
         raise ValueError(f"{path} is itself a sidecar; give the table or figure that it describes.")
     if not sidecar.is_file():
-        raise FileNotFoundError(
-            f"{path}: there is no {sidecar.name} beside it, so nothing says how it was made."
-        )
+        raise FileNotFoundError(f"{path}: there is no {sidecar.name} beside it, so nothing says how it was made.")
     if path.name not in results_folder.read_json(sidecar).get("files", {}):
         raise ValueError(f"{sidecar} does not describe {path.name}.")
     record = results_folder.read_json(sidecar, results_folder.SIDECAR | results_folder.FACTS)
@@ -219,7 +216,5 @@ def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:
     places = {key: value for key, value in given.items() if key in ("data_root", "results_root")}
     for run in run_names:
         if trained := results_folder.training(run):  # else by 10_sensitivity or the notebook of its table
-            made.append(
-                (results_folder.command("02_train", profile, places | trained), f"the training {run}")
-            )
+            made.append((results_folder.command("02_train", profile, places | trained), f"the training {run}"))
     return made

@@ -73,9 +73,7 @@ def _matching(table: pd.DataFrame, terms: Sequence[str]) -> list[int]:
     fits = np.ones(len(table), bool)
     for term in terms:
         column, equals, value = term.partition("=")
-        fits &= (
-            (table[column] == value).to_numpy() if equals and column in table else (cells == term).any(axis=1)
-        )
+        fits &= (table[column] == value).to_numpy() if equals and column in table else (cells == term).any(axis=1)
     return [int(row) for row in np.flatnonzero(fits)]
 
 

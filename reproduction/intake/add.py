@@ -56,9 +56,7 @@ def add(
     """
     path, root = Path(path).expanduser().absolute(), Path(root).expanduser().absolute()
     if layout.data_source(root) == "embedded":
-        raise ValueError(
-            f"{root} holds embedded data, which is never mixed with official data. Choose another --root."
-        )
+        raise ValueError(f"{root} holds embedded data, which is never mixed with official data. Choose another --root.")
     pieces = recognise_path(path)
     for piece in pieces:
         _refuse_occupied(root, path, piece)

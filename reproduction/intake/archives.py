@@ -47,9 +47,7 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
             raise ValueError(f"{archive} holds {info.filename!r} twice. The data sets' archives do not.")
         files[name] = info
     if len(files) > MAX_FILES:
-        raise ValueError(
-            f"{archive} holds {len(files):,} files; the largest data set has fewer than {MAX_FILES:,}."
-        )
+        raise ValueError(f"{archive} holds {len(files):,} files; the largest data set has fewer than {MAX_FILES:,}.")
     return files
 
 
@@ -58,13 +56,9 @@ def _checked_name(archive: Path, info: zipfile.ZipInfo) -> str:
     name, kind = info.filename.replace("\\", "/"), stat.S_IFMT(info.external_attr >> 16)
     outside = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
     if outside or ":" in name or "\0" in info.orig_filename:
-        raise ValueError(
-            f"{archive} is refused: its member {name!r} would be written outside the target folder."
-        )
+        raise ValueError(f"{archive} is refused: its member {name!r} would be written outside the target folder.")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ValueError(
-            f"{archive} is refused: its member {name!r} is a link or a special file, not a plain file."
-        )
+        raise ValueError(f"{archive} is refused: its member {name!r} is a link or a special file, not a plain file.")
     if info.flag_bits & 0x1:
         raise ValueError(
             f"{archive} is encrypted ({name!r}). Unpack it with the owners' password and add the folder instead."
@@ -87,9 +81,7 @@ def unpack(archive: Path, target: Path, place: Callable[[str], PurePosixPath | N
     ValueError : as :func:`members`, or a member whose content is damaged or larger than the archive declares.
     OSError : too little disk space (before anything is written), or a write that fails.
     """
-    wanted = {
-        name: (info, below) for name, info in members(archive).items() if (below := place(name)) is not None
-    }
+    wanted = {name: (info, below) for name, info in members(archive).items() if (below := place(name)) is not None}
     total = _bounded(archive, [info for info, _ in wanted.values()])
     free = shutil.disk_usage(target).free
     if total > free:
@@ -129,9 +121,7 @@ def _bounded(archive: Path, infos: list[zipfile.ZipInfo]) -> int:
     return total
 
 
-def _write(
-    archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo, below: PurePosixPath, target: Path
-) -> None:
+def _write(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo, below: PurePosixPath, target: Path) -> None:
     info.filename = str(below)  # where `extract` puts it, below the target whatever it is
     try:
         file.extract(info, target)

@@ -75,9 +75,7 @@ def find(
         pictures = copies[np.unique(picture_of, return_index=True)[1]]
         position = pd.Series(picture_of, index=paths)
         train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
-        pairs = _compare(
-            pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation
-        )
+        pairs = _compare(pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation)
     return _rows(pairs, train, test, train_picture, test_picture, per_image)
 
 
@@ -320,9 +318,5 @@ def _nearest(
     """For every image the `per_image` most alike in each set of the other side; of equal pictures the first few."""
     side, other = sides
     few = others.groupby([other, f"{other}_set"]).head(per_image)
-    rows = (
-        images.merge(pairs, on=side)
-        .merge(few, on=other)
-        .sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])
-    )
+    rows = images.merge(pairs, on=side).merge(few, on=other).sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])
     return rows.groupby([f"{side}_set", f"{side}_path", f"{other}_set"], sort=False).head(per_image)

@@ -43,15 +43,11 @@ def recognise_path(path: Path) -> list[Piece]:
     if path.is_dir():
         return recognise(bar(walk(path), desc=f"Looking through {path.name}", unit="file", delay=2), path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is not there. Give a folder, cuhk-03.mat or a ZIP archive.{layout.hint(path)}"
-        )
+        raise FileNotFoundError(f"{path} is not there. Give a folder, cuhk-03.mat or a ZIP archive.{layout.hint(path)}")
     if path.suffix.lower() == ".mat":
         return [Piece("", layout.CUHK03_MAT)]
     if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is no folder, .mat file or ZIP archive. Unpack other archives and add the folder."
-        )
+        raise ValueError(f"{path} is no folder, .mat file or ZIP archive. Unpack other archives and add the folder.")
     return recognise(archives.members(path), path)
 
 

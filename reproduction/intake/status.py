@@ -77,9 +77,7 @@ def missing(root: str | Path) -> dict[str, str]:
     """{set: why its rows are not run} for the sets of the paper that are absent; nothing is read."""
     absent = [name for name, there in forms(root).items() if not there and name != DISTRACTORS]
     no_cuhk03 = {"cuhk03_labeled", "cuhk03_detected"} <= set(absent)
-    titles = {
-        name: cuhk03.TITLE if no_cuhk03 and name.startswith(cuhk03.NAME) else TITLES[name] for name in absent
-    }
+    titles = {name: cuhk03.TITLE if no_cuhk03 and name.startswith(cuhk03.NAME) else TITLES[name] for name in absent}
     return {name: f"not run: {titles[name]} not found (see reid-core data status)" for name in absent}
 
 
@@ -112,9 +110,7 @@ def _status(root: Path) -> pd.DataFrame:
     for csv in sorted(root.glob("*.csv")):
         try:
             table = own.load(csv)
-            rows += [
-                _row(csv.name, "csv", subset, part) for subset, part in table.groupby(SUBSET, sort=False)
-            ]
+            rows += [_row(csv.name, "csv", subset, part) for subset, part in table.groupby(SUBSET, sort=False)]
         except (ValueError, OSError) as error:
             rows.append({"set": csv.name, "form": "csv", "state": BROKEN, "note": str(error)})
     frame = pd.DataFrame([_BLANK | row for row in rows])
@@ -160,12 +156,8 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
     header = ("set", "form", "subset", "people", "published", "images", "published", "digest", "state")
     cells = [header]
     for row in frame.to_dict("records"):
-        number = {
-            key: "" if pd.isna(row[key]) else f"{row[key]:,}" for key in row if key.startswith(("peo", "ima"))
-        }
-        digest = row["digest"] + (
-            "" if row["digest"] == row["digest published"] or source == "embedded" else " (!)"
-        )
+        number = {key: "" if pd.isna(row[key]) else f"{row[key]:,}" for key in row if key.startswith(("peo", "ima"))}
+        digest = row["digest"] + ("" if row["digest"] == row["digest published"] or source == "embedded" else " (!)")
         cells.append(
             (
                 TITLES.get(row["set"], row["set"]),
@@ -239,9 +231,7 @@ def _mat_rows(root: Path, name: str) -> list[dict]:
     return rows
 
 
-def _row(
-    name: str, form: str, subset: str, part: pd.DataFrame, facts: published.Subset | None = None
-) -> dict:
+def _row(name: str, form: str, subset: str, part: pd.DataFrame, facts: published.Subset | None = None) -> dict:
     found = published.found(part)
     row = {"set": name, "form": form, "subset": subset, "people": found.people, "images": found.images}
     if facts is None:

@@ -30,9 +30,7 @@ def figure(found: Results, stem: str, title: str, caption: str) -> dict[str, Any
 
     Drawings are as sharp as the page (SVG); pictures of people are not drawn, and theirs is the smaller file.
     """
-    drawn = [one for one in results_folder.MADE if one.stem == stem and one.suffixes != results_folder.TABLE][
-        0
-    ]
+    drawn = [one for one in results_folder.MADE if one.stem == stem and one.suffixes != results_folder.TABLE][0]
     withheld = drawn.people and not found.embedded
     return {
         "stem": stem, "title": title, "caption": caption, "withheld": withheld, "drawn": not drawn.people,

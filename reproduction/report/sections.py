@@ -56,13 +56,8 @@ def claim(line) -> dict[str, str]:
     """A line of claims.csv with its verdict taken apart: word, mark, and what follows in brackets."""
     word, _, detail = line.verdict.partition(" (")
     if word not in MARKS:
-        raise ValueError(
-            f"claims.csv: the verdict of {line.claim} is {line.verdict!r}; known: {', '.join(MARKS)}."
-        )
-    shown = {
-        name: text(getattr(line, name))
-        for name in ("section", "text", "paper", "ours", "threshold", "confound")
-    }
+        raise ValueError(f"claims.csv: the verdict of {line.claim} is {line.verdict!r}; known: {', '.join(MARKS)}.")
+    shown = {name: text(getattr(line, name)) for name in ("section", "text", "paper", "ours", "threshold", "confound")}
     return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail.removesuffix(")")}
 
 
@@ -128,11 +123,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
             "notes": [notes.index(note) + 1 for note in own], "faithful": next(iter(lines["faithful"].dropna()), ""),
             "sets": [_scores(lines[lines["set"] == part].iloc[0], digits) for part in sets],
         })  # fmt: skip
-    words = {
-        word: meaning
-        for word, meaning in tables.FAITHFUL.items()
-        if word in {row["faithful"] for row in rows}
-    }
+    words = {word: meaning for word, meaning in tables.FAITHFUL.items() if word in {row["faithful"] for row in rows}}
     return shown | {
         "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
         "ap": ", ".join(table["ap"].unique()), "facts": [_evaluated(table[table["set"] == part]) for part in sets],
@@ -155,9 +146,7 @@ def _evaluated(part: pd.DataFrame) -> str:
     measured = part[part["status"] == tables.MEASURED]
     if measured.empty:
         return f"{title}: {tables.NOT_YET}"
-    seeds = sorted(
-        {seed for seeds in measured["seeds"].astype(str) for seed in seeds.removesuffix(".0").split()}
-    )
+    seeds = sorted({seed for seeds in measured["seeds"].astype(str) for seed in seeds.removesuffix(".0").split()})
     return f"{title}: {number(measured['queries'].max(), 0)} queries, {plural(seeds, 'seed')}"
 
 
@@ -172,14 +161,10 @@ def table4(found: Results) -> dict[str, Any]:
     blocks = []
     for method, lines in table.groupby("method", sort=False):
         note = text(lines["note"].iloc[0])
-        blocks.append(
-            {"method": method, "note": note, "lines": [_hours(line) for line in lines.to_dict("records")]}
-        )
+        blocks.append({"method": method, "note": note, "lines": [_hours(line) for line in lines.to_dict("records")]})
     totals = table[table["train_set"] == "total"].set_index("method")
     share = None
-    if {"Our", "Zhong [13]"} <= set(totals.index) and totals.loc[
-        ["Our", "Zhong [13]"], "ours_hours"
-    ].notna().all():
+    if {"Our", "Zhong [13]"} <= set(totals.index) and totals.loc[["Our", "Zhong [13]"], "ours_hours"].notna().all():
         part = {key: totals.loc["Our", key] / totals.loc["Zhong [13]", key] for key in
                 ("paper_hours", "ours_hours", "iterations")}  # fmt: skip
         share = {key: f"{100 * value:.1f}%" for key, value in part.items()}
@@ -189,9 +174,7 @@ def table4(found: Results) -> dict[str, Any]:
 
 def _hours(line: dict) -> dict[str, Any]:
     ours, deviation = (3600 * line[key] for key in ("ours_hours", "hours_std"))
-    words = (
-        "" if pd.isna(ours) else duration(ours) + ("" if pd.isna(deviation) else f" ± {duration(deviation)}")
-    )
+    words = "" if pd.isna(ours) else duration(ours) + ("" if pd.isna(deviation) else f" ± {duration(deviation)}")
     return {
         "train_set": paper.SET_TITLES.get(line["train_set"], line["train_set"]),
         "total": line["train_set"] == "total", "measured": line["status"] == tables.MEASURED,

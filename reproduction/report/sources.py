@@ -95,8 +95,6 @@ def read(folder: Path) -> Results:
         raise ValueError(f"{path}: holds no claim. Make it again: reid-core notebook 09_claims.")
     for fact in FACTS[:3]:
         if claims[fact].nunique() != 1:
-            raise ValueError(
-                f"{path}: {fact} has several values, {list(claims[fact].unique())}; never mix them."
-            )
+            raise ValueError(f"{path}: {fact} has several values, {list(claims[fact].unique())}; never mix them.")
     facts = {fact: str(claims[fact].iloc[0]) for fact in FACTS}
     return Results(path.parent, facts["data_source"], claims, facts)

@@ -16,9 +16,7 @@ from reproduction.runner.staleness import MARK, Now
 from reproduction.runner.steps import DATASETS, REPORT, TRAIN, Step
 
 
-def notebook(
-    name: str, profile: str, overrides: Sequence[str] = (), output: str | os.PathLike | None = None
-) -> Path:
+def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str | os.PathLike | None = None) -> Path:
     """Run a notebook under a profile; return the folder of its results.
 
     Alone, with settings that are not the profile's, the results go to a folder of their own below the profile's,
@@ -74,9 +72,7 @@ def _clear(now: Now, step: Step) -> None:
             path.unlink(missing_ok=True)
 
 
-def _differing(
-    step: Step, settings: dict[str, Any], profile: str, overrides: Sequence[str]
-) -> dict[str, Any]:
+def _differing(step: Step, settings: dict[str, Any], profile: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The settings by which a single run differs from the profile, or from what lies in the results folder it names."""
     if step.notebook not in notebooks.names():
         return {}
@@ -101,9 +97,7 @@ def _own_place(step: Step, settings: dict[str, Any], differing: dict[str, Any]) 
     folder.mkdir(parents=True, exist_ok=True)
     for name in _read(step):
         _link(folder / name, places.results / name)
-    print(
-        f"Not the settings of profile {settings['profile']} ({text}): the results go to {folder}", flush=True
-    )
+    print(f"Not the settings of profile {settings['profile']} ({text}): the results go to {folder}", flush=True)
     moved = {"results_root": str(folder)}
     if step.notebook == DATASETS and settings["render_sizes"] != "none":
         moved["data_root"] = str(folder / "data")  # another rendering
@@ -113,9 +107,7 @@ def _own_place(step: Step, settings: dict[str, Any], differing: dict[str, Any]) 
 def _read(step: Step) -> list[str]:
     """What a notebook reads in a results folder: trainings of the paper, their features, tables with sidecars."""
     runs = [name.partition("-")[2] for name in step.after if name.startswith(f"{TRAIN}-")]
-    tables = results_folder.NEEDED.get(step.notebook, ()) + (
-        ("table1_subsets",) if step.notebook == TRAIN else ()
-    )
+    tables = results_folder.NEEDED.get(step.notebook, ()) + (("table1_subsets",) if step.notebook == TRAIN else ())
     return [f"{kind}/{run}" for run in runs for kind in ("runs", "features")] + [
         f"{stem}{suffix}" for stem in tables for suffix in (".csv", ".json")
     ]

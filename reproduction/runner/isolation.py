@@ -23,9 +23,7 @@ def kernel_environment() -> Iterator[None]:
     notebook with Matplotlib's own defaults, and shows progress only where stderr is a terminal.
     """
     with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:
-        own = dict.fromkeys(
-            ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder
-        )
+        own = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder)
         own |= {"JUPYTER_PREFER_ENV_PATH": "1", "MATPLOTLIBRC": str(_matplotlib_defaults())}
         if not sys.stderr.isatty():
             own["TQDM_DISABLE"] = "1"

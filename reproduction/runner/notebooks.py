@@ -66,9 +66,7 @@ def cells(notebook: Path) -> list[nbformat.NotebookNode]:
         raise NotebookError(f"{notebook}: not a notebook that can be read ({reason}).") from None
 
 
-_book = functools.lru_cache(maxsize=64)(
-    functools.partial(nbformat.reads, as_version=4)
-)  # by its text: takes 20 ms
+_book = functools.lru_cache(maxsize=64)(functools.partial(nbformat.reads, as_version=4))  # by its text: takes 20 ms
 
 
 def declared(notebook: str | os.PathLike) -> dict[str, Any]:

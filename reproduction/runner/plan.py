@@ -43,9 +43,7 @@ def _data(settings: Mapping) -> list[str]:
     root = experiment.resolve(settings["data_root"])
     if settings["render_sizes"] != "none":
         there = (root / "embedded.json").is_file()
-        return [
-            f"  {root}: embedded data, {'there' if there else 'will be rendered'} ({settings['render_sizes']})"
-        ]
+        return [f"  {root}: embedded data, {'there' if there else 'will be rendered'} ({settings['render_sizes']})"]
     missing = experiment.Experiment.of(settings).not_run
     return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
 
@@ -82,9 +80,7 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
         else:
             each = flops / rate
         total += recipe.iterations * each
-        lines.append(
-            line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop"
-        )
+        lines.append(line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop")
     if len(done) < len(jobs):
         lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
     return lines
@@ -128,9 +124,7 @@ def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[di
             f" {recipe.batch_size / line.seconds_per_iteration:.4g} images/s"
             for line in found.itertuples()
         ]
-        said.append(
-            f"projected from {measure:g} s of steady training of each on {device_name()}, images of noise"
-        )
+        said.append(f"projected from {measure:g} s of steady training of each on {device_name()}, images of noise")
         found = found.sort_values("form", key=lambda forms: forms != recipe.heads, kind="stable")
         return found.drop_duplicates("model").set_index("model")["seconds_per_iteration"].to_dict(), said
     found = pd.DataFrame(
@@ -144,9 +138,7 @@ def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[di
 def _disk(settings: Mapping) -> list[str]:
     recipe = training.Recipe.from_dict({**settings["recipe"], **settings["schedules"][paper.COMBINED]})
     sizes = (
-        embedded.Sizes.full()
-        if settings["render_sizes"] == "none"
-        else embedded.Sizes.named(settings["render_sizes"])
+        embedded.Sizes.full() if settings["render_sizes"] == "none" else embedded.Sizes.named(settings["render_sizes"])
     )
     images = sizes.images
     runs = len(_jobs(settings))
@@ -162,9 +154,7 @@ def _disk(settings: Mapping) -> list[str]:
         f"  {_size(need)} in all; {_size(free)} free",
     ]
     return lines + (
-        [f"  NOT ENOUGH: free {_size(need - free)} more, or set data and results elsewhere"]
-        if need > free
-        else []
+        [f"  NOT ENOUGH: free {_size(need - free)} more, or set data and results elsewhere"] if need > free else []
     )
 
 

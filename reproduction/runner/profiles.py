@@ -62,16 +62,12 @@ class _Loader(yaml.SafeLoader):
         found = set()
         for key, _ in node.value:
             if key.value in found:
-                raise yaml.YAMLError(
-                    f"{key.value!r} stands twice, the second time in line {key.start_mark.line + 1}"
-                )
+                raise yaml.YAMLError(f"{key.value!r} stands twice, the second time in line {key.start_mark.line + 1}")
             found.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-def load(
-    profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: bool = True
-) -> dict[str, Any]:
+def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: bool = True) -> dict[str, Any]:
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
     A key must be a parameter of at least one notebook, or one of GROUPS, and have its default's type; a value that is
@@ -101,9 +97,7 @@ def load(
     known = all_parameters()
     for name, value in settings.items():
         if name not in known:
-            raise ValueError(
-                f"{path}: " + words.unknown_name(str(name), known, "a parameter of any notebook")
-            )
+            raise ValueError(f"{path}: " + words.unknown_name(str(name), known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
     settings = {name: default for name, default in known.items() if name not in OWN} | settings
     _check_places(settings, path)
@@ -180,9 +174,7 @@ def check_schedules(settings: dict[str, Any]) -> None:
             )
 
 
-def check_trainings(
-    results: Path, recipe: Mapping[str, Any], schedules: Mapping[str, Mapping], train_set: str
-) -> None:
+def check_trainings(results: Path, recipe: Mapping[str, Any], schedules: Mapping[str, Mapping], train_set: str) -> None:
     """Raise ValueError where any training of a profile cannot run, before the first one takes hours.
 
     `schedules` must have `train_set`, and no batch may be larger than its set. The sets' sizes are those that

@@ -84,9 +84,7 @@ class Now:
             return sources.code_of_module("reproduction.report")
         path = notebooks.find(step.notebook)
         code = sources.code(path)
-        return (
-            {path.name: code[path.name]} if step.notebook == TRAIN else code
-        )  # a run is known by recipe and data
+        return {path.name: code[path.name]} if step.notebook == TRAIN else code  # a run is known by recipe and data
 
     def _inputs(self, step: Step) -> dict[str, str | None]:
         results, found = self.places.results, {}
@@ -172,9 +170,7 @@ def _differs(known: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
             return f"{key} is {_brief(given.get(key))}, was {_brief(was.get(key))}"
     if known.get("code") != now["code"]:
         old = known.get("sources", {})
-        changed = [
-            name for name in now["sources"].keys() | old.keys() if old.get(name) != now["sources"].get(name)
-        ]
+        changed = [name for name in now["sources"].keys() | old.keys() if old.get(name) != now["sources"].get(name)]
         return f"the code changed: {', '.join(sorted(changed)[:3])}" if old else "the code changed"
     inputs = known.get("inputs", {})
     for name in sorted(inputs.keys() | now["inputs"].keys()):

@@ -78,9 +78,7 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     for seed in settings["seeds"]:
         for model, train_set in experiment.trainings():
             if train_set not in absent:
-                found.append(
-                    _training(select(TRAIN) | {"model": model, "train_set": train_set, "seed": seed})
-                )
+                found.append(_training(select(TRAIN) | {"model": model, "train_set": train_set, "seed": seed}))
     trainings = tuple(step.name for step in found[1:])
     for notebook in _analyses(settings, set(absent)):
         before = needed(notebook) if notebook.startswith("07") else (*trainings, *needed(notebook))

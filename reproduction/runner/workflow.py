@@ -94,9 +94,7 @@ def _execute(plan: list[dict], results: Path, lock: int | None) -> None:
     if code and _reader_is_gone():
         raise BrokenPipeError
     if code:
-        said = (
-            "A step failed; what it said is above. The same command continues from there once it is mended."
-        )
+        said = "A step failed; what it said is above. The same command continues from there once it is mended."
         _note(log, said)
         raise WorkflowError(said)
     _note(log, said := f"Done in {words.duration(time.monotonic() - started)}.")
@@ -199,9 +197,7 @@ def verdicts(results: Path) -> str:
     lines += [f"  {row.verdict:<42} {row.text}  [{row.section}]" for row in table.itertuples()]
     lines.append(f"  = {claims.summary(table['verdict'])}")
     if source == "embedded":
-        lines.append(
-            "Embedded data is rendered: it can show that the kit works, not what the paper's numbers are."
-        )
+        lines.append("Embedded data is rendered: it can show that the kit works, not what the paper's numbers are.")
     lines.append(f"Tables and figures: {results}")
     lines.append(f"Report: {results / 'report.html'}")
     return "\n".join(lines)

@@ -50,16 +50,12 @@ def matching_lines(
     such lines. Raises ValueError below 0.
     """
     if pairings < 0:
-        raise ValueError(
-            f"sensitivity_pairings is {pairings}; it is a number of seeds, at least 0 (0: none)."
-        )
+        raise ValueError(f"sensitivity_pairings is {pairings}; it is a number of seeds, at least 0 (0: none).")
     lines = []
     for name in paper.SETS:
         for option in choices:
             way = option.way(name)
-            line = _about(
-                "matching", option.field, option.choice, option.default, option.other, name, way, option.note
-            )
+            line = _about("matching", option.field, option.choice, option.default, option.other, name, way, option.note)
             if name in not_run:
                 lines.append(line | {"status": not_run[name]})
             elif option.needs == "junk" and not _has_junk(benches[name]):
@@ -88,9 +84,7 @@ def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mappin
     return line | _paired(bench, way, np.array(scores))
 
 
-def fit_lines(
-    benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run: Mapping[str, str]
-) -> list[dict]:
+def fit_lines(benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run: Mapping[str, str]) -> list[dict]:
     """XQDA for the combined model fitted on the training images of all its sets, not of the one it is tested on.
 
     `images`: those of the combined set, labelled; None where it is absent.
@@ -108,9 +102,7 @@ def fit_lines(
             if folder not in learned:
                 vectors = scoring.extract(bench.kit, folder, images, paper.COMBINED)
                 learned[folder] = learn(vectors, bench.how.xqda_solver)
-        scores = [
-            bench.score(bench.vectors(folder), way, learned=learned[folder]) for folder in bench.folders
-        ]
+        scores = [bench.score(bench.vectors(folder), way, learned=learned[folder]) for folder in bench.folders]
         lines.append(line | _paired(bench, way, np.array(scores)[:, None]))
     return lines
 
@@ -168,9 +160,7 @@ def _has_junk(bench: Bench) -> bool:
     return bool((bench.images.loc[bench.images[SUBSET] == GALLERY, PERSON] == JUNK).any())
 
 
-def _about(
-    kind: str, variant: str, choice: str, default: str, other: str, name: str, way: Way, note: str = ""
-) -> dict:
+def _about(kind: str, variant: str, choice: str, default: str, other: str, name: str, way: Way, note: str = "") -> dict:
     return {
         "kind": kind, "variant": variant, "choice": choice, "default": default, "other": other, "set": name,
         "model": "hcn", "metric": way[0], "reranked": way[1], "status": MEASURED, "note": note,
@@ -183,9 +173,7 @@ def _paired(bench: Bench, way: Way, other: np.ndarray) -> dict:
     default = bench.default(way)
     differences = (other - default[:, None]).reshape(-1, 2)
     spread = bench.deviation(way) * (2 / len(default)) ** 0.5
-    scores = _scores(
-        default.mean(axis=0), other.mean(axis=(0, 1)), differences.mean(axis=0), differences, spread
-    )
+    scores = _scores(default.mean(axis=0), other.mean(axis=(0, 1)), differences.mean(axis=0), differences, spread)
     return scores | _runs(bench, bench.folders)
 
 
@@ -193,17 +181,13 @@ def _scores(
     default: np.ndarray, other: np.ndarray, difference: np.ndarray, each: np.ndarray, spread: np.ndarray
 ) -> dict:
     """Columns of both scores; all but `each` (n, 2) are (2,): rank-1 and mAP."""
-    values = zip(
-        VALUES, (default, other, difference, each.min(axis=0), each.max(axis=0), spread), strict=True
-    )
+    values = zip(VALUES, (default, other, difference, each.min(axis=0), each.max(axis=0), spread), strict=True)
     return {name.format(score): both[i] for name, both in values for i, score in enumerate(SCORES)}
 
 
 def _runs(bench: Bench, default: Sequence[Path], other: Sequence[Path] = ()) -> dict:
     """Columns on the runs behind a line: the default's, and the other's where these are runs of their own."""
-    records = [
-        [run_folder.read(folder)["recipe"] for folder in folders] for folders in (default, other or default)
-    ]
+    records = [[run_folder.read(folder)["recipe"] for folder in folders] for folders in (default, other or default)]
     seeds = [" ".join(str(recipe["seed"]) for recipe in recipes) for recipes in records]
     return {
         "model": bench.model, "seeds": seeds[0], "other_seeds": seeds[1], "iterations": records[0][0]["iterations"],

@@ -28,9 +28,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axis, score, title in zip(axes, SCORES, ("rank-1", "mAP"), strict=True):
         edge = REACH * table[f"{score}_spread"].max()
         for line in table.to_dict("records"):
-            _draw_line(
-                axis, line, score, places[_row(line)], edge if np.isfinite(edge) and edge > 0 else np.inf
-            )
+            _draw_line(axis, line, score, places[_row(line)], edge if np.isfinite(edge) and edge > 0 else np.inf)
         axis.axvline(0, color=plots.PLAIN, linewidth=0.8)
         axis.set_xlabel(f"difference of {title} (points)")
         axis.grid(False, axis="y")

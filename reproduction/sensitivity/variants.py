@@ -178,9 +178,7 @@ class _Maker:
     settings: dict[str, object]
     shortened: bool
 
-    def runs(
-        self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None
-    ) -> tuple[Run, ...]:
+    def runs(self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None) -> tuple[Run, ...]:
         """One run a seed of the default's recipe with `changes`. Raises what Recipe does, naming the variant."""
         made = []
         for seed in seeds:
@@ -205,9 +203,7 @@ class _Maker:
         titles = ", ".join(TITLES.get(key, key) for key in changes)
         was, becomes = (", ".join(words(side[key]) for key in changes) for side in (there, here))
         pair = ((), ()) if reason else (default, others)
-        return Comparison(
-            name, titles, was, becomes, NOTES.get(name, "own variant of this profile"), *pair, reason
-        )
+        return Comparison(name, titles, was, becomes, NOTES.get(name, "own variant of this profile"), *pair, reason)
 
     def batchnorm(
         self, default: tuple[Run, ...], seeds: Sequence[int], reason: str, absent: Mapping[str, str]
@@ -239,9 +235,7 @@ def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
             raise ValueError(f"sensitivity_variants: {what}")
         return variant, VARIANTS[variant]
     if not isinstance(variant, Mapping) or len(variant) != 1:
-        raise ValueError(
-            f"sensitivity_variants: {variant!r} is neither a name nor {{name: {{setting: value}}}}."
-        )
+        raise ValueError(f"sensitivity_variants: {variant!r} is neither a name nor {{name: {{setting: value}}}}.")
     ((name, changes),) = variant.items()
     if name in VARIANTS or name == DEFAULT or not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
         raise ValueError(
@@ -249,9 +243,7 @@ def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
             f"and none of {', '.join((DEFAULT, *VARIANTS))}."
         )
     if not isinstance(changes, Mapping) or not changes or "seed" in changes:
-        raise ValueError(
-            f"sensitivity_variants: {name} must map settings of the recipe, but not seed, to values."
-        )
+        raise ValueError(f"sensitivity_variants: {name} must map settings of the recipe, but not seed, to values.")
     return name, changes
 
 
@@ -291,9 +283,7 @@ def train(kit: Experiment, study: Study, images: pd.DataFrame | None) -> pd.Data
             if run in study.default_runs:
                 raise
             failure = f"diverged: {str(error).partition(' (')[0]}"
-        lines.append(
-            {"run": run.name, "iterations": recipe.iterations, "seconds": seconds, "failure": failure}
-        )
+        lines.append({"run": run.name, "iterations": recipe.iterations, "seconds": seconds, "failure": failure})
     return pd.DataFrame(lines)
 
 
@@ -307,9 +297,7 @@ def backbone_file(run_dir: Path) -> Path:
     target = cache_root() / "backbones" / f"{files.digest(weights)[:32]}.safetensors"
     if not target.exists():
         state = weight_files.read(weights)
-        backbone = {
-            name.removeprefix("backbone."): x for name, x in state.items() if name.startswith("backbone.")
-        }
+        backbone = {name.removeprefix("backbone."): x for name, x in state.items() if name.startswith("backbone.")}
         target.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(target, backbone)
     return target

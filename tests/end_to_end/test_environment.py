@@ -26,11 +26,7 @@ def test_the_lock_file_pins_every_dependency_of_the_project():
     extras = project["optional-dependencies"]
     assert extras["dev"][0] == "reid-core[reproduction]"
     wanted = project["dependencies"] + extras["reproduction"] + extras["dev"][1:]
-    lines = [
-        line
-        for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
-        if line[:1] not in ("", "#")
-    ]
+    lines = [line for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if line[:1] not in ("", "#")]
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     assert all("==" in line and "/" not in line for line in lines), "exact versions, no addresses"
     for requirement in wanted:

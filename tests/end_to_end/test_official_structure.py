@@ -22,9 +22,7 @@ pytestmark = pytest.mark.slow
 
 RECIPE = {
     "recipe": "{backbone: resnet18, weights: random, batchnorm: live, height: 32, width: 32, batch_size: 8}",
-    "schedules": "{"
-    + ", ".join(f"{name}: {{iterations: 2}}" for name in (*paper.SETS, paper.COMBINED))
-    + "}",
+    "schedules": "{" + ", ".join(f"{name}: {{iterations: 2}}" for name in (*paper.SETS, paper.COMBINED)) + "}",
     "literature": "[Colour histogram]",
     "form_seconds": "0.2",
     "sensitivity_seeds": "[0]",
@@ -92,9 +90,7 @@ def owner(tmp_path_factory):
 
 
 def test_what_was_added_is_found(owner):
-    found = re.findall(
-        r"^(\S.*?)  +(?:folders|mat) +(train|query|gallery) .* differs$", owner.status, re.MULTILINE
-    )
+    found = re.findall(r"^(\S.*?)  +(?:folders|mat) +(train|query|gallery) .* differs$", owner.status, re.MULTILINE)
     assert len(found) == 3 + 3 + 3 + 1, owner.status
     assert {name for name, _ in found} == {"Market-1501", "CUHK03 labeled", "CUHK03 detected", "CUHK01"}
 
@@ -110,9 +106,7 @@ def test_all_rows_are_measured_on_official_data(owner):
 def test_people_are_in_the_private_folder_only(owner):
     public = [path for path in owner.results.rglob("*") if path.is_file()]
     drawings = {path.stem for path in public if path.suffix in (".png", ".svg")}
-    assert drawings <= {"figure3", "figure3_time", "figure4", "inside_hcn", "sensitivity"}, (
-        "known to show no person"
-    )
+    assert drawings <= {"figure3", "figure3_time", "figure4", "inside_hcn", "sensitivity"}, "known to show no person"
     assert not [path for path in public if path.suffix == ".ipynb"], "executed notebooks show people"
     official_name = re.compile(r"\d{4}_c\ds\d_|\d_\d{3}_\d_\d\d\.png|\d{7}\.png")
     for path in public:
@@ -139,9 +133,7 @@ def test_own_data_goes_through_the_notebooks(owner):
     owner.run("notebook", "08", rank_list_set="shop.csv")
     assert "shop" in pd.read_csv(owner.results / "table1.csv")["dataset"].tolist()
     cross = pd.read_csv(owner.results / "cross_dataset.csv")
-    assert {"shop.csv", "market1501", "combined"} <= set(
-        cross.loc[cross["test_set"] == "shop.csv", "train_set"]
-    )
+    assert {"shop.csv", "market1501", "combined"} <= set(cross.loc[cross["test_set"] == "shop.csv", "train_set"])
     assert len(pd.read_csv(owner.results / "figure5.csv")) == 8
 
 

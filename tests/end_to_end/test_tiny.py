@@ -87,9 +87,7 @@ def test_near_duplicates_are_counted_listed_shown_and_their_effect_is_measured(k
 
 def test_every_output_is_scored_and_r5s_scores_are_the_tables(kit):
     inside = pd.read_csv(kit.results / "inside_hcn.csv")
-    assert (
-        inside.groupby("output")["run"].nunique() == pd.Series({"c1": 4, "c2": 4, "r5": 7, "r5+c1+c2": 4})
-    ).all()
+    assert (inside.groupby("output")["run"].nunique() == pd.Series({"c1": 4, "c2": 4, "r5": 7, "r5+c1+c2": 4})).all()
     scores = pd.concat([pd.read_csv(kit.results / f"table{number}_seeds.csv") for number in (2, 3)])
     scores = scores[scores["model"] != "literature"]
     key = ["set", "model", "seed", "metric", "reranked"]
@@ -105,9 +103,7 @@ def test_drawings_keep_the_style(kit):
     assert len(drawings) >= 7
     for path in drawings:
         text = path.read_text(encoding="utf-8")
-        assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', text)[1]) <= 72 * (plots.WIDTH + 0.1), (
-            path.name
-        )
+        assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', text)[1]) <= 72 * (plots.WIDTH + 0.1), path.name
         assert min(map(float, re.findall(r"font-size: ([\d.]+)px", text))) >= plots.SMALL, path.name
         assert all(families.endswith("sans-serif") for families in re.findall(r"font-family: ([^;]+);", text))
         assert "profile tiny" in text, path.name
@@ -119,9 +115,7 @@ def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
     assert not table["verdict"].str.contains("reproduced").any()
     assert table.loc["figure4", "verdict"] == "holds" and table.loc["table1", "verdict"] == "holds"
     missing = set(table.index[table["verdict"] == claims.NOT_MEASURED])
-    assert missing == {"beats_literature_market1501"}, (
-        "profile tiny leaves out three methods of the literature"
-    )
+    assert missing == {"beats_literature_market1501"}, "profile tiny leaves out three methods of the literature"
     for words in table["verdict"]:
         assert words in kit.said
     assert f"Tables and figures: {kit.results}\n" in kit.said
@@ -144,16 +138,12 @@ def test_golden_numbers(kit):
     if versions() != GOLDEN["versions"]:
         pytest.skip(f"golden.json was made with {GOLDEN['versions']}, this is {versions()}")
     measured = measure(kit.folder / "data", kit.results)
-    assert measured["data_digest"] == GOLDEN["data_digest"], (
-        "the renderer's bytes changed without a new VERSION"
-    )
+    assert measured["data_digest"] == GOLDEN["data_digest"], "the renderer's bytes changed without a new VERSION"
     assert measured["table1"] == GOLDEN["table1"]
     for key in ("colour_histogram", "first_loss"):
         assert measured[key] == pytest.approx(GOLDEN[key], abs=1e-3)
     for key in ("lomo_xqda", "last_loss"):
-        assert measured[key] == pytest.approx(GOLDEN[key], abs=0.15), (
-            "rounding differs between machines; this is more"
-        )
+        assert measured[key] == pytest.approx(GOLDEN[key], abs=0.15), "rounding differs between machines; this is more"
 
 
 def test_a_second_run_does_nothing(kit):

@@ -45,9 +45,7 @@ def folder(before, tmp_path_factory):
         pytest.skip(f"needs the finished smoke run (make reproduce): {error}")
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    shutil.copytree(
-        MADE, folder / "results", copy_function=_link, ignore=shutil.ignore_patterns("*.lock", ".lock")
-    )
+    shutil.copytree(MADE, folder / "results", copy_function=_link, ignore=shutil.ignore_patterns("*.lock", ".lock"))
     for name in notebooks.names():
         results = {'"results/smoke"': f'"{folder / "results"}"'}
         _copy(name, folder / "notebooks" / f"{name}.ipynb", results)
@@ -184,9 +182,7 @@ def test_the_explorer_shows_what_is_chosen_in_the_page(root_lab, folder, tmp_pat
         page.screenshot(tmp_path / "explorer_worst.png")
         assert not page.errors
     saved = nbformat.read(folder / "notebooks" / f"{name}.ipynb", as_version=4).cells
-    assert any(last in _pictures(cell.get("outputs", [])) for cell in saved), (
-        "the notebook keeps the last picture"
-    )
+    assert any(last in _pictures(cell.get("outputs", [])) for cell in saved), "the notebook keeps the last picture"
 
 
 def _picture(in_lab, number):

@@ -34,9 +34,7 @@ def test_stored_without_outputs(books, name):
 
 
 def test_make_lab_saves_without_outputs(tmp_path):
-    hook = re.search(
-        r"jupyterlab notebooks --(ContentsManager)\.(\w+)=(\S+)\n", (REPOSITORY / "Makefile").read_text()
-    )
+    hook = re.search(r"jupyterlab notebooks --(ContentsManager)\.(\w+)=(\S+)\n", (REPOSITORY / "Makefile").read_text())
     server = LargeFileManager(root_dir=str(tmp_path), config=Config({hook[1]: {hook[2]: hook[3]}}))
     shown = nbformat.v4.new_output("stream", text="a person")
     cells = [
@@ -47,9 +45,7 @@ def test_make_lab_saves_without_outputs(tmp_path):
     server.save({"type": "notebook", "format": "json", "content": book}, "a.ipynb")
     server.save({"type": "file", "format": "text", "content": "text"}, "a.txt")
     stored = nbformat.read(tmp_path / "a.ipynb", 4)
-    assert (
-        stored.cells[0].source == "1" and not stored.cells[0].outputs and not stored.cells[0].execution_count
-    )
+    assert stored.cells[0].source == "1" and not stored.cells[0].outputs and not stored.cells[0].execution_count
     assert "widgets" not in stored.metadata and (tmp_path / "a.txt").read_text() == "text"
 
 
@@ -70,10 +66,7 @@ def test_anatomy(books, name):
 def test_code_is_short_and_defines_nothing(books, name):
     cells = [cell.source for cell in books[name].cells if cell.cell_type == "code"]
     lines = [
-        line
-        for source in cells
-        for line in source.splitlines()
-        if line.strip() and not line.strip().startswith("#")
+        line for source in cells for line in source.splitlines() if line.strip() and not line.strip().startswith("#")
     ]
     assert len(lines) <= 60
     kinds = {type(node) for node in ast.walk(ast.parse("\n".join(cells)))}
@@ -95,9 +88,7 @@ def run_until_load(book, **given):
 @pytest.mark.parametrize("name", [name for name in NAMES if name[:2] not in ("01", "02", "07")])
 def test_plain_papermills_lone_seed_is_refused_in_the_notebook_itself(books, name):
     for seeds in (0, "0", [0, 0]):
-        with pytest.raises(
-            ValueError, match=f"seeds must be a list of different seeds.*{re.escape(repr(seeds))}"
-        ):
+        with pytest.raises(ValueError, match=f"seeds must be a list of different seeds.*{re.escape(repr(seeds))}"):
             run_until_load(books[name], seeds=seeds)
 
 

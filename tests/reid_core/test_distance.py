@@ -18,9 +18,7 @@ def test_hand_worked():
 
 def test_equals_the_loop_over_the_formula():
     query, gallery = features(0, 5), features(1, 9)
-    expected = [
-        [sum((float(a) - float(b)) ** 2 for a, b in zip(q, g, strict=True)) for g in gallery] for q in query
-    ]
+    expected = [[sum((float(a) - float(b)) ** 2 for a, b in zip(q, g, strict=True)) for g in gallery] for q in query]
     np.testing.assert_allclose(squared_euclidean(query, gallery), expected, rtol=1e-5)
 
 
@@ -193,12 +191,8 @@ def test_what_learners_take():
     for short in (torch.bfloat16, torch.float16):
         tensor = torch.from_numpy(x).to(short)
         assert np.array_equal(as_array(tensor, "features"), tensor.float().numpy())
-    with pytest.raises(
-        ValueError, match=r"Row 2 of the features holds NaN, infinity or values beyond float32"
-    ):
-        as_array(
-            x.astype(float) * [[1]] * 2 + [[0], [0], [1e39], [0], [0], [0]], "features", dtype=np.float32
-        )
+    with pytest.raises(ValueError, match=r"Row 2 of the features holds NaN, infinity or values beyond float32"):
+        as_array(x.astype(float) * [[1]] * 2 + [[0], [0], [1e39], [0], [0], [0]], "features", dtype=np.float32)
     with pytest.raises(ValueError, match=r"have shape \(6, 12\); expected \(n, layers, d\)"):
         as_array(x, "features", ("layers", "d"))
     with pytest.raises(ValueError, match="features require a gradient"):

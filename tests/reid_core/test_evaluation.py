@@ -55,9 +55,7 @@ def test_figure4(ap, scores):
         assert average_precision(hits, ap) == pytest.approx(score)
         person = [1 if rank in hits else 2 for rank in range(1, 6)]
         result = evaluate(np.arange(5.0)[None], table([1], [1]), table(person, [2] * 5), ap=ap)
-        assert (
-            result.mAP == pytest.approx(score) and result.rank1 == 1.0 and result.cmc.tolist() == [1.0] * 50
-        )
+        assert result.mAP == pytest.approx(score) and result.rank1 == 1.0 and result.cmc.tolist() == [1.0] * 50
 
 
 def test_hand_worked_protocol():
@@ -108,9 +106,7 @@ def test_order_alone_counts():
 def test_perfect_and_worst_order():
     query, gallery = table([1], [1]), table([1, 1, 2, 2], [2, 3, 2, 3])
     assert evaluate(np.array([[1.0, 2, 3, 4]]), query, gallery).mAP == 1
-    assert evaluate(np.array([[4.0, 3, 2, 1]]), query, gallery, ap="step").mAP == pytest.approx(
-        (1 / 3 + 2 / 4) / 2
-    )
+    assert evaluate(np.array([[4.0, 3, 2, 1]]), query, gallery, ap="step").mAP == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
 def test_queries_without_match_count_as_zero_or_are_skipped():
@@ -157,9 +153,7 @@ def test_protocol_equals_the_loop_over_pairs_and_the_tables_own_check():
     assert unmatched == [q for q, (matches, _) in enumerate(found) if not matches] and 3 in unmatched
 
 
-@pytest.mark.parametrize(
-    "kind", ["uint8", "int32", "float32", "Int64", "UInt16", "category", "object", "text"]
-)
+@pytest.mark.parametrize("kind", ["uint8", "int32", "float32", "Int64", "UInt16", "category", "object", "text"])
 def test_the_type_of_ids_changes_nothing(kind):
     distance, query, gallery = problem(6)
     person = {7: 255, 5: 254}
@@ -307,7 +301,4 @@ def test_unknown_choices_and_unfinished_streams_are_errors():
 
 def test_importing_evaluation_loads_no_network_nor_pictures():
     code = "import sys, reid_core.evaluation; print(sorted({'torch', 'h5py', 'PIL', 'scipy'} & set(sys.modules)))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -94,9 +94,7 @@ def test_folders_and_files_whose_names_are_not_utf8_have_features_and_files(tmp_
     found = features.load(file, root)
     pd.testing.assert_frame_equal(found.table, table)
     np.testing.assert_array_equal(found.values, made.values)
-    moved = Path(
-        os.fsdecode(os.fsencode(tmp_path) + b"/M\xe4rz")
-    )  # the same file serves where the data has gone
+    moved = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xe4rz"))  # the same file serves where the data has gone
     os.rename(root, moved)
     assert features.load(file, moved).table["image_path"][0].startswith(str(moved))
 
@@ -170,9 +168,7 @@ FOUR = features.Features(np.float32([[0], [1], [2], [3]]), pd.DataFrame({"subset
 def test_a_subset_is_what_the_mask_says(mask, expected):
     some = FOUR.subset(mask)
     assert (
-        some.values[:, 0].tolist()
-        == expected
-        == some.table.index[: len(expected)].map(expected.__getitem__).tolist()
+        some.values[:, 0].tolist() == expected == some.table.index[: len(expected)].map(expected.__getitem__).tolist()
     )
     assert some.table["subset"].tolist() == [list("aabb")[row] for row in expected]
 

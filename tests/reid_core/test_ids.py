@@ -23,9 +23,7 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize(
-    "values", SAME, ids=lambda values: f"{type(values).__name__}-{getattr(values, 'dtype', '')}"
-)
+@pytest.mark.parametrize("values", SAME, ids=lambda values: f"{type(values).__name__}-{getattr(values, 'dtype', '')}")
 def test_whatever_holds_numbers_they_are_int64(values):
     found = ids.column(values, "person_id")
     assert found.dtype == np.int64 and found.tolist() == [255, 3, 255]
@@ -110,9 +108,7 @@ def test_both_sides_are_of_one_kind():
     found = ids.alike(np.array([7], "uint8"), pd.Series([7, 3], dtype="Int64"), "person_id")
     assert [side.tolist() for side in found] == [[7], [7, 3]]
     assert [side.tolist() for side in ids.alike(["a"], ["bcd", "a"], "camera_id")] == [["a"], ["bcd", "a"]]
-    with pytest.raises(
-        ValueError, match="camera_id is text on one side.*'1' in the query but 1 in the gallery"
-    ):
+    with pytest.raises(ValueError, match="camera_id is text on one side.*'1' in the query but 1 in the gallery"):
         ids.alike(["1"], [1], "camera_id")
     with pytest.raises(ValueError, match="camera_id of the probe view is missing in row 1"):
         ids.alike([1, 2], [1, np.nan], "camera_id", ("gallery view", "probe view"))

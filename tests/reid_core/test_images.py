@@ -168,9 +168,7 @@ NARROW = {
 
 @pytest.mark.parametrize("form", NARROW)
 def test_16_bits_with_hardly_a_level_of_8_are_refused(form):
-    with pytest.raises(
-        Undecodable, match=r"deep.png .*of 256 levels would be left\); scale them to the whole"
-    ):
+    with pytest.raises(Undecodable, match=r"deep.png .*of 256 levels would be left\); scale them to the whole"):
         rgb(NARROW[form], "deep.png")
 
 
@@ -185,9 +183,7 @@ def test_a_uniform_picture_of_16_bits_loses_nothing():
 )  # fmt: skip
 def test_values_without_a_known_range_are_refused_by_name(array, values):
     content = written(array.astype(np.int32) if array.dtype == np.int16 else array, "TIFF")
-    with pytest.raises(
-        Undecodable, match=f"a.tif cannot be decoded .it holds {values}.*save it with 8 or 16 bits"
-    ):
+    with pytest.raises(Undecodable, match=f"a.tif cannot be decoded .it holds {values}.*save it with 8 or 16 bits"):
         rgb(content, "a.tif")
 
 

@@ -41,18 +41,14 @@ def settings_of(learner):
 def learned(learner):
     """What it holds beside its settings, as arrays by name."""
     names = sorted(set(vars(learner)) - set(settings_of(learner)))
-    return {
-        name: vars(getattr(learner, name)) if name == "pca_" else getattr(learner, name) for name in names
-    }
+    return {name: vars(getattr(learner, name)) if name == "pca_" else getattr(learner, name) for name in names}
 
 
 def same(one, other):
     one, other = learned(one), learned(other)
     assert one.keys() == other.keys()
     for name, value in one.items():
-        pairs = (
-            [(value[k], other[name][k]) for k in value] if isinstance(value, dict) else [(value, other[name])]
-        )
+        pairs = [(value[k], other[name][k]) for k in value] if isinstance(value, dict) else [(value, other[name])]
         assert all(np.array_equal(a, b) for a, b in pairs), name
     return True
 
@@ -100,9 +96,7 @@ def test_distance_is_of_every_query_to_every_gallery_image(Learner):
     data, query = people(Learner), people(Learner, seed=1)[0][:5]
     learner = new(Learner).fit(*data)
     distance = learner.distance(query, data[0])
-    assert (
-        distance.shape == (5, len(data[0])) and distance.dtype == np.float32 and np.isfinite(distance).all()
-    )
+    assert distance.shape == (5, len(data[0])) and distance.dtype == np.float32 and np.isfinite(distance).all()
     rows = [learner.distance(query[[row]], data[0])[0] for row in range(5)]
     np.testing.assert_allclose(distance, rows, rtol=1e-4, atol=1e-5 * np.abs(distance).max())
 
@@ -131,9 +125,7 @@ def test_a_common_shift_costs_no_digits(Learner):
     X, Y = (np.round(64 * x) / np.float32(64) for x in (X, Y))  # so that the shifted are exact
     plain = new(Learner).fit(X, person, camera).distance(Y, X)
     shifted = (
-        new(Learner)
-        .fit(X + np.float32(3000), person, camera)
-        .distance(Y + np.float32(3000), X + np.float32(3000))
+        new(Learner).fit(X + np.float32(3000), person, camera).distance(Y + np.float32(3000), X + np.float32(3000))
     )
     np.testing.assert_allclose(shifted, plain, atol=2e-3 * np.abs(plain).max())
 
@@ -163,9 +155,7 @@ def test_tensors_short_ones_too_are_their_values(Learner):
     X, person, camera = people(Learner)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         tensor = torch.from_numpy(X).to(dtype)
-        assert same(
-            new(Learner).fit(tensor, person, camera), new(Learner).fit(tensor.float().numpy(), person, camera)
-        )
+        assert same(new(Learner).fit(tensor, person, camera), new(Learner).fit(tensor.float().numpy(), person, camera))
 
 
 def broken(X, row):

@@ -18,9 +18,7 @@ def made(junk=3, seed=0):
     table = pd.DataFrame(rows, columns=["subset", "person_id", "camera_id"])
     table["dataset"], table["image_path"] = "market1501", [f"/{i}" for i in range(len(table))]
     draw = np.random.default_rng(seed)
-    values = draw.normal(size=(40, 6))[table["person_id"].to_numpy()] + draw.normal(
-        scale=0.9, size=(len(table), 6)
-    )
+    values = draw.normal(size=(40, 6))[table["person_id"].to_numpy()] + draw.normal(scale=0.9, size=(len(table), 6))
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     return Features(values.astype(np.float32), table[list(image_table.COLUMNS)], {})
 
@@ -70,9 +68,7 @@ def test_the_metric_is_learnt_on_the_training_images_alone(reranked):
     given = match(made(seed=7), "xqda", reranked, how, learned=metric)
     assert not np.array_equal(given.distance, match(made(seed=7), "xqda", reranked, how).distance)
     plain = match(found, "euclidean", reranked, how, learned=metric)
-    assert np.array_equal(plain.distance, match(found, "euclidean", reranked, how).distance), (
-        "no use for a metric"
-    )
+    assert np.array_equal(plain.distance, match(found, "euclidean", reranked, how).distance), "no use for a metric"
 
 
 def test_people_of_two_sets_with_one_number_are_told_apart_by_their_label():
@@ -96,9 +92,7 @@ def test_solver_and_pairing_reach_the_metric():
     assert not np.allclose(eigh, match(found, "xqda", False, Matching()).distance)
 
 
-@pytest.mark.parametrize(
-    "change", [{"k1": 4}, {"k2": 1}, {"lambda_value": 0.9}, {"half": "ports"}, {"jaccard": "set"}]
-)
+@pytest.mark.parametrize("change", [{"k1": 4}, {"k2": 1}, {"lambda_value": 0.9}, {"half": "ports"}, {"jaccard": "set"}])
 def test_every_setting_of_reranking_reaches_it(change):
     _, query, gallery = parts(made())
     settings = {"k1": 7, "k2": 2} | change

@@ -172,9 +172,7 @@ def test_without_a_network_file_address_and_remedy_are_named(tmp_path, monkeypat
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "urlopen", refuse)
-    expected = (
-        r"ImageNet weights .*resnet18-f37072fd\.pth are not there and cannot be downloaded .*TORCH_HOME"
-    )
+    expected = r"ImageNet weights .*resnet18-f37072fd\.pth are not there and cannot be downloaded .*TORCH_HOME"
     with pytest.raises(FileNotFoundError, match=expected):
         model.load_backbone(model.HCN(5, "resnet18"), "imagenet")
 

@@ -73,9 +73,7 @@ def test_equals_the_oracle_that_forms_every_pair(solver, scale):
     full = loop_fit(features, person, camera, solver)
     query, gallery = features[:7], features[7:30]
     expected = loop_distance(query.astype(np.float64), gallery.astype(np.float64), full)
-    np.testing.assert_allclose(
-        fitted.distance(query, gallery), expected, rtol=1e-4, atol=1e-4 * expected.max()
-    )
+    np.testing.assert_allclose(fitted.distance(query, gallery), expected, rtol=1e-4, atol=1e-4 * expected.max())
     full_ours = fitted.components_ @ fitted.metric_ @ fitted.components_.T
     np.testing.assert_allclose(full_ours, full, rtol=1e-7, atol=1e-7 * np.abs(full).max())
 
@@ -129,9 +127,7 @@ def test_keeps_at_least_one_dimension(solver):
     identity = np.repeat(np.arange(20), 2)  # people differ less than their own images do
     noise[::2] -= noise[1::2] * 0.9
     learner = XQDA(solver=solver, regularizer=100.0)
-    with pytest.warns(
-        UserWarning, match="the 1 that it keeps tell.*regularizer=100.0.: then bring them to unit"
-    ):
+    with pytest.warns(UserWarning, match="the 1 that it keeps tell.*regularizer=100.0.: then bring them to unit"):
         fitted = learner.fit_views(noise[::2], noise[1::2], identity[::2], identity[1::2])
     assert fitted.components_.shape == (5, 1)
 
@@ -140,9 +136,7 @@ def test_keeps_at_least_one_dimension(solver):
 @pytest.mark.parametrize("scale", [1e-2, 1e-6, 1e-12])
 def test_features_that_are_small_beside_the_regularizer_are_said_to_be(solver, scale):
     features, person, camera = people()
-    with pytest.warns(
-        UserWarning, match="mean squared difference of two people is .*, beside regularizer=0.001"
-    ):
+    with pytest.warns(UserWarning, match="mean squared difference of two people is .*, beside regularizer=0.001"):
         XQDA(solver=solver).fit(features * np.float32(scale), person, camera)
     XQDA(solver=solver, regularizer=1e-3 * scale**2).fit(features * np.float32(scale), person, camera)
 
@@ -154,9 +148,7 @@ def test_features_that_tell_nobody_apart_are_refused(solver):
         with pytest.raises(ValueError, match="All training features are alike; XQDA has nothing"):
             XQDA(solver=solver).fit(alike, person, camera)
     for scale in (1e-170, 1e170):  # squares of 0 and of infinity
-        with pytest.raises(
-            ValueError, match="XQDA cannot learn at this scale.*Bring the features to unit length"
-        ):
+        with pytest.raises(ValueError, match="XQDA cannot learn at this scale.*Bring the features to unit length"):
             with np.errstate(over="ignore", invalid="ignore"):
                 XQDA(solver=solver).fit(features.astype(float) * scale, person, camera)
 
@@ -167,9 +159,7 @@ def test_a_common_shift_costs_no_digits(solver):
     plain = XQDA(solver=solver).fit(features, person, camera)
     shifted = XQDA(solver=solver).fit(features.astype(float) + 1e6, person, camera)
     expected = plain.distance(features, features)
-    np.testing.assert_allclose(
-        shifted.distance(features, features), expected, atol=1e-5 * np.abs(expected).max()
-    )
+    np.testing.assert_allclose(shifted.distance(features, features), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_left_singular_vectors_where_squares_lose_their_digits():
@@ -240,9 +230,7 @@ def test_first_row_that_is_not_finite_is_named_as_the_caller_counts(value, monke
     for row in (alone[-1], paired[0]):
         broken = features.copy()
         broken[row, 3] = value
-        with pytest.raises(
-            ValueError, match=rf"Row {row} of the features .*\(1 such rows .* drop these images"
-        ):
+        with pytest.raises(ValueError, match=rf"Row {row} of the features .*\(1 such rows .* drop these images"):
             XQDA().fit(broken, person, camera)
     gallery, probe = features[::2], broken[1::2]
     probe[4, 0] = probe[9, 1] = value

@@ -49,9 +49,7 @@ def test_a_damaged_table_is_named_and_is_not_taken_for_an_absent_one(tmp_path):
         claims.judge(tmp_path, "embedded")
 
 
-@pytest.mark.parametrize(
-    ("gap", "words"), [(0.05, "holds"), (-0.05, "does not hold"), (0.0, "does not hold")]
-)
+@pytest.mark.parametrize(("gap", "words"), [(0.05, "holds"), (-0.05, "does not hold"), (0.0, "does not hold")])
 def test_hcn_against_baseline(tmp_path, gap, words):
     write_scores(tmp_path, {"baseline": 0.0, "hcn": gap, "combined": 0.0})
     for name in paper.SETS:
@@ -73,9 +71,7 @@ def test_a_difference_within_the_spread_is_undecided(tmp_path):
     assert verdict(tmp_path, "hcn_beats_baseline_market1501") == "holds"
 
 
-@pytest.mark.parametrize(
-    ("short", "words"), [(0.01, "holds"), (0.06, "does not hold"), (-0.01, "does not hold")]
-)
+@pytest.mark.parametrize(("short", "words"), [(0.01, "holds"), (0.06, "does not hold"), (-0.01, "does not hold")])
 def test_slightly_lower_has_a_threshold(tmp_path, short, words):
     write_scores(tmp_path, {"baseline": 0.0, "hcn": 0.1, "combined": 0.1 - short})
     assert verdict(tmp_path, "combined_below_hcn_market1501").startswith(words)

@@ -52,9 +52,7 @@ def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monk
     monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
     monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 3e12 if recipe.merge_conv3x3 else 1e12)
     said = plan.describe(settings)
-    assert (
-        "done in 1 h 0 min" in said and "hcn: as in the finished runs" in said and "others: taking " in said
-    )
+    assert "done in 1 h 0 min" in said and "hcn: as in the finished runs" in said and "others: taking " in said
     assert re.search(r"hcn-combined-seed0 +75000 iterations  about 1 h 30 min", said)
     assert re.search(r"conv1-cuhk03_labeled-seed0 +15000 iterations  about 18 min", said)
     assert re.search(r"conv3x3-cuhk03_labeled-seed0 +15000 iterations  about (53|54) min", said)
@@ -96,9 +94,7 @@ def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, prec
     monkeypatch.setattr(plan.machine, "choose", lambda device: torch.device(kind))
     monkeypatch.setattr(plan.device_fit, "computes_bf16", lambda device: kind == "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    monkeypatch.setattr(
-        plan.speed, "matrix_rate", lambda precision, device: {"bf16": 9e12}.get(precision, 2e12)
-    )
+    monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: {"bf16": 9e12}.get(precision, 2e12))
     rate, sentence = plan._guessed_rate(plan.training.Recipe(precision=precision))
     assert sentence.startswith(expected)
     assert rate == pytest.approx({"cpu": 0.35, "cuda": 0.1}[kind] * (9e12 if "bf16" in expected else 2e12))
@@ -124,12 +120,8 @@ def test_flops_of_a_step_by_hand():
     assert 0 < extra < 0.01, "pooled heads cost almost nothing"
 
 
-@pytest.mark.parametrize(
-    "command", ["data status", "plan --profile tiny", "reproduce", "explain x.csv", "report"]
-)
-def test_without_a_clone_or_its_packages_one_sentence_says_what_is_needed(
-    command, capsys, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("command", ["data status", "plan --profile tiny", "reproduce", "explain x.csv", "report"])
+def test_without_a_clone_or_its_packages_one_sentence_says_what_is_needed(command, capsys, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "papermill" else find(name))
     assert cli.main(command.split()) == 1

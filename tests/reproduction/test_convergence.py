@@ -38,9 +38,7 @@ def test_seeds_are_paired_one_line_each():
 
 
 def test_a_seed_that_only_one_model_has_is_left_out():
-    losses = {
-        "market1501": {"baseline": [curve([2, 1], 1.0, s) for s in (0, 1)], "hcn": [curve([3, 0], 1.0, 1)]}
-    }
+    losses = {"market1501": {"baseline": [curve([2, 1], 1.0, s) for s in (0, 1)], "hcn": [curve([3, 0], 1.0, 1)]}}
     found = convergence.measure(losses, 1)
     assert found["seed"].tolist() == [1] and found["hcn_final"].tolist() == [0]
 

@@ -52,9 +52,7 @@ def test_near_duplicates_are_kept_by_default_and_left_out_of_training_on_request
     assert sets["cuhk01"].query("person_id == 3")["image_path"].str[-11:].tolist() == [
         "0003001.png", "0003003.png", "0003004.png"
     ]  # fmt: skip
-    assert list(without.sets("cuhk01", paper.CUHK03_LABELED)) == ["cuhk01"], (
-        "the set that is not there is left out"
-    )
+    assert list(without.sets("cuhk01", paper.CUHK03_LABELED)) == ["cuhk01"], "the set that is not there is left out"
     trained = without.training_table("cuhk01")
     assert len(trained) == 27 and len(kit(data).training_table("cuhk01")) == 28
 
@@ -111,9 +109,7 @@ def test_people_who_are_tested_in_the_other_form_leave_the_combined_training(tmp
     names = official_structure.cuhk03_names(official_structure.SMALL_PAIRS, 0, 1)
     pair, person = next((pair, tested - sum(official_structure.SMALL_PAIRS[: pair - 1])) for pair in range(5, 0, -1)
                         if tested > sum(official_structure.SMALL_PAIRS[: pair - 1]))  # fmt: skip
-    one_image = [
-        name for name in names if not name.startswith(f"{pair}_{person:03d}_1_") or name.endswith("_01.png")
-    ]
+    one_image = [name for name in names if not name.startswith(f"{pair}_{person:03d}_1_") or name.endswith("_01.png")]
     (root / official_structure.CUHK03_MAT).unlink()
     official_structure.cuhk03_mat(
         root / official_structure.CUHK03_MAT, {"labeled": one_image, "detected": names}, test_people=5
@@ -122,9 +118,7 @@ def test_people_who_are_tested_in_the_other_form_leave_the_combined_training(tmp
     for wish in ("leave_out", "report"):
         table = kit(root, leaked_people=wish).training_table(paper.COMBINED)
         trained[wish] = set(table.loc[table["dataset"] == "cuhk03", "person_id"])
-    assert trained["report"] - trained["leave_out"] == {tested}, (
-        "like persons 1202 and 1390 of the official data"
-    )
+    assert trained["report"] - trained["leave_out"] == {tested}, "like persons 1202 and 1390 of the official data"
     with pytest.raises(ValueError, match=f"cuhk03 {tested}.*leaked='leave_out'"):
         kit(root, leaked_people="refuse").training_table(paper.COMBINED)
 
@@ -156,9 +150,7 @@ def test_a_batch_larger_than_any_set_stops_the_first_training(tmp_path):
     recipe = {"batch_size": 60}
     schedules = {"market1501": {}, "combined": {}, "shop.csv": {}}
     profiles.check_trainings(tmp_path, recipe, schedules, "market1501")
-    with pytest.raises(
-        ValueError, match="batch_size 61 of market1501 is larger than its 60 .*table1_subsets"
-    ):
+    with pytest.raises(ValueError, match="batch_size 61 of market1501 is larger than its 60 .*table1_subsets"):
         profiles.check_trainings(tmp_path, {"batch_size": 61}, schedules, "combined")
     with pytest.raises(ValueError, match="batch_size 70 of combined .* lower it"):
         profiles.check_trainings(tmp_path, recipe, schedules | {"combined": {"batch_size": 70}}, "market1501")
@@ -178,28 +170,20 @@ def test_a_folder_without_any_set_says_what_to_place_there(tmp_path):
 def test_own_data_is_not_read_beside_embedded_data(data):
     own_csv(data, "my_shop.csv")
     (data / "embedded.json").write_text("{}")
-    with pytest.raises(
-        ValueError, match="my_shop.csv: own data is not mixed with the embedded data of .*data_root"
-    ):
+    with pytest.raises(ValueError, match="my_shop.csv: own data is not mixed with the embedded data of .*data_root"):
         kit(data, own_sets=["my_shop.csv"]).sets()
 
 
 def test_people_whom_own_data_tests_leave_every_training(data):
     own_csv(data, "shop.csv")
-    own_csv(
-        data, "cuhk01.csv"
-    )  # by its name further rows of CUHK01: it tests persons 3 and 4, whom CUHK01 trains
+    own_csv(data, "cuhk01.csv")  # by its name further rows of CUHK01: it tests persons 3 and 4, whom CUHK01 trains
     trained = {
         own: set(kit(data, own_sets=own).training_table("cuhk01")["person_id"])
         for own in ((), ("shop.csv",), ("cuhk01.csv",))
     }
-    assert trained[()] == trained["shop.csv",] == set(range(1, 8)), (
-        "people of different sets are different people"
-    )
+    assert trained[()] == trained["shop.csv",] == set(range(1, 8)), "people of different sets are different people"
     assert trained["cuhk01.csv",] == {1, 2, 5, 6, 7}
-    with pytest.raises(
-        ValueError, match="2 training people are test people of a set to be scored: cuhk01 3, cuhk01 4"
-    ):
+    with pytest.raises(ValueError, match="2 training people are test people of a set to be scored: cuhk01 3, cuhk01 4"):
         kit(data, leaked_people="refuse", own_sets=["cuhk01.csv"]).training_table("cuhk01")
 
 
@@ -264,9 +248,7 @@ def test_a_run_is_read_once_and_a_damaged_one_is_named(data, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ["sub/shop.csv", "my-shop.csv", "my_shop.csv", "mein Laden ä.csv"])
 def test_a_run_on_own_data_is_described_by_its_own_name(data, tmp_path, name):
-    with pytest.raises(
-        FileNotFoundError, match=f"-p model=hcn -p {shlex.quote(f'train_set={name}')} -p seed=0"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"-p model=hcn -p {shlex.quote(f'train_set={name}')} -p seed=0"):
         kit(data, tmp_path).run("hcn", name, 0).check()
     finished_run(tmp_path, "hcn", name)
     run = kit(data, tmp_path).run("hcn", name, 0).check().line
@@ -313,7 +295,5 @@ def test_scoring_warns_of_people_whom_the_run_has_learnt(data, tmp_path, monkeyp
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scoring.extract(here, run, here.images("shop.csv"), "shop.csv")
-    with pytest.warns(
-        UserWarning, match="hcn-cuhk01-seed0 has learnt from 2 of the people .* cuhk01 3, cuhk01 4"
-    ):
+    with pytest.warns(UserWarning, match="hcn-cuhk01-seed0 has learnt from 2 of the people .* cuhk01 3, cuhk01 4"):
         scoring.extract(here, run, here.images("cuhk01.csv"), "cuhk01.csv")

@@ -75,10 +75,7 @@ def test_a_cell_leads_to_its_seeds_runs_and_commands(made):
         )
     assert "matching (k1 20, k2 6, lambda_value 0.3)" in said and "as it was written" in said
     assert "reid-core notebook 03_table2_cuhk03 --profile smoke -p k1=25" in said
-    assert (
-        "reid-core reproduce --profile smoke -p k1=25 -p 'literature=[\"LOMO\"]' --force 03_table2_cuhk03"
-        in said
-    )
+    assert "reid-core reproduce --profile smoke -p k1=25 -p 'literature=[\"LOMO\"]' --force 03_table2_cuhk03" in said
 
 
 def test_one_column_shows_the_papers_figure_beside_it(made):
@@ -147,19 +144,13 @@ def test_a_published_method_names_its_function_and_settings(results, monkeypatch
                             "mAP": 0.4, "metric": None, "reranked": None, "run": None, "queries": 9,
                             "queries_without_match": 0}
                            for method in ("Gated [21]", "DNS [20]")])  # fmt: skip
-    tables.save(
-        tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts
-    )
+    tables.save(tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts)
     gated = told(results / "table3.csv", "Gated [21]")
     assert "reproduction.literature.gated(passes=3)" in gated and "Trainings" not in gated
     assert "learnt anew in the notebook" in gated
-    assert "reproduction.literature.dns(its defaults)" in explain.describe(
-        results / "table3.csv", ["DNS [20]"]
-    )
+    assert "reproduction.literature.dns(its defaults)" in explain.describe(results / "table3.csv", ["DNS [20]"])
     missing = explain.describe(results / "table3.csv", ["LOMO"])
-    assert (
-        "Not measured\n  not measured yet" in missing and "reid-core notebook 04_table3_market1501" in missing
-    )
+    assert "Not measured\n  not measured yet" in missing and "reid-core notebook 04_table3_market1501" in missing
 
 
 def test_a_published_method_trained_on_the_kits_loop_names_its_run(results, monkeypatch):
@@ -169,16 +160,10 @@ def test_a_published_method_trained_on_the_kits_loop_names_its_run(results, monk
     scores = pd.DataFrame([{"model": "literature", "method": "Gated [21]", "set": paper.MARKET1501, "seed": 0,
                             "rank1": 0.5, "mAP": 0.4, "metric": None, "reranked": None, "queries": 9,
                             "queries_without_match": 0, "run": "gated-market1501-seed0"}])  # fmt: skip
-    tables.save(
-        tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts
-    )
+    tables.save(tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts)
     said = told(results / "table3.csv", "Gated [21]")
     assert "trained on the kit's loop" in said and "runs/gated-market1501-seed0: gone" in said
-    assert (
-        "Features" not in said
-        and "02_train" not in said
-        and "reid-core notebook 04_table3_market1501" in said
-    )
+    assert "Features" not in said and "02_train" not in said and "reid-core notebook 04_table3_market1501" in said
 
 
 def test_a_verdict_names_the_files_it_was_read_from(made):
@@ -195,9 +180,7 @@ def test_a_verdict_names_the_files_it_was_read_from(made):
 
 def test_a_table_of_any_shape_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/kit/notebooks/10_anything.ipynb")
-    table = pd.DataFrame(
-        {"choice": ["k1=30", "step AP", "k1=30"], "set": ["a", "a", "b"], "mAP": [0.5, 0.25, 0.125]}
-    )
+    table = pd.DataFrame({"choice": ["k1=30", "step AP", "k1=30"], "set": ["a", "a", "b"], "mAP": [0.5, 0.25, 0.125]})
     facts = {
         "data_source": "embedded",
         "profile": "mine",

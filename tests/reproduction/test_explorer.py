@@ -153,9 +153,7 @@ def test_a_change_while_a_picture_is_made_is_what_is_shown_in_the_end(shown, mon
 
     monkeypatch.setattr(explorer, "look", busy)
     opened.upper.reranked.value = False
-    assert (
-        opened.rule.value == "worst" and "worst AP" in screen.sentence and "worst AP" in opened.message.value
-    )
+    assert opened.rule.value == "worst" and "worst AP" in screen.sentence and "worst AP" in opened.message.value
 
 
 def test_a_wrong_number_is_said_and_the_picture_stays(shown):

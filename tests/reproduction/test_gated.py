@@ -85,9 +85,7 @@ def oracle_gate(gate, x1, x2):
                 y[image, k] *= 1 if y[image, k] > 0 else slope
         for image, x in enumerate((x1, x2)):
             for c in range(columns):
-                boosted = [
-                    x[k, r, c] * (1 + np.exp(-((y[0, k] - y[1, k]) ** 2) / p[k] ** 2)) for k in range(h)
-                ]
+                boosted = [x[k, r, c] * (1 + np.exp(-((y[0, k] - y[1, k]) ** 2) / p[k] ** 2)) for k in range(h)]
                 out[image, :, r, c] = np.array(boosted) / max(np.linalg.norm(boosted), 1e-12)
     return out
 
@@ -196,9 +194,7 @@ def test_a_finished_run_is_found_again_and_a_changed_setting_trains_anew(table, 
 def test_an_interrupted_training_continues_to_the_same_bits(table, fit, tmp_path, monkeypatch):
     """Stopped at its eighth iteration, with a checkpoint every three, it goes on from the sixth."""
     recipe = Gated.recipe
-    monkeypatch.setattr(
-        Gated, "recipe", lambda *a: Recipe.from_dict(recipe(*a).to_dict() | {"checkpoint_every": 3})
-    )
+    monkeypatch.setattr(Gated, "recipe", lambda *a: Recipe.from_dict(recipe(*a).to_dict() | {"checkpoint_every": 3}))
     whole = fit(table, "whole", passes=4)
     step, seen = Step.__call__, []
 
@@ -228,9 +224,7 @@ def test_the_run_folder_explains_itself(table, fit, tmp_path):
 
 def test_pairs_are_not_shared_out_over_processes(table, fit, monkeypatch):
     group = SimpleNamespace(processes=2, first=True, device=torch.device("cpu"))
-    monkeypatch.setattr(
-        training.loop.distributed, "group", lambda *_: training.loop.contextlib.nullcontext(group)
-    )
+    monkeypatch.setattr(training.loop.distributed, "group", lambda *_: training.loop.contextlib.nullcontext(group))
     with pytest.raises(ValueError, match="gated trains in one process"):
         fit(table)
 
@@ -243,9 +237,7 @@ def test_batches_hold_one_person_in_two_cameras():
         first, second = draw.rows[:5], draw.rows[5:]
         assert (person[first] == person[second]).all() and (camera[first] != camera[second]).all()
         assert len(set(person[first])) == 5 and draw.mirror.shape == (10,) and not draw.shift.any()
-    np.testing.assert_array_equal(
-        sampler.draw(7).rows, PairSampler(person, camera, sampler.recipe).draw(7).rows
-    )
+    np.testing.assert_array_equal(sampler.draw(7).rows, PairSampler(person, camera, sampler.recipe).draw(7).rows)
 
 
 def test_bad_input_is_named(table, fit):

@@ -21,9 +21,7 @@ def simulated(rng, people, seeds, truth, *, person, training, both):
     """Two methods on the same people: deviations of people, of trainings, and of one person in one training."""
     queries = rng.integers(1, 4, people)
     difference = rng.normal(0, person, people) + truth
-    sides = [
-        rng.normal(0, training, (seeds, 1)) + rng.normal(0, both, (seeds, people)) + 0.5 for _ in range(2)
-    ]
+    sides = [rng.normal(0, training, (seeds, 1)) + rng.normal(0, both, (seeds, people)) + 0.5 for _ in range(2)]
     return (sides[0] + difference) * queries, sides[1] * queries, queries
 
 
@@ -68,9 +66,7 @@ def test_one_training_a_side_is_a_bootstrap_over_people():
 def test_seeds_alone_give_welchs_interval():
     """All people alike: nothing is left to the draw of people, and the textbook's interval comes out."""
     queries = np.ones(30, int)
-    ours, theirs = (
-        np.repeat(np.array(means)[:, None], 30, axis=1) for means in ([0.5, 0.6, 0.7], [0.3, 0.4, 0.2])
-    )
+    ours, theirs = (np.repeat(np.array(means)[:, None], 30, axis=1) for means in ([0.5, 0.6, 0.7], [0.3, 0.4, 0.2]))
     found = intervals.interval(rows(ours, queries), "rank1", rows(theirs, queries))
     assert found.value == pytest.approx(30.0)
     assert found.high - found.value == pytest.approx(100 * 2.776445 * np.sqrt(2 * 0.01 / 3), rel=1e-5)

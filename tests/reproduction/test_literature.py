@@ -76,9 +76,7 @@ def weights(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "ImageNet ResNet-50"])
 def test_every_method_ranks_its_set_above_chance_and_repeats_itself(name, tables, tmp_path):
-    first, second = (
-        run(name, task(tables, tmp_path / folder, seed=1), **SMALL.get(name, {})) for folder in "ab"
-    )
+    first, second = (run(name, task(tables, tmp_path / folder, seed=1), **SMALL.get(name, {})) for folder in "ab")
     assert first.distance.shape == (4, len(tables[2])) and first.distance.dtype == np.float32
     np.testing.assert_array_equal(first.distance, second.distance)
     assert first.note and min(first.seconds_features, first.seconds_train, first.seconds_match) >= 0
@@ -92,9 +90,7 @@ def test_every_row_of_the_literature_has_its_method():
     assert wanted <= set(METHODS)
 
 
-def test_imagenet_row_runs_with_local_weights_and_says_what_is_missing(
-    tables, weights, tmp_path, monkeypatch
-):
+def test_imagenet_row_runs_with_local_weights_and_says_what_is_missing(tables, weights, tmp_path, monkeypatch):
     name, toy = "ImageNet ResNet-50", task(tables, tmp_path)
     outcome = run(name, toy, weights=weights, backbone="resnet18")
     assert outcome.distance.shape == (4, len(tables[2])) and outcome.seconds_train == 0
@@ -158,9 +154,7 @@ def test_a_profile_chooses_methods_by_name_with_settings():
     assert METHODS["LOMO+XQDA [19]"].settings == {"retinex": True}
     with pytest.raises(ValueError, match=r"no method 'Gated'; did you mean 'Gated \[21\]'"):
         chosen("Gated")
-    with pytest.raises(
-        ValueError, match=r"Gated \[21\] has no setting 'epochs'; it has passes, learning_rate, width"
-    ):
+    with pytest.raises(ValueError, match=r"Gated \[21\] has no setting 'epochs'; it has passes, learning_rate, width"):
         chosen({"Gated [21]": {"epochs": 3}})
     with pytest.raises(ValueError, match="no method"):
         chosen({"LOMO": {}, "DNS [20]": {}})
@@ -171,9 +165,7 @@ def test_a_profile_chooses_methods_by_name_with_settings():
 @pytest.mark.parametrize("given", ["LOMO", {"LOMO": {}}])
 def test_one_name_is_not_a_list_of_methods(given):
     for read in (entries, not_run):
-        with pytest.raises(
-            ValueError, match=r"literature is .*LOMO.*; it is a list of methods, such as \[LOMO\]"
-        ):
+        with pytest.raises(ValueError, match=r"literature is .*LOMO.*; it is a list of methods, such as \[LOMO\]"):
             read(given)
 
 

@@ -22,9 +22,7 @@ def pairs(person=9, **test_paths):
 
 
 QUERY = table.build("market1501", "query", [1, 1, 2, 3], [1, 2, 1, 1], ["/q/0", "/q/1", "/q/2", "/q/3"])
-GALLERY = table.build(
-    "market1501", "gallery", [1, 1, 2, 2, 3, 0], [1, 2, 2, 1, 2, 3], [f"/g/{n}" for n in range(6)]
-)
+GALLERY = table.build("market1501", "gallery", [1, 1, 2, 2, 3, 0], [1, 2, 2, 1, 2, 3], [f"/g/{n}" for n in range(6)])
 
 
 @pytest.mark.parametrize(
@@ -44,9 +42,7 @@ def test_a_query_is_affected_by_its_own_image_and_its_true_matches(found, expect
 def test_only_pairs_of_the_sets_and_people_that_were_trained_on_count():
     found = pd.concat([pairs(person=5, cuhk03_labeled=["/q/0"], cuhk03_detected=["/q/1"], cuhk01=["/q/2"]),
                        pairs(person=6, cuhk03_labeled=["/q/3"])])  # fmt: skip
-    labels = pd.DataFrame(
-        {"label": [0, 1, 2], "dataset": ["cuhk03", "cuhk01", "cuhk01"], "person_id": [5, 5, 6]}
-    )
+    labels = pd.DataFrame({"label": [0, 1, 2], "dataset": ["cuhk03", "cuhk01", "cuhk01"], "person_id": [5, 5, 6]})
     both = overlap.trained_on(found, ["cuhk03_labeled", "cuhk01"], labels)
     assert both["test_path"].tolist() == ["/q/0", "/q/2"], "person 6 of CUHK03 was left out"
     assert overlap.trained_on(found, ["market1501"], labels).empty
@@ -55,9 +51,7 @@ def test_only_pairs_of_the_sets_and_people_that_were_trained_on_count():
 
 def test_affected_queries_equal_those_of_a_loop():
     draw = np.random.default_rng(0)
-    query = table.build(
-        "a", "query", draw.integers(1, 9, 60), draw.integers(1, 4, 60), [f"/q/{n}" for n in range(60)]
-    )
+    query = table.build("a", "query", draw.integers(1, 9, 60), draw.integers(1, 4, 60), [f"/q/{n}" for n in range(60)])
     gallery = table.build(
         "a", "gallery", draw.integers(-1, 9, 200), draw.integers(1, 4, 200), [f"/g/{n}" for n in range(200)]
     )
@@ -141,7 +135,5 @@ def test_two_results_folders_are_compared_from_either(tmp_path):
 def test_a_folder_made_with_another_setting_than_its_name_says_is_refused(tmp_path):
     kept = tables_of(tmp_path / "smoke", "keep")
     tables_of(tmp_path / "smoke-left-out", "keep")
-    with pytest.raises(
-        ValueError, match="smoke-left-out was made with near_duplicates: keep, but .* left out"
-    ):
+    with pytest.raises(ValueError, match="smoke-left-out was made with near_duplicates: keep, but .* left out"):
         overlap.retrained(kept)

@@ -10,9 +10,7 @@ def printed(table, method, name):
 def test_table1_adds_up():
     for ids, train, test in paper.TABLE1.values():
         assert ids == train + (test or 0)
-    assert paper.TABLE1["Combined"][1] == sum(
-        paper.TABLE1[name][1] for name in ("Market-1501", "CUHK03", "CUHK01")
-    )
+    assert paper.TABLE1["Combined"][1] == sum(paper.TABLE1[name][1] for name in ("Market-1501", "CUHK03", "CUHK01"))
 
 
 def test_the_texts_gains_follow_from_table2():

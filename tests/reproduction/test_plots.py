@@ -80,9 +80,7 @@ def output_scores():
 
 
 def response_example(path):
-    pictures = pd.DataFrame(
-        {"image_path": path, "kind": ["query", "match", "match", "other"], "rank": [0, 1, 12, 2]}
-    )
+    pictures = pd.DataFrame({"image_path": path, "kind": ["query", "match", "match", "other"], "rank": [0, 1, 12, 2]})
     sizes = {"r5": (2, 1), "c1": (8, 4), "c2": (16, 8)}
     maps = {name: np.arange(4 * h * w, dtype=float).reshape(4, h, w) - 9 for name, (h, w) in sizes.items()}
     return {"title": "query 1234: largest gain", "pictures": pictures, "response": maps, "similarity": maps}
@@ -121,9 +119,7 @@ def test_against_wall_time():
 
 
 def test_figure4_says_both_definitions():
-    figure = plots.average_precision_lists(
-        [("(c)", (True, False, True), {"step": 0.83, "trapezoid": 0.79, "cmc": 1})]
-    )
+    figure = plots.average_precision_lists([("(c)", (True, False, True), {"step": 0.83, "trapezoid": 0.79, "cmc": 1})])
     text = " ".join(item.get_text() for item in figure.axes[0].texts)
     assert "0.83 (step)" in text and "0.79 (trapezoid)" in text
     edges = [to_hex(patch.get_edgecolor()) for patch in figure.axes[0].patches]
@@ -164,10 +160,7 @@ def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
         "all joined",
     ]
     across, *points = axis.lines
-    assert (
-        list(across.get_ydata()) == [55, 55]
-        and to_hex(across.get_color()) == plots.COLOURS["baseline"].lower()
-    )
+    assert list(across.get_ydata()) == [55, 55] and to_hex(across.get_color()) == plots.COLOURS["baseline"].lower()
     for line, model in zip(points, ("hcn", "combined"), strict=True):
         assert list(line.get_ydata()) == [55] * 4 and line.get_marker() == plots.MARKERS[model]
         assert to_hex(line.get_color()) == plots.COLOURS[model].lower()
@@ -280,10 +273,7 @@ def test_saved_figures_are_png_and_svg_with_a_sidecar_and_the_same_bytes_again(t
     def made(folder):
         figure = curves(("market1501",))
         plots.source_line(figure, "embedded", "test")
-        return [
-            path.read_bytes()
-            for path in plots.save(figure, tmp_path / folder / "figure3", data_source="embedded")
-        ]
+        return [path.read_bytes() for path in plots.save(figure, tmp_path / folder / "figure3", data_source="embedded")]
 
     first, second = made("a"), made("b")
     assert first == second

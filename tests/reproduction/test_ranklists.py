@@ -122,11 +122,7 @@ def test_a_ranking_of_a_run_is_that_of_its_features(kit, monkeypatch):
     assert asked == [("hcn-market1501-seed3", paper.MARKET1501)]
     expected = ranklists.rank(match(extract(None, kit.results, None, ""), "euclidean", True, how), "step")
     assert np.array_equal(found.index, expected.index) and np.array_equal(found.ap, expected.ap)
-    with pytest.raises(
-        FileNotFoundError, match="hcn-combined-seed3: this run is not finished.*train_set=combined"
-    ):
+    with pytest.raises(FileNotFoundError, match="hcn-combined-seed3: this run is not finished.*train_set=combined"):
         made(paper.MARKET1501, Method("combined", "xqda", False))
-    with pytest.raises(
-        FileNotFoundError, match="-p model=baseline -p 'train_set=mein Laden ä.csv' -p seed=3"
-    ):
+    with pytest.raises(FileNotFoundError, match="-p model=baseline -p 'train_set=mein Laden ä.csv' -p seed=3"):
         made("mein Laden ä.csv", Method("baseline", "xqda", False))

@@ -29,13 +29,10 @@ PROGRAM = re.compile(r"(?:[A-Z_]+=\S+ )*(?:make|reid-core|conda|papermill|pip|py
 
 SMOKE = "tests/end_to_end/test_smoke.py::test_every_claim_has_a_verdict"
 INSTALL = (
-    "tests/end_to_end/test_environment.py::"
-    "test_the_pip_part_installs_into_an_empty_environment_and_imports_the_kit"
+    "tests/end_to_end/test_environment.py::test_the_pip_part_installs_into_an_empty_environment_and_imports_the_kit"
 )
 OWN = "tests/end_to_end/test_official_structure.py::test_own_data_goes_through_the_notebooks"
-LEFT_OUT = (
-    "reid-core reproduce --profile paper -p near_duplicates=leave_out -p results_root=results/paper-left-out"
-)
+LEFT_OUT = "reid-core reproduce --profile paper -p near_duplicates=leave_out -p results_root=results/paper-left-out"
 LAB = "tests/notebooks/test_jupyterlab.py::test_run_all"
 
 RUN = (
@@ -191,11 +188,7 @@ def test_the_other_tests_are_there(command):
 @pytest.mark.parametrize("command", [*ELSEWHERE, *UNDERSTOOD])
 def test_long_commands_are_understood(command):
     """make knows the target, a script of the kit every option; other programs are not the kit's."""
-    words = [
-        word
-        for word in shlex.split(command.replace("<profile>", "smoke"))
-        if not re.match(r"(REID|PIP)_", word)
-    ]
+    words = [word for word in shlex.split(command.replace("<profile>", "smoke")) if not re.match(r"(REID|PIP)_", word)]
     if words[0] == "make":
         planned = subprocess.run([*words, "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True)
         assert planned.returncode == 0
@@ -205,9 +198,7 @@ def test_long_commands_are_understood(command):
         elif words[1] in ("test", "check"):
             assert f"\n{command}\n" in (REPOSITORY / ".ci" / "run").read_text()
     elif words[0] == "python" and words[1].endswith(".py"):
-        told = subprocess.run(
-            [sys.executable, words[1], "--help"], cwd=REPOSITORY, capture_output=True, text=True
-        )
+        told = subprocess.run([sys.executable, words[1], "--help"], cwd=REPOSITORY, capture_output=True, text=True)
         assert all(word in told.stdout for word in words if word.startswith("--")), told.stderr
 
 
@@ -219,14 +210,10 @@ def test_links_of_the_pages_lead_somewhere(page):
 
 
 def test_pictures_are_small_and_have_words_for_those_who_do_not_see_them():
-    pictures = [
-        (page, *found) for page in PAGES for found in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", TEXT[page])
-    ]
+    pictures = [(page, *found) for page in PAGES for found in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", TEXT[page])]
     assert pictures
     for page, words, target in pictures:
-        assert len(words.split()) >= 4 and ((REPOSITORY / page).parent / target).stat().st_size < 400_000, (
-            target
-        )
+        assert len(words.split()) >= 4 and ((REPOSITORY / page).parent / target).stat().st_size < 400_000, target
 
 
 def test_paths_of_the_readmes_tree_exist():
@@ -245,9 +232,7 @@ def test_paths_of_the_readmes_tree_exist():
 
 
 def test_the_readme_says_of_each_notebook_what_it_makes():
-    rows = re.findall(
-        r"^\|[^|]+\| \[\w+\]\(notebooks/(\w+)\.ipynb\) \| (.+) \|$", TEXT["README.md"], re.MULTILINE
-    )
+    rows = re.findall(r"^\|[^|]+\| \[\w+\]\(notebooks/(\w+)\.ipynb\) \| (.+) \|$", TEXT["README.md"], re.MULTILINE)
     assert {name for name, _ in rows} == {one.notebook for one in results_folder.MADE} | {"02_train"}
     for name, cell in rows:
         made = {path.name for path in results_folder.files(name, Path(), Path())} | {"runs/"}
@@ -269,9 +254,7 @@ def test_every_notebook_has_its_row():
 def test_every_file_of_a_run_is_on_the_results_page(kit):
     made = {path.name for path in kit.results.iterdir() if path.suffix in (".csv", ".png", ".html")}
     for name in sorted(made):
-        assert any(shown in TEXT["results/README.md"] for shown in (f"`{name}`", f"`{Path(name).stem}.*`")), (
-            name
-        )
+        assert any(shown in TEXT["results/README.md"] for shown in (f"`{name}`", f"`{Path(name).stem}.*`")), name
 
 
 def test_troubles_are_those_that_the_kit_says():
@@ -299,9 +282,7 @@ def test_the_readmes_tables_have_the_papers_rows_and_figures(readme_tables):
     part = TEXT["README.md"].split(readme_tables.START)[1].split(readme_tables.END)[0]
     for number, title in ((2, "CUHK03 detected"), (3, "Market-1501")):
         block = part[part.index(f"| method | {title}: paper") :].split("\n\n")[0].splitlines()[2:]
-        shown = {
-            line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in block
-        }
+        shown = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in block}
         rows = [row for row in paper.rows(number) if row.method in shown]
         assert [row.method for row in rows] == list(shown)
         assert {row.method for row in paper.rows(number)} - set(shown) <= {"ImageNet ResNet-50"}

@@ -117,9 +117,7 @@ def test_every_row_of_the_tables_is_there_with_paper_ours_and_difference(embedde
         table = pd.read_csv(embedded.parent / f"table{table_number}.csv")
         assert list(table["method"].unique()) == [row.method for row in paper.rows(table_number)]
         for _, line in table[table["status"] == "measured"].iterrows():
-            shown = [
-                shape.format(score) for shape in ("paper_{}", "ours_{}", "{}_difference") for score in SCORES
-            ]
+            shown = [shape.format(score) for shape in ("paper_{}", "ours_{}", "{}_difference") for score in SCORES]
             shown = [number(line[column], digits, "difference" in column) for column in shown]
             assert plain("".join(shown)) in part, (line["method"], shown)
         for note in table["note"].dropna().unique():
@@ -217,9 +215,7 @@ def test_a_run_that_was_stopped_is_not_finished_and_its_time_counts_for_nothing(
     before = Reader(report.write(results).read_text()).text
     path = results / "runs" / name / "run.json"
     record = json.loads(path.read_text())
-    kept = {
-        key: record[key] for key in ("model", "num_classes", "images", "data_digest", "recipe", "versions")
-    }
+    kept = {key: record[key] for key in ("model", "num_classes", "images", "data_digest", "recipe", "versions")}
     path.write_text(json.dumps(kept | {"finished": False}))  # as a training writes it at its start
     after = Reader(report.write(results).read_text()).text
     assert re.search(rf"{name} ?60650", before) and re.search(rf"{name} ?not finished", after)
@@ -242,9 +238,7 @@ def test_commands_name_what_differs_from_the_profile(results):
     notebook.write_text(notebook.read_text().replace(given, given + ', "k1": 40, "k2": 6, "ap": "it\'s"'))
     text = Reader(report.write(results).read_text()).text
     shown = "reid-core notebook 03_table2_cuhk03 --profile smoke "
-    command = text[
-        text.index(shown + "-p results_root") if shown + "-p results_root" in text else text.index(shown) :
-    ]
+    command = text[text.index(shown + "-p results_root") if shown + "-p results_root" in text else text.index(shown) :]
     assert "-p k1=40" in command[:200] and "k2" not in command[:200]
     assert """-p 'ap=it'"'"'s'""" in command[:200]
     assert "reid-core notebook 02_train --profile smoke -p model=hcn -p train_set=combined -p seed=0" in text
@@ -266,10 +260,7 @@ def test_same_inputs_same_bytes_and_altered_files_are_named(results):
     assert b"Changed since" not in first
     with open(results / "table4.csv", "a") as file:
         file.write("\n")
-    assert (
-        "Changed since their sidecar was written: table4.csv"
-        in Reader(report.write(results).read_text()).text
-    )
+    assert "Changed since their sidecar was written: table4.csv" in Reader(report.write(results).read_text()).text
     assert not list(results.glob(".report*"))
 
 
@@ -283,9 +274,7 @@ def test_data_digest_is_that_of_the_data_root(results, tmp_path):
 
 
 def test_refuses_without_claims(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"claims\.csv: there is no such file.*reid-core notebook 09_claims"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"claims\.csv: there is no such file.*reid-core notebook 09_claims"):
         report.write(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -387,9 +376,7 @@ def test_in_chromium_fits_its_width_and_asks_for_nothing(embedded, width, dark):
         asked = [url for url in page.requested if not url.startswith("data:")]
         assert asked == [embedded.as_uri()] and not page.errors
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(
-            "[...document.images].every(image => image.complete && image.naturalWidth > 200)"
-        )
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 200)")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         level = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
         assert level < 64 if dark else level > 192

@@ -44,9 +44,7 @@ def toy(tmp_path_factory):
             folder = Experiment("toy", root, results).run(name, "market1501", 0).folder
             training.train(name, images, folder, recipe=recipe, data_root=root, device="cpu", progress=False)
         place = images.groupby(image_table.PERSON).cumcount()
-        subset = place.map(
-            {0: image_table.QUERY, 1: image_table.GALLERY, 2: image_table.TRAIN, 3: image_table.TRAIN}
-        )
+        subset = place.map({0: image_table.QUERY, 1: image_table.GALLERY, 2: image_table.TRAIN, 3: image_table.TRAIN})
         yield root, images.assign(subset=subset).drop(columns=image_table.LABEL), results
 
 

@@ -30,9 +30,7 @@ def test_every_result_is_made_by_one_notebook_of_the_kit_and_each_file_once():
     assert {one.notebook for one in results_folder.MADE} | {"02_train"} == set(notebooks.names())
     places = [(one.stem, one.people) for one in results_folder.MADE]
     assert len(places) == len(set(places))
-    assert len({stem: None for stem, _ in places}) == len(
-        {(one.stem, one.notebook) for one in results_folder.MADE}
-    )
+    assert len({stem: None for stem, _ in places}) == len({(one.stem, one.notebook) for one in results_folder.MADE})
 
 
 def test_what_a_notebook_needs_is_made_by_an_earlier_one():

@@ -33,9 +33,7 @@ def invented(run, table, shift=0.0):
     """Features (N, 5) of length 1 that differ from run to run and tell people apart only partly."""
     draw = np.random.default_rng(len(str(run)))
     centres = draw.normal(size=(99, 5))
-    values = (
-        centres[table["person_id"].to_numpy() % 99] + draw.normal(scale=1.2, size=(len(table), 5)) + shift
-    )
+    values = centres[table["person_id"].to_numpy() % 99] + draw.normal(scale=1.2, size=(len(table), 5)) + shift
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -76,9 +74,7 @@ def by_stages(run, metric, reranked):
 
 def test_every_run_is_scored_by_both_metrics_with_and_without_reranking(kit):
     scores = scoring.score_runs(kit, {LABELED: images()}, HOW)
-    assert (
-        len(scores) == 3 * 2 * 2 * 2 and not scores.duplicated(["model", "seed", "metric", "reranked"]).any()
-    )
+    assert len(scores) == 3 * 2 * 2 * 2 and not scores.duplicated(["model", "seed", "metric", "reranked"]).any()
     for line in scores.itertuples():
         run = kit.run(line.model, LABELED, line.seed)
         expected = by_stages(run, line.metric, line.reranked)
@@ -129,9 +125,7 @@ def test_models_are_crossed_with_the_sets_and_the_untrained_network_is_the_sets_
     cross = scoring.score_across(kit, {LABELED: images(), "shop.csv": images("shop")}, HOW)
     assert set(cross["train_set"]) == {"untrained", LABELED, "combined"}, "no run on shop.csv"
     assert untrained == [f"hcn-{LABELED}-seed{seed}" for seed in (0, 0, 1, 1)]
-    line = cross[
-        (cross["train_set"] == LABELED) & (cross["test_set"] == LABELED) & (cross["seed"] == 1)
-    ].iloc[0]
+    line = cross[(cross["train_set"] == LABELED) & (cross["test_set"] == LABELED) & (cross["seed"] == 1)].iloc[0]
     expected = by_stages(kit.run("hcn", LABELED, 1), "euclidean", True)
     assert (line["rank1"], line["mAP"]) == pytest.approx((100 * expected.rank1, 100 * expected.mAP), abs=1e-4)
     assert line["run"] == f"hcn-{LABELED}-seed1"

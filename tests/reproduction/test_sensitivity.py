@@ -227,9 +227,7 @@ def naive(folder, name, metric, reranked, pairing=5489, output="r5", **changes):
     found = extract(None, folder, world(name), name, output)
     rows = found.table[image_table.SUBSET] == image_table.TRAIN
     learned = xqda.XQDA(matching.xqda_solver, random_state=pairing)
-    learned.fit(
-        found.values[rows], found.table[image_table.PERSON][rows], found.table[image_table.CAMERA][rows]
-    )
+    learned.fit(found.values[rows], found.table[image_table.PERSON][rows], found.table[image_table.CAMERA][rows])
     scores = scoring.evaluate(match(found, metric, reranked, matching, learned), matching.ap)
     return np.array([100 * scores["rank1"], 100 * scores["mAP"]])
 
@@ -267,9 +265,7 @@ def test_every_choice_of_matching_equals_two_evaluations(study, benches):
         check(line, default, other, default.std(axis=0, ddof=1) if own else [np.nan] * 2)
         assert (line["iterations"], line["seeds"]) == ((3, "0 1 2") if own else (4, "0"))
         if option.field == "ap":
-            assert line["rank1_difference"] == 0 and line["mAP_difference"] > 0, (
-                "step AP is never the smaller"
-            )
+            assert line["rank1_difference"] == 0 and line["mAP_difference"] > 0, "step AP is never the smaller"
 
 
 def test_the_pairing_of_xqda_is_drawn_again_for_every_run(study, benches):
@@ -336,9 +332,7 @@ def test_variants_are_held_against_the_mean_and_the_spread_of_the_defaults_seeds
             assert line[f"{score}_low"] == pytest.approx(other[:, i].min() - default[:, i].mean())
             assert line[f"{score}_high"] == pytest.approx(other[:, i].max() - default[:, i].mean())
             assert line[f"{score}_spread"] == pytest.approx(spread[i])
-        assert line["other_seeds"] == "0 5" and line["seeds"] == (
-            "0 5" if one.variant == "batchnorm" else "0 1 2"
-        )
+        assert line["other_seeds"] == "0 5" and line["seeds"] == ("0 5" if one.variant == "batchnorm" else "0 1 2")
         assert line["runs"].split() == [run.name for run in (*one.default_runs, *one.other_runs)]
         assert line["iterations"] == 3
         for side, runs in (("default", one.default_runs), ("other", one.other_runs)):
@@ -405,9 +399,7 @@ def test_the_picture_has_a_mark_a_measured_line_and_a_bar_where_seeds_are_known(
 
 
 def test_a_mark_far_beyond_the_bars_becomes_an_arrow_with_its_number(study, benches):
-    table = sensitivity.table(
-        sensitivity.matching_lines(benches, sensitivity.options(MATCHING, {}), 0, {}), {}
-    )
+    table = sensitivity.table(sensitivity.matching_lines(benches, sensitivity.options(MATCHING, {}), 0, {}), {})
     table = table[table["set"] == LABELED].reset_index(drop=True)
     for column in ("mAP_difference", "mAP_low", "mAP_high"):
         table.loc[0, column] = -60.0

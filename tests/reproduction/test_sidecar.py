@@ -15,9 +15,7 @@ def test_sidecar_lists_every_file_of_the_stem_with_its_digest(tmp_path):
     for suffix in (".png", ".svg"):
         (tmp_path / f"figure3{suffix}").write_bytes(suffix.encode())
     (tmp_path / "figure3_time.png").write_bytes(b"another figure")
-    record = json.loads(
-        sidecar.write_sidecar(tmp_path / "figure3", data_source="embedded", seeds="0").read_text()
-    )
+    record = json.loads(sidecar.write_sidecar(tmp_path / "figure3", data_source="embedded", seeds="0").read_text())
     assert record["files"] == {
         f"figure3{suffix}": hashlib.sha256(suffix.encode()).hexdigest() for suffix in (".png", ".svg")
     }
@@ -63,9 +61,7 @@ def test_a_sidecar_says_the_origin_that_its_notebook_was_given(tmp_path):
 def git(folder, *words):
     who = ["-c", "user.name=n", "-c", "user.email=e@x.org"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    run = subprocess.run(
-        ["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True, env=clean
-    )
+    run = subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True, env=clean)
     return run.stdout.strip()
 
 

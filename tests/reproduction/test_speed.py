@@ -13,9 +13,7 @@ def test_both_forms_of_the_heads_are_timed_beside_the_baseline(quick):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    found = speed.measure(
-        replace(quick, weights="imagenet", batchnorm="frozen"), 6, seconds=0.05, device="cpu"
-    )
+    found = speed.measure(replace(quick, weights="imagenet", batchnorm="frozen"), 6, seconds=0.05, device="cpu")
     assert torch.equal(torch.rand(3), expected), "the global generator is left alone"
     assert list(zip(found["model"], found["form"], strict=True)) == list(speed.CONTENDERS)
     assert (found["iterations"] >= speed.TURNS).all() and (found["precision"] == "fp32").all()
@@ -41,9 +39,7 @@ def test_settings_without_a_pooled_form_are_timed_in_the_plain_one_alone(quick):
         ("cuda", (9, 0), "fp16", "fp16"),
     ],
 )
-def test_float32_convolutions_are_tf32_on_gpus_that_have_it(
-    monkeypatch, kind, capability, precision, expected
-):
+def test_float32_convolutions_are_tf32_on_gpus_that_have_it(monkeypatch, kind, capability, precision, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert speed.arithmetic(precision, torch.device(kind)) == expected
 

@@ -55,9 +55,7 @@ def test_every_line_names_its_source():
 
 
 def test_literature_rows_are_found_by_method_not_by_metric():
-    published = scores(model="literature").assign(
-        method="DNS [20]", metric="own", reranked=False, note="kernel"
-    )
+    published = scores(model="literature").assign(method="DNS [20]", metric="own", reranked=False, note="kernel")
     row = line(tables.compare(paper.rows(3), [paper.MARKET1501], published, FACTS), "DNS [20]")
     assert row["ours_rank1"] == 50.0
     assert "kernel" in row["note"]
@@ -134,9 +132,7 @@ def test_every_row_has_its_three_times_and_a_row_of_the_literature_says_how_fait
     table = tables.compare(paper.rows(3), [paper.MARKET1501], both, FACTS)
     for method in ("HCN+re-rank", "Gated [21]"):
         assert line(table, method)[list(times)].tolist() == list(times.values())
-    assert (
-        line(table, "Gated [21]")["faithful"] == "re-created" and line(table, "HCN+re-rank")["faithful"] == ""
-    )
+    assert line(table, "Gated [21]")["faithful"] == "re-created" and line(table, "HCN+re-rank")["faithful"] == ""
     shown = tables.as_printed(table)
     assert shown.xs("seconds", axis=1, level=1).loc["HCN+re-rank"].tolist() == ["2.0", "60.0", "0.2"]
     assert shown.loc["Gated [21]", ("literature", "row", "is")] == "re-created"
@@ -146,10 +142,10 @@ def test_every_row_has_its_three_times_and_a_row_of_the_literature_says_how_fait
 def test_a_missing_set_is_the_reason_before_a_missing_method():
     why = {paper.MARKET1501: "not run: no Market-1501", "SCSP [3]": "not run: not asked for"}
     scored = scores(model="combined")
-    assert line(tables.compare(paper.rows(3), [paper.MARKET1501], scored, FACTS, why), "SCSP [3]")[
-        "status"
-    ] == ("not run: no Market-1501")
+    assert line(tables.compare(paper.rows(3), [paper.MARKET1501], scored, FACTS, why), "SCSP [3]")["status"] == (
+        "not run: no Market-1501"
+    )
     del why[paper.MARKET1501]
-    assert line(tables.compare(paper.rows(3), [paper.MARKET1501], scored, FACTS, why), "SCSP [3]")[
-        "status"
-    ] == ("not run: not asked for")
+    assert line(tables.compare(paper.rows(3), [paper.MARKET1501], scored, FACTS, why), "SCSP [3]")["status"] == (
+        "not run: not asked for"
+    )

@@ -70,9 +70,7 @@ def facade(rng, canvas, kind: str) -> None:
         tall = rng.uniform(7, 11)
         row = np.floor(y / tall) % 2
         joints = np.maximum(lines(y + 0 * x, tall, 1.3), lines(x + row * tall, 2.4 * tall, 1.3))
-        area[:] = (
-            np.float32([0.55, 0.3, 0.22])[:, None, None] * np.float32(rng.uniform(0.7, 1.3)) * (1 + 2 * rough)
-        )
+        area[:] = np.float32([0.55, 0.3, 0.22])[:, None, None] * np.float32(rng.uniform(0.7, 1.3)) * (1 + 2 * rough)
         area += joints * np.float32(0.18)
     elif kind == "shops":
         left = -20.0
@@ -82,9 +80,7 @@ def facade(rng, canvas, kind: str) -> None:
             paint(box(canvas, (left + wide / 2, 120), wide * 0.44, 66, 0, 2), pane)
             for _ in range(int(rng.integers(2, 7))):
                 spot = (left + rng.uniform(0.15, 0.85) * wide, rng.uniform(75, 175))
-                paint(
-                    box(canvas, spot, rng.uniform(3, 14), rng.uniform(4, 18), 0, 1), tone(rng, 0.1, 0.9, 0.25)
-                )
+                paint(box(canvas, spot, rng.uniform(3, 14), rng.uniform(4, 18), 0, 1), tone(rng, 0.1, 0.9, 0.25))
             paint(box(canvas, (left + wide / 2, 42), wide * 0.46, 12, 0, 2), tone(rng, 0.1, 0.9, 0.3))
             left += wide
     elif kind == "windows":

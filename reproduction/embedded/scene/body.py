@@ -77,9 +77,7 @@ def draw_shoe(canvas, figure: Figure, ankle: Point, toe: Point, far: float) -> N
     upper = p.skin if p.shoe_kind == "sandal" else p.shoe
     figure.plain(capsule(canvas, heel, tip, 0.024 * s, 0.018 * s), upper, far)
     if p.shoe_kind == "boot":
-        figure.plain(
-            capsule(canvas, (ankle[0], ankle[1] - 0.07 * s), heel, 0.032 * s, 0.028 * s), p.shoe, far
-        )
+        figure.plain(capsule(canvas, (ankle[0], ankle[1] - 0.07 * s), heel, 0.032 * s, 0.028 * s), p.shoe, far)
 
 
 def draw_skirt(canvas, figure: Figure) -> None:

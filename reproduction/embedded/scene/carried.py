@@ -38,9 +38,7 @@ def straps(canvas, figure: Figure) -> None:
         middle = figure.at(p.bag_side * 0.125, 0, 0.49)
         half = (0.03 + 0.06 * abs(figure.sin)) * k
         figure.plain(box(canvas, middle, half, 0.06 * k, 0, 0.012 * s), p.bag_colour)
-        figure.plain(
-            box(canvas, (middle[0], middle[1] - 0.03 * k), half, 0.022 * k, 0, 0.006 * s), p.bag_trim
-        )
+        figure.plain(box(canvas, (middle[0], middle[1] - 0.03 * k), half, 0.022 * k, 0, 0.006 * s), p.bag_trim)
 
 
 def in_hand(canvas, figure: Figure, side: int, hand: Point, far: float) -> None:

@@ -48,9 +48,7 @@ def patch_of(canvas: np.ndarray, left: float, top: float, right: float, bottom: 
 def capsule(canvas, a, b, radius_a: float, radius_b: float) -> Surface | None:
     """A limb from point a to point b whose radius changes linearly, with round ends."""
     r = max(radius_a, radius_b)
-    patch = patch_of(
-        canvas, min(a[0], b[0]) - r, min(a[1], b[1]) - r, max(a[0], b[0]) + r, max(a[1], b[1]) + r
-    )
+    patch = patch_of(canvas, min(a[0], b[0]) - r, min(a[1], b[1]) - r, max(a[0], b[0]) + r, max(a[1], b[1]) + r)
     if patch is None:
         return None
     dx, dy = float(b[0] - a[0]), float(b[1] - a[1])
@@ -70,9 +68,7 @@ def capsule(canvas, a, b, radius_a: float, radius_b: float) -> Surface | None:
 def trunk(canvas, top, bottom, heights, half_widths, rounding: float) -> Surface | None:
     """An upright shape around the line top -> bottom with half width `half_widths` (px) at `heights` in [0, 1]."""
     reach = max(half_widths)
-    patch = patch_of(
-        canvas, min(top[0], bottom[0]) - reach, top[1], max(top[0], bottom[0]) + reach, bottom[1]
-    )
+    patch = patch_of(canvas, min(top[0], bottom[0]) - reach, top[1], max(top[0], bottom[0]) + reach, bottom[1])
     if patch is None:
         return None
     extent = max(float(bottom[1] - top[1]), 1.0)

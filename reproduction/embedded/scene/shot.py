@@ -54,9 +54,7 @@ class Frame:
     box: Box
 
 
-def compose(
-    world: World, who: int | None, number: int, picture: int, size: tuple[int, int], tall: float
-) -> Frame:
+def compose(world: World, who: int | None, number: int, picture: int, size: tuple[int, int], tall: float) -> Frame:
     """Draw person `who` (None: nobody) before camera `number`'s backdrop; `picture` numbers the picture.
 
     `size` is (width, height) of the frame and `tall` the height in pixels of a person of nominal height, who
@@ -137,9 +135,7 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     tall = frame.box[3] - frame.box[1]
     factor = min(1.0, place.resolution * rng.uniform(0.8, 1.2) / tall)
     if place.blur > 0.25:
-        picture_ = picture_.filter(
-            ImageFilter.GaussianBlur(float(place.blur * rng.uniform(0.6, 1.4) * tall / 128))
-        )
+        picture_ = picture_.filter(ImageFilter.GaussianBlur(float(place.blur * rng.uniform(0.6, 1.4) * tall / 128)))
     if factor < 0.95:
         small = (max(8, round(width * factor)), max(16, round(height * factor)))
         picture_ = picture_.resize(small, Image.Resampling.BILINEAR)

@@ -35,9 +35,7 @@ def test_unit_length_and_blind_to_where_a_pixel_lies():
 
 
 def test_same_input_same_bits():
-    np.testing.assert_array_equal(
-        extract(random_images(), progress=False), extract(random_images(), progress=False)
-    )
+    np.testing.assert_array_equal(extract(random_images(), progress=False), extract(random_images(), progress=False))
 
 
 @pytest.mark.parametrize("bins", [1, 33])

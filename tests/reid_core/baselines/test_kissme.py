@@ -21,17 +21,10 @@ def test_equals_the_formula_pair_by_pair():
     X, person, camera = people()
     learner = KISSME(6, random_state=3).fit(X, person, camera)
     Z = learner.pca_.transform(X).astype(float)
-    same = [
-        (i, j)
-        for i in range(120)
-        for j in range(i + 1, 120)
-        if person[i] == person[j] and camera[i] != camera[j]
-    ]
+    same = [(i, j) for i in range(120) for j in range(i + 1, 120) if person[i] == person[j] and camera[i] != camera[j]]
     assert learner.n_pairs_ == len(same)
     different = list(zip(*different_person_pairs(person, camera, len(same), 3), strict=True))
-    scatter = [
-        sum(np.outer(Z[i] - Z[j], Z[i] - Z[j]) for i, j in pairs) / len(pairs) for pairs in (same, different)
-    ]
+    scatter = [sum(np.outer(Z[i] - Z[j], Z[i] - Z[j]) for i, j in pairs) / len(pairs) for pairs in (same, different)]
     values, vectors = np.linalg.eigh(np.linalg.inv(scatter[0]) - np.linalg.inv(scatter[1]))
     metric = sum(max(v, 0) * np.outer(u, u) for v, u in zip(values, vectors.T, strict=True))
     np.testing.assert_allclose(learner.metric_, metric, rtol=1e-6, atol=1e-8)

@@ -69,16 +69,12 @@ def oracle_block(code_maps, bins):
 def oracle_lomo(pixels):
     hsv = [[oracle_hsv_bins(*rgb) for rgb in row] for row in pixels]
     weights = (0.2989, 0.5870, 0.1140)
-    gray = [
-        [Fraction(round(sum(w * int(c) for w, c in zip(weights, p, strict=True)))) for p in r] for r in pixels
-    ]
+    gray = [[Fraction(round(sum(w * int(c) for w, c in zip(weights, p, strict=True)))) for p in r] for r in pixels]
     colour, texture = [], {3: [], 5: []}
     for _ in range(3):
         colour.append([[v * 64 + s * 8 + h for h, s, v in row] for row in hsv])
         for radius, maps in texture.items():
-            maps.append(
-                [[oracle_siltp(gray, y, x, radius) for x in range(len(gray[0]))] for y in range(len(gray))]
-            )
+            maps.append([[oracle_siltp(gray, y, x, radius) for x in range(len(gray[0]))] for y in range(len(gray))])
         quads = [
             [
                 ((2 * y, 2 * x), (2 * y, 2 * x + 1), (2 * y + 1, 2 * x), (2 * y + 1, 2 * x + 1))
@@ -126,17 +122,12 @@ def test_retinex_of_a_flat_image_is_flat_and_brightness_barely_matters():
     assert np.ptp(lomo.multiscale_retinex(np.full((1, 128, 48, 3), 90, np.uint8))) <= 1  # rounding
     image = people(1) // 2 + 20
     half = lomo.multiscale_retinex(image // 2).astype(int)
-    assert (
-        np.abs(half - lomo.multiscale_retinex(image)).mean()
-        < 0.15 * np.abs(image // 2 - image.astype(int)).mean()
-    )
+    assert np.abs(half - lomo.multiscale_retinex(image)).mean() < 0.15 * np.abs(image // 2 - image.astype(int)).mean()
 
 
 def test_toy_one_colour():
     """A flat image puts all 100 pixels of every window in one bin: 40 equal entries in each block."""
-    feature = lomo.extract(np.full((1, 128, 48, 3), (200, 30, 90), np.uint8), retinex=False, progress=False)[
-        0
-    ]
+    feature = lomo.extract(np.full((1, 128, 48, 3), (200, 30, 90), np.uint8), retinex=False, progress=False)[0]
     for block in np.split(feature, [512 * 40, (512 + 81) * 40]):
         assert np.count_nonzero(block) == 40
         np.testing.assert_allclose(block[block > 0], 40**-0.5, rtol=1e-6)
@@ -171,9 +162,7 @@ def test_batches_do_not_matter_and_same_input_same_bits():
 
 def test_feature_file_holds_the_same_and_leaves_no_litter(tmp_path):
     images = people(3)
-    (tmp_path / "deep" / f".other.npy.{platform.node()}.999999999-x").mkdir(
-        parents=True
-    )  # a killed process's
+    (tmp_path / "deep" / f".other.npy.{platform.node()}.999999999-x").mkdir(parents=True)  # a killed process's
     stored = lomo.extract(images, path=tmp_path / "deep" / "lomo.npy", progress=False)
     assert isinstance(stored, np.memmap) and not stored.flags.writeable
     np.testing.assert_array_equal(stored, lomo.extract(images, progress=False))
@@ -184,9 +173,7 @@ def test_failing_midway_leaves_no_feature_file(tmp_path):
     Image.fromarray(people(1)[0]).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(ValueError, match="bad.png"):
-        lomo.extract(
-            [tmp_path / "good.png", tmp_path / "bad.png"], path=tmp_path / "out" / "x.npy", progress=False
-        )
+        lomo.extract([tmp_path / "good.png", tmp_path / "bad.png"], path=tmp_path / "out" / "x.npy", progress=False)
     assert list((tmp_path / "out").iterdir()) == []
 
 

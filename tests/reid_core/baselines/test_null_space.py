@@ -7,9 +7,7 @@ from reid_core.baselines.null_space import NullSpace
 def people(n_people=8, images=4, d=60, seed=0, spread=0.4):
     random = np.random.RandomState(seed)
     person = np.repeat(np.arange(n_people) * 3 + 5, images)
-    X = random.randn(n_people, d)[np.repeat(np.arange(n_people), images)] + spread * random.randn(
-        n_people * images, d
-    )
+    X = random.randn(n_people, d)[np.repeat(np.arange(n_people), images)] + spread * random.randn(n_people * images, d)
     order = random.permutation(len(person))
     return X[order].astype(np.float32), person[order], np.tile([1, 2], len(person) // 2)[order]
 
@@ -37,9 +35,7 @@ def test_linear_kernel_equals_the_definition_in_feature_space(solver):
     learner = NullSpace("linear", solver).fit(X, person, camera)
     projected = oracle(X, person, Y)
     assert learner.dual_.shape == (len(X), 7) and projected.shape[1] == 7
-    np.testing.assert_allclose(
-        learner.distance(Y, Y[:5]), pairwise(projected, projected[:5]), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(learner.distance(Y, Y[:5]), pairwise(projected, projected[:5]), rtol=1e-4, atol=1e-4)
 
 
 def test_rbf_kernel_equals_the_definition_in_an_explicit_kernel_space():
@@ -67,9 +63,7 @@ def test_every_person_collapses_to_one_point_and_people_stay_apart():
     X, person, camera = people(spread=2.0)
     projected = NullSpace().fit(X, person, camera).transform(X)
     centres = np.stack([projected[person == p].mean(axis=0) for p in np.unique(person)])
-    within = max(
-        np.abs(projected[person == p] - c).max() for p, c in zip(np.unique(person), centres, strict=True)
-    )
+    within = max(np.abs(projected[person == p] - c).max() for p, c in zip(np.unique(person), centres, strict=True))
     between = pairwise(centres, centres)[~np.eye(8, dtype=bool)].min() ** 0.5
     assert within < 1e-3 * between
 

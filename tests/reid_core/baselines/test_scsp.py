@@ -18,9 +18,7 @@ def people(n_people=6, images=4, noise=0.5, seed=0):
 
 
 def small(**settings):
-    return SCSP(
-        **{"n_distance": 3, "n_bilinear": 5, "layer_weights": [1.1, 1, 1], "iterations": 6} | settings
-    )
+    return SCSP(**{"n_distance": 3, "n_bilinear": 5, "layer_weights": [1.1, 1, 1], "iterations": 6} | settings)
 
 
 # --- the oracle: every pair's feature map written out, every step of the ADMM by plain loops ---
@@ -106,8 +104,7 @@ def test_equals_the_pair_by_pair_oracle():
     np.testing.assert_allclose(learner.distance_, [unpack(p, 3) for p in parts[::2]], atol=0.005 * scale)
     np.testing.assert_allclose(learner.bilinear_, [unpack(p, 5) for p in parts[1::2]], atol=0.005 * scale)
     similarity = [
-        [expected @ pair_map(X[i].astype(float), X[j].astype(float), weights) for j in range(6)]
-        for i in range(4)
+        [expected @ pair_map(X[i].astype(float), X[j].astype(float), weights) for j in range(6)] for i in range(4)
     ]
     np.testing.assert_allclose(
         learner.distance(X[:4], X[:6]), -np.array(similarity), atol=0.01 * np.abs(similarity).max()
@@ -167,9 +164,7 @@ def test_queries_need_a_match_and_a_non_match_in_another_camera():
     assert scsp.queries_with_both(person, camera).tolist() == [1]
     person, camera = np.random.RandomState(0).randint(0, [[9], [3]], (2, 40))
     expected = [
-        i
-        for i in range(40)
-        if {person[j] == person[i] for j in range(40) if camera[j] != camera[i]} == {True, False}
+        i for i in range(40) if {person[j] == person[i] for j in range(40) if camera[j] != camera[i]} == {True, False}
     ]
     assert scsp.queries_with_both(person, camera).tolist() == expected
 

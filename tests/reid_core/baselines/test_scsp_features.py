@@ -97,17 +97,13 @@ def test_stripes_do_not_see_other_stripes():
 
 def test_few_images_give_fewer_components_and_many_are_sampled():
     assert RegionFeatures().fit(images(5)).n_components_ == 4
-    first, second, other = (
-        RegionFeatures(n_images=4, random_state=s).fit(images(9)).pca_[0].mean_ for s in (0, 0, 1)
-    )
+    first, second, other = (RegionFeatures(n_images=4, random_state=s).fit(images(9)).pca_[0].mean_ for s in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
 def test_same_input_same_bits():
-    first, second = (
-        RegionFeatures(n_components=5).fit(images(9)).transform(images(4, seed=1)) for _ in range(2)
-    )
+    first, second = (RegionFeatures(n_components=5).fit(images(9)).transform(images(4, seed=1)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 

@@ -17,10 +17,7 @@ def people(dataset, train, test, *, images=2):
             [subset for subset, _ in rows],
             [person for _, person in rows],
             [1 + (subset != "query") for subset, _ in rows],
-            [
-                f"/data/{dataset}/{number}-{subset}-{person}.png"
-                for number, (subset, person) in enumerate(rows)
-            ],
+            [f"/data/{dataset}/{number}-{subset}-{person}.png" for number, (subset, person) in enumerate(rows)],
         )
     )
 

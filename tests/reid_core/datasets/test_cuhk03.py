@@ -42,9 +42,7 @@ def naive_split(person, camera, test_people):
 
     subset = {index: "train" for index in range(len(person))}
     for candidate in permutation(sorted(set(person))):
-        views = [
-            [i for i in range(len(person)) if person[i] == candidate and camera[i] == view] for view in (1, 2)
-        ]
+        views = [[i for i in range(len(person)) if person[i] == candidate and camera[i] == view] for view in (1, 2)]
         if test_people == 0 or len(views[0]) <= 1 or len(views[1]) <= 1:
             continue
         test_people -= 1
@@ -57,13 +55,9 @@ def naive_split(person, camera, test_people):
 def test_the_split_equals_a_naive_walk():
     rng = np.random.default_rng(0)
     person, camera = np.sort(rng.integers(1, 40, 200)), rng.integers(1, 3, 200)
-    assert cuhk03.new_protocol(person, camera, 12).tolist() == naive_split(
-        person.tolist(), camera.tolist(), 12
-    )
+    assert cuhk03.new_protocol(person, camera, 12).tolist() == naive_split(person.tolist(), camera.tolist(), 12)
     share = round(len(np.unique(person)) * 700 / 1467)
-    assert cuhk03.new_protocol(person, camera).tolist() == naive_split(
-        person.tolist(), camera.tolist(), share
-    )
+    assert cuhk03.new_protocol(person, camera).tolist() == naive_split(person.tolist(), camera.tolist(), share)
 
 
 def test_the_split_s_properties():
@@ -215,9 +209,7 @@ def test_the_full_mat_is_extracted_whole(full_data, boxes):
 def test_a_full_size_mat_with_another_split_is_refused(tmp_path):
     names = official_structure.cuhk03_names([843, 440, 77, 58, 49], 1, 0)
     release = cuhk03_mat.Release(tmp_path, names, [843, 440, 77, 58, 49], [])
-    with pytest.raises(
-        ValueError, match="published CUHK03-NP split of the labeled images.*not the released one"
-    ):
+    with pytest.raises(ValueError, match="published CUHK03-NP split of the labeled images.*not the released one"):
         cuhk03.check_split(release, "labeled", tmp_path)
     (tmp_path / "embedded.json").write_text("{}")
     cuhk03.check_split(release, "labeled", tmp_path)
@@ -275,9 +267,7 @@ def test_a_pair_of_another_shape_and_a_cell_that_is_no_image_are_named(mat):
     with h5py.File(mat, "r+") as file:
         wrong = file["#refs#"].create_dataset("wrong", (4, 12), dtype=h5py.ref_dtype)
         file["labeled"][0, 0] = wrong.ref
-    with pytest.raises(
-        ValueError, match=r"camera pair 1 of labeled is not a cell of M x 10 images .*\(4, 12\)"
-    ):
+    with pytest.raises(ValueError, match=r"camera pair 1 of labeled is not a cell of M x 10 images .*\(4, 12\)"):
         load(mat.parents[1])
 
 
@@ -287,9 +277,7 @@ def test_a_file_damaged_within_is_named(small_data, tmp_path):
     mat.parent.mkdir()
     middle = len(whole) // 2
     mat.write_bytes(whole[:middle] + b"\xff" * 4000 + whole[middle + 4000 :])
-    with pytest.raises(
-        ValueError, match="cuhk-03.mat cannot be read as CUHK03: it is damaged.*download it again"
-    ):
+    with pytest.raises(ValueError, match="cuhk-03.mat cannot be read as CUHK03: it is damaged.*download it again"):
         datasets.load("cuhk03", tmp_path, progress=False)
 
 
@@ -357,9 +345,7 @@ def test_a_mat_that_another_program_writes_is_locked_and_not_damaged(mat):
 def test_a_mat_on_a_file_system_without_locks_is_read(mat, monkeypatch, number):
     def without_locks(path, mode, opened=h5py.File, **options):
         if options.get("locking") is not False:
-            raise OSError(
-                number, f"Unable to synchronously open file (unable to lock file, errno = {number})"
-            )
+            raise OSError(number, f"Unable to synchronously open file (unable to lock file, errno = {number})")
         return opened(path, mode, **options)
 
     monkeypatch.setattr(h5py, "File", without_locks)
@@ -384,9 +370,7 @@ def test_a_mat_that_changes_while_it_is_read_is_not_kept(mat, own_cache, monkeyp
         write(pixels, path)
 
     monkeypatch.setattr(cuhk03_mat, "_write_png", meanwhile)
-    with pytest.raises(
-        ValueError, match="cuhk-03.mat changed while it was read. Wait until it is copied whole"
-    ):
+    with pytest.raises(ValueError, match="cuhk-03.mat changed while it was read. Wait until it is copied whole"):
         load(mat.parents[1])
     assert not list(own_cache.rglob("*.png"))
 

@@ -33,9 +33,7 @@ def test_what_systems_leave_is_passed_over(query, name):
     assert datasets.load("market1501", query.parents[1]).equals(before)
 
 
-@pytest.mark.parametrize(
-    "name", ["@eaDir", "#recycle", "$RECYCLE.BIN", ".AppleDouble", "lost+found", "__MACOSX"]
-)
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", ".AppleDouble", "lost+found", "__MACOSX"])
 def test_folders_of_systems_are_passed_over(query, name):
     before = datasets.load("market1501", query.parents[1])
     (query / name / "0002_c1s1_000451_03.jpg").mkdir(parents=True)
@@ -73,9 +71,7 @@ def test_a_set_one_folder_too_deep_is_found_and_nobody_told_to_remove_it(query):
     (root / MARKET).rename(root / "set")
     (root / MARKET).mkdir()
     (root / "set").rename(inner)
-    with pytest.raises(
-        FileNotFoundError, match=f"one folder too deep, in {inner}/bounding_box_train: move"
-    ) as said:
+    with pytest.raises(FileNotFoundError, match=f"one folder too deep, in {inner}/bounding_box_train: move") as said:
         datasets.load("market1501", root)
     assert "emove" not in str(said.value).replace("move everything", "")
 
@@ -103,9 +99,7 @@ def test_a_link_that_leads_nowhere_is_called_so(query, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     (root / MARKET).symlink_to(tmp_path / "gone")
-    with pytest.raises(
-        FileNotFoundError, match=f"{MARKET} is a link to {tmp_path}/gone, which is not there any more"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"{MARKET} is a link to {tmp_path}/gone, which is not there any more"):
         datasets.load("market1501", root)
     (root / "CUHK01").symlink_to(tmp_path / "gone")
     assert layout.dead_link(root / "CUHK01" / "campus", root) == root / "CUHK01"

@@ -62,9 +62,7 @@ def test_a_missing_or_empty_subset_is_named(data):
 
 
 def test_a_missing_or_empty_data_folder_says_what_to_place_where(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="Market-1501-v15.09.15 is needed, and the data folder .* is empty"
-    ):
+    with pytest.raises(FileNotFoundError, match="Market-1501-v15.09.15 is needed, and the data folder .* is empty"):
         datasets.load("market1501", tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist.*reid-core data add.*make reproduce"):
         datasets.load("market1501", tmp_path / "nowhere")

@@ -138,9 +138,7 @@ def test_an_id_that_may_have_lost_digits_is_refused_with_its_text(shop, text):
 
 
 def test_one_float_leaves_its_neighbours_exact(shop):
-    shop.write_text(
-        GOOD.replace("a.png,1,1", "a.png,9007199254740993,1").replace("b.png,1,2", "b.png,5.0,002")
-    )
+    shop.write_text(GOOD.replace("a.png,1,1", "a.png,9007199254740993,1").replace("b.png,1,2", "b.png,5.0,002"))
     loaded = datasets.load("shop.csv", shop.parent)
     assert people(loaded)[:2] == [9007199254740993, 5] and loaded["camera_id"].tolist()[:2] == [1, 2]
 
@@ -188,9 +186,7 @@ def test_two_files_whose_people_would_be_mixed_up_are_refused(shop, root):
         datasets.load(str(place), "/", dataset="mall")
         for place in (shop, shop.parent.with_name(f"{shop.parent.name}-A") / "shop.csv")
     ]
-    assert datasets.combine(dict(zip("ab", named, strict=True)))["label"].nunique() == 1, (
-        "one name given is one set"
-    )
+    assert datasets.combine(dict(zip("ab", named, strict=True)))["label"].nunique() == 1, "one name given is one set"
 
 
 def test_a_file_called_as_an_official_set_is_of_that_set_wherever_it_lies(shop):
@@ -240,9 +236,7 @@ def different(shop):
 def test_a_copy_of_a_query_is_told(different, how, row):
     how(different.parent / "images" / "c.png", different.parent / "images" / "other.png")
     different.write_text(f"{GOOD}images/other.png,{row}\n")
-    with pytest.warns(
-        UserWarning, match="lines 4 and 8: .*c.png and .*other.png are one picture.*2 such rows"
-    ):
+    with pytest.warns(UserWarning, match="lines 4 and 8: .*c.png and .*other.png are one picture.*2 such rows"):
         datasets.load("shop.csv", different.parent)
 
 
@@ -294,9 +288,7 @@ def test_another_encoding_is_named(shop, encoding):
         lambda text: "\ufeff" + text,
         lambda text: text.replace("\n", "\r\n"),
         lambda text: text.replace("\n", "\r"),
-        lambda text: "\n".join(
-            ",".join(f'"{cell}"' for cell in line.split(",")) for line in text.splitlines()
-        ),
+        lambda text: "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.splitlines()),
         lambda text: text.replace(",", ", "),
         lambda text: text.replace(",,\n", "\n"),
     ],
@@ -319,9 +311,7 @@ def test_names_are_text(shop, name):
 @pytest.mark.parametrize("written", ["images\\b.png", "Images/B.png", "images/b.png ", "images/b .png"])
 def test_the_image_that_was_meant_is_named(shop, written):
     shop.write_text(GOOD.replace("images/b.png", written))
-    with pytest.raises(
-        FileNotFoundError, match=f"line 3: .*{shop.parent}/images/b.png is there: write it so"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"line 3: .*{shop.parent}/images/b.png is there: write it so"):
         datasets.load("shop.csv", shop.parent)
     with pytest.raises(FileNotFoundError, match="Shop.csv is not there.*shop.csv is there: write it so"):
         datasets.load("Shop.csv", shop.parent)

@@ -66,9 +66,7 @@ def test_a_query_without_a_match_in_another_camera_is_refused_on_request():
     unmatched = rows()
     unmatched.loc[3, CAMERA] = 1
     assert table.unmatched_queries(unmatched)[PATH].tolist() == ["/data/Market-1501-v15.09.15/c.jpg"]
-    with pytest.raises(
-        ValueError, match=r"c.jpg \(person 1, camera 1\) has no gallery image .* \(1 such query\)"
-    ):
+    with pytest.raises(ValueError, match=r"c.jpg \(person 1, camera 1\) has no gallery image .* \(1 such query\)"):
         table.validate(unmatched, every_query_matched=True)
     assert len(table.validate(unmatched)) == 6
     assert len(table.validate(unmatched[unmatched[SUBSET] != GALLERY], every_query_matched=True)) == 3

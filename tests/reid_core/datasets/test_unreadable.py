@@ -38,9 +38,7 @@ def test_unreadable_images_are_named_counted_and_dropped(data):
     reasons = bad.set_index("image_path")["reason"]
     assert "truncated" in reasons[str(damaged[0])].lower()
     assert reasons[str(damaged[1])] == "the file is empty" and reasons[str(damaged[2])] == "not an image"
-    with pytest.raises(
-        ValueError, match=f"3 images cannot be read, the first being {damaged[0]} .* of 73.*'drop'"
-    ):
+    with pytest.raises(ValueError, match=f"3 images cannot be read, the first being {damaged[0]} .* of 73.*'drop'"):
         datasets.load("market1501", data, unreadable="refuse")
     with pytest.warns(UserWarning, match="3 images cannot be read.*left out"):
         rest = datasets.load("market1501", data, unreadable="drop")

@@ -14,15 +14,11 @@ from reid_core.reranking import k_reciprocal, k_reciprocal_blocks, neighbours, r
 from reid_core.xqda import XQDA
 
 
-def loop_reranking(
-    query, gallery, k1=20, k2=6, lambda_value=0.3, metric=None, half="official", jaccard="weighted"
-):
+def loop_reranking(query, gallery, k1=20, k2=6, lambda_value=0.3, metric=None, half="official", jaccard="weighted"):
     """The released method read aloud, one image at a time, in float64 and with every (N, N) array it names."""
     x = np.concatenate([query, gallery]).astype(np.float64)
     n, n_query = len(x), len(query)
-    full = (
-        np.eye(x.shape[1]) if metric is None else metric.components_ @ metric.metric_ @ metric.components_.T
-    )
+    full = np.eye(x.shape[1]) if metric is None else metric.components_ @ metric.metric_ @ metric.components_.T
     d = np.array([[(a - b) @ full @ (a - b) for b in x] for a in x])
     largest = d.max(axis=1, keepdims=True)
     d = d / np.where(largest > 0, largest, 1)
@@ -225,9 +221,7 @@ def of_a_metric(query, gallery, person):
 @pytest.mark.parametrize("shift", [30, 3000])
 def test_a_common_shift_does_not_matter(tiles, shift, learned):
     query, gallery, person = clusters(17, n_query=20, n_gallery=100, n_people=12, normalise=False)
-    query, gallery = (
-        np.round(64 * x) / np.float32(64) for x in (query, gallery)
-    )  # so that the shifted are exact
+    query, gallery = (np.round(64 * x) / np.float32(64) for x in (query, gallery))  # so that the shifted are exact
     gallery[3] = gallery[60] = query[5]
     settings = {"k1": 7, "k2": 3, "metric": of_a_metric(query, gallery, person) if learned else None}
     shifted = k_reciprocal(query + np.float32(shift), gallery + np.float32(shift), **settings)
@@ -312,9 +306,7 @@ def test_scores_without_ever_storing_the_result(tiles):
     evaluator = Evaluator(*tables)
     for _, block in k_reciprocal_blocks(query, gallery, progress=False):
         evaluator.update(block)
-    assert evaluator.result().mAP == pytest.approx(
-        evaluate(k_reciprocal(query, gallery), *tables).mAP, abs=1e-9
-    )
+    assert evaluator.result().mAP == pytest.approx(evaluate(k_reciprocal(query, gallery), *tables).mAP, abs=1e-9)
 
 
 def test_other_devices_code_gives_the_same(monkeypatch):
@@ -333,9 +325,7 @@ def test_other_devices_code_gives_the_same(monkeypatch):
 def test_bf16_says_approximate_and_is_close(monkeypatch, capsys):
     query, gallery, person = clusters(13, n_query=30, n_gallery=120, d=64)
     tables = tables_of(person, 30)
-    exact, approximate = (
-        evaluate(k_reciprocal(query, gallery, approximate=a), *tables) for a in (None, "bf16")
-    )
+    exact, approximate = (evaluate(k_reciprocal(query, gallery, approximate=a), *tables) for a in (None, "bf16"))
     assert approximate.mAP == pytest.approx(exact.mAP, abs=0.05)
     assert k_reciprocal(query, gallery, approximate="bf16", lambda_value=1) == pytest.approx(
         k_reciprocal(query, gallery, lambda_value=1), abs=0.02
@@ -382,9 +372,7 @@ def test_no_array_of_all_pairs(of_other_devices, monkeypatch):
     query, gallery, _ = clusters(16, n_query=200, n_gallery=5800, n_people=400)
     gallery[30] = gallery[20]  # this path, too
     bound = 4 * 6000**2 // 2
-    monkeypatch.setattr(
-        neighbours, "STRIP", 1 << 16
-    )  # work space that does not grow with N, but is larger than this
+    monkeypatch.setattr(neighbours, "STRIP", 1 << 16)  # work space that does not grow with N, but is larger than this
     if of_other_devices:
         use_code_of_other_devices(monkeypatch)
         monkeypatch.setattr(neighbours, "TORCH_CELLS", 1 << 22)

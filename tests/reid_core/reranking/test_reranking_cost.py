@@ -7,9 +7,7 @@ from reid_core.reranking.cost import estimate
 
 
 def test_memory_is_linear_in_the_images():
-    one, two, four = (
-        estimate(3368, n, 2048, holds_result=False).memory for n in (10**5, 2 * 10**5, 4 * 10**5)
-    )
+    one, two, four = (estimate(3368, n, 2048, holds_result=False).memory for n in (10**5, 2 * 10**5, 4 * 10**5))
     assert four - two == pytest.approx(2 * (two - one), rel=1e-2)
     assert estimate(3368, 519_732, 2048, holds_result=False).memory < 12 << 30
 
@@ -34,9 +32,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(monkeypatch):
     monkeypatch.setattr(reranking, "free_memory", lambda device: 1 << 20)
     monkeypatch.setattr(reranking, "nearest", lambda *a, **k: pytest.fail("computed nevertheless"))
     x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
-    with pytest.raises(
-        MemoryError, match=r"10 queries against 40 .* only 0.0 GiB are free; pass a memory map"
-    ):
+    with pytest.raises(MemoryError, match=r"10 queries against 40 .* only 0.0 GiB are free; pass a memory map"):
         reranking.k_reciprocal(x[:10], x[10:])
     with pytest.raises(MemoryError, match=r"are free; use a machine"):
         reranking.k_reciprocal_blocks(x[:10], x[10:])

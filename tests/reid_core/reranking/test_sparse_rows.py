@@ -72,7 +72,5 @@ def test_gather_and_lists():
     position, entry = A.gather(torch.tensor([4, 3, 4, 39]))
     for k, row in enumerate([4, 3, 4, 39]):
         np.testing.assert_array_equal(A.value[entry[position == k]], a[row][a[row] != 0])
-    listed = SparseRows.of_lists(
-        torch.tensor([[2, 0], [1, 2], [0, 1]]), torch.tensor([[1.0, 2], [3, 4], [5, 6]])
-    )
+    listed = SparseRows.of_lists(torch.tensor([[2, 0], [1, 2], [0, 1]]), torch.tensor([[1.0, 2], [3, 4], [5, 6]]))
     np.testing.assert_array_equal(dense_of(listed), [[2, 0, 1], [0, 3, 4], [5, 6, 0]])

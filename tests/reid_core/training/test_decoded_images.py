@@ -143,9 +143,7 @@ def _copy(toy_table, tmp_path):
     return table, path
 
 
-def test_broken_and_missing_images_are_named_and_leave_nothing_behind(
-    tmp_path, toy_table, toy_root, monkeypatch
-):
+def test_broken_and_missing_images_are_named_and_leave_nothing_behind(tmp_path, toy_table, toy_root, monkeypatch):
     monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
     table, path = _copy(toy_table, tmp_path)
     path.write_bytes(path.read_bytes()[:300])

@@ -140,6 +140,4 @@ def test_the_large_batch_profile_trains_for_the_same_epochs_with_scaled_rates():
         assert big.iterations * factor == small.iterations and big.lr_step * factor == small.lr_step
         assert big.lr_warmup * big.batch_size == pytest.approx(5 * 12_936, rel=0.02)
     apart = ("recipe", "schedules", "sensitivity_schedule", "profile", "results_root")
-    assert {k: v for k, v in large.items() if k not in apart} == {
-        k: v for k, v in paper.items() if k not in apart
-    }
+    assert {k: v for k, v in large.items() if k not in apart} == {k: v for k, v in paper.items() if k not in apart}

@@ -123,9 +123,7 @@ def test_the_loss_curve_joins_losses_and_time(train):
 
 
 def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(train):
-    loss = training.loss_curve(train("hcn", iterations=80, batch_size=24, base_lr=0.05, dropout=0.0))[
-        "loss_r5"
-    ]
+    loss = training.loss_curve(train("hcn", iterations=80, batch_size=24, base_lr=0.05, dropout=0.0))["loss_r5"]
     assert loss.iloc[0] == pytest.approx(np.log(6), abs=0.05)
     assert loss.tail(10).mean() < 0.5 * loss.iloc[0]
 
@@ -182,9 +180,7 @@ def test_loss_weights_scale_the_gradients_of_their_heads(train):
     baseline = load_file(train("baseline", folder="b", dropout=0.0, weight_decay=0.0) / "weights.safetensors")
     assert without["classifiers.c1.bias"].abs().max() == 0
     assert without["classifiers.r5.bias"].abs().max() > 0
-    hcn = load_file(
-        train(folder="c", loss_weights=[1.0, 0.0], weight_decay=0.0, dropout=0.0) / "weights.safetensors"
-    )
+    hcn = load_file(train(folder="c", loss_weights=[1.0, 0.0], weight_decay=0.0, dropout=0.0) / "weights.safetensors")
     for name, x in baseline.items():
         torch.testing.assert_close(hcn[name], x)  # with weights (1, 0, 0) HCN is the baseline
 
@@ -256,9 +252,7 @@ def test_a_compiled_network_trains_alike_and_resumes(train, kill_at, monkeypatch
         (1_000, 1, "fill more than half of the free GPU memory"),
     ],
 )
-def test_an_iteration_is_captured_where_the_images_fit_in_memory(
-    quick, monkeypatch, free, processes, sentence
-):
+def test_an_iteration_is_captured_where_the_images_fit_in_memory(quick, monkeypatch, free, processes, sentence):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
     monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
     monkeypatch.setattr("reid_core.training.device_fit.computes_bf16", lambda device: True)
@@ -286,17 +280,13 @@ def test_automatic_precision_is_bf16_where_the_processor_has_it(train, monkeypat
     assert results(run) == results(same)
 
 
-def test_a_processor_that_convolves_wrongly_in_bf16_trains_in_fp32_and_says_how_to_mend_it(
-    train, monkeypatch, capfd
-):
+def test_a_processor_that_convolves_wrongly_in_bf16_trains_in_fp32_and_says_how_to_mend_it(train, monkeypatch, capfd):
     monkeypatch.setattr(device_fit, "computes_bf16", lambda device: True)
     monkeypatch.setattr(device_fit, "convolves_in_bf16", lambda device: False)
     run, same = train(precision="auto"), train(folder="same")
     assert run_folder.read(run)["precision"] == "fp32" and results(run) == results(same)
     assert capfd.readouterr().err.count("ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16") == 1
-    with pytest.raises(
-        ValueError, match='precision "bf16": .*wrong.*ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16.*"fp32"'
-    ):
+    with pytest.raises(ValueError, match='precision "bf16": .*wrong.*ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16.*"fp32"'):
         train(folder="other", precision="bf16")
 
 
@@ -336,9 +326,7 @@ def test_a_killed_run_continues_to_the_same_bytes(train, kill_at, model_name, mo
     assert results(train(model_name, crop_padding=2, erasing=0.5)) == results(whole)
 
 
-def test_the_last_two_checkpoints_are_kept_and_a_damaged_newest_one_is_passed_over(
-    train, kill_at, tmp_path, capfd
-):
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_newest_one_is_passed_over(train, kill_at, tmp_path, capfd):
     whole = train(folder="whole", iterations=14)
     undo = kill_at(13)
     with pytest.raises(Killed):
@@ -359,9 +347,7 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_newest_one_is_passed_ov
     assert "00000012.safetensors is damaged" in said and "from iteration 9 of 14" in said
 
 
-def test_a_damaged_checkpoint_that_was_passed_over_takes_no_whole_ones_place(
-    train, kill_at, signal_at, tmp_path
-):
+def test_a_damaged_checkpoint_that_was_passed_over_takes_no_whole_ones_place(train, kill_at, signal_at, tmp_path):
     whole = train(folder="whole", iterations=14)
     undo = kill_at(13)
     with pytest.raises(Killed):
@@ -402,9 +388,7 @@ def test_a_checkpoint_holds_the_whole_state(train, kill_at, tmp_path):
     assert facts["learning_rate"] == pytest.approx(0.001) and facts["recipe"]["base_lr"] == 0.01
 
 
-@pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
-)
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_signals_write_a_checkpoint_and_say_so(train, signal_at, tmp_path, capfd, number, error):
     whole = train(folder="whole")
     with signal_at(4, number), pytest.raises(error):
@@ -423,9 +407,7 @@ def test_signals_write_a_checkpoint_and_say_so(train, signal_at, tmp_path, capfd
         ([signal.SIGHUP], SystemExit),
     ],
 )
-def test_signals_that_come_several_times_do_not_lose_the_checkpoint(
-    train, monkeypatch, tmp_path, numbers, error
-):
+def test_signals_that_come_several_times_do_not_lose_the_checkpoint(train, monkeypatch, tmp_path, numbers, error):
     """As a group's, passed on by every parent, and with a kernel that is asked first and then told to end."""
     whole, save = train(folder="whole"), checkpoint.save
     call = Step.__call__
@@ -714,9 +696,7 @@ def test_a_finished_run_is_known_by_the_content_of_its_initial_weights(train, ba
     assert results(run)[0] != before[0] and len(list(tmp_path.glob("run.aside-*"))) == 1
 
 
-def test_a_stopped_run_continues_from_the_same_weights_elsewhere_and_from_no_others(
-    train, stopped, backbone, tmp_path
-):
+def test_a_stopped_run_continues_from_the_same_weights_elsewhere_and_from_no_others(train, stopped, backbone, tmp_path):
     path = backbone(0)
     settings = {"batchnorm": "frozen"}
     whole = train(folder="whole", weights=str(path), **settings)
@@ -734,9 +714,7 @@ def test_a_checkpoint_from_other_initial_weights_is_refused(train, stopped, back
     foreign = stopped(folder="other", weights=str(backbone(1)), batchnorm="frozen")
     shutil.rmtree(own)
     shutil.copytree(foreign, own)
-    with pytest.raises(
-        ValueError, match="00000006.safetensors belongs to another run: initial weights: SHA-256"
-    ):
+    with pytest.raises(ValueError, match="00000006.safetensors belongs to another run: initial weights: SHA-256"):
         train(weights=str(backbone(0)), batchnorm="frozen")
 
 

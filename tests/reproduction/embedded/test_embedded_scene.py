@@ -105,9 +105,7 @@ def test_an_unknown_pattern_is_named():
 def test_the_tight_box_holds_the_body_and_little_else():
     rng = np.random.default_rng(0)
     for index in range(40):
-        who = replace(
-            person((0, 1), index, 100), bag="none", headwear="none", hair_style="cropped", height=1.0
-        )
+        who = replace(person((0, 1), index, 100), bag="none", headwear="none", hair_style="cropped", height=1.0)
         heading, phase = rng.uniform(-3, 3), rng.uniform(0, 6)
         canvas = blank()
         figure = Figure(who, Pose((80, 185), 165, heading, phase, 0.1, 0.7, 0.0), LIGHT)

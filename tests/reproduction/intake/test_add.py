@@ -102,9 +102,7 @@ def test_np_zip_and_one_kind_of_boxes(np_folders, tmp_path):
     put(np_folders / "detected", tmp_path / "other")
     assert content(tmp_path / "other" / "cuhk03-np") == ["detected"]
     (np_folders / "detected").rename(np_folders.parent / "mystery")
-    with pytest.raises(
-        ValueError, match="mystery has the folders of CUHK03-NP.*name the folder labeled or detected"
-    ):
+    with pytest.raises(ValueError, match="mystery has the folders of CUHK03-NP.*name the folder labeled or detected"):
         put(np_folders.parent / "mystery", tmp_path / "third")
 
 
@@ -119,9 +117,7 @@ def test_extra_distractors(small_data, tmp_path):
 
 def test_what_is_not_as_published_is_refused_and_leaves_nothing(small_data, tmp_path):
     root = tmp_path / "data"
-    with pytest.raises(
-        ValueError, match="CUHK01 train: 7 people, 28 images.*published 971, 3,884.*--accept-diff"
-    ):
+    with pytest.raises(ValueError, match="CUHK01 train: 7 people, 28 images.*published 971, 3,884.*--accept-diff"):
         put(small_data / "CUHK01", root, accept_differences=False)
     archive = zipped(small_data / MARKET, tmp_path / "m.zip")
     with pytest.raises(ValueError, match="Market-1501 train: 6 people, 36 images"):
@@ -164,9 +160,7 @@ def test_wrong_archives_and_paths_are_named(tmp_path):
 def test_a_missing_subset_is_named(small_data, tmp_path):
     shutil.copytree(small_data / MARKET, tmp_path / "have")
     shutil.rmtree(tmp_path / "have" / "query")
-    with pytest.raises(
-        ValueError, match="have lacks query .*although it holds bounding_box_test, bounding_box_train"
-    ):
+    with pytest.raises(ValueError, match="have lacks query .*although it holds bounding_box_test, bounding_box_train"):
         put(tmp_path / "have", tmp_path / "data")
 
 
@@ -202,9 +196,7 @@ def test_official_data_is_never_added_to_embedded_data(small_data, tmp_path):
         put(small_data, tmp_path)
 
 
-def test_an_interrupted_addition_leaves_nothing_and_a_killed_one_is_cleaned_up(
-    small_data, tmp_path, monkeypatch
-):
+def test_an_interrupted_addition_leaves_nothing_and_a_killed_one_is_cleaned_up(small_data, tmp_path, monkeypatch):
     root = tmp_path / "data"
     (root / ".adding-killed" / MARKET).mkdir(parents=True)
     archive = zipped(small_data / MARKET, tmp_path / "m.zip")
@@ -250,9 +242,7 @@ def test_a_disk_that_fills_while_copying_is_reported_once(small_data, tmp_path, 
         copied.append(copyfile(source, target))
 
     monkeypatch.setattr(add.shutil, "copyfile", until_full)
-    with pytest.raises(
-        OSError, match="data has too little space, and nothing was added: No space left on dev"
-    ):
+    with pytest.raises(OSError, match="data has too little space, and nothing was added: No space left on dev"):
         put(small_data / MARKET, tmp_path / "data", copy=True)
     assert len(copied) == 5 and content(tmp_path / "data") == []
 
@@ -290,9 +280,7 @@ def test_a_set_too_deep_in_its_place_is_to_be_moved_up_not_removed(small_data, t
 
 def test_images_that_lie_above_their_place_are_to_be_moved(small_data, tmp_path):
     shutil.copytree(small_data / "CUHK01" / "campus", tmp_path / "CUHK01")
-    with pytest.raises(
-        FileExistsError, match="CUHK01 holds the images themselves: move them into a folder .*campus"
-    ):
+    with pytest.raises(FileExistsError, match="CUHK01 holds the images themselves: move them into a folder .*campus"):
         put(tmp_path / "CUHK01", tmp_path)
     assert len(list((tmp_path / "CUHK01").iterdir())) == 28
 
@@ -314,9 +302,7 @@ def test_a_dead_link_is_no_set_that_is_there(small_data, tmp_path):
     root = tmp_path / "data"
     put(tmp_path / "disk", root)
     (tmp_path / "disk").rename(tmp_path / "disk2")
-    message = (
-        f"{MARKET} is a link to {tmp_path}/disk, which is not there any more.*remove the link .it is no data"
-    )
+    message = f"{MARKET} is a link to {tmp_path}/disk, which is not there any more.*remove the link .it is no data"
     with pytest.raises(FileExistsError, match=message):
         put(tmp_path / "disk2", root)
     (root / MARKET).unlink()

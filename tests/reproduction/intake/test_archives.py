@@ -99,9 +99,7 @@ def test_sizes_are_bounded_before_anything_is_written(tmp_path, target, monkeypa
 
 
 def test_a_size_that_lies_is_caught_and_leaves_nothing(tmp_path, target):
-    archive = write(
-        tmp_path / "a.zip", [("ok.jpg", b"fine"), ("a.jpg", os.urandom(5000))], zipfile.ZIP_STORED
-    )
+    archive = write(tmp_path / "a.zip", [("ok.jpg", b"fine"), ("a.jpg", os.urandom(5000))], zipfile.ZIP_STORED)
     content = bytearray(archive.read_bytes())
     for signature, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
         at = content.rindex(signature) + offset
@@ -114,9 +112,7 @@ def test_a_size_that_lies_is_caught_and_leaves_nothing(tmp_path, target):
 
 
 def test_a_damaged_member_is_named_and_leaves_nothing(tmp_path, target):
-    archive = write(
-        tmp_path / "a.zip", [("ok.jpg", b"fine"), ("a.jpg", bytes(range(256)) * 20)], zipfile.ZIP_STORED
-    )
+    archive = write(tmp_path / "a.zip", [("ok.jpg", b"fine"), ("a.jpg", bytes(range(256)) * 20)], zipfile.ZIP_STORED)
     content = bytearray(archive.read_bytes())
     content[content.index(bytes(range(256))) + 100] ^= 1
     archive.write_bytes(content)

@@ -56,9 +56,7 @@ def test_the_python_example_runs_through_every_stage(tmp_path, capsys):
 
 def test_the_numbers_and_places_are_the_ones_of_the_code():
     for name, facts in published.SETS.items():
-        title = {"market1501": "Market-1501", "cuhk01": "CUHK01"}.get(
-            name, name.replace("cuhk03_", "CUHK03 ")
-        )
+        title = {"market1501": "Market-1501", "cuhk01": "CUHK01"}.get(name, name.replace("cuhk03_", "CUHK03 "))
         line = next(line for line in README.splitlines() if line.startswith(f"| {title} |"))
         for subset in facts.values():
             assert f"{subset.images:,}" in line

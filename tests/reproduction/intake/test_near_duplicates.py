@@ -21,9 +21,7 @@ def save(folder, name, picture, box=(0, 0, 1, 1), size=None, quality=90):
     image = Image.fromarray(picture).crop(
         tuple(round(part * side) for part, side in zip(box, (width, height) * 2, strict=True))
     )
-    image.resize(size or image.size).save(
-        folder / name, **({"quality": quality} if name.endswith("jpg") else {})
-    )
+    image.resize(size or image.size).save(folder / name, **({"quality": quality} if name.endswith("jpg") else {}))
     return str(folder / name)
 
 
@@ -49,11 +47,7 @@ def test_copies_recoded_and_newly_cut_are_found_and_nothing_else(sets):
     pairs = near_duplicates.find(sets, progress=False)
     names = [(row.train_path.rsplit("/")[-1], row.test_path.rsplit("/")[-1]) for row in pairs.itertuples()]
     assert sorted(names) == [("t0.png", "same.png"), ("t1.png", "recoded.jpg"), ("t2.png", "cut.jpg")]
-    assert (
-        names[0] == ("t0.png", "same.png")
-        and pairs["correlation"].iloc[0] == 1
-        and pairs["bits"].iloc[0] == 0
-    )
+    assert names[0] == ("t0.png", "same.png") and pairs["correlation"].iloc[0] == 1 and pairs["bits"].iloc[0] == 0
     assert pairs["correlation"].is_monotonic_decreasing and (pairs["matches"] == 1).all()
     first = pairs.iloc[0]
     assert (first["train_set"], first["train_person"], first["train_camera"]) == ("campus", 1, 1)
@@ -73,12 +67,8 @@ def test_found_images_leave_training_only(sets):
 
 
 def test_blocks_agree_with_a_loop_over_all_pairs(monkeypatch):
-    pictures = np.stack(
-        [np.asarray(Image.fromarray(scene(seed % 40)).resize((16, 32))) for seed in range(80)]
-    )
-    pictures = np.clip(pictures + np.random.default_rng(0).normal(0, 4, pictures.shape), 0, 255).astype(
-        np.uint8
-    )
+    pictures = np.stack([np.asarray(Image.fromarray(scene(seed % 40)).resize((16, 32))) for seed in range(80)])
+    pictures = np.clip(pictures + np.random.default_rng(0).normal(0, 4, pictures.shape), 0, 255).astype(np.uint8)
     train, test = np.arange(40), np.arange(40, 80)
     monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
     found = near_duplicates._compare(pictures, train, test, 20, 0.9)
@@ -124,9 +114,7 @@ def test_flat_pictures_match_only_themselves(tmp_path):
 
 
 def test_many_equal_pictures_stay_few_rows(tmp_path):
-    official_structure._write(
-        tmp_path, [f"{n}.png" for n in range(400)], official_structure.encoded("png", count=2)
-    )
+    official_structure._write(tmp_path, [f"{n}.png" for n in range(400)], official_structure.encoded("png", count=2))
     paths = [str(tmp_path / f"{n}.png") for n in range(400)]
     sets = {"a": table.build("a", ["train"] * 200 + ["gallery"] * 200, 1, 1, paths)}
     pairs = near_duplicates.find(sets, per_image=3, progress=False)

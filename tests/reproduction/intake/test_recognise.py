@@ -145,9 +145,7 @@ def test_a_set_behind_a_link_is_found(tmp_path):
     (base / "query").symlink_to(tmp_path / "q")
     assert found(tmp_path / "sets") == {"m": MARKET}
     (tmp_path / "q").rename(tmp_path / "q2")
-    with pytest.raises(
-        ValueError, match=f"lacks query.*query is a link to {tmp_path}/q, which is not there any more"
-    ):
+    with pytest.raises(ValueError, match=f"lacks query.*query is a link to {tmp_path}/q, which is not there any more"):
         found(tmp_path / "sets")
 
 
@@ -161,13 +159,9 @@ def test_the_path_that_was_meant_is_named(tmp_path):
     subsets(tmp_path / "Market 1501", "market1501")
     (tmp_path / "old").symlink_to(tmp_path / "gone")
     for given in ("market 1501", "Market1501", "Market 1501 "):
-        with pytest.raises(
-            FileNotFoundError, match=f"is not there.*{tmp_path}/Market 1501 is there: write it so"
-        ):
+        with pytest.raises(FileNotFoundError, match=f"is not there.*{tmp_path}/Market 1501 is there: write it so"):
             found(tmp_path / given)
-    with pytest.raises(
-        FileNotFoundError, match=f"old is a link to {tmp_path}/gone, which is not there any more"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"old is a link to {tmp_path}/gone, which is not there any more"):
         found(tmp_path / "old")
 
 

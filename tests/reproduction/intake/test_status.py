@@ -15,10 +15,7 @@ def test_an_empty_or_absent_folder_lists_what_to_place_where(tmp_path):
         frame = status.status(root)
         assert frame["state"].tolist() == ["missing"] * 5
         text = status.render_text(frame, root)
-        assert (
-            "Market-1501: place Market-1501-v15.09.15/ with bounding_box_train, query, bounding_box_test in"
-            in text
-        )
+        assert "Market-1501: place Market-1501-v15.09.15/ with bounding_box_train, query, bounding_box_test in" in text
         assert "cuhk03_release/cuhk-03.mat, or cuhk03-np/detected/" in text and "reid-core data add" in text
     assert not (tmp_path / "nowhere").exists()
 
@@ -52,13 +49,8 @@ def test_a_broken_set_says_why_and_the_others_are_shown(small_data, tmp_path):
     mat = root / official_structure.CUHK03_MAT
     mat.write_bytes(mat.read_bytes()[:5000])
     frame = status.status(root, progress=False).set_index("set")
-    assert (
-        frame.loc["market1501", "state"] == "broken" and "query is missing" in frame.loc["market1501", "note"]
-    )
-    assert (
-        frame.loc["cuhk03_labeled", "state"] == "broken"
-        and "truncated" in frame.loc["cuhk03_labeled", "note"]
-    )
+    assert frame.loc["market1501", "state"] == "broken" and "query is missing" in frame.loc["market1501", "note"]
+    assert frame.loc["cuhk03_labeled", "state"] == "broken" and "truncated" in frame.loc["cuhk03_labeled", "note"]
     assert frame.loc["cuhk01", "state"] == "differs"
     assert "truncated" in status.render_text(frame.reset_index(), root)
 
@@ -141,18 +133,14 @@ def test_a_set_that_lies_elsewhere_in_the_data_folder_is_found(small_data, tmp_p
     (tmp_path / "up").symlink_to(tmp_path)
     shutil.copytree(small_data / "Market-1501-v15.09.15", tmp_path / "sets" / "Market-1501")
     lying = f"{tmp_path}/sets/Market-1501"
-    assert f"{lying} looks like it: `reid-core data add {lying} --root {tmp_path}`" in note(
-        tmp_path, "market1501"
-    )
+    assert f"{lying} looks like it: `reid-core data add {lying} --root {tmp_path}`" in note(tmp_path, "market1501")
     shutil.copytree(small_data / "CUHK01" / "campus", tmp_path / "CUHK01")
     assert f"{tmp_path}/CUHK01 looks like it: move its images into a folder {tmp_path}/CUHK01/campus" in note(
         tmp_path, "cuhk01"
     )
     deep = tmp_path / "Market-1501-v15.09.15" / "Market-1501-v15.09.15"
     shutil.move(lying, deep)
-    assert f"one folder too deep, in {deep}/bounding_box_train: move everything in" in note(
-        tmp_path, "market1501"
-    )
+    assert f"one folder too deep, in {deep}/bounding_box_train: move everything in" in note(tmp_path, "market1501")
 
 
 def test_a_data_folder_that_is_not_there_is_said_so(tmp_path):

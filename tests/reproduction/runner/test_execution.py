@@ -41,9 +41,7 @@ def done(tmp_path, monkeypatch):
 
 
 def state(folder):
-    return {
-        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
-    }
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def test_the_profiles_own_settings_run_in_its_folder(done, ran):
@@ -66,9 +64,7 @@ def test_other_settings_run_in_a_folder_of_their_own_which_is_said(done, ran, ca
     assert f"Not the settings of profile tiny (k1=10): the results go to {folder}" in capsys.readouterr().out
     assert (folder / "runs" / "hcn-combined-seed0" / "run.json").is_file()
     assert (folder / "table1.csv").read_bytes() == (done / "results" / "table1.csv").read_bytes()
-    assert {
-        path: time for path, time in state(done / "results").items() if "single" not in path.parts
-    } == before
+    assert {path: time for path, time in state(done / "results").items() if "single" not in path.parts} == before
     assert staleness.pending(profiles.load(done / "mine.yaml", recipes=False)) == {}
     moved = done.parent / f"{done.name}-moved"
     shutil.move(done, moved)
@@ -158,7 +154,5 @@ def test_a_step_with_a_reason_runs_and_its_old_results_are_gone_first(done, ran,
     as_step(done, monkeypatch, "03_table2_cuhk03", "k1 is 20, was 10")
     execution.notebook("03", str(done / "mine.yaml"))
     assert len(ran) == 1
-    assert not any(
-        (done / "results" / name).exists() for name in ("table2.csv", "table2.json", "table2_seeds.csv")
-    )
+    assert not any((done / "results" / name).exists() for name in ("table2.csv", "table2.json", "table2_seeds.csv"))
     assert (done / "results" / "table3.csv").exists() and os.path.exists(done / "results" / "runs")

@@ -29,9 +29,7 @@ def kit(tmp_path):
 
 def make(kit, *words, cwd=None, **environment):
     known = {"PATH": f"{kit.parent / 'bin'}:/usr/bin:/bin"}
-    done = subprocess.run(
-        ["make", *words], cwd=cwd or kit, env=known | environment, capture_output=True, text=True
-    )
+    done = subprocess.run(["make", *words], cwd=cwd or kit, env=known | environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -65,9 +63,7 @@ def test_an_environment_without_pip_is_named(kit, tmp_path):
     python.write_text('#!/bin/bash\necho "No module named pip" >&2; exit 1\n')
     python.chmod(0o755)
     code, said = make(kit, "reproduce", VIRTUAL_ENV=str(tmp_path / "uv"))
-    assert (
-        code and "has no pip" in said and "uv pip install pip" in said and "No module named pip" not in said
-    )
+    assert code and "has no pip" in said and "uv pip install pip" in said and "No module named pip" not in said
 
 
 @pytest.mark.parametrize("name", ["base", "/opt/conda"])

@@ -92,9 +92,7 @@ def test_messages_are_joined_in_linear_time_and_in_their_order():
     figure = nbformat.v4.new_output("display_data", {"image/png": ""})
     many = [stream(name="stdout", text="x" * 100)] * 80_000
     started = time.perf_counter()
-    joined = notebooks._joined(
-        [*many, figure, stream(name="stdout", text="a"), stream(name="stderr", text="b")]
-    )
+    joined = notebooks._joined([*many, figure, stream(name="stdout", text="a"), stream(name="stderr", text="b")])
     assert time.perf_counter() - started < 10
     assert [output.get("text", "")[:2] for output in joined] == ["xx", "", "a", "b"]
     assert len(joined[0].text) == 8_000_000
@@ -169,9 +167,7 @@ def test_controls_leave_their_text_in_an_executed_copy(tmp_path):
         "display(bundle, raw=True)"
     )
     notebooks.run(book(tmp_path / "a.ipynb", cell), tmp_path / "out.ipynb", {})
-    assert [output["data"] for output in outputs(tmp_path / "out.ipynb")] == [
-        {"text/plain": "needs a kernel"}
-    ]
+    assert [output["data"] for output in outputs(tmp_path / "out.ipynb")] == [{"text/plain": "needs a kernel"}]
     assert "widgets" not in nbformat.read(tmp_path / "out.ipynb", 4).metadata
 
 

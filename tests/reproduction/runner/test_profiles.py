@@ -73,9 +73,7 @@ def test_parameters_may_be_given_in_the_groups_that_they_become(tmp_path):
     assert not {"matching", "data"} & set(settings)
     assert profiles.load("smoke", ["matching={k1: 25}"])["k1"] == 25
     mine = changed(tmp_path, **grouped)
-    assert (
-        profiles.load(mine, ["k1=30"])["k1"] == 30 and profiles.load(mine, ["matching={k1: 30}"])["k1"] == 30
-    )
+    assert profiles.load(mine, ["k1=30"])["k1"] == 30 and profiles.load(mine, ["matching={k1: 30}"])["k1"] == 30
     assert profiles.load(mine, ["matching={k1: 30}", "k1=31"])["k1"] == 31
 
 
@@ -139,9 +137,7 @@ def test_a_bad_recipe_is_refused_with_the_set_it_belongs_to(tmp_path):
         ("schedules", {"market1051": {}}, "schedules: 'market1051' .* Did you mean 'market1501'"),
     ],
 )  # fmt: skip
-def test_a_value_that_is_none_of_the_known_ones_is_refused_before_anything_runs(
-    tmp_path, key, value, message
-):
+def test_a_value_that_is_none_of_the_known_ones_is_refused_before_anything_runs(tmp_path, key, value, message):
     with pytest.raises(ValueError, match=rf"mine\.yaml: {message}"):
         profiles.load(changed(tmp_path, **{key: value}))
 

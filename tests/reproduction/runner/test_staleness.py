@@ -46,11 +46,7 @@ def write(now, step):
         return
     sidecars = [path for path in made if path.suffix == ".json"] if step.notebook != steps.TRAIN else []
     for path in sidecars:
-        digests = {
-            other.name: staleness._digest(other)
-            for other in made
-            if other.stem == path.stem and other != path
-        }
+        digests = {other.name: staleness._digest(other) for other in made if other.stem == path.stem and other != path}
         digests.pop(f"{step.name}.ipynb", None)
         known = {key: value for key, value in origin.items() if key != "sources"}
         path.write_text(json.dumps({"files": digests, "notebook": known}))
@@ -119,9 +115,7 @@ def test_a_changed_setting_runs_what_depends_on_it(done, change, expected):
 
 
 def test_a_schedule_concerns_the_trainings_of_its_set(done):
-    schedules = profiles.load("tiny", recipes=False)["schedules"] | {
-        "combined": {"iterations": 21, "lr_step": 15}
-    }
+    schedules = profiles.load("tiny", recipes=False)["schedules"] | {"combined": {"iterations": 21, "lr_step": 15}}
     found = pending(done, f"schedules={json.dumps(schedules)}")
     assert [step.name for step in found if step.kind == "train"] == ["02_train-hcn-combined-seed0"]
 
@@ -276,6 +270,4 @@ def test_a_notebooks_code_is_the_libraries_and_not_the_runners(name):
     found = sources.code(notebooks.find(name))
     assert f"{name}.ipynb" in found and all((REPOSITORY / path).is_file() for path in list(found)[1:])
     assert any(path.startswith("reid_core/") for path in found)
-    assert not any(
-        path.startswith(("reproduction/report", "reproduction/runner/staleness")) for path in found
-    )
+    assert not any(path.startswith(("reproduction/report", "reproduction/runner/staleness")) for path in found)

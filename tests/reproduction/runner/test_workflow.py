@@ -105,9 +105,7 @@ def test_a_failing_step_stops_the_workflow(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_main_process_alone_stops_all_in_good_order_under_the_lock(tmp_path, number):
-    ignored = {
-        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
-    }  # as a script's & leaves it
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}  # as a script's & leaves it
     process = start(tmp_path, planned(tmp_path, "first", "second", seconds=60), **ignored)
     wait_for(tmp_path / "first.started", process)
     assert is_locked(tmp_path)
@@ -186,6 +184,4 @@ def test_signals_are_as_before_afterwards():
     with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.heeded():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
-    assert {
-        number: signal.getsignal(number) for number in stopping.SIGNALS
-    } == before and not stopping.asked()
+    assert {number: signal.getsignal(number) for number in stopping.SIGNALS} == before and not stopping.asked()
