@@ -107,12 +107,7 @@ def _difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.Series, pd.Series,
 
 
 def _compare(
-    results: Results,
-    name: str,
-    ours: tuple,
-    theirs: tuple,
-    margins: dict[str, float],
-    at_most: float | None = None,
+    results: Results, name: str, ours: tuple, theirs: tuple, margins: dict[str, float], at_most: float | None = None
 ) -> Finding:
     """Is `ours` (model, metric) above `theirs` by at least the margins (and at most `at_most`)?"""
     a, b = _scores(results, name, *ours), _scores(results, name, *theirs)
@@ -165,9 +160,7 @@ def _beats_literature(results: Results) -> Finding:
     mean = ours.mean()
     margins = pd.DataFrame([mean - value for value in scores.values()])
     return Finding(
-        f"ours {mean['rank1']:.1f}/{mean['mAP']:.1f}; {words}",
-        *_all_above(margins, ours.std(ddof=1)),
-        len(ours),
+        f"ours {mean['rank1']:.1f}/{mean['mAP']:.1f}; {words}", *_all_above(margins, ours.std(ddof=1)), len(ours)
     )
 
 

@@ -93,13 +93,7 @@ def levels(
         for share in shares:
             reached = [first_at_or_below(curve, share * theirs[0]) for curve in (theirs, ours)]
             lines.append(
-                {
-                    "set": name,
-                    "seed": seed,
-                    "share": share,
-                    "loss": share * theirs[0],
-                    "runs": _run_names(name, seed),
-                }
+                {"set": name, "seed": seed, "share": share, "loss": share * theirs[0], "runs": _run_names(name, seed)}
                 | {
                     f"{model}_iterations": None if index is None else index + 1
                     for model, index in zip(("baseline", "hcn"), reached, strict=True)

@@ -20,13 +20,7 @@ from reproduction import experiment
 
 REPORT = "report.html"
 TABLE, DRAWING, PICTURE = (".csv",), (".png", ".svg"), (".png",)
-RUN_FILES = (
-    "run.json",
-    "weights.safetensors",
-    "loss.csv",
-    "timing.csv",
-    "labels.csv",
-)  # of a finished training
+RUN_FILES = ("run.json", "weights.safetensors", "loss.csv", "timing.csv", "labels.csv")  # of a finished training
 
 
 @dataclass(frozen=True)

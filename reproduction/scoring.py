@@ -169,12 +169,7 @@ def score_outputs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchi
 
 
 def score_literature(
-    table: int,
-    kit: Experiment,
-    sets: Mapping[str, pd.DataFrame],
-    how: Matching,
-    methods: Iterable,
-    seed: int = 0,
+    table: int, kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching, methods: Iterable, seed: int = 0
 ) -> pd.DataFrame:
     """Published methods and plain references (`reproduction.literature.METHODS`) on the same images, one line each.
 
@@ -190,13 +185,7 @@ def score_literature(
         for method in (method for method in entries if method.name in known):
             outcome = method.run(task)
             matched = Matched(outcome.distance, task.images.query, task.images.gallery, outcome.seconds_match)
-            line = {
-                "method": method.name,
-                "model": "literature",
-                "set": name,
-                "seed": seed,
-                "run": outcome.run,
-            }
+            line = {"method": method.name, "model": "literature", "set": name, "seed": seed, "run": outcome.run}
             line |= {"faithful": outcome.faithful, "note": outcome.note}
             line |= {f"seconds_{part}": getattr(outcome, f"seconds_{part}") for part in tables.TIMES}
             lines.append(line | evaluate(matched, how.ap))

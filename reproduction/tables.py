@@ -83,10 +83,7 @@ def table1_subsets(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             row = {"name": name, "subset": subset}
             for count, field in (("identities", "people"), ("images", "images"), ("cameras", "cameras")):
                 if count == "cameras":
-                    row |= {
-                        "junk": (part[PERSON] == JUNK).sum(),
-                        "distractors": (part[PERSON] == DISTRACTOR).sum(),
-                    }
+                    row |= {"junk": (part[PERSON] == JUNK).sum(), "distractors": (part[PERSON] == DISTRACTOR).sum()}
                 row[f"{count} published"] = there and getattr(there, field)
                 row[f"{count} found"] = getattr(here, field)
                 row[f"{count} difference"] = there and getattr(here, field) - getattr(there, field)
@@ -190,12 +187,7 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
     """
     rows = (
         ("Zhong [13]", "baseline", paper.SETS, "paper: [13]'s schedules, 75k + 75k + 50k iterations"),
-        (
-            "Our",
-            "hcn",
-            (paper.COMBINED,),
-            "printed under 'labeled': the combined set takes the labeled images",
-        ),
+        ("Our", "hcn", (paper.COMBINED,), "printed under 'labeled': the combined set takes the labeled images"),
         ("HCN, separately", "hcn", paper.SETS, "not in the paper: HCN trained on each set"),
     )
     lines = []

@@ -183,11 +183,7 @@ def full(root: Path, arrays: Path, *, cuhk03: str = "mat") -> Path:
         root,
         {
             subset: list(
-                zip(
-                    market[f"{subset}_person_id"].tolist(),
-                    market[f"{subset}_camera_id"].tolist(),
-                    strict=True,
-                )
+                zip(market[f"{subset}_person_id"].tolist(), market[f"{subset}_camera_id"].tolist(), strict=True)
             )
             for subset in FOLDERS
         },
@@ -198,10 +194,6 @@ def full(root: Path, arrays: Path, *, cuhk03: str = "mat") -> Path:
     if cuhk03 in ("np", "both"):
         for boxes, array in split.items():
             ids = np.stack([array["person_id"], array["camera_id"]], axis=1)
-            cuhk03_np(
-                root,
-                boxes,
-                {subset: [tuple(row) for row in ids[array[subset]].tolist()] for subset in FOLDERS},
-            )
+            cuhk03_np(root, boxes, {subset: [tuple(row) for row in ids[array[subset]].tolist()] for subset in FOLDERS})
     cuhk01(root, 971)
     return root

@@ -135,11 +135,7 @@ def _sensitivity(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...]
 def _notebooks(folder: Path, facts: dict, seeds: tuple[int, ...]) -> None:
     copies = experiment.shows_people(folder, facts) / "notebooks"
     copies.mkdir(parents=True)
-    given = {
-        "profile": facts["profile"],
-        "data_root": "data/embedded/smoke",
-        "results_root": f"results/{folder.name}",
-    }
+    given = {"profile": facts["profile"], "data_root": "data/embedded/smoke", "results_root": f"results/{folder.name}"}
     names = {name: given for name in (
         "01_datasets", "03_table2_cuhk03", "04_table3_market1501", "05_table4_training_time", "06_figure3_loss_curves",
         "07_figure4_ap_and_cmc", "08_figure5_rank_lists", "09_claims", "10_sensitivity")}  # fmt: skip

@@ -10,14 +10,7 @@ from reproduction.ranklists import Method
 
 PLAIN, AGAIN = Method("hcn", "xqda", False), Method("hcn", "xqda", True)
 OTHER = Method("baseline", "xqda", True)
-PEOPLE = [
-    (5, 1),
-    (5, 2),
-    (7, 2),
-    (-1, 2),
-    (0, 2),
-    (5, 3),
-]  # person and camera of the gallery, number by number
+PEOPLE = [(5, 1), (5, 2), (7, 2), (-1, 2), (0, 2), (5, 3)]  # person and camera of the gallery, number by number
 ORDERS = {  # of the gallery for both queries, nearest first; both are person 5 in camera 1 and person 7 in camera 1
     PLAIN: ([0, 3, 2, 1, 5, 4], [0, 1, 2, 3, 4, 5]),
     AGAIN: ([0, 1, 5, 3, 2, 4], [0, 1, 2, 3, 4, 5]),
@@ -35,10 +28,7 @@ def image_table(folder, subset, people):
 
 def rankings(folder):
     """Rankings of the toy by three methods, and in `rankings.made` what was made, in order."""
-    query, gallery = (
-        image_table(folder, "query", [(5, 1), (7, 1)]),
-        image_table(folder, "gallery", PEOPLE),
-    )
+    query, gallery = (image_table(folder, "query", [(5, 1), (7, 1)]), image_table(folder, "gallery", PEOPLE))
 
     def make(name, method):
         made.append((name, method))

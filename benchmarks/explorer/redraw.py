@@ -58,10 +58,7 @@ def rankings(folder: Path, dimensions: int) -> ranklists.Rankings:
 
     def make(name, method):
         rng = np.random.default_rng([1, method.model == "hcn"])
-        people, cameras = (
-            rng.normal(size=(PEOPLE + 1, dimensions)),
-            rng.normal(size=(CAMERAS + 1, dimensions)),
-        )
+        people, cameras = (rng.normal(size=(PEOPLE + 1, dimensions)), rng.normal(size=(CAMERAS + 1, dimensions)))
         q, g = (features(table, people, cameras, rng) for table in (query, gallery))
         distance = reranking.k_reciprocal(q, g) if method.reranked else squared_euclidean(q, g)
         return ranklists.rank(Matched(distance, query, gallery, 0.0))
@@ -82,10 +79,7 @@ def main() -> None:
         for method in (lower, Method("hcn", "euclidean", False), upper):
             started = time.perf_counter()
             made(SET, method)
-            print(
-                f"first look at {explorer.title(method)}: {time.perf_counter() - started:.1f} s",
-                file=sys.stderr,
-            )
+            print(f"first look at {explorer.title(method)}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
         opened = explorer.Explorer(made, FACTS, explorer.Choice(SET, upper, lower, "number", 0))
         opened.draw()
         seconds = []

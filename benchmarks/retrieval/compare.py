@@ -28,13 +28,7 @@ SIZES = {  # queries, gallery images, training images
     "market1501": (3368, 19732, 12936),
 }
 GROUPS = {  # what each row is compared with comes first
-    "re-ranking": (
-        "product",
-        "rerank_ours",
-        "rerank_torchreid",
-        "rerank_fastreid",
-        "jaccard_fastreid_faiss",
-    ),
+    "re-ranking": ("product", "rerank_ours", "rerank_torchreid", "rerank_fastreid", "jaccard_fastreid_faiss"),
     "neighbours": ("product", "neighbours_ours", "neighbours_faiss"),
     "evaluation": ("evaluate_argsort", "evaluate_ours", "evaluate_torchreid"),
     "XQDA": ("xqda_port", "xqda_svd", "xqda_eigh"),
@@ -116,10 +110,7 @@ def agreement(found: Path, reference: Path) -> dict:
     largest, off, scale = 0.0, 0, max(1.0, float(np.abs(reference).max()))
     for start in range(0, len(reference), 256):
         difference = np.abs(reference[start : start + 256] - found[start : start + 256])
-        largest, off = (
-            max(largest, float(difference.max())),
-            off + int((difference > TOLERANCE * scale).sum()),
-        )
+        largest, off = (max(largest, float(difference.max())), off + int((difference > TOLERANCE * scale).sum()))
     share = off / reference.size
     return {"largest_difference": largest, "share_over_1e-5": share, "agrees": share <= TINY_SHARE}
 

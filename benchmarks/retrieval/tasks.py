@@ -252,10 +252,7 @@ def xqda_port(query, gallery, tables, **_):
         gallery_sum, probe_sum = np.zeros((2, len(labels), d))
         gallery_weight, probe_weight, n_intra = np.zeros(n_gallery), np.zeros(n_probe), 0
         for k, label in enumerate(labels):
-            in_gallery, in_probe = (
-                np.flatnonzero(person[first] == label),
-                np.flatnonzero(person[second] == label),
-            )
+            in_gallery, in_probe = (np.flatnonzero(person[first] == label), np.flatnonzero(person[second] == label))
             gallery_sum[k], probe_sum[k] = gallery[in_gallery].sum(0), probe[in_probe].sum(0)
             n_intra += len(in_gallery) * len(in_probe)
             gallery_weight[in_gallery], probe_weight[in_probe] = len(in_probe) ** 0.5, len(in_gallery) ** 0.5
@@ -298,11 +295,7 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     query, gallery, *tables = features(*(settings[k] for k in ("n_query", "n_gallery", "dimensions", "seed")))
     clock, result = TASKS[settings["task"]](query, gallery, tables=tables, device=settings.get("device"))
-    report = {
-        "seconds": clock.wall,
-        "processor_seconds": clock.processor,
-        "peak_gib": peak_memory() / 2**30,
-    }
+    report = {"seconds": clock.wall, "processor_seconds": clock.processor, "peak_gib": peak_memory() / 2**30}
     if settings.get("device") == "cuda":
         import torch
 

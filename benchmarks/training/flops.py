@@ -16,12 +16,7 @@ from reid_core import model
 from reid_core.training.step import Objective
 
 PEOPLE = {"CUHK03 detected": 767, "CUHK03 labeled": 767, "Market-1501": 751, "combined": 2489}
-ITERATIONS = {
-    "CUHK03 detected": 75_000,
-    "CUHK03 labeled": 75_000,
-    "Market-1501": 50_000,
-    "combined": 75_000,
-}
+ITERATIONS = {"CUHK03 detected": 75_000, "CUHK03 labeled": 75_000, "Market-1501": 50_000, "combined": 75_000}
 TABLE_4 = [("baseline", name) for name in list(PEOPLE)[:3]] + [("hcn", name) for name in PEOPLE]
 
 

@@ -152,10 +152,7 @@ class Torchreid:
         }
         script = Path(__file__).with_name("torchreid_peer.py")
         self.process = subprocess.Popen(
-            [python, str(script), json.dumps(settings)],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [python, str(script), json.dumps(settings)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     def turn(self) -> float:
@@ -246,10 +243,7 @@ def main() -> None:
         for number in range(args.rounds):
             for key, turn in contenders.items():
                 speeds[key].append(turn())
-                print(
-                    f"{number + 1}/{args.rounds} {' '.join(key):34}{speeds[key][-1]:9.1f} images/s",
-                    file=sys.stderr,
-                )
+                print(f"{number + 1}/{args.rounds} {' '.join(key):34}{speeds[key][-1]:9.1f} images/s", file=sys.stderr)
             peaks = {precision: max(old, matrix_rate(precision, device)) for precision, old in peaks.items()}
 
     rows = []

@@ -18,15 +18,7 @@ from reid_core.datasets.table import digest, validate
 from reid_core.datasets.unreadable import drop_unreadable, refuse_unreadable
 from reid_core.progress import shown
 
-__all__ = [
-    "combine",
-    "data_source",
-    "digest",
-    "leaked_people",
-    "leave_out",
-    "load",
-    "validate",
-]
+__all__ = ["combine", "data_source", "digest", "leaked_people", "leave_out", "load", "validate"]
 
 LOADERS = {module.NAME: module.load for module in (market1501, cuhk03, cuhk01)}
 

@@ -12,10 +12,7 @@ LEAKED = ("report", "leave_out", "refuse")
 
 
 def combine(
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    scored: Iterable[pd.DataFrame] = (),
-    leaked: str = "report",
+    tables: Mapping[str, pd.DataFrame], *, scored: Iterable[pd.DataFrame] = (), leaked: str = "report"
 ) -> pd.DataFrame:
     """The training rows of several image tables with one label a person.
 

@@ -167,13 +167,7 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
                     writing.pop(0).result()
         for written in writing:
             written.result()
-        manifest = {
-            "source": mat.name,
-            "boxes": boxes,
-            "people": people,
-            "names": names,
-            "testsets": _testsets(file),
-        }
+        manifest = {"source": mat.name, "boxes": boxes, "people": people, "names": names, "testsets": _testsets(file)}
         if cache.state(mat) != before:
             raise ValueError(f"{mat} changed while it was read. Wait until it is copied whole, then try again.")
         (target / _MANIFEST).write_text(json.dumps(manifest))

@@ -133,8 +133,7 @@ def _check_rows(table: pd.DataFrame) -> None:
             raise RowError(f"{message.format(**shown)} ({_count(bad.sum(), 'such row')}).", first.name)
 
     refuse(
-        ~table[SUBSET].isin(SUBSETS),
-        "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery",
+        ~table[SUBSET].isin(SUBSETS), "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery"
     )
     refuse(table[DATASET].isna() | (table[DATASET] == ""), "The data set of {image_path} has no name")
     texts = table[PATH].map(lambda path: isinstance(path, str))

@@ -24,11 +24,7 @@ from reid_core.xqda import XQDA
 ANNOUNCED_FLOPS = 10**13
 BLOCK_CELLS = (1 << 25, 1 << 28)  # of the result at a time: on the CPU, on other devices
 PART_CELLS = (1 << 20, 1 << 26)
-CHOICES = {
-    "half": ("official", "ports"),
-    "jaccard": ("weighted", "set"),
-    "approximate": (None, "tf32", "bf16"),
-}
+CHOICES = {"half": ("official", "ports"), "jaccard": ("weighted", "set"), "approximate": (None, "tf32", "bf16")}
 
 
 def k_reciprocal(

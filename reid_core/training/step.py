@@ -43,10 +43,7 @@ class Objective:
         biases = [classifier.bias for classifier in network.classifiers.values()]
         apart = {id(bias) for bias in biases}
         others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
-        groups = [
-            {"params": others, "multiplier": 1.0},
-            {"params": biases, "multiplier": 2.0, "weight_decay": 0.0},
-        ]
+        groups = [{"params": others, "multiplier": 1.0}, {"params": biases, "multiplier": 2.0, "weight_decay": 0.0}]
         settings = {name: getattr(recipe, name) for name in ("momentum", "nesterov", "weight_decay")}
         optimizer = torch.optim.SGD(groups, lr=recipe.base_lr, fused=True, **settings)
         if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update

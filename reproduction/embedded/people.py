@@ -35,12 +35,10 @@ CLOTH = {
 }
 COLOURS = np.array([rgb for rgb, _, _ in CLOTH.values()], np.float32)
 SKIN = np.array(
-    [[0.93, 0.76, 0.66], [0.86, 0.67, 0.53], [0.74, 0.54, 0.40], [0.52, 0.35, 0.25], [0.33, 0.22, 0.16]],
-    np.float32,
+    [[0.93, 0.76, 0.66], [0.86, 0.67, 0.53], [0.74, 0.54, 0.40], [0.52, 0.35, 0.25], [0.33, 0.22, 0.16]], np.float32
 )
 HAIR = np.array(
-    [[0.06, 0.05, 0.05], [0.14, 0.09, 0.06], [0.30, 0.19, 0.11], [0.62, 0.47, 0.26], [0.50, 0.49, 0.48]],
-    np.float32,
+    [[0.06, 0.05, 0.05], [0.14, 0.09, 0.06], [0.30, 0.19, 0.11], [0.62, 0.47, 0.26], [0.50, 0.49, 0.48]], np.float32
 )
 
 PATTERNS = {
@@ -60,15 +58,7 @@ HAIR_STYLES = {"short": 4.0, "cropped": 1.5, "bald": 0.6, "bob": 1.8, "long": 2.
 HEADWEAR = {"none": 8.0, "cap": 1.3, "hat": 0.4, "hood": 0.6}
 OPENINGS = {"closed": 5.0, "open": 2.5, "zip": 1.5}
 LOWER_KINDS = {"trousers": 6.0, "shorts": 2.6, "skirt": 1.6, "long skirt": 0.7}
-BAGS = {
-    "none": 3.2,
-    "backpack": 3.0,
-    "sling": 2.2,
-    "handbag": 1.4,
-    "shopping": 1.0,
-    "case": 0.5,
-    "umbrella": 0.3,
-}
+BAGS = {"none": 3.2, "backpack": 3.0, "sling": 2.2, "handbag": 1.4, "shopping": 1.0, "case": 0.5, "umbrella": 0.3}
 SHOE_KINDS = {"shoe": 4.0, "trainer": 3.5, "boot": 1.2, "sandal": 0.8}
 
 
@@ -149,12 +139,7 @@ def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[
     """Upper (`column` 1) or lower (2) garment, plain with probability `plain`, else of a pattern by its weight."""
     colour = cloth_colour(rng, column)
     motif = np.column_stack(
-        [
-            rng.uniform(-0.5, 0.5, 3),
-            rng.uniform(0.2, 0.55, 3),
-            rng.uniform(0.15, 0.5, 3),
-            rng.uniform(0.04, 0.14, 3),
-        ]
+        [rng.uniform(-0.5, 0.5, 3), rng.uniform(0.2, 0.55, 3), rng.uniform(0.15, 0.5, 3), rng.uniform(0.04, 0.14, 3)]
     ).astype(np.float32)
     return Garment(
         colour=colour,

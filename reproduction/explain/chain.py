@@ -15,13 +15,7 @@ from reid_core import files
 from reproduction import experiment, results_folder, tables
 from reproduction.results_folder import Folder, shown
 
-JOINED = (
-    "set",
-    "method",
-    "model",
-    "metric",
-    "reranked",
-)  # what a mean over seeds and its parts have in common
+JOINED = ("set", "method", "model", "metric", "reranked")  # what a mean over seeds and its parts have in common
 OWN = {*results_folder.SIDECAR, *results_folder.FACTS, "seeds", "runs", "notebook", "commit"}
 
 

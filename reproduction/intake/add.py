@@ -22,12 +22,7 @@ _STAGE = ".adding-"
 
 
 def add(
-    path: str | Path,
-    root: str | Path,
-    *,
-    copy: bool = False,
-    accept_differences: bool = False,
-    progress: bool = True,
+    path: str | Path, root: str | Path, *, copy: bool = False, accept_differences: bool = False, progress: bool = True
 ) -> pd.DataFrame:
     """Add data sets to the data folder `root`, which is made if need be.
 

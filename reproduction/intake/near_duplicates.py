@@ -158,11 +158,7 @@ def _sides(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def _compare(
-    pictures: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    max_bits: int,
-    min_correlation: float,
+    pictures: np.ndarray, train: np.ndarray, test: np.ndarray, max_bits: int, min_correlation: float
 ) -> pd.DataFrame:
     """Confirmed pairs of pictures: columns train, test (indices), bits, correlation.
 
@@ -230,10 +226,7 @@ def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.n
         sides = first[start : start + chunk], second[start : start + chunk]
         units = [_normalised(side) for side in sides]
         correlation = np.hstack(
-            [
-                _crop_correlations(units[0], units[1], operators),
-                _crop_correlations(units[1], units[0], operators),
-            ]
+            [_crop_correlations(units[0], units[1], operators), _crop_correlations(units[1], units[0], operators)]
         )
         number[start : start + chunk] = correlation.argmax(axis=1)
         best[start : start + chunk] = correlation.max(axis=1)

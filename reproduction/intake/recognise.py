@@ -68,8 +68,7 @@ def recognise(names: Iterable[str], path: Path) -> list[Piece]:
         raise ValueError(_nothing(folders, foreign, path))
     for base in foreign:
         warnings.warn(
-            f"{path / base} is passed over: it has the folders of Market-1501, but is none of the sets.",
-            stacklevel=3,
+            f"{path / base} is passed over: it has the folders of Market-1501, but is none of the sets.", stacklevel=3
         )
     return _once(pieces, path)
 

@@ -197,14 +197,7 @@ def _rows(root: Path, name: str, form: str) -> list[dict]:
     facts = published.SETS.get(name, {})
     if name == DISTRACTORS:
         images = len(market1501.distractor_files(root))
-        row = {
-            "set": name,
-            "form": form,
-            "subset": GALLERY,
-            "people": 0,
-            "people published": 0,
-            "images": images,
-        }
+        row = {"set": name, "form": form, "subset": GALLERY, "people": 0, "people published": 0, "images": images}
         row["images published"] = published.MARKET1501_DISTRACTORS
         row["state"] = OK if images == published.MARKET1501_DISTRACTORS else DIFFERS
         return [row]

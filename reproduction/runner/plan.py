@@ -128,8 +128,7 @@ def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[di
         found = found.sort_values("form", key=lambda forms: forms != recipe.heads, kind="stable")
         return found.drop_duplicates("model").set_index("model")["seconds_per_iteration"].to_dict(), said
     found = pd.DataFrame(
-        [(run["model"], run["seconds"] / run["recipe"]["iterations"]) for run in done],
-        columns=["model", "each"],
+        [(run["model"], run["seconds"] / run["recipe"]["iterations"]) for run in done], columns=["model", "each"]
     )
     speeds = found.groupby("model")["each"].median().to_dict()
     return speeds, [f"{' and '.join(speeds)}: as in the finished runs, the median of each"] if speeds else []

@@ -25,17 +25,7 @@ GROUPS = {  # parameters that may be given together, by the object that they bec
     "data": ("data_root", "combined_boxes", "leaked_people", "unreadable", "near_duplicates", "own_sets"),
     "matching": ("ap", "k1", "k2", "lambda_value", "xqda_solver"),
 }
-OWN = (
-    "profile",
-    "data_root",
-    "results_root",
-    "render_sizes",
-    "recipe",
-    "schedules",
-    "model",
-    "train_set",
-    "seed",
-)
+OWN = ("profile", "data_root", "results_root", "render_sizes", "recipe", "schedules", "model", "train_set", "seed")
 
 
 def names() -> list[str]:
@@ -223,10 +213,7 @@ def _check_places(settings: dict[str, Any], path: Path) -> None:
 
 
 def _check_choices(settings: dict[str, Any], path: Path) -> None:
-    choices = {
-        "model": experiment.MODELS,
-        "other_recipe": ("refuse", "set_aside"),
-    } | experiment.CHOICES
+    choices = {"model": experiment.MODELS, "other_recipe": ("refuse", "set_aside")} | experiment.CHOICES
     for name, known in choices.items():
         if name in settings and settings[name] not in known:
             raise ValueError(f"{path}: {name} is {settings[name]!r}; it is one of {', '.join(known)}.")

@@ -115,15 +115,7 @@ def _snakemake(folder: Path, lock: int | None) -> int:
 
     Where this process is stopped, the steps are, in good order, and only then it ends.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "--cores",
-        "all",
-    ]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "all"]
     command += ["--nolock", "--workflow-profile", "none", "--quiet", "all"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
     environment |= {PLAN: str(folder / "plan.json"), "XDG_CACHE_HOME": str(folder / "cache")}

@@ -21,11 +21,7 @@ def test_profile_papers_recipe_starts_from_the_published_file(tmp_path, own_cach
     path.parent.mkdir(parents=True)
     weights = published_weights.state(backbone)
     torch.save(weights, path)
-    rows = {
-        "train": [(p, c) for p in range(1, 5) for c in (1, 1, 2, 2)],
-        "query": [(9, 1)],
-        "gallery": [(9, 2)],
-    }
+    rows = {"train": [(p, c) for p in range(1, 5) for c in (1, 1, 2, 2)], "query": [(9, 1)], "gallery": [(9, 2)]}
     official_structure.market1501(tmp_path / "data", rows)
     profile = profiles.load("paper")
     recipe = profile["recipe"] | {"backbone": backbone}

@@ -37,10 +37,7 @@ def test_make_lab_saves_without_outputs(tmp_path):
     hook = re.search(r"jupyterlab notebooks --(ContentsManager)\.(\w+)=(\S+)\n", (REPOSITORY / "Makefile").read_text())
     server = LargeFileManager(root_dir=str(tmp_path), config=Config({hook[1]: {hook[2]: hook[3]}}))
     shown = nbformat.v4.new_output("stream", text="a person")
-    cells = [
-        nbformat.v4.new_code_cell("1", outputs=[shown], execution_count=3),
-        nbformat.v4.new_markdown_cell("2"),
-    ]
+    cells = [nbformat.v4.new_code_cell("1", outputs=[shown], execution_count=3), nbformat.v4.new_markdown_cell("2")]
     book = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {"state": "a picture"}})
     server.save({"type": "notebook", "format": "json", "content": book}, "a.ipynb")
     server.save({"type": "file", "format": "text", "content": "text"}, "a.txt")

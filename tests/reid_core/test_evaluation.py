@@ -113,10 +113,7 @@ def test_queries_without_match_count_as_zero_or_are_skipped():
     gallery = table([1, 9, 0], [2, 1, 2])
     query = table([1, 9, 8, 7], [1, 1, 1, 1])  # 9 only in its own camera, 8 and 7 not at all
     distance = np.arange(12.0).reshape(4, 3)
-    official, skipping = (
-        evaluate(distance, query, gallery),
-        evaluate(distance, query, gallery, unmatched="skip"),
-    )
+    official, skipping = (evaluate(distance, query, gallery), evaluate(distance, query, gallery, unmatched="skip"))
     assert (official.rank1, official.mAP, official.unmatched_queries) == (0.25, 0.25, 3)
     assert (skipping.rank1, skipping.mAP, skipping.unmatched_queries) == (1, 1, 3)
     assert official.per_query.valid.tolist() == [True, False, False, False]
@@ -173,21 +170,13 @@ def test_the_type_of_ids_changes_nothing(kind):
 @pytest.mark.parametrize(
     "query, gallery, message",
     [
-        (
-            table([0], [1]),
-            table([0, 3], [1, 2]),
-            "Row 0 of the query table has person_id 0 .*Number people from 1",
-        ),
+        (table([0], [1]), table([0, 3], [1, 2]), "Row 0 of the query table has person_id 0 .*Number people from 1"),
         (table([7, -1], [1, 1]), table([7, 3], [1, 2]), "Row 1 of the query table has person_id -1"),
         (table([7], [1]), table([7, -2], [1, 2]), "Row 1 of the gallery table has person_id -2"),
         (table(["a"], [1]), table(["a", "-1"], [1, 2]), "Row 1 of the gallery table has person_id '-1'"),
         (table(["a"], [1]), table(["a", "0000"], [1, 2]), "gallery table has person_id '0000'"),
         (table([7], ["1"]), table([7, 3], [1, 2]), "camera_id is text on one side .*'1' in the query but 1"),
-        (
-            table([7], [1]),
-            table(["7", "3"], [1, 2]),
-            "person_id is text on one side .*7 in the query but '7'",
-        ),
+        (table([7], [1]), table(["7", "3"], [1, 2]), "person_id is text on one side .*7 in the query but '7'"),
         (table([7], [np.nan]), table([7, 3], [1, 2]), "camera_id of the query is missing in row 0"),
         (table([7], [1]), table([7, 3], [2, None]), "camera_id of the gallery is missing in row 1"),
         (table([7.5], [1]), table([7, 3], [2, 2]), "person_id of the query is no whole number in row 0"),
@@ -252,22 +241,12 @@ def test_ranked_agrees_with_evaluate():
 @pytest.mark.parametrize(
     "distance, query, gallery, message",
     [
-        (
-            np.zeros((2, 3)),
-            table([1], [1]),
-            table([1] * 3, [1] * 3),
-            r"shape \(2, 3\), but the tables have 1 queries",
-        ),
+        (np.zeros((2, 3)), table([1], [1]), table([1] * 3, [1] * 3), r"shape \(2, 3\), but the tables have 1 queries"),
         (np.zeros((1, 3), int), table([1], [1]), table([1] * 3, [1] * 3), "dtype int64"),
         (np.zeros((0, 3)), table([], []), table([1] * 3, [1] * 3), "query table is empty"),
         (np.zeros((1, 0)), table([1], [1]), table([], []), "gallery table is empty"),
         ([[0.0] * 3], table([1], [1]), table([1] * 3, [1] * 3), "has shape list"),
-        (
-            np.zeros((1, 3)),
-            pd.DataFrame({"person_id": [1]}),
-            table([1] * 3, [1] * 3),
-            "lacks the column 'camera_id'",
-        ),
+        (np.zeros((1, 3)), pd.DataFrame({"person_id": [1]}), table([1] * 3, [1] * 3), "lacks the column 'camera_id'"),
     ],
 )
 def test_bad_input_is_named(distance, query, gallery, message):

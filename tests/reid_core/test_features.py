@@ -47,13 +47,7 @@ def run(toy, tmp_path_factory):
     """A finished run, by the root of its data."""
     root, table = toy
     recipe = training.Recipe(
-        backbone="resnet18",
-        weights="random",
-        batchnorm="live",
-        height=64,
-        width=32,
-        batch_size=8,
-        iterations=2,
+        backbone="resnet18", weights="random", batchnorm="live", height=64, width=32, batch_size=8, iterations=2
     )
     folder = tmp_path_factory.mktemp("runs") / "hcn"
     return training.train("hcn", table, folder, recipe=recipe, data_root=root, device="cpu", progress=False)

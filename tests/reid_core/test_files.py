@@ -56,10 +56,7 @@ def holder(tmp_path):
 
 
 def test_a_lock_that_another_holds_is_refused_or_waited_for(tmp_path, holder, monkeypatch):
-    with (
-        pytest.raises(RuntimeError, match="at work"),
-        files.locked(tmp_path / "lock", RuntimeError("at work")),
-    ):
+    with pytest.raises(RuntimeError, match="at work"), files.locked(tmp_path / "lock", RuntimeError("at work")):
         pytest.fail("held by two")
     said = []
     monkeypatch.setattr(files.progress, "say", lambda text: (said.append(text), holder.stdin.close()))

@@ -75,16 +75,14 @@ def test_what_is_no_column_of_ids_is_refused_with_its_row(values, message):
 
 
 @pytest.mark.parametrize(
-    "text, number",
-    [("7", 7), (" 0007 ", 7), ("-1", -1), ("-01", -1), ("+3", 3), ("0000", 0), ("7.0", 7), ("7.", 7)],
+    "text, number", [("7", 7), (" 0007 ", 7), ("-1", -1), ("-01", -1), ("+3", 3), ("0000", 0), ("7.0", 7), ("7.", 7)]
 )
 def test_a_cell_is_read_exactly(text, number):
     assert ids.exact(text) == number
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", " ", "7.5", "7.0e0", "7,0", "9" * 5000, "1e6", "1_000", "0x1f", "٧", "7 8", "nan", "--1", "\u22121"],
+    "text", ["", " ", "7.5", "7.0e0", "7,0", "9" * 5000, "1e6", "1_000", "0x1f", "٧", "7 8", "nan", "--1", "\u22121"]
 )
 def test_a_cell_that_is_no_whole_number_is_refused_with_its_text(text):
     with pytest.raises(ValueError, match="is no whole number") as error:

@@ -178,10 +178,7 @@ BAD = {
     "one person": (lambda X, p, c: (X, np.ones_like(p), c), "[Tt]wo or more people|two different persons"),
     "one image a person": (lambda X, p, c: (X, np.arange(len(p)), c), "two or more images|No pair of images"),
     "one camera": (lambda X, p, c: (X, p, np.ones_like(c)), "two cameras"),
-    "a missing person": (
-        lambda X, p, c: (X, np.where(p == 5, np.nan, p), c),
-        "person_id is missing in row 8",
-    ),
+    "a missing person": (lambda X, p, c: (X, np.where(p == 5, np.nan, p), c), "person_id is missing in row 8"),
     "a missing camera": (lambda X, p, c: (X, p, pd.Series(c).where(p != 5)), "camera_id is missing in row 8"),
 }
 

@@ -92,11 +92,7 @@ def convergence(share, reached):
 
 @pytest.mark.parametrize(
     ("share", "reached", "lower", "sooner"),
-    [
-        (0.95, 80, "holds", "holds"),
-        (0.5, 97, "does not hold", "does not hold"),
-        (1, None, "holds", "does not hold"),
-    ],
+    [(0.95, 80, "holds", "holds"), (0.5, 97, "does not hold", "does not hold"), (1, None, "holds", "does not hold")],
 )
 def test_loss_claims(tmp_path, share, reached, lower, sooner):
     convergence(share, reached).to_csv(tmp_path / "convergence.csv", index=False)
@@ -144,8 +140,7 @@ def test_models_across_sets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("combined", "words"),
-    [((48, 49), "holds"), ((44, 52), "undecided"), ((40, 41), "does not hold")],
+    ("combined", "words"), [((48, 49), "holds"), ((44, 52), "undecided"), ((40, 41), "does not hold")]
 )
 def test_models_across_sets_heed_the_spread_over_seeds(tmp_path, combined, words):
     lines = [{"train_set": train, "test_set": name, "seed": seed, "rank1": 50, "mAP": value}

@@ -73,21 +73,9 @@ def test_a_plan_projects_from_a_measurement_or_from_finished_runs(tmp_path, monk
 @pytest.mark.parametrize(
     ("kind", "precision", "expected"),
     [
-        (
-            "cpu",
-            "auto",
-            "taking 35% of this device's 2.00 Tflop/s for a large float32 product; a guess within",
-        ),
-        (
-            "cuda",
-            "auto",
-            "taking 10% of this device's 9.00 Tflop/s for a large bf16 product; a guess that can",
-        ),
-        (
-            "cuda",
-            "fp32",
-            "taking 10% of this device's 2.00 Tflop/s for a large tf32 product; a guess that can",
-        ),
+        ("cpu", "auto", "taking 35% of this device's 2.00 Tflop/s for a large float32 product; a guess within"),
+        ("cuda", "auto", "taking 10% of this device's 9.00 Tflop/s for a large bf16 product; a guess that can"),
+        ("cuda", "fp32", "taking 10% of this device's 2.00 Tflop/s for a large tf32 product; a guess that can"),
     ],
 )
 def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, precision, expected):

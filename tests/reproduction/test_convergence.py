@@ -61,11 +61,7 @@ def test_time_to_the_baselines_loss_in_either_form():
         1,
     )
     forms = pd.DataFrame(
-        {
-            "model": ["baseline", "hcn", "hcn"],
-            "form": ["pooled", "pooled", "plain"],
-            "over_baseline": [1, 1.0, 1.4],
-        }
+        {"model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"], "over_baseline": [1, 1.0, 1.4]}
     )
     times = convergence.in_time(reached, forms)
     assert times.loc["market1501"].tolist() == pytest.approx([0.75, 1.5, 0.75, 1.05])

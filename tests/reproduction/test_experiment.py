@@ -82,19 +82,13 @@ def test_unreadable_images_are_refused_or_dropped_from_every_table(data):
         ({"unreadable": "skip"}, "unreadable is 'skip'"),
         ({"combined_boxes": "both"}, "combined_boxes is 'both'; it is one of labeled, detected"),
         ({"leaked_people": "keep"}, "leaked_people is 'keep'"),
-        (
-            {"seeds": 0},
-            r"seeds must be a list of different seeds, at least one, not 0. .* -y '{seeds: \[0\]}'",
-        ),
+        ({"seeds": 0}, r"seeds must be a list of different seeds, at least one, not 0. .* -y '{seeds: \[0\]}'"),
         ({"seeds": "01"}, "seeds must be a list of different seeds, at least one, not '01'"),
         ({"seeds": []}, "seeds must be a list of different seeds, at least one"),
         ({"seeds": [0, 0]}, r"seeds must be a list of different seeds, at least one, not \[0, 0\]"),
         ({"seeds": [1.5]}, "seeds: a seed is a whole number from 0"),
         ({"seeds": [True]}, "seeds: a seed is a whole number from 0"),
-        (
-            {"own_sets": "shop.csv"},
-            "own_sets must be a list of different CSV files in data_root, not 'shop.csv'",
-        ),
+        ({"own_sets": "shop.csv"}, "own_sets must be a list of different CSV files in data_root, not 'shop.csv'"),
         ({"own_sets": ["a.csv", "a.csv"]}, "own_sets must be a list of different CSV files"),
     ],
 )
@@ -200,13 +194,7 @@ def test_near_duplicates_of_own_test_images_are_left_out_too(data):
 def finished_run(results, model, train_set, source="official"):
     folder = kit(results, results).run(model, train_set, 0).folder
     folder.mkdir(parents=True, exist_ok=True)
-    run = {
-        "finished": True,
-        "data_source": source,
-        "recipe": {"iterations": 10},
-        "seconds": 36,
-        "form": "pooled",
-    }
+    run = {"finished": True, "data_source": source, "recipe": {"iterations": 10}, "seconds": 36, "form": "pooled"}
     (folder / "run.json").write_text(json.dumps(run | {"device": "a device"}))
     return folder
 
@@ -256,11 +244,7 @@ def test_a_run_on_own_data_is_described_by_its_own_name(data, tmp_path, name):
 
 
 def test_executed_notebooks_are_private_where_the_data_is_official(data, tmp_path):
-    settings = {
-        "data_root": str(tmp_path / "new"),
-        "results_root": str(tmp_path / "smoke"),
-        "render_sizes": "smoke",
-    }
+    settings = {"data_root": str(tmp_path / "new"), "results_root": str(tmp_path / "smoke"), "render_sizes": "smoke"}
     public, private = tmp_path / "smoke" / "notebooks", tmp_path / "private" / "smoke" / "notebooks"
     assert experiment.executed_notebooks(settings) == public, "the workflow asks before it renders"
     assert experiment.executed_notebooks(settings | {"data_root": str(data)}) == private

@@ -181,13 +181,7 @@ def test_a_verdict_names_the_files_it_was_read_from(made):
 def test_a_table_of_any_shape_is_explained(tmp_path, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/kit/notebooks/10_anything.ipynb")
     table = pd.DataFrame({"choice": ["k1=30", "step AP", "k1=30"], "set": ["a", "a", "b"], "mAP": [0.5, 0.25, 0.125]})
-    facts = {
-        "data_source": "embedded",
-        "profile": "mine",
-        "ap": "step",
-        "seeds": [0],
-        "runs": ["hcn-a-seed0"],
-    }
+    facts = {"data_source": "embedded", "profile": "mine", "ap": "step", "seeds": [0], "runs": ["hcn-a-seed0"]}
     path = tables.save(table, tmp_path / "anything.csv", **facts, pool="maximum")
     said = explain.describe(path)
     assert "Rows: 3" in said and "choice=k1=30" in said and "pool maximum" in said
@@ -265,18 +259,10 @@ def test_broken_sidecars_are_refused(results):
     [
         ("table2.csv", "set,method\ncuhk03_labeled\n", "not readable as CSV"),
         ("table2_seeds.csv", "", "not readable as CSV"),
-        (
-            "table2.json",
-            '{"files": {"table2.csv": "0"}}',
-            "nothing usable under created, device, versions",
-        ),
+        ("table2.json", '{"files": {"table2.csv": "0"}}', "nothing usable under created, device, versions"),
         ("table2.json", '["files"]', "holds no JSON object"),
         ("runs/hcn-cuhk03_labeled-seed1/run.json", '{"model": ', "not readable as JSON"),
-        (
-            "runs/hcn-cuhk03_labeled-seed1/run.json",
-            '{"finished": true}',
-            "nothing usable under model, recipe",
-        ),
+        ("runs/hcn-cuhk03_labeled-seed1/run.json", '{"finished": true}', "nothing usable under model, recipe"),
         ("notebooks/03_table2_cuhk03.ipynb", '{"metadata": 1}', "nothing usable under metadata"),
     ],
 )

@@ -131,14 +131,7 @@ def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_dist
     (axis,) = figure.axes
     for frames in axis.collections:
         colours = [to_hex(colour) for colour in frames.get_edgecolors()]
-        expected = (
-            plots.QUERY_COLOUR,
-            plots.JUNK_COLOUR,
-            plots.JUNK_COLOUR,
-            plots.RIGHT,
-            plots.WRONG,
-            plots.RIGHT,
-        )
+        expected = (plots.QUERY_COLOUR, plots.JUNK_COLOUR, plots.JUNK_COLOUR, plots.RIGHT, plots.WRONG, plots.RIGHT)
         assert colours == [colour.lower() for colour in expected]
         widths = frames.get_linewidths()
         assert widths[3] > 2 * widths[4], "also seen without colour"
@@ -153,12 +146,7 @@ def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
     assert len(figure.axes) == 12
     assert figure.axes[9].get_ylabel() == "XQDA, re-ranked\nmAP (%)"
     axis = figure.axes[0]
-    assert [label.get_text() for label in figure.axes[9].get_xticklabels()] == [
-        "R5",
-        "C1",
-        "C2",
-        "all joined",
-    ]
+    assert [label.get_text() for label in figure.axes[9].get_xticklabels()] == ["R5", "C1", "C2", "all joined"]
     across, *points = axis.lines
     assert list(across.get_ydata()) == [55, 55] and to_hex(across.get_color()) == plots.COLOURS["baseline"].lower()
     for line, model in zip(points, ("hcn", "combined"), strict=True):
@@ -209,10 +197,7 @@ def covers(a, b):
 @pytest.mark.parametrize("name", FIGURES)
 def test_axes_with_ticks_say_what_they_measure_and_in_what(name, path):
     for axis in FIGURES[name](path).axes:
-        beside, above = (
-            axis.get_shared_y_axes().get_siblings(axis),
-            axis.get_shared_x_axes().get_siblings(axis),
-        )
+        beside, above = (axis.get_shared_y_axes().get_siblings(axis), axis.get_shared_x_axes().get_siblings(axis))
         if axis.axison and len(axis.get_xticks()):
             assert {one.get_xlabel() for one in above} & {"iteration", "training time (s)", "feature"}
         if axis.axison and len(axis.get_yticks()):

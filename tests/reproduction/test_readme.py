@@ -101,12 +101,7 @@ def test_every_command_of_every_page_is_run_or_said_why_not():
     accounted = [*RUN, *RUN_SLOWLY, *ELSEWHERE, *UNDERSTOOD]
     assert len(accounted) == len(set(accounted))
     assert set(COMMANDS) == set(accounted)
-    assert {page.partition("/")[0] for page in COMMANDS.values()} >= {
-        "README.md",
-        "data",
-        "results",
-        "benchmarks",
-    }
+    assert {page.partition("/")[0] for page in COMMANDS.values()} >= {"README.md", "data", "results", "benchmarks"}
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,7 @@ def images(name=LABELED):
     rows += [("query", person, 1) for person in range(11, 16)]
     rows += [("gallery", person, 2) for person in (*range(11, 16), *range(11, 14), 0, -1, -1)]
     table = pd.DataFrame(rows, columns=["subset", "person_id", "camera_id"])
-    table["dataset"], table["image_path"] = (
-        name.partition("_")[0],
-        [f"/{name}/{i}" for i in range(len(table))],
-    )
+    table["dataset"], table["image_path"] = (name.partition("_")[0], [f"/{name}/{i}" for i in range(len(table))])
     return table[list(image_table.COLUMNS)]
 
 

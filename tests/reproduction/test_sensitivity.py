@@ -108,10 +108,7 @@ def test_what_is_not_run_says_why(tmp_path):
         ({"seeds": ["0"]}, "seeds: a seed is a whole number from 0"),
         ({"variant_seeds": [1, 1]}, "sensitivity_variant_seeds must be"),
         ({"variants": ["conv_1"]}, "'conv_1' is not a variant of .* Did you mean 'conv1'"),
-        (
-            {"variants": [{"mine": {"drop_out": 0}}]},
-            "mine: Unknown setting 'drop_out'; did you mean 'dropout'",
-        ),
+        ({"variants": [{"mine": {"drop_out": 0}}]}, "mine: Unknown setting 'drop_out'; did you mean 'dropout'"),
         ({"variants": [{"mine": {"dropout": 1.5}}]}, "mine: dropout must be"),
         ({"variants": [{"conv1": {"dropout": 0.1}}]}, "'conv1' cannot name a variant of your own"),
         ({"variants": [{"../up": {"dropout": 0.1}}]}, "'../up' cannot name"),
@@ -295,12 +292,7 @@ def test_the_metric_of_the_combined_model_fitted_on_all_sets(study, tmp_path):
         name = line["set"]
         found = extract(None, folder, world(name), name)
         scores = scoring.evaluate(match(found, "xqda", True, MATCHING, learned), "trapezoid")
-        check(
-            line,
-            [naive(folder, name, "xqda", True)],
-            [[100 * scores["rank1"], 100 * scores["mAP"]]],
-            [np.nan] * 2,
-        )
+        check(line, [naive(folder, name, "xqda", True)], [[100 * scores["rank1"], 100 * scores["mAP"]]], [np.nan] * 2)
         assert line["model"] == "combined" and line["runs"] == "hcn-combined-seed0"
 
 

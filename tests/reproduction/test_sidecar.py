@@ -45,13 +45,7 @@ def test_sidecar_of_nothing_is_refused(tmp_path):
 
 def test_a_sidecar_says_the_origin_that_its_notebook_was_given(tmp_path):
     (tmp_path / "table2.csv").write_text("a")
-    origin = {
-        "name": "03",
-        "parameters": {"k1": 20},
-        "code": "c",
-        "inputs": {"data": "d"},
-        "sources": {"a.py": "s"},
-    }
+    origin = {"name": "03", "parameters": {"k1": 20}, "code": "c", "inputs": {"data": "d"}, "sources": {"a.py": "s"}}
     with sidecar.made_from(origin):
         record = json.loads(sidecar.write_sidecar(tmp_path / "table2.csv").read_text())
     assert record["notebook"] == {key: value for key, value in origin.items() if key != "sources"}

@@ -88,10 +88,7 @@ def facade(rng, canvas, kind: str) -> None:
         glass = tone(rng, 0.12, 0.45, 0.05)
         for cx in np.arange(pitch / 2, width, pitch):
             for cy in np.arange(30, height - 20, row):
-                paint(
-                    box(canvas, (cx, cy), pitch * 0.3, row * 0.32, 0, 1),
-                    glass * np.float32(rng.uniform(0.7, 1.5)),
-                )
+                paint(box(canvas, (cx, cy), pitch * 0.3, row * 0.32, 0, 1), glass * np.float32(rng.uniform(0.7, 1.5)))
                 paint(box(canvas, (cx, cy), 1, row * 0.32, 0, 0.5), np.float32([0.7, 0.7, 0.7]))
     elif kind == "panels":
         area *= 1 - 0.25 * lines(x + 0 * y, rng.uniform(35, 90), 2.0)
@@ -105,10 +102,7 @@ def things(rng, canvas, count: int) -> None:
         k = 0.8 + (y - HORIZON) / 60
         match rng.choice(["tree", "post", "car", "bin", "bicycle", "sign", "door"]):
             case "tree":
-                paint(
-                    capsule(canvas, (x, y), (x + rng.normal(0, 6), 20), 7 * k, 4 * k),
-                    np.float32([0.25, 0.18, 0.12]),
-                )
+                paint(capsule(canvas, (x, y), (x + rng.normal(0, 6), 20), 7 * k, 4 * k), np.float32([0.25, 0.18, 0.12]))
                 for _ in range(7):
                     leaf = np.float32([0.16, 0.3, 0.1]) * np.float32(rng.uniform(0.6, 1.5))
                     spot = (x + rng.normal(0, 26), rng.uniform(0, 70))
@@ -123,20 +117,14 @@ def things(rng, canvas, count: int) -> None:
                 for side in (-42, 42):
                     paint(ellipse(canvas, (x + side * k, y - 6 * k), 11 * k, 11 * k), glass * 0.6)
             case "bin":
-                paint(
-                    trunk(canvas, (x, y - 40 * k), (x, y), [0, 1], [14 * k, 11 * k], 3),
-                    tone(rng, 0.1, 0.5, 0.15),
-                )
+                paint(trunk(canvas, (x, y - 40 * k), (x, y), [0, 1], [14 * k, 11 * k], 3), tone(rng, 0.1, 0.5, 0.15))
             case "bicycle":
                 steel = tone(rng, 0.05, 0.6, 0.2)
                 for side in (-20, 20):
                     ring = ellipse(canvas, (x + side * k, y - 15 * k), 14 * k, 14 * k)
                     if ring is not None:
                         paint(ring, DARK_STEEL, opacity=np.clip((ring.distance + 3) / 1.5, 0, 1))
-                paint(
-                    capsule(canvas, (x - 20 * k, y - 15 * k), (x + 14 * k, y - 34 * k), 1.6 * k, 1.6 * k),
-                    steel,
-                )
+                paint(capsule(canvas, (x - 20 * k, y - 15 * k), (x + 14 * k, y - 34 * k), 1.6 * k, 1.6 * k), steel)
                 paint(capsule(canvas, (x, y - 15 * k), (x - 6 * k, y - 38 * k), 1.6 * k, 1.6 * k), steel)
             case "sign":
                 paint(capsule(canvas, (x, y), (x, y - 120 * k), 1.6 * k, 1.6 * k), tone(rng, 0.3, 0.7))
@@ -190,10 +178,7 @@ def occluder(rng: np.random.Generator, canvas: np.ndarray, scale: float) -> None
             for _ in range(9):
                 spot = (side + rng.normal(0, 0.18 * scale), height - abs(rng.normal(0, 0.13)) * scale)
                 leaf = np.float32([0.16, 0.32, 0.1]) * np.float32(rng.uniform(0.6, 1.5))
-                paint(
-                    ellipse(canvas, spot, rng.uniform(0.04, 0.1) * scale, rng.uniform(0.03, 0.08) * scale),
-                    leaf,
-                )
+                paint(ellipse(canvas, spot, rng.uniform(0.04, 0.1) * scale, rng.uniform(0.03, 0.08) * scale), leaf)
         case "bonnet":
             high = rng.uniform(0.08, 0.24) * scale
             paint(box(canvas, (side, height), 0.35 * scale, high, 0, 0.05 * scale), tone(rng, 0.1, 0.8, 0.2))

@@ -109,10 +109,7 @@ def draw_torso(canvas, figure: Figure) -> None:
     neck = capsule(canvas, figure.at(0, 0, 0.82), figure.at(0, 0.01, 0.88), 0.03 * s, 0.028 * s)
     figure.plain(neck, p.skin)
     if p.lower_kind in ("trousers", "shorts"):
-        widths = [
-            figure.width(0.088 * p.build, 0.066 * p.build),
-            figure.width(0.096 * p.build, 0.072 * p.build),
-        ]
+        widths = [figure.width(0.088 * p.build, 0.066 * p.build), figure.width(0.096 * p.build, 0.072 * p.build)]
         hips = trunk(canvas, figure.at(0, 0, 0.585), figure.at(0, 0, 0.455), [0, 1], widths, 0.02 * s)
         figure.cloth(hips, p.lower, 0, 0.1)
     shirt = torso_shape(canvas, figure, 0.52 - p.hem)

@@ -21,10 +21,7 @@ def test_good_input_passes_unchanged():
         ((X, [1, 2, 3, 4], [1, 2, 1, 2]), "each of the 4 people here has one image"),
         ((X, [1, 1, 2, 2], [1, 1, 1, 1]), "seen by two cameras.*cameras here: 1"),
         ((X, [1, 1, 2, 2], [1, 1, 2, 2]), "seen by two cameras.*cameras here: 1, 2"),
-        (
-            (X * [[1], [np.inf], [1], [1]], [1, 1, 2, 2], [1, 2, 1, 2]),
-            "Row 1 of the training features holds NaN",
-        ),
+        ((X * [[1], [np.inf], [1], [1]], [1, 1, 2, 2], [1, 2, 1, 2]), "Row 1 of the training features holds NaN"),
     ],
 )
 def test_bad_training_sets_are_named(arguments, message):

@@ -118,10 +118,7 @@ def test_one_camera_is_enough_since_cameras_are_not_used():
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [
-        (dict(kernel="poly"), "kernel='poly' is unknown"),
-        (dict(solver="qr"), "solver='qr' is unknown"),
-    ],
+    [(dict(kernel="poly"), "kernel='poly' is unknown"), (dict(solver="qr"), "solver='qr' is unknown")],
 )
 def test_unknown_settings(arguments, message):
     with pytest.raises(ValueError, match=message):

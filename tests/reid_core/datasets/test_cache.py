@@ -25,11 +25,7 @@ class Finding:
 
     def __call__(self):
         self.calls += 1
-        whole = {
-            "path": ["a,b", "ü\n"],
-            "bits": [3, 4],
-            "correlation": pd.Series([0.1, 1 / 3], dtype="float32"),
-        }
+        whole = {"path": ["a,b", "ü\n"], "bits": [3, 4], "correlation": pd.Series([0.1, 1 / 3], dtype="float32")}
         return pd.DataFrame(whole).set_axis([5, 9]).iloc[: self.rows]
 
 

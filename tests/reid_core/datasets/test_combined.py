@@ -62,11 +62,7 @@ def test_a_training_person_who_is_scored_is_found_across_the_two_forms():
         kept = datasets.combine(tables, scored=[labeled, detected])
     assert kept["label"].max() == 3
     safe = datasets.combine(tables, scored=[labeled, detected], leaked="leave_out")
-    assert label_map(safe).values.tolist() == [
-        [0, "cuhk03", 1],
-        [1, "cuhk03", 2],
-        [2, "market1501", 3],
-    ]
+    assert label_map(safe).values.tolist() == [[0, "cuhk03", 1], [1, "cuhk03", 2], [2, "market1501", 3]]
     with pytest.raises(ValueError, match="leave_out"):
         datasets.combine(tables, scored=[labeled, detected], leaked="refuse")
     with warnings.catch_warnings():

@@ -41,8 +41,7 @@ def test_folders_of_systems_are_passed_over(query, name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["0002_c1s1_000451_03.jpg.crdownload", "0002_c1s1_000451_03", "holiday.bmp", "holiday.TIF", "more.txt"],
+    "name", ["0002_c1s1_000451_03.jpg.crdownload", "0002_c1s1_000451_03", "holiday.bmp", "holiday.TIF", "more.txt"]
 )
 def test_what_may_be_an_image_or_half_of_one_is_named(query, name):
     (query / name).write_bytes(b"")

@@ -27,10 +27,7 @@ def test_rows_junk_and_distractors_are_the_folders(data):
 
 
 def test_extra_distractors_join_the_gallery_only_when_asked(data):
-    without, with_extra = (
-        datasets.load("market1501", data),
-        datasets.load("market1501", data, distractors=True),
-    )
+    without, with_extra = (datasets.load("market1501", data), datasets.load("market1501", data, distractors=True))
     added = with_extra.iloc[len(without) :]
     assert len(added) == 9 and set(added[SUBSET]) == {GALLERY} and set(added[PERSON]) == {0}
     assert with_extra.iloc[: len(without)].equals(without)

@@ -60,11 +60,7 @@ def test_own_data_combines_with_others(shop, small_data):
         ("images/b.png", "images/a.png", "line 2: .*a.png is listed more than once in train"),
         ("images/d.png", "images/b.png", "line 5: .*b.png is a training image and a query or gallery image"),
         ("c.png,2,1,query", "c.png,2,1,probe", "line 4: Subset 'probe'"),
-        (
-            "b.png,1,2",
-            "b.png,2,2",
-            r"line 4: Person 2 of shop is in train and, in .*c.png, in query .1 such person",
-        ),
+        ("b.png,1,2", "b.png,2,2", r"line 4: Person 2 of shop is in train and, in .*c.png, in query .1 such person"),
         ("images/d.png", "", "line 5: image_path is blank"),
         ("image_path", "\nimage_path", "lacks the column.s. image_path"),
         (GOOD, "", "not a CSV file"),
@@ -82,10 +78,7 @@ def test_blank_lines_are_passed_over_and_counted(shop):
     blank = GOOD.replace("images/b", "\n  \n,,,,,\nimages/b")
     shop.write_text(blank)
     assert len(datasets.load("shop.csv", shop.parent)) == 6
-    for old, new, message in (
-        ("distractor", "dog", "line 9: kind"),
-        ("b.png,1", "b.png,one", "line 6: person_id"),
-    ):
+    for old, new, message in (("distractor", "dog", "line 9: kind"), ("b.png,1", "b.png,one", "line 6: person_id")):
         shop.write_text(blank.replace(old, new))
         with pytest.raises(ValueError, match=message):
             datasets.load("shop.csv", shop.parent)
@@ -105,21 +98,7 @@ def people(loaded):
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "2.0240115093E+16",
-        "12e4",
-        "7.5",
-        "7,5",
-        "1_000",
-        "1 000",
-        "0x1f",
-        "NA",
-        "nan",
-        "None",
-        "null",
-        "true",
-        "\uff11",
-    ],
+    ["2.0240115093E+16", "12e4", "7.5", "7,5", "1_000", "1 000", "0x1f", "NA", "nan", "None", "null", "true", "\uff11"],
 )
 @pytest.mark.parametrize("column", ["person_id", "camera_id"])
 def test_an_id_that_is_no_whole_number_is_refused_with_its_text(shop, text, column):
@@ -199,14 +178,8 @@ def test_a_file_called_as_an_official_set_is_of_that_set_wherever_it_lies(shop):
 @pytest.mark.parametrize(
     "row, message",
     [
-        (
-            "images/c.png,2,2,gallery",
-            "c.png is person 2 in camera 1 as query and person 2 in camera 2 as gallery",
-        ),
-        (
-            "images/c.png,7,1,gallery",
-            "c.png is person 2 in camera 1 as query and person 7 in camera 1 as gallery",
-        ),
+        ("images/c.png,2,2,gallery", "c.png is person 2 in camera 1 as query and person 2 in camera 2 as gallery"),
+        ("images/c.png,7,1,gallery", "c.png is person 2 in camera 1 as query and person 7 in camera 1 as gallery"),
         ("images/../images/c.png,7,1,gallery", "c.png is person 2 in camera 1 as query and person 7"),
         ("images/c.png,0,1,gallery,distractor", "c.png is person 2 in camera 1 as query and person 0"),
     ],
@@ -260,10 +233,7 @@ def test_pictures_that_differ_and_copies_that_are_passed_over_are_not_told(diffe
         (GOOD.replace(",first", ",first,"), "line 2 has 7 cells"),
         (GOOD.replace(",", ";"), "separated by semicolons: save it with commas"),
         (GOOD.replace(",", "\t"), "separated by tabs: save it with commas"),
-        (
-            GOOD.replace("image_path,person_id", "Image_Path,PERSON_ID"),
-            "Write Image_Path, PERSON_ID in small letters",
-        ),
+        (GOOD.replace("image_path,person_id", "Image_Path,PERSON_ID"), "Write Image_Path, PERSON_ID in small letters"),
         (GOOD.replace("note", "person_id"), "names person_id more than once"),
         (GOOD.replace("first", '"first'), "not a CSV file in UTF-8"),
         (GOOD.replace("images/b.png", '"images"/b.png'), "not a CSV file in UTF-8"),

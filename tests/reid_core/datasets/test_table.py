@@ -76,8 +76,7 @@ def test_a_person_in_training_and_in_the_test_set_is_refused_on_request():
     seen = rows()
     seen.loc[1, PERSON] = 1
     with pytest.raises(
-        table.RowError,
-        match="Person 1 of market1501 is in train and, in .*c.jpg, in query .1 such person.*Leave",
+        table.RowError, match="Person 1 of market1501 is in train and, in .*c.jpg, in query .1 such person.*Leave"
     ) as refused:
         table.validate(seen, people_apart=True)
     assert refused.value.row == 2
@@ -132,10 +131,7 @@ def test_the_cache_is_the_repositorys_unless_moved(monkeypatch):
     ],
 )
 def test_ids_that_may_not_be_exact_are_refused_with_their_text(values, message):
-    with pytest.raises(
-        table.RowError,
-        match=f"person_id must be an integer, but .*{message}",
-    ):
+    with pytest.raises(table.RowError, match=f"person_id must be an integer, but .*{message}"):
         table.validate(rows().assign(person_id=values))
 
 

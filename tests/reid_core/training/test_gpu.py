@@ -13,10 +13,7 @@ from reid_core import training
 from reid_core.training.batches import Batches, Sampler
 from reproduction import speed
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 compiles = pytest.mark.skipif(
     shutil.which(os.environ.get("CC", "gcc")) is None, reason="torch.compile on a GPU needs a C compiler"
 )
@@ -27,13 +24,7 @@ def train(toy_table, toy_root, quick, tmp_path):
     def run(folder, **settings):
         recipe = replace(quick, **({"crop_padding": 2, "erasing": 0.5, "deterministic": True} | settings))
         return training.train(
-            "hcn",
-            toy_table,
-            tmp_path / folder,
-            recipe=recipe,
-            data_root=toy_root,
-            device="cuda",
-            progress=False,
+            "hcn", toy_table, tmp_path / folder, recipe=recipe, data_root=toy_root, device="cuda", progress=False
         )
 
     return run

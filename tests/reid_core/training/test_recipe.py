@@ -55,10 +55,7 @@ def test_settings_survive_the_way_through_a_file():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"base_lr": "1e-3"},
-            r"base_lr must be a number, not the text '1e-3'; in YAML write 0\.001 or 1\.0e-3",
-        ),
+        ({"base_lr": "1e-3"}, r"base_lr must be a number, not the text '1e-3'; in YAML write 0\.001 or 1\.0e-3"),
         ({"base_lr": "fast"}, "base_lr must be a number, not the text 'fast'"),
         ({"base_lr": float("nan")}, "base_lr must be a number"),
         ({"iterations": 10.5}, "iterations must be an integer"),
@@ -95,14 +92,8 @@ def test_wrong_types_are_named(settings, message):
         ({"precision": "tf32"}, "precision must be one of"),
         ({"upsample": "bilinaer"}, "did you mean 'bilinear'"),
         ({"backbone": "resnet51"}, "backbone 'resnet51' is unknown; did you mean 'resnet50'"),
-        (
-            {"backbone": "vgg16"},
-            "backbone 'vgg16' is unknown. There are the ResNets of torchvision: .*resnet50",
-        ),
-        (
-            {"batch_size": 1, "batchnorm": "live", "height": 32, "width": 32},
-            "at 32x32 .*larger batch_size",
-        ),
+        ({"backbone": "vgg16"}, "backbone 'vgg16' is unknown. There are the ResNets of torchvision: .*resnet50"),
+        ({"batch_size": 1, "batchnorm": "live", "height": 32, "width": 32}, "at 32x32 .*larger batch_size"),
         ({"weights": "ImageNet"}, "weights is 'ImageNet'; did you mean 'imagenet'"),
         ({"align_corners": True}, "align_corners applies"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov"),

@@ -134,13 +134,7 @@ def test_impossible_groups_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     "given",
     [
-        {
-            "WORLD_SIZE": "2",
-            "RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29577",
-            "LOCAL_RANK": "0",
-        },
+        {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29577", "LOCAL_RANK": "0"},
         {"WORLD_SIZE": "2"},
         {"WORLD_SIZE": "two", "RANK": "-"},
         {"WORLD_SIZE": ""},

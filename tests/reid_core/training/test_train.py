@@ -246,11 +246,7 @@ def test_a_compiled_network_trains_alike_and_resumes(train, kill_at, monkeypatch
 
 @pytest.mark.parametrize(
     ("free", "processes", "sentence"),
-    [
-        (10_000, 1, None),
-        (10_000, 2, "on 2 processes"),
-        (1_000, 1, "fill more than half of the free GPU memory"),
-    ],
+    [(10_000, 1, None), (10_000, 2, "on 2 processes"), (1_000, 1, "fill more than half of the free GPU memory")],
 )
 def test_an_iteration_is_captured_where_the_images_fit_in_memory(quick, monkeypatch, free, processes, sentence):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
@@ -298,11 +294,7 @@ def test_bf16_is_tried_forward_and_backward_several_times(monkeypatch, wrong):
         outputs, *gradients = exact(images, kernels, stride, torch.float32)
         calls.append(dtype)
         if dtype == torch.bfloat16 and stride == 2 and images.shape[2:] == (7, 7):
-            factor = {
-                "NaN": float("nan"),
-                "by half": 1.5,
-                "the third call": 1.5 if len(calls) % 5 == 4 else 1.0,
-            }
+            factor = {"NaN": float("nan"), "by half": 1.5, "the third call": 1.5 if len(calls) % 5 == 4 else 1.0}
             outputs = outputs * factor.get(wrong, 1.0)
             gradients[1] = gradients[1] * (2.0 if wrong == "the gradient" else 1.0)
         return outputs * 1.004, *gradients

@@ -16,11 +16,7 @@ from PIL import Image
 from reproduction.embedded import CUHK01Sizes, CUHK03Sizes, Market1501Sizes, Sizes, rendering
 from reproduction.embedded.rendering import render
 
-SMALL = Sizes(
-    Market1501Sizes(4, 12, 4, 9, 14, 3, 4),
-    CUHK03Sizes((4, 2, 1, 1, 1), 42, 29, 41, 30),
-    CUHK01Sizes(3),
-)
+SMALL = Sizes(Market1501Sizes(4, 12, 4, 9, 14, 3, 4), CUHK03Sizes((4, 2, 1, 1, 1), 42, 29, 41, 30), CUHK01Sizes(3))
 MARKET_NAME = re.compile(r"(-1|\d{4})_c([1-6])s([1-6])_(\d{6})_(\d{2})\.jpg")
 
 

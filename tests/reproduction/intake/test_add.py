@@ -142,10 +142,7 @@ def test_wrong_archives_and_paths_are_named(tmp_path):
     (tmp_path / "a.rar").write_bytes(b"Rar!")
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 cut")
     for name, message in (
-        (
-            "wrong.zip",
-            "wrong.zip holds none of the data sets. Looked for Market-1501.*found DukeMTMC-reID/holiday",
-        ),
+        ("wrong.zip", "wrong.zip holds none of the data sets. Looked for Market-1501.*found DukeMTMC-reID/holiday"),
         ("empty", "holds none of the data sets.*found no files"),
         ("a.rar", "no folder, .mat file or ZIP archive"),
         ("cut.zip", "not a whole ZIP archive"),

@@ -32,11 +32,7 @@ def tree(folder):
 
 def test_wanted_members_land_where_they_are_placed(tmp_path, target):
     archive = write(tmp_path / "a.zip", [("x/", ""), ("x/1.jpg", b"one"), ("x/2.txt", b"two")])
-    archives.unpack(
-        archive,
-        target,
-        lambda name: PurePosixPath("set") / name if name.endswith("jpg") else None,
-    )
+    archives.unpack(archive, target, lambda name: PurePosixPath("set") / name if name.endswith("jpg") else None)
     assert tree(target) == ["set/x/1.jpg"]
     assert (target / "set/x/1.jpg").read_bytes() == b"one"
 

@@ -60,10 +60,5 @@ def test_the_numbers_and_places_are_the_ones_of_the_code():
         line = next(line for line in README.splitlines() if line.startswith(f"| {title} |"))
         for subset in facts.values():
             assert f"{subset.images:,}" in line
-    for place in (
-        layout.MARKET1501_FOLDER,
-        layout.CUHK03_MAT,
-        layout.CUHK01_FOLDER,
-        layout.DISTRACTORS_FOLDER,
-    ):
+    for place in (layout.MARKET1501_FOLDER, layout.CUHK03_MAT, layout.CUHK01_FOLDER, layout.DISTRACTORS_FOLDER):
         assert f"── {place}" in README

@@ -105,10 +105,7 @@ def test_a_hash_is_half_ones_and_forgets_brightness_and_contrast():
 def test_flat_pictures_match_only_themselves(tmp_path):
     flat = [save(tmp_path, f"{level}.png", np.full((40, 20, 3), level, np.uint8)) for level in (10, 200)]
     again = [save(tmp_path, f"{level}b.png", np.full((40, 20, 3), level, np.uint8)) for level in (10, 90)]
-    sets = {
-        "a": table.build("a", "train", [1, 2], 1, flat),
-        "b": table.build("b", "gallery", [1, 2], 1, again),
-    }
+    sets = {"a": table.build("a", "train", [1, 2], 1, flat), "b": table.build("b", "gallery", [1, 2], 1, again)}
     pairs = near_duplicates.find(sets, progress=False)
     assert pairs[["train_path", "test_path"]].values.tolist() == [[flat[0], again[0]]]
 
@@ -176,10 +173,7 @@ def test_the_audit_is_a_csv_with_portable_paths_and_a_sheet(sets, tmp_path):
     thumbnail = np.asarray(Image.open(pairs["train_path"].iloc[0]).resize((64, 128)))
     assert np.array_equal(pixels[20 : 20 + 128, 6 : 6 + 64], thumbnail)
     assert (pixels[-20:] < 128).any(), "the source stands at the end"
-    assert sorted(path.name for path in csv.parent.iterdir()) == [
-        "near_duplicates.csv",
-        "near_duplicates.png",
-    ]
+    assert sorted(path.name for path in csv.parent.iterdir()) == ["near_duplicates.csv", "near_duplicates.png"]
 
 
 def test_an_audit_without_findings_says_so(sets, tmp_path):

@@ -63,11 +63,7 @@ def test_both_forms_and_the_extra_distractors_are_shown(small_data, tmp_path):
     frame = rows(status.status(tmp_path, progress=False))
     assert ("cuhk03_labeled", "np", "train") in frame.index
     distractors = frame.loc[(status.DISTRACTORS, "folders", "gallery")]
-    assert (distractors["images"], distractors["images published"], distractors["state"]) == (
-        4,
-        500000,
-        "differs",
-    )
+    assert (distractors["images"], distractors["images published"], distractors["state"]) == (4, 500000, "differs")
 
 
 def test_own_data_is_listed(tmp_path):

@@ -30,8 +30,7 @@ def done(tmp_path, monkeypatch):
     text = (profiles.FOLDER / "tiny.yaml").read_text()
     for key in ("data", "results"):
         text = text.replace(
-            f"{key}_root: {'data/embedded' if key == 'data' else 'results'}/tiny",
-            f"{key}_root: {tmp_path / key}",
+            f"{key}_root: {'data/embedded' if key == 'data' else 'results'}/tiny", f"{key}_root: {tmp_path / key}"
         )
     (tmp_path / "mine.yaml").write_text(text)
     settings = profiles.load(tmp_path / "mine.yaml", recipes=False)
@@ -82,9 +81,7 @@ def test_other_settings_run_in_a_folder_of_their_own_which_is_said(done, ran, ca
 def test_odd_settings_have_a_short_folder_name_that_tells_them_apart(done, ran, name, change, label):
     first = execution.notebook(name, str(done / "mine.yaml"), [change])
     other = execution.notebook(
-        name,
-        str(done / "mine.yaml"),
-        [change.replace("9", "8").replace("32", "48").replace("ap=step", "k1=9")],
+        name, str(done / "mine.yaml"), [change.replace("9", "8").replace("32", "48").replace("ap=step", "k1=9")]
     )
     assert first.name.startswith(label) and first != other and len(first.name) < 90
 

@@ -75,14 +75,7 @@ def test_a_progress_line_with_time_left_is_seen_while_its_cell_runs(tmp_path, mo
 def test_a_log_gets_lines_and_no_states_of_progress_lines():
     log = io.StringIO()
     shown = notebooks._Shown(log)
-    for text in (
-        "\r 50%|##  |",
-        "\r100%|####|",
-        "\r         \r",
-        "\rWarning: odd\n",
-        "plain\n",
-        "two\r\nlines\n",
-    ):
+    for text in ("\r 50%|##  |", "\r100%|####|", "\r         \r", "\rWarning: odd\n", "plain\n", "two\r\nlines\n"):
         shown.write(text)
     assert log.getvalue() == "Warning: odd\nplain\ntwo\nlines\n"
 
@@ -128,11 +121,7 @@ HOSTILE = {
 
 
 def test_the_users_own_settings_do_not_reach_a_kernel(tmp_path, monkeypatch):
-    ipython, jupyter, settings = (
-        tmp_path / "ipython",
-        tmp_path / "jupyter",
-        tmp_path / "config" / "matplotlib",
-    )
+    ipython, jupyter, settings = (tmp_path / "ipython", tmp_path / "jupyter", tmp_path / "config" / "matplotlib")
     hostile = {
         ipython / "profile_default" / "startup" / "00.py": HOSTILE["startup"],
         jupyter / "kernels" / "python3" / "kernel.json": HOSTILE["kernel"],
@@ -204,11 +193,7 @@ def test_a_later_success_removes_the_failed_copy(tmp_path):
 BAD_PARAMETERS = {
     "unknown, with the nearest name": ({"cuont": 1}, ValueError, "Did you mean 'count'"),
     "text for a number, as YAML reads 1e-3": ({"rate": "1e-3"}, TypeError, r"write 1\.0e-3"),
-    "text for a truth value, as a command line gives false": (
-        {"flag": "false"},
-        TypeError,
-        "must be of type bool",
-    ),
+    "text for a truth value, as a command line gives false": ({"flag": "false"}, TypeError, "must be of type bool"),
     "a truth value for a number": ({"count": True}, TypeError, "must be of type int"),
     "a float for an integer": ({"count": 2.5}, TypeError, "must be of type int"),
 }

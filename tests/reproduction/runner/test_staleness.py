@@ -100,10 +100,7 @@ def test_moved_copied_and_touched_is_up_to_date(done, tmp_path_factory):
         ("smoothing=7", {"06_figure3_loss_curves", "09_claims", "report"}),
         ("xqda_solver=eigh", set(LATER)),
         ("combined_boxes=detected", {"train", *notebooks.names()[2:], "report"} - {"07_figure4_ap_and_cmc"}),
-        (
-            "render_seed=1",
-            {"datasets", "train", *notebooks.names()[2:], "report"} - {"07_figure4_ap_and_cmc"},
-        ),
+        ("render_seed=1", {"datasets", "train", *notebooks.names()[2:], "report"} - {"07_figure4_ap_and_cmc"}),
         ("form_seconds=9.0", {"05_table4_training_time", "06_figure3_loss_curves", "09_claims", "report"}),
     ],
 )
@@ -168,9 +165,7 @@ def test_changed_code_runs_what_imports_it_and_no_training(done, monkeypatch):
 
     def changed(name):
         monkeypatch.setattr(
-            sources.files,
-            "digest",
-            lambda path: digest(path)[::-1] if str(path).endswith(name) else digest(path),
+            sources.files, "digest", lambda path: digest(path)[::-1] if str(path).endswith(name) else digest(path)
         )
         found = pending(done)
         monkeypatch.setattr(sources.files, "digest", digest)

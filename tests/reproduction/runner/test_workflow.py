@@ -171,11 +171,7 @@ def test_a_plan_gives_each_step_its_command(tmp_path):
     assert train["after"] == ["01_datasets"] and "'results_root=" in train["command"]
     assert train["command"].endswith("-p model=hcn -p train_set=combined -p seed=0")
     assert by_name["report"]["command"].startswith("python -m reproduction.cli report --profile ")
-    assert set(by_name["09_claims"]["after"]) >= {
-        "10_sensitivity",
-        "03_table2_cuhk03",
-        "07_figure4_ap_and_cmc",
-    }
+    assert set(by_name["09_claims"]["after"]) >= {"10_sensitivity", "03_table2_cuhk03", "07_figure4_ap_and_cmc"}
     assert [step["name"] for step in plan] == [step.name for step in all_steps.of(settings)]
 
 
