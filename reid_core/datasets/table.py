@@ -59,8 +59,7 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
     every_query_matched : bool
         Refuse a query whose person has no gallery image in another camera (such a query scores zero whatever
         the method).  Only looked at where a data set has both queries and a gallery.
-    people_apart : bool
-        Refuse a person of a data set who is in training and in query or gallery.
+    people_apart : refuse a person of a data set who is in training and in query or gallery.
 
     Returns
     -------
