@@ -1,5 +1,7 @@
 """What several tests share: one run of the whole kit on profile tiny."""
 
+import signal
+
 import official_structure
 import pytest
 from tiny_kit import Kit
@@ -45,3 +47,11 @@ def official_arrays():
 def full_data(tmp_path_factory, official_arrays):
     """The official structure at the official counts, CUHK03 in both forms; read only."""
     return official_structure.full(tmp_path_factory.mktemp("full"), official_arrays, cuhk03="both")
+
+
+@pytest.fixture
+def hangup_ends():
+    """SIGHUP as in a terminal: under nohup it is ignored, by the tests' own process and all that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

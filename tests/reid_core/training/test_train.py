@@ -399,6 +399,7 @@ def test_signals_write_a_checkpoint_and_say_so(train, signal_at, tmp_path, capfd
         ([signal.SIGHUP], SystemExit),
     ],
 )
+@pytest.mark.usefixtures("hangup_ends")
 def test_signals_that_come_several_times_do_not_lose_the_checkpoint(train, monkeypatch, tmp_path, numbers, error):
     """As a group's, passed on by every parent, and with a kernel that is asked first and then told to end."""
     whole, save = train(folder="whole"), checkpoint.save

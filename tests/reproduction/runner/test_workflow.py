@@ -104,6 +104,7 @@ def test_a_failing_step_stops_the_workflow(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.usefixtures("hangup_ends")
 def test_a_signal_to_the_main_process_alone_stops_all_in_good_order_under_the_lock(tmp_path, number):
     ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}  # as a script's & leaves it
     process = start(tmp_path, planned(tmp_path, "first", "second", seconds=60), **ignored)
