@@ -21,6 +21,7 @@ from reproduction.intake import near_duplicates, status
 from reproduction.sidecar import REPOSITORY
 
 MODELS = ("baseline", "hcn")
+SINGLE = "single"  # folder of a profile's results for one notebook with other settings
 ALL_SETS = (paper.MARKET1501, paper.CUHK03_LABELED, paper.CUHK03_DETECTED, "cuhk01")
 CHOICES = {
     "combined_boxes": ("labeled", "detected"),
@@ -39,8 +40,15 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
     """Folder for figures that show people: `results`, but `results/private/<profile>` for official data.
 
     People in the official sets have not agreed to be published; `results/private/` is ignored by git.
+
+    >>> shows_people(Path("results/paper/single/08"), {"data_source": "official"}).as_posix()
+    'results/private/paper/single/08'
     """
-    return results if facts["data_source"] == "embedded" else results.parent / "private" / results.name
+    if facts["data_source"] == "embedded":
+        return results
+    alone = results.parent.name == SINGLE  # of one notebook with other settings, within a profile's folder
+    profile = results.parents[1] if alone else results
+    return profile.parent / "private" / profile.name / (f"{SINGLE}/{results.name}" if alone else "")
 
 
 def executed_notebooks(settings: Mapping[str, object]) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from reid_core import files
 from reproduction import report, results_folder
+from reproduction.experiment import SINGLE
 from reproduction.runner import notebooks, profiles, staleness, steps, workflow
 from reproduction.runner.staleness import MARK, Now
 from reproduction.runner.steps import DATASETS, REPORT, TRAIN, Step
@@ -93,9 +94,9 @@ def _own_place(step: Step, settings: dict[str, Any], differing: dict[str, Any]) 
     if label != text or len(label) > 60:
         label = f"{label[:50]}-{staleness.digest(differing)[:8]}"
     places = steps.Places.of(settings)
-    folder = places.results / "single" / f"{step.notebook}-{label}"
+    folder = places.results / SINGLE / f"{step.notebook}-{label}"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _read(step):
+    for name in _read(step, places.results):
         _link(folder / name, places.results / name)
     print(f"Not the settings of profile {settings['profile']} ({text}): the results go to {folder}", flush=True)
     moved = {"results_root": str(folder)}
@@ -104,9 +105,12 @@ def _own_place(step: Step, settings: dict[str, Any], differing: dict[str, Any]) 
     return settings | moved
 
 
-def _read(step: Step) -> list[str]:
-    """What a notebook reads in a results folder: trainings of the paper, their features, tables with sidecars."""
+def _read(step: Step, results: Path) -> list[str]:
+    """What a notebook reads in a results folder: trainings, also on own data, their features, tables with sidecars."""
     runs = [name.partition("-")[2] for name in step.after if name.startswith(f"{TRAIN}-")]
+    if runs:
+        own = (results / "runs").rglob("*.csv-seed*")  # a CSV may lie in a folder
+        runs += [run.relative_to(results / "runs").as_posix() for run in own if run.is_dir()]
     tables = results_folder.NEEDED.get(step.notebook, ()) + (("table1_subsets",) if step.notebook == TRAIN else ())
     return [f"{kind}/{run}" for run in runs for kind in ("runs", "features")] + [
         f"{stem}{suffix}" for stem in tables for suffix in (".csv", ".json")

@@ -131,10 +131,16 @@ def test_own_data_goes_through_the_notebooks(owner):
         owner.run("notebook", "02", train_set="shop.csv", model=model, schedules=schedules)
     owner.run("notebook", "09", own_sets="[shop.csv]")
     owner.run("notebook", "08", rank_list_set="shop.csv")
-    assert "shop" in pd.read_csv(owner.results / "table1.csv")["dataset"].tolist()
-    cross = pd.read_csv(owner.results / "cross_dataset.csv")
+    first, cross, rank_lists = (
+        pd.read_csv(next((owner.results / "single").glob(name)))
+        for name in ("01_*/table1.csv", "09_*/cross_dataset.csv", "08_*/figure5.csv")
+    )
+    assert "shop" in first["dataset"].tolist()
     assert {"shop.csv", "market1501", "combined"} <= set(cross.loc[cross["test_set"] == "shop.csv", "train_set"])
-    assert len(pd.read_csv(owner.results / "figure5.csv")) == 8
+    assert len(rank_lists) == 8
+    assert not [path for path in owner.results.rglob("*") if path.suffix == ".ipynb" or path.stem == "figure5" and
+                path.suffix == ".png"], "people are shown in the private folder only"  # fmt: skip
+    assert list((owner.private / "single").glob("08_*/figure5.png"))
 
 
 def test_market1501_alone_gives_its_rows_and_says_why_the_others_are_not_run(tmp_path):
