@@ -46,9 +46,9 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
     """
     if facts["data_source"] == "embedded":
         return results
-    alone = results.parent.name == SINGLE  # of one notebook with other settings, within a profile's folder
-    profile = results.parents[1] if alone else results
-    return profile.parent / "private" / profile.name / (f"{SINGLE}/{results.name}" if alone else "")
+    alone = (results.parents[1], f"{SINGLE}/{results.name}") if results.parent.name == SINGLE else None
+    profile, below = alone or (results, "")
+    return profile.parent / "private" / profile.name / below
 
 
 def executed_notebooks(settings: Mapping[str, object]) -> Path:
