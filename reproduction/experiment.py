@@ -46,8 +46,9 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
     """
     if facts["data_source"] == "embedded":
         return results
-    alone = (results.parents[1], f"{SINGLE}/{results.name}") if results.parent.name == SINGLE else None
-    profile, below = alone or (results, "")
+    profile, below = (
+        (results.parents[1], f"{SINGLE}/{results.name}") if results.parent.name == SINGLE else (results, "")
+    )
     return profile.parent / "private" / profile.name / below
 
 
