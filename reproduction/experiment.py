@@ -46,9 +46,8 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
     """
     if facts["data_source"] == "embedded":
         return results
-    profile, below = (
-        (results.parents[1], f"{SINGLE}/{results.name}") if results.parent.name == SINGLE else (results, "")
-    )
+    below = results.relative_to(results.parents[1]) if results.parent.name == SINGLE else ""
+    profile = results.parents[1] if below else results
     return profile.parent / "private" / profile.name / below
 
 
@@ -342,8 +341,7 @@ class Run:
 
 
 def check_source(folder: Path, record: Mapping[str, object], experiment: Experiment) -> None:
-    """Raise ValueError where a run was trained on embedded data and the experiment's is official (or own), or vice
-    versa. `record`: its run.json."""
+    """Raise ValueError where a run (its run.json) is of embedded data and the experiment is not, or the reverse."""
     if record["data_source"] != experiment.source:
         raise ValueError(
             f"{folder} was trained on {record['data_source']} data, but the data in {experiment.data} is "
