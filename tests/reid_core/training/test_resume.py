@@ -78,10 +78,11 @@ def results(run: Path) -> tuple[bytes, bytes]:
 @pytest.mark.slow
 def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(start):
     whole, broken = start.folder / "whole", start.folder / "broken"
-    finish(start(whole))
+    longer = {"iterations": 2400}  # so that a quick machine is killed often enough, too
+    finish(start(whole, **longer))
     kills, moments = 0, random.Random(0)
     while kills < 6:
-        process = start(broken)
+        process = start(broken, **longer)
         deadline = time.monotonic() + 120
         while not (broken / "run.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -92,7 +93,7 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_bytes(start):
             break
         process.stderr.close()
         kills += 1
-    finish(start(broken))
+    finish(start(broken, **longer))
     assert kills >= 3
     assert results(broken) == results(whole)
     assert not [path.name for path in broken.iterdir() if path.name.startswith(".") and path.is_dir()]
