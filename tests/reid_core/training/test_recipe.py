@@ -34,8 +34,12 @@ def test_cosine_rises_and_ends_near_zero():
 
 
 def test_a_batch_of_one_trains_where_a_channel_keeps_several_values():
-    Recipe(batch_size=1, height=64, width=32, **SCRATCH), Recipe(batch_size=2, height=32, width=32, **SCRATCH)
-    Recipe(batch_size=1, height=32, width=32)
+    taken = [
+        Recipe(batch_size=1, height=64, width=32, **SCRATCH),
+        Recipe(batch_size=2, height=32, width=32, **SCRATCH),
+        Recipe(batch_size=1, height=32, width=32),
+    ]
+    assert [recipe.batch_size for recipe in taken] == [1, 2, 1], "none is refused"
 
 
 def test_every_network_setting_is_a_setting_of_the_recipe_with_the_same_default_and_type():
