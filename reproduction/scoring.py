@@ -8,14 +8,16 @@ import pandas as pd
 import torch
 
 from reid_core import datasets, evaluation, features, training
-from reid_core.datasets.table import DATASET, SUBSET, TRAIN
+from reid_core.datasets.table import DATASET, PERSON, SUBSET, TRAIN
 from reid_core.matching import Matched, Matching, match, split
 from reid_core.training import run_folder
-from reproduction import experiment, literature, paper, tables
+from reproduction import experiment, intervals, literature, paper, tables
 from reproduction.experiment import Experiment
 
 UNTRAINED = "untrained"
-COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP", "run", "note")
+PEOPLE = "people"  # the column of scores that holds, in each cell, the rows of `intervals.by_person` behind them
+COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP", "run", "note", PEOPLE)
+NAMES = ("set", "model", "method", "metric", "reranked", "seed")  # of a score in Tables 2 and 3
 
 
 def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, output: str = "r5") -> features.Features:
@@ -74,7 +76,7 @@ def extract_untrained(kit: Experiment, run_dir: Path, images: pd.DataFrame) -> f
 
 
 def evaluate(matched: Matched, ap: str) -> dict[str, object]:
-    """Rank-1, rank-5, rank-10 and mAP as fractions, and the counts behind them."""
+    """Rank-1, rank-5, rank-10 and mAP as fractions, the counts behind them, and each test person's sums (`PEOPLE`)."""
     result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap)
     return {
         **{f"rank{k}": float(result.cmc[min(k, len(result.cmc)) - 1]) for k in (1, 5, 10)},
@@ -82,7 +84,22 @@ def evaluate(matched: Matched, ap: str) -> dict[str, object]:
         "queries": len(matched.query),
         "gallery": len(matched.gallery),
         "queries_without_match": result.unmatched_queries,
+        PEOPLE: intervals.by_person(result.per_query, matched.query[PERSON].to_numpy(), seed=0),
     }
+
+
+def by_person(scores: pd.DataFrame, names: Sequence[str] = NAMES) -> pd.DataFrame:
+    """Each test person's sums behind every score, in the scores' order: what the file <table>_people.csv keeps.
+
+    Parameters
+    ----------
+    scores : a line a score, its people's rows in the cell of `PEOPLE`.
+    names : the columns of `scores` that name one; with the columns of `intervals.by_person` they are the result's.
+    """
+    columns = list(dict.fromkeys([*names, *intervals.COLUMNS]))
+    lines = scores.reindex(columns=[*names, PEOPLE]).to_dict("records")
+    parts = [line.pop(PEOPLE).assign(**line)[columns] for line in lines]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def score(
@@ -93,7 +110,7 @@ def score(
 ) -> pd.DataFrame:
     """One set's features, (N, d) with their table, scored by each metric, with and without re-ranking: a line each.
 
-    Columns: metric, reranked, seconds_fit, seconds_match, and those of :func:`evaluate`; rank-1 and mAP as fractions.
+    Columns: metric, reranked, seconds_fit, seconds_match, and the entries of :func:`evaluate`.
     """
     lines = []
     for metric in metrics:
@@ -193,7 +210,7 @@ def score_literature(
 
 
 def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching) -> pd.DataFrame:
-    """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent.
+    """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent, people's rows.
 
     The two forms of CUHK03 are one set of people and are not crossed. A set that is not of the paper need not have
     been trained on. "untrained" is the network of the set's own run (or else of the first set's) with its initial
@@ -217,5 +234,6 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
                 lines.append({
                     "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
                     "mAP": 100 * scores["mAP"], "run": "" if source == UNTRAINED else run.name,
+                    PEOPLE: scores[PEOPLE],
                 })  # fmt: skip
     return pd.DataFrame(lines)

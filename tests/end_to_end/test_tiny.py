@@ -30,7 +30,10 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
     stems = [
         "table1",
         "table2",
+        "table2_people",
         "table3",
+        "table3_people",
+        "cross_dataset_people",
         "table4",
         "claims",
         "figure3",

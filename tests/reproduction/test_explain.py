@@ -17,6 +17,7 @@ from reproduction.explain import chain, rows
 
 TABLES = ("table1", "table1_subsets", "table2", "table2_seeds", "table3", "table3_seeds", "table4", "claims",
           "convergence", "cross_dataset", "figure4")  # fmt: skip
+PEOPLE = ("table3_people", "cross_dataset_people")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_every_listed_name_finds_its_row_and_no_other(made, stem):
         assert rows.choose(table, terms, stem) == row
 
 
-@pytest.mark.parametrize("stem", TABLES)
+@pytest.mark.parametrize("stem", (*TABLES, *PEOPLE))
 def test_the_commands_that_a_table_lists_are_understood(made, stem, monkeypatch, capsys):
     monkeypatch.chdir(made)
     said = explain.describe(f"{stem}.csv")
@@ -164,6 +165,12 @@ def test_a_published_method_trained_on_the_kits_loop_names_its_run(results, monk
     said = told(results / "table3.csv", "Gated [21]")
     assert "trained on the kit's loop" in said and "runs/gated-market1501-seed0: gone" in said
     assert "Features" not in said and "02_train" not in said and "reid-core notebook 04_table3_market1501" in said
+
+
+def test_a_persons_share_of_a_score_leads_to_its_training(made):
+    said = told(made / "table3_people.csv", "hcn", "xqda", "reranked=True", "seed=1", "person_id=7")
+    assert re.search(r"person_id 7 queries 2 rank1 \S+ mAP \S+ Made", said)
+    assert "runs/hcn-market1501-seed1: weights GONE" in said and "runs/hcn-market1501-seed0" not in said
 
 
 def test_a_verdict_names_the_files_it_was_read_from(made):

@@ -81,9 +81,45 @@ def test_every_run_is_scored_by_both_metrics_with_and_without_reranking(kit):
     assert scores.groupby("model")["run"].first()["combined"] == "hcn-combined-seed0"
 
 
+def test_every_score_has_its_peoples_sums(kit):
+    scores = scoring.score_runs(kit, {LABELED: images()}, HOW)
+    rows = scoring.by_person(scores)
+    assert list(rows) == [
+        "set",
+        "model",
+        "method",
+        "metric",
+        "reranked",
+        "seed",
+        "person_id",
+        "queries",
+        "rank1",
+        "mAP",
+    ]
+    assert len(rows) == len(scores) * 5 and (rows["queries"] == 1).all()
+    key = ["model", "metric", "reranked", "seed"]
+    means = rows.groupby(key)[["rank1", "mAP"]].mean()
+    expected = scores.set_index(key)[["rank1", "mAP"]].loc[means.index]
+    assert np.allclose(means, expected) and means["rank1"].nunique() > 1
+    run = kit.run("hcn", LABELED, 1)
+    person = by_stages(run, "xqda", True).per_query.iloc[2]
+    same = rows.query("model == 'hcn' and metric == 'xqda' and reranked and seed == 1 and person_id == 13").iloc[0]
+    assert same["mAP"] == pytest.approx(person["ap"]) and same["rank1"] == (person["first_hit"] == 1)
+
+
+def test_the_sums_of_a_persons_queries_are_one_row_and_an_own_name_stays():
+    query = pd.DataFrame({"person_id": ["b", "a", "b"], "camera_id": "1"})
+    gallery = pd.DataFrame({"person_id": ["a", "b"], "camera_id": "2"})
+    score = scoring.evaluate(match_of(np.float32([[0, 1], [1, 0], [1, 0]]), query, gallery), "step")
+    rows = scoring.by_person(pd.DataFrame([score | {"train_set": "x", "seed": 3}]), ("train_set", "seed"))
+    assert list(rows) == ["train_set", "seed", "person_id", "queries", "rank1", "mAP"]
+    assert rows.to_numpy().tolist() == [["x", 3, "a", 1, 0.0, 0.5], ["x", 3, "b", 2, 1.0, 1.5]]
+
+
 def test_a_set_without_runs_has_no_scores_but_the_columns_of_a_table(kit):
     scores = scoring.score_runs(kit, {}, HOW)
     assert scores.empty and set(scores.columns) == set(scoring.COLUMNS)
+    assert scoring.by_person(scores).empty and "person_id" in scoring.by_person(scores)
 
 
 def test_the_rows_of_a_table_are_the_runs_and_then_the_literature(kit, monkeypatch):
@@ -101,6 +137,8 @@ def test_the_rows_of_a_table_are_the_runs_and_then_the_literature(kit, monkeypat
     assert list(scores["model"].eq("literature")) == [False] * 24 + [True]
     last = scores.iloc[-1]
     assert (last["method"], last["note"], last["set"]) == ("Colour histogram", "a note", LABELED)
+    people = scoring.by_person(scores)
+    assert (people["model"] == "literature").sum() == 5 and people["method"].iloc[-1] == "Colour histogram"
     assert [last[f"seconds_{part}"] for part in tables.TIMES] == [1, 2, 3]
 
 
@@ -126,6 +164,10 @@ def test_models_are_crossed_with_the_sets_and_the_untrained_network_is_the_sets_
     expected = by_stages(kit.run("hcn", LABELED, 1), "euclidean", True)
     assert (line["rank1"], line["mAP"]) == pytest.approx((100 * expected.rank1, 100 * expected.mAP), abs=1e-4)
     assert line["run"] == f"hcn-{LABELED}-seed1"
+    people = scoring.by_person(cross, ("train_set", "test_set", "seed"))
+    assert list(people) == ["train_set", "test_set", "seed", "person_id", "queries", "rank1", "mAP"]
+    same = people[people["train_set"].eq(LABELED) & people["test_set"].eq(LABELED) & people["seed"].eq(1)]
+    assert 100 * same["mAP"].sum() / same["queries"].sum() == pytest.approx(line["mAP"])
     assert (cross.loc[cross["train_set"] == "untrained", "run"] == "").all()
 
 
