@@ -13,7 +13,7 @@ from reid_core import model
 
 @dataclass(frozen=True)
 class Recipe(model.Settings):
-    """Every setting of a run. The defaults are the published recipe behind Tables 2 and 3 for Market-1501.
+    """Every setting of a run. The defaults are as near as is public to the recipe behind Table 3 for Market-1501.
 
     That recipe is Zhong et al.'s (CVPR 2017, ref. [13]) for their ResNet-50 baseline: 224x224 squashed, mirror,
     batches of 16 from a shuffled set, SGD with momentum 0.9 and weight decay 5e-4, learning rate 1e-3 divided by

@@ -212,6 +212,8 @@ def test_official_pairing_leaves_4914_pairs_on_market1501():
         half = len(permuted) // 2
         numpys_own += np.sum(camera[permuted[:half]] != camera[permuted[half : 2 * half]])
     assert numpys_own == 4846
+    over_seeds = [len(official_pairs(person, camera, seed)[0]) for seed in range(60)]
+    assert np.mean(over_seeds) == pytest.approx(4847, abs=16) and np.std(over_seeds) == pytest.approx(31, abs=10)
 
 
 def test_accepts_tensors():
