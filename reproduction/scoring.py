@@ -13,9 +13,9 @@ from reid_core.matching import Matched, Matching, match, split
 from reid_core.training import run_folder
 from reproduction import experiment, intervals, literature, paper, tables
 from reproduction.experiment import Experiment
+from reproduction.tables import PEOPLE
 
 UNTRAINED = "untrained"
-PEOPLE = "people"  # the column of scores that holds, in each cell, the rows of `intervals.by_person` behind them
 COLUMNS = ("model", "method", "set", "metric", "reranked", "seed", "rank1", "mAP", "run", "note", PEOPLE)
 NAMES = ("set", "model", "method", "metric", "reranked", "seed")  # of a score in Tables 2 and 3
 

@@ -9,12 +9,13 @@ from reid_core import files
 from reid_core.datasets import cuhk01, cuhk03, market1501
 from reid_core.datasets.combined import combine
 from reid_core.datasets.table import DATASET, DISTRACTOR, JUNK, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
-from reproduction import paper, sidecar
+from reproduction import intervals, paper, sidecar
 from reproduction.intake import published as official
 
 NOT_YET = "not measured yet"
 MEASURED = "measured"
 SCORES = ("rank1", "mAP")
+PEOPLE = "people"  # of scores: each cell holds the rows of `intervals.by_person` behind one; of a table: their number
 TITLES = {module.NAME: module.TITLE for module in (market1501, cuhk03, cuhk01)}
 IDENTITIES = ("identities", "training identities", "testing identities")
 TIMES = ("features", "train", "match")
@@ -124,8 +125,8 @@ def compare(
     rows : of the table, `paper.rows`.
     sets : names, in the order of the lines.
     scores : one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
-        literature), seed, rank1 and mAP (fractions), queries, run, the seconds of `TIMES`, for the literature also how
-        faithful the row is (`FAITHFUL`) and a note.
+        literature), seed, rank1 and mAP (fractions), people (rows of `intervals.by_person`), queries, run, the seconds
+        of `TIMES`, for the literature also how faithful the row is (`FAITHFUL`) and a note.
     facts : data_source, profile, ap; they go into every line.
     not_run : a reason by set, method or model.
 
@@ -133,24 +134,28 @@ def compare(
     -------
     DataFrame
         Scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
-        ours - paper.
+        ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`): with
+        several seeds it covers other test people and other trainings, with one seed other test people alone, as for a
+        method of the literature without training. `people` are those that were tested.
     """
     not_run = not_run or {}
     known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "note")
     scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
-    lines = []
-    for row in rows:
-        for name in sets:
-            scored = scores[scores["set"] == name]
-            if len(scored):
-                scored = scored[scored["method"] == row.method] if row.model is None else scored[
-                    (scored["model"] == row.model) & (scored["metric"] == row.metric)
-                    & (scored["reranked"] == row.reranked)]  # fmt: skip
-            lines.append(_line(row, name, scored, not_run) | dict(facts))
-    counted = {name: "Int64" for name in ("queries", "queries_without_match")}
-    scored = {name: float for score in SCORES
-              for name in (f"paper_{score}", f"ours_{score}", f"{score}_std", f"{score}_difference")}  # fmt: skip
+    lines = [_line(row, name, behind(row, name, scores), not_run) | dict(facts) for row in rows for name in sets]
+    counted = {name: "Int64" for name in (PEOPLE, "queries", "queries_without_match")}
+    forms = ("paper_{}", "ours_{}", "{}_std", "{}_difference", "ours_{}_low", "ours_{}_high")
+    scored = {form.format(score): float for score in SCORES for form in forms}
     return pd.DataFrame(lines).astype(counted | scored)
+
+
+def behind(row: paper.Row, name: str, scores: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `scores`, as in `compare`, that a row of the paper stands for on one set: a line a seed."""
+    scored = scores[scores["set"] == name]
+    if row.model is None:
+        return scored[scored["method"] == row.method]
+    return scored[
+        (scored["model"] == row.model) & (scored["metric"] == row.metric) & (scored["reranked"] == row.reranked)
+    ]
 
 
 def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str, str]) -> dict:
@@ -162,11 +167,13 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
         line[f"paper_{score}"] = value
         line[f"ours_{score}"] = ours
         line[f"{score}_std"] = 100 * scored[score].std(ddof=1) if len(scored) > 1 else None
+        line[f"ours_{score}_low"], line[f"ours_{score}_high"] = _interval(scored, score)
         line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
     line["paper_source"] = "released results of [13]" if row.released else "paper" if row.printed else ""
     why = next((not_run[key] for key in (name, row.method, row.model) if key in not_run), NOT_YET)
     line["status"] = MEASURED if len(scored) else why
     line["seeds"] = " ".join(str(seed) for seed in sorted(scored["seed"].unique())) if len(scored) else ""
+    line[PEOPLE] = len(scored[PEOPLE].iloc[0]) if len(scored) else None
     line["queries"] = int(scored["queries"].iloc[0]) if len(scored) else None
     line["queries_without_match"] = int(scored["queries_without_match"].max()) if len(scored) else None
     for part in TIMES:
@@ -177,6 +184,15 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
     extra = " ".join(scored["note"].dropna().unique())
     line["note"] = f"{row.note} {extra}".strip()
     return line
+
+
+def _interval(scored: pd.DataFrame, score: str) -> tuple[float, float] | tuple[None, None]:
+    """Low and high end of a score's interval in per cent, none below 0 or above 100."""
+    if scored.empty:
+        return None, None
+    people = [rows.assign(seed=seed) for rows, seed in zip(scored[PEOPLE], scored["seed"], strict=True)]
+    found = intervals.interval(pd.concat(people), score)
+    return max(found.low, 0.0), min(found.high, 100.0)
 
 
 def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
@@ -252,19 +268,19 @@ def save(table: pd.DataFrame, path: str | Path, **facts) -> Path:
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 2 or 3 in the paper's shape for reading: a row a method, per set rank-1 and mAP, paper's and ours, and
-    the seconds that features, training and matching took; last, how faithful a row of the literature is."""
+    """Table 2 or 3 in the paper's shape for reading: a row a method, per set rank-1 and mAP, paper's and ours with its
+    95% interval, and the seconds that features, training and matching took; last, how faithful a row of the literature
+    is."""
     blocks = {}
     for name in table["set"].unique():
         part = table[table["set"] == name].set_index("method")
         for score, title in zip(SCORES, ("rank-1", "mAP"), strict=True):
             heading = paper.SET_TITLES[name]
+            ends = (f"ours_{score}", f"ours_{score}_low", f"ours_{score}_high")
             blocks[heading, title, "paper"] = part[f"paper_{score}"].map(_cell)
             blocks[heading, title, "ours"] = [
-                _cell(value, spread) if status == MEASURED else status
-                for value, spread, status in zip(
-                    part[f"ours_{score}"], part[f"{score}_std"], part["status"], strict=True
-                )
+                within(*values) if status == MEASURED else status
+                for *values, status in part[[*ends, "status"]].itertuples(index=False)
             ]
             blocks[heading, title, "difference"] = part[f"{score}_difference"].map("{:+.1f}".format)
         for time in TIMES:
@@ -273,7 +289,14 @@ def as_printed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(blocks).replace({"+nan": "", "nan": ""})
 
 
-def _cell(value: float | None, spread: float | None = None) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
+def within(value: float, low: float, high: float) -> str:
+    """A score with its interval, in per cent.
+
+    >>> within(61.14, 54.0, 68.25)
+    '61.1 (54.0–68.2)'
+    """
+    return f"{value:.1f} ({low:.1f}–{high:.1f})"
+
+
+def _cell(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.1f}"

@@ -42,7 +42,7 @@ def make(folder: Path, data_source: str = "embedded", profile: str = "smoke", se
         for seed in seeds for name in paper.SETS for source in ("untrained", *paper.SETS, paper.COMBINED)
         if name == source or name[:6] != source[:6]
     ])  # fmt: skip
-    cross["people"] = _people(draw, cross[["rank1", "mAP"]] / 100)
+    cross["people"] = people_of(draw, cross[["rank1", "mAP"]] / 100)
     people = scoring.by_person(cross, ("train_set", "test_set", "seed"))
     tables.save(people, folder / "cross_dataset_people.csv", **facts)
     tables.save(cross.drop(columns="people").assign(**facts), folder / "cross_dataset.csv", **facts)
@@ -62,11 +62,12 @@ def _scores(draw: np.random.Generator, sets: tuple[str, ...], seeds: tuple[int, 
         for model in ("baseline", "hcn", "combined") for name in sets for metric in ("euclidean", "xqda")
         for reranked in (False, True) for seed in seeds
     ])  # fmt: skip
-    return scores.assign(people=_people(draw, scores[["rank1", "mAP"]]))
+    return scores.assign(people=people_of(draw, scores[["rank1", "mAP"]]))
 
 
-def _people(draw: np.random.Generator, scores: pd.DataFrame, people: int = 66) -> list[pd.DataFrame]:
-    """Sums of `people` with two queries each that have exactly these scores (fractions); `draw` is left as it was."""
+def people_of(draw: np.random.Generator, scores: pd.DataFrame, people: int = 66) -> list[pd.DataFrame]:
+    """Per line of `scores`, (rank-1, mAP) in fractions, sums of people with two queries each that have exactly these
+    scores; `draw` is left as it was."""
     (noise,) = draw.spawn(1)
     each = noise.normal(0, 0.2, (len(scores), people, 2))
     sums = 2 * (scores.to_numpy()[:, None] + each - each.mean(axis=1, keepdims=True))

@@ -78,10 +78,14 @@ def _rows(result: Result) -> Block:
 
 
 def _cells(line: dict[str, str], column: str | None) -> Block:
-    """The row's cells as they stand in the CSV; of one column, it and the paper's figure beside it."""
+    """The row's cells as they stand in the CSV; of one column, it, the paper's figure beside it, and its interval."""
     if column is not None:
         printed = f"paper_{column.removeprefix('ours_')}"
-        shown = {name: line[name] for name in dict.fromkeys((printed, column)) if name in line}
+        shown = {
+            name: line[name]
+            for name in dict.fromkeys((printed, column, f"{column}_low", f"{column}_high"))
+            if name in line
+        }
     else:
         shown = {name: value for name, value in line.items() if value and name not in rows.FACTS}
     width = max(map(len, shown))
@@ -168,8 +172,10 @@ def _seeds(result: Result, line: dict[str, str]) -> Block | None:
 
 
 def _files(result: Result, line: dict[str, str]) -> Block | None:
-    """The files that a verdict was read from, each with the command that explains it."""
+    """The files that a verdict or an interval was read from, each with the command that explains it."""
     names = line.get("files", "").split()
+    if line.get(tables.PEOPLE) and "files" not in line:
+        names = [f"{result.path.stem}_people.csv"]
     lines = []
     for name in names:
         path = result.path.with_name(name)

@@ -82,7 +82,7 @@ def test_a_cell_leads_to_its_seeds_runs_and_commands(made):
 def test_one_column_shows_the_papers_figure_beside_it(made):
     said = explain.describe(made / "table2.csv", ["HCN+re-rank", "cuhk03_labeled"], "ours_mAP")
     cells = said.split("Cells\n")[1].split("\n\n")[0].split()
-    assert cells[:3] == ["paper_mAP", "46.0000", "ours_mAP"] and len(cells) == 4
+    assert cells[:3] == ["paper_mAP", "46.0000", "ours_mAP"] and cells[4::2] == ["ours_mAP_low", "ours_mAP_high"]
 
 
 def test_a_changed_table_and_a_mean_of_other_seeds_are_said(results):
@@ -145,6 +145,7 @@ def test_a_published_method_names_its_function_and_settings(results, monkeypatch
                             "mAP": 0.4, "metric": None, "reranked": None, "run": None, "queries": 9,
                             "queries_without_match": 0}
                            for method in ("Gated [21]", "DNS [20]")])  # fmt: skip
+    scores["people"] = synthetic_results.people_of(np.random.default_rng(0), scores[["rank1", "mAP"]])
     tables.save(tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts)
     gated = told(results / "table3.csv", "Gated [21]")
     assert "reproduction.literature.gated(passes=3)" in gated and "Trainings" not in gated
@@ -161,6 +162,7 @@ def test_a_published_method_trained_on_the_kits_loop_names_its_run(results, monk
     scores = pd.DataFrame([{"model": "literature", "method": "Gated [21]", "set": paper.MARKET1501, "seed": 0,
                             "rank1": 0.5, "mAP": 0.4, "metric": None, "reranked": None, "queries": 9,
                             "queries_without_match": 0, "run": "gated-market1501-seed0"}])  # fmt: skip
+    scores["people"] = synthetic_results.people_of(np.random.default_rng(0), scores[["rank1", "mAP"]])
     tables.save(tables.compare(paper.rows(3), (paper.MARKET1501,), scores, facts), results / "table3.csv", **facts)
     said = told(results / "table3.csv", "Gated [21]")
     assert "trained on the kit's loop" in said and "runs/gated-market1501-seed0: gone" in said
@@ -171,6 +173,15 @@ def test_a_persons_share_of_a_score_leads_to_its_training(made):
     said = told(made / "table3_people.csv", "hcn", "xqda", "reranked=True", "seed=1", "person_id=7")
     assert re.search(r"person_id 7 queries 2 rank1 \S+ mAP \S+ Made", said)
     assert "runs/hcn-market1501-seed1: weights GONE" in said and "runs/hcn-market1501-seed0" not in said
+
+
+def test_a_score_has_its_interval_beside_it_and_names_the_people_behind_it(made):
+    row = ["HCN+re-rank", paper.MARKET1501]
+    said = told(made / "table3.csv", *row, column="ours_mAP")
+    assert re.search(r"paper_mAP 74\.2800 ours_mAP [\d.]+ ours_mAP_low [\d.]+ ours_mAP_high [\d.]+ Made", said)
+    assert re.search(r"Read from reid-core explain \S*table3_people\.csv", said)
+    assert "ours_rank1_low" in told(made / "table3.csv", *row)
+    assert "people.csv" not in told(made / "table3_seeds.csv", "baseline", "xqda", "reranked=True", "seed=1")
 
 
 def test_a_verdict_names_the_files_it_was_read_from(made):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_results import people_of
 
 from reid_core.datasets import table
 from reid_core.features import Features
@@ -114,6 +115,7 @@ def tables_of(folder, setting, shift=0.0):
              "rank1": 0.5 + shift, "mAP": 0.4, "queries": 9, "queries_without_match": 0, "run": "r"}
             for name in sets for metric in ("euclidean", "xqda")
         ])  # fmt: skip
+        lines["people"] = people_of(np.random.default_rng(0), lines[["rank1", "mAP"]])
         facts = {"data_source": "embedded", "profile": "smoke", "ap": "trapezoid", "near_duplicates": setting}
         table_ = tables.compare(paper.rows(number), sets, lines, facts)
         tables.save(table_, folder / f"table{number}.csv", **facts)

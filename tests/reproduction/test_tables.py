@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduction import paper, tables
+from reproduction import intervals, paper, scoring, tables
 
 FACTS = {"data_source": "embedded", "profile": "test", "ap": "trapezoid"}
 
@@ -13,9 +13,16 @@ def scores(seeds=(0,), rank1=0.5, model="hcn"):
     return pd.DataFrame([
         {"model": model, "set": paper.MARKET1501, "metric": "euclidean", "reranked": True, "seed": seed,
          "rank1": rank1 + 0.02 * seed, "mAP": 0.4, "queries": 100, "queries_without_match": 1,
-         "seconds_match": 1.0, "run": f"hcn-market1501-seed{seed}"}
+         "seconds_match": 1.0, "run": f"hcn-market1501-seed{seed}", "people": people(rank1 + 0.02 * seed, 0.4)}
         for seed in seeds
     ])  # fmt: skip
+
+
+def people(rank1, ap, spread=0.0, count=50):
+    """Sums of people with two queries each, half of them `spread` above and half below the score."""
+    sign = np.where(np.arange(count) < count // 2, 1, -1)
+    return pd.DataFrame({"seed": 0, "person_id": np.arange(count), "queries": 2,
+                         "rank1": 2 * (rank1 + spread * sign), "mAP": 2 * (ap + spread * sign)})  # fmt: skip
 
 
 def line(table, method):
@@ -39,10 +46,55 @@ def test_mean_and_spread_over_seeds():
     assert row["seeds"] == "0 1 2"
 
 
+ENDS = ["ours_rank1_low", "ours_rank1_high", "ours_mAP_low", "ours_mAP_high"]
+
+
+def test_one_seed_has_the_interval_of_its_people_and_a_method_without_training_the_same():
+    """By hand: 50 people at 0.5 +- 0.2, a standard error of 0.2 / sqrt(50) = 2.83 points, and Student's t of 2.01."""
+    each = [people(0.5, 0.4, spread=0.2)]
+    ours = scores().assign(people=each)
+    theirs = ours.assign(model="literature", method="DNS [20]", metric=None, reranked=None)
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], pd.concat([ours, theirs]), FACTS)
+    half = 2.0096 * 20 / np.sqrt(50)
+    for row in (line(table, "HCN+re-rank"), line(table, "DNS [20]")):
+        assert row[ENDS].tolist() == pytest.approx([50 - half, 50 + half, 40 - half, 40 + half], abs=0.25)
+        assert row["people"] == 50 and row["seeds"] == "0"
+
+
+def test_seeds_widen_the_interval_by_the_error_of_their_mean():
+    """By hand: means of 50, 52 and 54 have an error of 2 / sqrt(3), and Student's t of two degrees is 4.303; mAP is
+    the same for every seed and person, and has no width."""
+    row = line(tables.compare(paper.rows(3), [paper.MARKET1501], scores((0, 1, 2)), FACTS), "HCN+re-rank")
+    half = 4.3027 * 2 / np.sqrt(3)
+    assert row[ENDS].tolist() == pytest.approx([52 - half, 52 + half, 40, 40], abs=1e-3)
+    both = scores((0, 1, 2)).assign(people=[people(one, 0.4, 0.2) for one in (0.50, 0.52, 0.54)])
+    wider = line(tables.compare(paper.rows(3), [paper.MARKET1501], both, FACTS), "HCN+re-rank")
+    one = line(tables.compare(paper.rows(3), [paper.MARKET1501], both[:1], FACTS), "HCN+re-rank")
+    width = [row["ours_rank1_high"] - row["ours_rank1_low"] for row in (one, wider)]
+    assert 1.02 * width[0] < width[1]
+
+
+def test_an_interval_of_a_score_ends_at_0_and_100():
+    ours = scores(rank1=0.99).assign(people=[people(0.99, 0.01, 0.5)])
+    row = line(tables.compare(paper.rows(3), [paper.MARKET1501], ours, FACTS), "HCN+re-rank")
+    assert row["ours_rank1_high"] == 100 and row["ours_mAP_low"] == 0
+    assert row["ours_rank1_low"] < 99 and row["ours_mAP_high"] > 1
+
+
+def test_the_interval_is_that_of_the_rows_that_are_kept_by_person(tmp_path):
+    """What table3_people.csv holds gives the columns of table3.csv again."""
+    ours = scores((0, 1)).assign(people=[people(0.5, 0.4, 0.2), people(0.52, 0.4, 0.1)])
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], ours, FACTS)
+    kept = pd.read_csv(tables.save(scoring.by_person(ours), tmp_path / "table3_people.csv"))
+    again = [intervals.interval(kept[kept["model"] == "hcn"], score) for score in tables.SCORES]
+    expected = [end for one in again for end in (one.low, one.high)]
+    assert line(table, "HCN+re-rank")[ENDS].tolist() == pytest.approx(expected, abs=1e-3)
+
+
 def test_rows_without_scores_say_why_and_hold_no_number():
     why = {paper.MARKET1501: "not run: Market-1501 not found (see reid-core data status)"}
     table = tables.compare(paper.rows(3), [paper.MARKET1501], pd.DataFrame(), FACTS, why)
-    assert table["ours_rank1"].isna().all() and table["ours_mAP"].isna().all()
+    assert table[["ours_rank1", "ours_mAP", *ENDS, "people"]].isna().all(axis=None)
     assert set(table["status"]) == set(why.values())
     table = tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS)
     assert line(table, "SCSP [3]")["status"] == tables.NOT_YET
@@ -119,7 +171,7 @@ def test_a_table_of_which_nothing_was_run_is_shown_with_the_reason():
 def test_as_printed_shows_each_method_once_with_both_numbers():
     shown = tables.as_printed(tables.compare(paper.rows(3), [paper.MARKET1501], scores(), FACTS))
     cells = shown.loc["HCN+re-rank", "Market-1501"]
-    assert cells["rank-1", "paper"] == "84.1" and cells["rank-1", "ours"] == "50.0"
+    assert cells["rank-1", "paper"] == "84.1" and cells["rank-1", "ours"] == "50.0 (50.0–50.0)"
     assert cells["rank-1", "difference"] == "-34.1"
     assert shown.loc["SCSP [3]", ("Market-1501", "rank-1", "ours")] == tables.NOT_YET
 
