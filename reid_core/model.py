@@ -45,6 +45,7 @@ _MERGES = {  # (upper map, lower map) of C1, C2, ...; the last one of each list 
     "skip": (("r5", "r3"), ("r4", "r2"), ("r3", "r1")),
     "adjacent": (("r5", "r4"), ("c1", "r3"), ("c2", "r2"), ("c3", "r1")),
 }
+_MERGES["none"] = _MERGES["skip"]  # the same convolutions and classifiers; the upper map is not added
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ class Settings:
 
     dropout           rate before each classifier (the paper does not say; 0.5 as in the baseline of Zhong et al.)
     merging           "skip": Section 3.2. "adjacent": FPN's, from the coarsest level to the finest, which
-                      Section 3.2 argues against: C1 = R4 + R5, C2 = R3 + C1, C3 = R2 + C2, each 2048 wide
+                      Section 3.2 argues against: C1 = R4 + R5, C2 = R3 + C1, C3 = R2 + C2, each 2048 wide.
+                      "none": a control, auxiliary heads on single maps: C1 = lateral(R3), C2 = lateral(R2), with
+                      the parameters of "skip" (laterals and classifiers, of the same names, shapes and initial
+                      values; what is left out, the addition of R5 and of R4, has none); nothing is upsampled
     conv1_level       also merge R1, the output of conv1, into one more map; Section 3.2: does not help
     upsample          the paper does not say; "nearest" as in FPN
     align_corners     of bilinear and bicubic upsampling
@@ -66,7 +70,7 @@ class Settings:
     """
 
     dropout: float = 0.5
-    merging: Literal["skip", "adjacent"] = "skip"
+    merging: Literal["skip", "adjacent", "none"] = "skip"
     conv1_level: bool = False
     upsample: Literal["nearest", "bilinear", "bicubic"] = "nearest"
     align_corners: bool = False
@@ -164,7 +168,8 @@ class _Network(nn.Module):
         levels = {"r5", *(level for pair in self.merges.values() for level in pair if level in maps)}
         means = {name: maps[name].mean((2, 3), keepdim=True) for name in levels}
         for name, (upper, lower) in self.merges.items():
-            means[name] = self.laterals[name](means[lower]) + means[upper]  # (n, d, 1, 1)
+            x = self.laterals[name](means[lower])  # (n, d, 1, 1)
+            means[name] = x if self.settings.merging == "none" else x + means[upper]
         return {name: means[name].flatten(1) for name in self.widths}
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
@@ -193,6 +198,8 @@ class _Network(nn.Module):
         s, sizes = self.settings, dict(sizes)
         if s.heads == "plain" or s.merge_relu or s.merge_conv3x3 or s.pooling == "maximum":
             return False
+        if s.merging == "none":  # nothing is upsampled
+            return True
         if s.upsample == "bicubic" or s.align_corners:
             return False
         for name, (upper, lower) in self.merges.items():
@@ -205,10 +212,11 @@ class _Network(nn.Module):
         """R5 and the merged maps, plain form. A 3x3 or a ReLU acts on what is pooled, not on what is merged."""
         s, merged, outputs = self.settings, dict(maps), {"r5": maps["r5"]}
         for name, (upper, lower) in self.merges.items():
-            corners = None if s.upsample == "nearest" else s.align_corners
-            size = merged[lower].shape[-2:]
-            top = F.interpolate(merged[upper], size=size, mode=s.upsample, align_corners=corners)
-            x = merged[name] = self.laterals[name](merged[lower]) + top  # upper's channels, lower's size
+            x = self.laterals[name](merged[lower])  # upper's channels, lower's size
+            if s.merging != "none":
+                corners = None if s.upsample == "nearest" else s.align_corners
+                x = x + F.interpolate(merged[upper], size=x.shape[-2:], mode=s.upsample, align_corners=corners)
+            merged[name] = x
             if s.merge_conv3x3:
                 x = self.after[name](x)
             outputs[name] = F.relu(x) if s.merge_relu else x

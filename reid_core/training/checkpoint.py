@@ -89,9 +89,8 @@ def save(folder: Path, state: State, facts: dict) -> None:
     tensors, target = state.tensors(), path(folder, state.iteration)
     files.require_space(folder, sum(x.nbytes for x in tensors.values()) + 2**20, "a checkpoint")
     files.write_tensors(target, tensors)
-    written = {"iteration": state.iteration, "sha256": files.digest(target)}
-    written |= {"scaler": state.scaler.state_dict(), **facts}
-    files.write_text(target.with_suffix(".json"), json.dumps(written, indent=1) + "\n")
+    written = {"iteration": state.iteration, "sha256": files.digest(target), "scaler": state.scaler.state_dict()}
+    files.write_text(target.with_suffix(".json"), json.dumps(written | facts, indent=1) + "\n")
     kept = sorted(record.stem for record in folder.glob("*.json"))[-KEPT:]
     for old in folder.iterdir():
         if old.is_file() and old.stem not in kept:

@@ -86,7 +86,7 @@ def train(
 
 def _facts(objective: Objective, table: pd.DataFrame, images: Decoded, data_root: str | Path, recipe: Recipe) -> dict:
     """What run.json says of a run before it begins."""
-    facts = {
+    return {
         "model": objective.name,
         "num_classes": int(table[image_table.LABEL].max()) + 1,
         "images": len(table),
@@ -95,8 +95,7 @@ def _facts(objective: Objective, table: pd.DataFrame, images: Decoded, data_root
         "recipe": recipe.to_dict(),
         run_folder.INITIAL: weight_files.digest(recipe.weights, recipe.backbone),
         "finished": False,
-    }
-    return facts | ({"settings": objective.settings} if objective.settings else {})
+    } | ({"settings": objective.settings} if objective.settings else {})
 
 
 def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
@@ -113,8 +112,7 @@ def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         first = wrong.iloc[0]
         raise ValueError(f"{first[image_table.PATH]} is a test image ({first[image_table.SUBSET]}).")
     if recipe.batch_size > len(table):
-        larger = f"batch_size {recipe.batch_size} is larger than the set of {len(table)} images"
-        raise ValueError(f"{larger}; make it smaller.")
+        raise ValueError(f"batch_size {recipe.batch_size} is larger than the set of {len(table)} images; lower it.")
     return table
 
 
@@ -213,8 +211,7 @@ class _Run:
                 block = 1 if self.device.type == "cpu" else _BLOCK
                 self.advance(min(start + block, next_checkpoint, r.iterations))
                 line.update(s.iteration - start)
-                loss = s.losses[s.iteration - 1, 0]
-                line.set_postfix_str(f"loss_{self.heads[0]}={loss:.3f}", refresh=False)
+                line.set_postfix_str(f"loss_{self.heads[0]}={s.losses[s.iteration - 1, 0]:.3f}", refresh=False)
                 if self.group.any(bool(received)):
                     self.save()
                     self.interrupt(received)
@@ -228,8 +225,8 @@ class _Run:
     def advance(self, end: int) -> None:
         """Train up to iteration `end`, then take down losses and time."""
         s, start, began = self.state, self.state.iteration, time.perf_counter()
-        rank, processes = self.group.rank, self.group.processes
-        each = [self.step(self.sampler.draw(i).shard(rank, processes), i) for i in range(start, end)]
+        shard = self.group.rank, self.group.processes
+        each = [self.step(self.sampler.draw(i).shard(*shard), i) for i in range(start, end)]
         s.losses[start:end] = self.group.mean(torch.stack(each)).cpu().numpy()
         before, spent = s.seconds[start - 1] if start else 0.0, time.perf_counter() - began
         s.seconds[start:end] = before + spent * np.arange(1, end - start + 1) / (end - start)
@@ -240,8 +237,7 @@ class _Run:
 
     def require_finite_weights(self) -> None:
         """Raise FloatingPointError, as `diverged` does, where a weight is not finite."""
-        norms = torch._foreach_norm(list(self.state.network.parameters()))
-        if not torch.stack(norms).isfinite().all():
+        if not torch.stack(torch._foreach_norm(list(self.state.network.parameters()))).isfinite().all():
             self.diverged(self.state.iteration - 1)
 
     def diverged(self, iteration: int) -> None:
@@ -249,8 +245,7 @@ class _Run:
         paths = self.table[image_table.PATH].iloc[self.sampler.draw(iteration).rows]
         kept = sorted(self.checkpoints.glob("*.json"))
         good = kept[-1].with_suffix(".safetensors") if kept else "none yet"
-        each = zip(self.heads, self.state.losses[iteration], strict=True)
-        losses = ", ".join(f"{name} {loss}" for name, loss in each)
+        losses = ", ".join(f"{name} {x}" for name, x in zip(self.heads, self.state.losses[iteration], strict=True))
         raise FloatingPointError(
             f"The loss or a weight is not finite at iteration {iteration + 1} ({losses}). Lower base_lr, or look at "
             f"the batch. Last good checkpoint: {good}. Images of the batch: {', '.join(paths)}."
@@ -280,8 +275,7 @@ class _Run:
         expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"
         self.state.take(tensors, facts, str(path), expected, remedy)
         self.facts |= {name: facts[name] for name in run_folder.STARTED_FROM if facts.get(name)}
-        done, all_of_them = self.state.iteration, self.recipe.iterations
-        self.say(f"Continuing {self.run_dir} from iteration {done} of {all_of_them}.")
+        self.say(f"Continuing {self.run_dir} from iteration {self.state.iteration} of {self.recipe.iterations}.")
 
     def interrupt(self, received: list[int]) -> None:
         """Say where it stopped; raise KeyboardInterrupt for SIGINT, SystemExit(128 + number) for another signal.

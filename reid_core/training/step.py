@@ -116,8 +116,7 @@ class Step:
             outputs = self.network(images)
         each = self.objective.losses(outputs, labels)
         if self.weights is None:
-            weights = [self.recipe.loss_weight(i) for i in range(len(each))]
-            self.weights = torch.tensor(weights, device=self.device)
+            self.weights = torch.tensor([self.recipe.loss_weight(i) for i in range(len(each))], device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale((each * self.weights).sum()).backward()
         self.scaler.step(self.optimizer)

@@ -15,6 +15,8 @@ COMMUTING = [
     {"conv1_level": True},
     {"merging": "adjacent"},
     {"merging": "adjacent", "conv1_level": True, "upsample": "bilinear"},
+    {"merging": "none"},
+    {"merging": "none", "conv1_level": True, "upsample": "bicubic", "align_corners": True},
 ]
 NOT_COMMUTING = [
     {"upsample": "bicubic"},
@@ -22,6 +24,9 @@ NOT_COMMUTING = [
     {"merge_relu": True},
     {"merge_conv3x3": True},
     {"pooling": "maximum"},
+    {"merging": "none", "merge_relu": True},
+    {"merging": "none", "merge_conv3x3": True},
+    {"merging": "none", "pooling": "maximum"},
 ]
 
 
@@ -38,7 +43,8 @@ def pooled_formula(network):
     """mean(C) = lateral(mean(lower)) + mean(upper), whether it holds or not."""
     means = {name: x.mean((2, 3), keepdim=True) for name, x in network.stages(None).items()}
     for name, (upper, lower) in network.merges.items():
-        means[name] = network.laterals[name](means[lower]) + means[upper]
+        added = 0 if network.settings.merging == "none" else means[upper]
+        means[name] = network.laterals[name](means[lower]) + added
     return {name: means[name].flatten(1) for name in network.widths}
 
 
@@ -118,6 +124,9 @@ ADJACENT = {"c1": ("r5", "r4"), "c2": ("c1", "r3"), "c3": ("c2", "r2")}
         ({"merge_conv3x3": True}, SKIPPED),
         ({"merging": "adjacent", "merge_conv3x3": True, "merge_relu": True}, ADJACENT),
         ({"pooling": "maximum"}, SKIPPED),
+        ({"merging": "none"}, SKIPPED),
+        ({"merging": "none", "merge_relu": True, "merge_conv3x3": True}, SKIPPED),
+        ({"merging": "none", "conv1_level": True, "pooling": "maximum"}, SKIPPED | {"c3": ("r3", "r1")}),
     ],
     ids=str,
 )
@@ -130,7 +139,9 @@ def test_every_variant_equals_its_formula_read_aloud(options, merges):
         rows = [y * merged[upper].shape[2] // height for y in range(height)]
         columns = [x * merged[upper].shape[3] // width for x in range(width)]
         widened = torch.einsum("nchw,kc->nkhw", merged[lower], lateral.weight[:, :, 0, 0])
-        merged[name] = widened + lateral.bias[:, None, None] + merged[upper][:, :, rows][..., columns]
+        merged[name] = widened + lateral.bias[:, None, None]
+        if options.get("merging") != "none":
+            merged[name] = merged[name] + merged[upper][:, :, rows][..., columns]
         x = merged[name]
         if "merge_conv3x3" in options:
             kernel, padded = network.after[name], torch.zeros(*x.shape[:2], height + 2, width + 2).double()
@@ -162,10 +173,29 @@ def test_pooled_form_equals_plain_form_in_output_and_gradients(options, size):
     for name in plain:
         torch.testing.assert_close(pooled[name], plain[name], rtol=1e-10, atol=1e-13)
     for name, gradient in plain_gradients.items():
-        if gradient is None:  # R1, where it is not merged
-            assert pooled_gradients[name] is None and name == "r1" and "conv1_level" not in options
+        if gradient is None:  # R1, where it is not merged, and R4 where nothing is
+            assert pooled_gradients[name] is None
+            assert name == "r1" and "conv1_level" not in options or name == "r4" and options["merging"] == "none"
         else:
             torch.testing.assert_close(pooled_gradients[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", ["pooled", "plain"])
+def test_without_merging_each_head_learns_from_its_own_map_and_nothing_else_differs(heads):
+    """The control of Section 3.2's claim: HCN's numbers at the start, but R5 and R4 are not added to C1 and C2."""
+    (alone, maps), (merged, above) = (hcn(heads=heads, merging=name) for name in ("none", "skip"))
+    ours, theirs = alone.state_dict(), merged.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert alone.widths == merged.widths == {"r5": 512, "c1": 512, "c2": 256}
+    outputs = alone(None)
+    for name, source in {"c1": "r3", "c2": "r2", "r5": "r5"}.items():
+        found = torch.autograd.grad(outputs[name].square().sum(), list(maps.values()), allow_unused=True)
+        assert [stage for stage, x in zip(maps, found, strict=True) if x is not None] == [source]
+        trained = torch.autograd.grad(merged(None)[name].square().sum(), above["r5"], allow_unused=True)[0]
+        assert (trained is None) == (name == "c2"), "HCN's C1 trains R5, too"
+    weights = [alone.classifiers[name].weight for name in outputs] + [x.weight for x in alone.laterals.values()]
+    loss = sum(x.square().sum() for x in alone(None).values())
+    assert all(x.abs().sum() > 0 for x in torch.autograd.grad(loss, weights)), "no parameter is idle"
 
 
 @pytest.mark.parametrize("options", NOT_COMMUTING, ids=str)
@@ -178,6 +208,7 @@ def test_plain_form_is_used_where_pooling_does_not_commute(options):
 def test_plain_form_is_used_where_a_factor_is_not_an_integer():
     network, _ = hcn(80, 48)  # R3 is 10x6, R5 3x2
     assert network.form(80, 48) == "plain" and network.form(96, 64) == "pooled"
+    assert hcn(80, 48, merging="none")[0].form(80, 48) == "pooled", "without merging there is no factor"
     assert not torch.allclose(network.pooled(None)["c1"], pooled_formula(network)["c1"], rtol=1e-4)
 
 
@@ -261,6 +292,7 @@ def test_wrong_weights_are_refused_with_file_and_difference(tmp_path):
         ({"upsample": "linear"}, "upsample must be one of nearest, bilinear, bicubic"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"align_corners": True}, "align_corners applies"),
+        ({"merging": None}, "merging must be one of skip, adjacent, none, not None"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

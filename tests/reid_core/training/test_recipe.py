@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import pytest
+import yaml
 
 from reid_core import model
 from reid_core.training import Recipe
@@ -56,6 +57,14 @@ def test_settings_survive_the_way_through_a_file():
     assert r.loss_weights == (1.0, 0.5) and [r.loss_weight(i) for i in range(4)] == [1.0, 0.5, 0.5, 0.5]
 
 
+def test_none_is_a_word_of_yaml_and_null_is_refused():
+    """`merging: none` names the control; YAML's null, ~ and Null are no value of a setting."""
+    settings = yaml.safe_load("{merging: none, backbone: resnet18}")
+    assert Recipe.from_dict(settings).network("hcn", 5).settings.merging == "none"
+    with pytest.raises(ValueError, match="not None; did you mean 'none'"):
+        Recipe.from_dict(yaml.safe_load("merging: null"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -95,6 +104,7 @@ def test_wrong_types_are_named(settings, message):
         ({"lr_schedule": "steps"}, "lr_schedule must be one of step, cosine.*did you mean 'step'"),
         ({"precision": "tf32"}, "precision must be one of"),
         ({"upsample": "bilinaer"}, "did you mean 'bilinear'"),
+        ({"merging": None}, "merging must be one of skip, adjacent, none, not None; did you mean 'none'"),
         ({"backbone": "resnet51"}, "backbone 'resnet51' is unknown; did you mean 'resnet50'"),
         ({"backbone": "vgg16"}, "backbone 'vgg16' is unknown. There are the ResNets of torchvision: .*resnet50"),
         ({"batch_size": 1, "batchnorm": "live", "height": 32, "width": 32}, "at 32x32 .*larger batch_size"),
