@@ -12,7 +12,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     08_figure5_rank_lists              explorer, plots, ranklists, tables
     09_claims                          claims, near_duplicate_effect, scoring, tables
     10_sensitivity                     plots, sensitivity, tables
-    11_inside_hcn                      plots, ranklists, response_maps, scoring, tables
+    11_inside_hcn                      plots, pooled_form, ranklists, response_maps, scoring, tables
 
     cli.py                             the command `reid-core`
     paper.py                           what the paper prints: tables, claims, known defects
@@ -24,7 +24,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     claims.py convergence.py           verdicts; numbers to Figure 3
     near_duplicate_effect.py           what pictures met in training do to the scores
     ranklists.py explorer.py           Figure 5, and looking around
-    response_maps.py                   where R5, C1 and C2 respond
+    response_maps.py pooled_form.py    where R5, C1 and C2 respond; what the heads know of places
     plots.py speed.py words.py         figures; Table 4's clock; numbers and hints as text
     sensitivity/                       what the paper leaves open
       variants.py bench.py             other networks and trainings; other ways of matching

@@ -75,6 +75,7 @@ MADE = (
     Made("10_sensitivity", "sensitivity", "sensitivity", TABLE + DRAWING),
     Made("11_inside_hcn", "inside_hcn", "inside", TABLE + DRAWING),
     Made("11_inside_hcn", "response_maps", "inside", DRAWING, people=True),
+    Made("11_inside_hcn", "pooling_demonstration", "pooling"),
 )
 
 # The tables that a notebook reads or whose checks it relies on; 03 to 11 read the data and the trainings besides.

@@ -58,7 +58,8 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
 
 def test_every_row_says_what_it_was_measured_on(kit):
     names = ("table1", "table2", "table3", "table4", "table4_forms", "claims", "convergence", "convergence_time",
-             "loss_levels", "cross_dataset", "inside_hcn")  # fmt: skip
+             "loss_levels", "cross_dataset", "inside_hcn",
+             "pooling_demonstration")  # fmt: skip
     for name in names:
         table = pd.read_csv(kit.results / f"{name}.csv")
         assert (table["data_source"] == "embedded").all() and (table["profile"] == "tiny").all()
@@ -98,6 +99,13 @@ def test_every_output_is_scored_and_r5s_scores_are_the_tables(kit):
     assert len(both) == 36
     for score in tables.SCORES:
         assert (both[score] - 100 * both[f"{score}_table"]).abs().max() < 0.5, "equal up to rounding"
+
+
+def test_the_heads_know_no_places_as_trained_and_some_with_other_settings(kit):
+    known = pd.read_csv(kit.results / "pooling_demonstration.csv").set_index("form")
+    differences = known[["formula_difference", "shuffle_difference"]]
+    assert (differences.loc["pooled"] < 1e-14).all(axis=None) and (differences.loc["plain"] > 1e-4).all(axis=None)
+    assert set(known.loc["plain", "setting"]) == {"maximum pooling", "a ReLU after merging", "a 3x3 after merging"}
 
 
 def test_drawings_keep_the_style(kit):

@@ -76,6 +76,17 @@ def test_a_row_of_the_literature_says_how_faithful_it_is_and_every_row_what_it_t
     assert "Table 3, in seconds" in page and "40.0" in page
 
 
+def test_what_the_heads_know_of_places_is_shown_to_the_last_digit(results):
+    facts = {"data_source": "embedded", "profile": "smoke", "ap": "trapezoid"}
+    line = {"setting": "a ReLU after merging", "head": "c1", "form": "plain", "formula_difference": "7.4e-16",
+            "shuffle_difference": "0.024", "people_changed": 6.25, "images": 16}  # fmt: skip
+    tables.save(pd.DataFrame([line]).assign(**facts), results / "pooling_demonstration.csv", **facts)
+    page = report.write(results).read_text(encoding="utf-8")
+    section = page[page.index('id="about-pooling"') :].partition("</section>")[0]
+    for words in ("A mean(R3) + B mean(R5) + c", "a ReLU after merging", ">7.4e-16<", ">0.024<", ">6<", ">16<"):
+        assert words in section, words
+
+
 @pytest.mark.parametrize("which", ["embedded", "official"])
 def test_links_resolve_and_nothing_is_loaded_from_elsewhere(which, request):
     path = request.getfixturevalue(which)
