@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,11 @@ from reid_core.baselines.kissme import KISSME
 from reid_core.baselines.null_space import NullSpace
 from reid_core.baselines.scsp import SCSP
 from reid_core.baselines.scsp_features import RegionFeatures, layer_weights
+from reid_core.datasets.table import PERSON
 from reid_core.distance import squared_euclidean
 from reid_core.matching import Matching, Split, people
 from reid_core.model import ResNet50Baseline, load_backbone
-from reproduction import cached
+from reproduction import cached, similarity
 from reproduction.experiment import Experiment
 from reproduction.gated import Gated
 from reproduction.tables import ADAPTED, RECREATED, REFERENCE
@@ -72,16 +74,16 @@ class Clock:
         return self._seconds.get(name, 0.0)
 
     def outcome(self, distance, faithful, note, *, squared=True, run=None, **seconds) -> Outcome:
-        """The seconds counted here, unless `seconds` gives those of features or train."""
-        reading, learning = (seconds.get(name, self[name]) for name in ("features", "train"))
-        return Outcome(distance, squared, reading, learning, self["match"], faithful, note, run)
+        """The seconds counted here, and those of `seconds`, which were spent before."""
+        times = (self[name] + seconds.get(name, 0.0) for name in ("features", "train", "match"))
+        return Outcome(distance, squared, *times, faithful, note, run)
 
 
 @dataclass(frozen=True)
 class Task:
     """A set to retrieve from, which all methods take: its name, its image tables, settings of matching and a seed.
 
-    Rows that learn the same from it share that: the plain and the re-ranked one have one XQDA.
+    Rows that learn the same from it share that (:meth:`once`): the plain and the re-ranked one have one XQDA.
     """
 
     kit: Experiment
@@ -91,20 +93,27 @@ class Task:
     seed: int = 0
     _learnt: dict = field(default_factory=dict, repr=False, compare=False)
 
-    def lomo(self, retinex: bool) -> tuple[Split, float]:
-        """LOMO features (N, 26960) float32 of the three parts, memory-mapped, and the seconds that they once took."""
-        parts = [cached.lomo_features(table, retinex=retinex) for table in self.images]
-        return Split(*(part.values for part in parts)), sum(part.seconds for part in parts)
+    def lomo(self, retinex: bool, unit_length: bool = False) -> tuple[Split, float]:
+        """LOMO features (N, 26960) float32 of the three parts, and the seconds that they once took.
 
-    def xqda(self, retinex: bool) -> tuple[xqda.XQDA, float]:
-        """XQDA on the LOMO features of the training images, and the seconds it took."""
-        if retinex not in self._learnt:
-            values = cached.lomo_features(self.images.train, retinex=retinex).values
+        They are memory-mapped, of length sqrt(3) as released; with `unit_length` each is divided by it, in memory.
+        """
+        parts = [cached.lomo_features(table, retinex=retinex) for table in self.images]
+        scaled = similarity.unit if unit_length else lambda rows: rows
+        return Split(*(scaled(part.values) for part in parts)), sum(part.seconds for part in parts)
+
+    def once(self, learn: Callable[[], Any], *key) -> tuple[Any, float]:
+        """What `learn` made at the first call with this key, and the seconds that it took."""
+        if key not in self._learnt:
             started = time.perf_counter()
-            learner = xqda.XQDA(self.how.xqda_solver, random_state=5489 + self.seed)
-            learner.fit(values, *people(self.images.train))
-            self._learnt[retinex] = learner, time.perf_counter() - started
-        return self._learnt[retinex]
+            self._learnt[key] = learn(), time.perf_counter() - started
+        return self._learnt[key]
+
+    def taught_by(self, rows=slice(None)) -> str:
+        """What a method learns from, counted: some rows of the training table, or all."""
+        train = self.images.train
+        used = train.iloc[rows]
+        return f"Learns from {len(used):,} of {len(train):,} training images, {used[PERSON].nunique():,} people."
 
 
 def colour(task: Task, *, bins: int) -> Outcome:
@@ -127,66 +136,71 @@ def lomo_euclidean(task: Task, *, retinex: bool) -> Outcome:
     return clock.outcome(distance, REFERENCE, "LOMO without a learnt metric.", features=seconds)
 
 
-def lomo_xqda(task: Task, *, retinex: bool, reranked: bool = False) -> Outcome:
-    """LOMO and XQDA of [19], with the training pairs of [13]; `reranked` by k-reciprocal neighbours."""
-    clock = Clock()
-    (_, query, gallery), seconds = task.lomo(retinex)
-    metric, learning = task.xqda(retinex)
+def lomo_xqda(task: Task, *, retinex: bool, unit_length: bool, reranked: bool = False) -> Outcome:
+    """LOMO and XQDA of [19], with the training pairs of [13]; `reranked` by k-reciprocal neighbours.
+
+    `unit_length` is what [13]'s evaluation does with every feature; XQDA's regularisation tells the two apart.
+    """
+    clock, seed, ids = Clock(), 5489 + task.seed, people(task.images.train)
+    (train, query, gallery), seconds = task.lomo(retinex, unit_length)
+    learner = xqda.XQDA(task.how.xqda_solver, random_state=seed)
+    metric, learning = task.once(lambda: learner.fit(train, *ids), "XQDA", retinex, unit_length)
     with clock("match"):
         distance = task.how.reranked(query, gallery, metric) if reranked else metric.distance(query, gallery)
     closed = "its Retinex is the published algorithm, not the authors' closed binary."
     note = f"LOMO by the published description; {closed}" if retinex else "LOMO without its Retinex."
+    note += " Divided by its length, as in [13]'s evaluation." if unit_length else " Of length sqrt(3), as released."
+    note += f" {task.taught_by(np.concatenate(xqda.official_pairs(*ids, seed)))}"
     return clock.outcome(distance, ADAPTED, note, features=seconds, train=learning)
 
 
-def lomo_xqda_reranked(task: Task, *, retinex: bool) -> Outcome:
-    """:func:`lomo_xqda`, re-ranked: what the paper prints as LOMO+XQDA."""
-    return lomo_xqda(task, retinex=retinex, reranked=True)
-
-
-def _learnt_on_lomo(task: Task, learner, retinex: bool, faithful: str, note: str) -> Outcome:
+def dns(task: Task, *, retinex: bool, reranked: bool = False) -> Outcome:
+    """The discriminative null space of [20] on LOMO, in which distances are Euclidean."""
     clock = Clock()
-    (train, query, gallery), seconds = task.lomo(retinex)
-    with clock("train"):
-        learner.fit(train, *people(task.images.train))
+    (train, *test), seconds = task.lomo(retinex)
+    learner, learning = task.once(lambda: NullSpace().fit(train, *people(task.images.train)), "DNS", retinex)
+    pair, projecting = task.once(lambda: [learner.transform(part) for part in test], "DNS, projected", retinex)
     with clock("match"):
-        distance = learner.distance(query, gallery)
-    return clock.outcome(distance, faithful, note, features=seconds)
-
-
-def dns(task: Task, *, retinex: bool) -> Outcome:
-    """The discriminative null space of [20] on LOMO."""
+        distance = task.how.reranked(*pair) if reranked else squared_euclidean(*pair)
     note = (
         "Measured: the null space of LOMO alone. The second feature is for this set the authors' own re-implementation "
-        "of Lisanti et al.'s (ICDSC 2014), which they did not release."
+        f"of Lisanti et al.'s (ICDSC 2014), which they did not release. {task.taught_by()}"
     )
-    return _learnt_on_lomo(task, NullSpace(), retinex, ADAPTED, note)
+    return clock.outcome(distance, ADAPTED, note, features=seconds, train=learning, match=projecting)
 
 
 def kissme(task: Task, *, retinex: bool, n_components: int) -> Outcome:
     """KISSME on LOMO after PCA."""
-    note = f"KISSME on {n_components} principal components of LOMO."
-    return _learnt_on_lomo(task, KISSME(n_components, task.seed), retinex, REFERENCE, note)
-
-
-def scsp(task: Task, *, n_components: int, n_images: int, n_queries: int, global_weight: float) -> Outcome:
-    """SCSP of [3]: four cues in the whole image and four stripes, ADMM. Training includes the whitening."""
     clock = Clock()
-    regions = RegionFeatures(n_components, n_images, task.seed)
-    learner = SCSP(layer_weights(global_weight), n_queries=n_queries, random_state=task.seed)
+    (train, query, gallery), seconds = task.lomo(retinex)
     with clock("train"):
-        regions.fit(task.images.train)
-    with clock("features"):
-        train, query, gallery = map(regions.transform, task.images)
-    with clock("train"):
-        learner.fit(train, *people(task.images.train))
+        learner = KISSME(n_components, task.seed).fit(train, *people(task.images.train))
     with clock("match"):
         distance = learner.distance(query, gallery)
+    note = f"KISSME on {n_components} principal components of LOMO. {task.taught_by()}"
+    return clock.outcome(distance, REFERENCE, note, features=seconds)
+
+
+def scsp(
+    task: Task, *, n_components: int, n_images: int, n_queries: int, global_weight: float, reranked: bool = False
+) -> Outcome:
+    """SCSP of [3]: four cues in the whole image and four stripes, ADMM. Training includes the whitening."""
+    clock, table, key = Clock(), task.images.train, (n_components, n_images, n_queries, global_weight)
+    regions = RegionFeatures(n_components, n_images, task.seed)
+    learner = SCSP(layer_weights(global_weight), n_queries=n_queries, random_state=task.seed)
+    _, whitening = task.once(lambda: regions.fit(table), "whitening", *key)
+    (train, *pair), seconds = task.once(lambda: [regions.transform(part) for part in task.images], "regions", *key)
+    learner, learning = task.once(lambda: learner.fit(train, *people(table)), "SCSP", *key)
+    with clock("match"):
+        distance = similarity.reranked(learner, *pair, task.how) if reranked else learner.distance(*pair)
     note = (
         "After the authors' release, which covers one image a person in two cameras: matches and non-matches of "
-        "several images are averaged (our reading), and the features are whitened on training images only."
+        "several images are averaged (our reading), and the features are whitened on training images only. Learns from "
+        f"{learner.n_queries_:,} of {len(table):,} training images as queries, all others their matches and "
+        f"non-matches; {min(n_images, len(table)):,} teach the whitening."
     )
-    return clock.outcome(distance, ADAPTED, note, squared=False)
+    times = {"features": seconds, "train": whitening + learning}
+    return clock.outcome(distance, ADAPTED, note, squared=False, **times)
 
 
 def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Outcome:
@@ -203,7 +217,8 @@ def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Out
         distance = learner.compare(query, gallery)
     note = (
         f"Re-created, trained from random weights ({passes:g} passes over the images): the matching gate by its "
-        "published equations, in a small network of ours; the authors' network is not rebuilt (they released no code)."
+        "published equations, in a small network of ours; the authors' network is not rebuilt (they released no code). "
+        f"{task.taught_by()}"
     )
     return clock.outcome(distance, RECREATED, note, train=learner.seconds_, run=run.name)
 
@@ -246,19 +261,22 @@ def why_not(method: str, *, weights="imagenet", backbone="resnet50", **_) -> str
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the tables: its name, the function behind it, and every setting of that with its value."""
+    """A row of the tables: its name, the function behind it, its settings with their values, whether it re-ranks."""
 
     name: str
     function: Callable[..., Outcome]
     settings: Mapping[str, object]
+    reranked: bool = False
 
     def run(self, task: Task) -> Outcome:
         """The method on one set."""
-        return self.function(task, **self.settings)
+        return self.function(task, **self.settings, **({"reranked": True} if self.reranked else {}))
 
 
 IMAGENET = "ImageNet ResNet-50"
 LOMO = {"retinex": True}
+UNIT, RELEASED = LOMO | {"unit_length": True}, LOMO | {"unit_length": False}
+OF_SCSP = {"n_components": 120, "n_images": 1500, "n_queries": 1500, "global_weight": 1.1}
 METHODS = {
     method.name: method
     for method in (
@@ -266,10 +284,15 @@ METHODS = {
         Method(IMAGENET, imagenet, {"weights": "imagenet", "backbone": "resnet50"}),
         Method("LOMO", lomo_euclidean, LOMO),
         Method("KISSME on LOMO", kissme, LOMO | {"n_components": 100}),
-        Method("LOMO+XQDA", lomo_xqda, LOMO),
-        Method("LOMO+XQDA [19]", lomo_xqda_reranked, LOMO),
-        Method("SCSP [3]", scsp, {"n_components": 120, "n_images": 1500, "n_queries": 1500, "global_weight": 1.1}),
+        Method("LOMO as released+XQDA", lomo_xqda, RELEASED),
+        Method("LOMO as released+XQDA+re-rank", lomo_xqda, RELEASED, reranked=True),
+        Method("LOMO+XQDA", lomo_xqda, UNIT),
+        Method("LOMO+XQDA [19]", lomo_xqda, UNIT, reranked=True),
+        Method("SCSP [3]", scsp, OF_SCSP),
+        Method("SCSP+re-rank [3]", scsp, OF_SCSP, reranked=True),
         Method("DNS [20]", dns, LOMO),
+        Method("DNS on LOMO [20]", dns, LOMO),
+        Method("DNS+re-rank [20]", dns, LOMO, reranked=True),
         Method("Gated [21]", gated, {"passes": 50, "learning_rate": 1e-3, "width": 32}),
     )
 }

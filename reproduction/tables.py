@@ -169,7 +169,7 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
         line[f"{score}_std"] = 100 * scored[score].std(ddof=1) if len(scored) > 1 else None
         line[f"ours_{score}_low"], line[f"ours_{score}_high"] = _interval(scored, score)
         line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
-    line["paper_source"] = "released results of [13]" if row.released else "paper" if row.printed else ""
+    line["paper_source"] = row.source if row.printed else ""
     why = next((not_run[key] for key in (name, row.method, row.model) if key in not_run), NOT_YET)
     line["status"] = MEASURED if len(scored) else why
     line["seeds"] = " ".join(str(seed) for seed in sorted(scored["seed"].unique())) if len(scored) else ""

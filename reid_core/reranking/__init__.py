@@ -212,8 +212,8 @@ def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
     if len(unique) < n:
         found = expand_duplicates(found, group, settings.k1 + 1)
     found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
-    vectors = _vectors(found, cloud, group, settings)
-    for rows, block in _final(vectors, cloud, group, found.farthest, n_query, settings, corner):
+    vectors = reciprocal_vectors(found, cloud, group, settings)
+    for rows, block in final_blocks(vectors, cloud, group, found.farthest, n_query, settings, corner):
         if target is not None and not in_place:
             target[rows].copy_(block)
         yield rows, block
@@ -221,7 +221,7 @@ def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
     done.close()
 
 
-def _vectors(found, cloud, group, settings: Settings):
+def reciprocal_vectors(found, cloud, group, settings: Settings):
     """The k-reciprocal vectors of all images, or with jaccard="set" the sets: (N, N) sparse rows."""
     sets = reciprocal.expanded_sets(found.index, half_neighbourhood(settings.k1, settings.half))
     if settings.jaccard == "set":
@@ -241,7 +241,7 @@ def half_neighbourhood(k1: int, half: str) -> int:
     return (k1 + 2) // 2 if half == "official" else round(k1 / 2) + 1
 
 
-def _final(sets, cloud, group, farthest, n_query, settings: Settings, corner):
+def final_blocks(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     """Row blocks of (1 - lambda) Jaccard + lambda d.
 
     Next to all pairs have no image in common in their sets, and Jaccard distance 1: so 1 - lambda + lambda d is written

@@ -133,7 +133,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
 def _scores(line: pd.Series, digits: int) -> dict[str, Any]:
     return {
         "measured": line["status"] == tables.MEASURED, "status": line["status"],
-        "released": text(line["paper_source"]).startswith("released"),
+        "released": text(line["paper_source"]) not in ("", paper.PAPER),
         "paper": [number(line[f"paper_{score}"], digits) for score in tables.SCORES],
         "ours": [spread(line[f"ours_{score}"], line[f"{score}_std"], digits) for score in tables.SCORES],
         "difference": [number(line[f"{score}_difference"], digits, signed=True) for score in tables.SCORES],

@@ -37,3 +37,14 @@ def test_rows_of_a_table_have_distinct_names_and_cover_all_ways_of_matching():
         assert len({row.method for row in rows}) == len(rows)
         ways = {(row.model, row.metric, row.reranked) for row in rows if row.model}
         assert len(ways) == 12
+
+
+def test_rows_of_the_literature_are_reranked_too_and_dns_has_the_figure_of_lomo_alone_beside_it():
+    rows = {row.method: row for row in paper.rows(3)}
+    assert printed(3, "DNS [20]", paper.MARKET1501) == (61.02, 35.68)
+    alone = rows["DNS on LOMO [20]"]
+    assert alone.printed[paper.MARKET1501] == (55.43, 29.87) and alone.source == "table of [20]"
+    for name in ("DNS+re-rank [20]", "SCSP+re-rank [3]"):
+        assert rows[name].reranked and not rows[name].printed and "Not in the paper" in rows[name].note
+    released = [row for row in paper.rows(2) if row.method.startswith("LOMO as released+XQDA")]
+    assert [row.reranked for row in released] == [False, True] and not any(row.printed for row in released)

@@ -113,6 +113,14 @@ def test_literature_rows_are_found_by_method_not_by_metric():
     assert "kernel" in row["note"]
 
 
+def test_a_figure_says_who_printed_it():
+    table = tables.compare(paper.rows(3), [paper.MARKET1501], pd.DataFrame(), FACTS)
+    methods = ("DNS [20]", "DNS on LOMO [20]", "ResNet50+XQDA [13]", "DNS+re-rank [20]")
+    said = [line(table, method)["paper_source"] for method in methods]
+    assert said == ["paper", "table of [20]", "released results of [13]", ""]
+    assert line(table, "DNS on LOMO [20]")["paper_rank1"] == 55.43
+
+
 def runs(names=paper.SETS, hours=1.0):
     made = [("baseline", name, hours) for name in names] + [("hcn", paper.COMBINED, 1.2)]
     return pd.DataFrame([
