@@ -4,8 +4,8 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
 
     01_datasets                        embedded, intake.contact_sheet, intake.near_duplicates, plots, sidecar, tables
     02_train                           runner.profiles
-    03_table2_cuhk03                   scoring, tables
-    04_table3_market1501               scoring, tables
+    03_table2_cuhk03                   plots, scoring, tables
+    04_table3_market1501               plots, scoring, tables
     05_table4_training_time            speed, tables
     06_figure3_loss_curves             convergence, plots, tables
     07_figure4_ap_and_cmc              plots, tables

@@ -1,4 +1,4 @@
-"""The kit's figures: Figure 3 (loss curves), Figure 4 (AP and CMC), Figure 5 (rank lists), one style for all.
+"""The kit's figures: Tables 2 and 3, Figure 3 (loss curves), Figure 4 (AP and CMC), Figure 5 (rank lists); one style.
 
 Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure; dashes, markers, ticks and
 widths of frames say the same without colour. Figures are WIDTH wide, the text of a printed page, so that their letters
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reid_core import files, images
-from reproduction import paper, sidecar
+from reproduction import paper, sidecar, tables
 from reproduction.convergence import smooth
 
 WIDTH = 7.2  # inches: what an A4 page leaves between its margins
@@ -27,6 +27,7 @@ COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "othe
 DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-"}
 MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x"}
 TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
+PRINTED = "As printed in the paper"
 METRICS = {"euclidean": "Euclidean", "xqda": "XQDA"}
 RIGHT, WRONG, JUNK_COLOUR, QUERY_COLOUR, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
 FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK_COLOUR: 1.2, QUERY_COLOUR: 2.6, PLAIN: 0.0}  # points
@@ -111,6 +112,57 @@ def loss_curves(
     lines = axes[0, -1].get_legend_handles_labels()
     figure.legend(*lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0)
     return unshown(figure)
+
+
+def scores(table: pd.DataFrame, every_score: pd.DataFrame, measures: Sequence[str] = tables.SCORES) -> Figure:
+    """Table 2 or 3 drawn: a row a method and a panel a set and score; a mark a seed, their mean, its 95% interval, and
+    on official data the paper's figure.
+
+    `table` : of `tables.compare`, with its facts; what was not measured is left out.
+    `every_score` : the scores that it was made of, rank-1 and mAP in fractions.
+    """
+    style()
+    source = table[["data_source", "profile"]].iloc[0]
+    table = table[table["status"] == tables.MEASURED]
+    methods = table.drop_duplicates("method")[::-1].reset_index()
+    panels = [(name, measure) for name in table["set"].unique() for measure in measures]
+    size = (WIDTH, 0.165 * max(len(methods), 4) + 0.55)
+    figure, axes = plt.subplots(1, max(len(panels), 1), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axis, (name, measure) in zip(axes[0], panels, strict=False):
+        _score_panel(axis, table[table["set"] == name], methods, measure, every_score)
+    axes[0, 0].set_yticks(methods.index, methods["method"], fontsize=SMALL)
+    axes[0, 0].set_xlabel(axes[0, 0].get_xlabel() or tables.NOT_YET)
+    figure.tight_layout(w_pad=0.6)
+    known = {line.get_label(): line for axis in axes[0] for line in axis.lines if line.get_label()[0] != "_"}
+    known = dict(sorted(known.items(), key=lambda item: item[0] == PRINTED))
+    figure.legend(known.values(), known, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=5, borderaxespad=0,
+                  fontsize=SMALL, columnspacing=1, handletextpad=0.1)  # fmt: skip
+    source_line(figure, *source, "a mark a seed, the tick their mean, the line its 95% interval")
+    return unshown(figure)
+
+
+def _score_panel(axis, part: pd.DataFrame, methods: pd.DataFrame, measure: str, every_score: pd.DataFrame) -> None:
+    """One score on one set, the `methods` from below upwards."""
+    name = part["set"].iloc[0]
+    height = dict(zip(methods["method"], methods.index, strict=True))
+    for line in part.to_dict("records"):
+        y, kind = height[line["method"]], "other" if line["model"] == "literature" else line["model"]
+        value, low, high = (line[f"ours_{measure}{end}"] for end in ("", "_low", "_high"))
+        colour = COLOURS[kind]
+        axis.plot([low, high], [y, y], color=colour, linewidth=1.2)
+        axis.plot(value, y, "|", color=colour, markersize=8, markeredgewidth=1.2)
+        seeds = 100 * tables.behind(pd.Series(line), name, every_score)[measure]
+        axis.plot(seeds, [y] * len(seeds), MARKERS[kind], color=colour, markersize=3, markeredgewidth=0.8,
+                  label=TITLES.get(kind, "Methods of the literature"), linestyle="")  # fmt: skip
+        if line["data_source"] == "official" and not pd.isna(line[f"paper_{measure}"]):
+            axis.plot(line[f"paper_{measure}"], y, "v", markersize=5, markerfacecolor="none", markeredgecolor="black",
+                      label=PRINTED, linestyle="")  # fmt: skip
+    axis.set_title(paper.SET_TITLES[name])
+    axis.set_xlabel({"rank1": "rank-1 (%)", "mAP": "mAP (%)"}[measure])
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.grid(False, axis="y")
+    for y in methods.index[1:][methods["model"].ne(methods["model"].shift())[1:]]:
+        axis.axhline(y - 0.5, color=BAND, linewidth=0.8)
 
 
 def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[str, float]]]) -> Figure:

@@ -149,9 +149,9 @@ def compare(
 
 
 def behind(row: paper.Row, name: str, scores: pd.DataFrame) -> pd.DataFrame:
-    """The lines of `scores`, as in `compare`, that a row of the paper stands for on one set: a line a seed."""
+    """The lines of `scores`, as in `compare`, behind a row of the paper, or of `compare`, on one set: a line a seed."""
     scored = scores[scores["set"] == name]
-    if row.model is None:
+    if row.model in (None, "literature"):
         return scored[scored["method"] == row.method]
     return scored[
         (scored["model"] == row.model) & (scored["metric"] == row.metric) & (scored["reranked"] == row.reranked)

@@ -22,12 +22,14 @@ def make(folder: Path, data_source: str = "embedded", profile: str = "smoke", se
     _datasets(folder, facts)
     runs = _runs(folder, draw, seeds, facts)
     for number, sets in ((2, paper.SETS[:2]), (3, paper.SETS[2:])):
-        scores = _scores(draw, sets, seeds)
+        scores = scores_of(draw, sets, seeds)
         saved = facts | {"seeds": list(seeds), "matching": {"k1": 20, "k2": 6, "lambda_value": 0.3}}
         every_score = scores.drop(columns="people").assign(**facts)
         tables.save(every_score, folder / f"table{number}_seeds.csv", **saved)
         tables.save(scoring.by_person(scores), folder / f"table{number}_people.csv", **saved)
-        tables.save(tables.compare(paper.rows(number), sets, scores, facts), folder / f"table{number}.csv", **saved)
+        table = tables.compare(paper.rows(number), sets, scores, facts)
+        tables.save(table, folder / f"table{number}.csv", **saved)
+        plots.save(plots.scores(table, scores), folder / f"table{number}", **saved)
     table = tables.table4(runs, facts)
     speeds = pd.DataFrame({
         "model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"], "precision": "fp32",
@@ -53,7 +55,7 @@ def make(folder: Path, data_source: str = "embedded", profile: str = "smoke", se
     return folder
 
 
-def _scores(draw: np.random.Generator, sets: tuple[str, ...], seeds: tuple[int, ...]) -> pd.DataFrame:
+def scores_of(draw: np.random.Generator, sets: tuple[str, ...], seeds: tuple[int, ...]) -> pd.DataFrame:
     scores = pd.DataFrame([
         {"model": model, "set": name, "metric": metric, "reranked": reranked, "method": None, "seed": seed,
          "rank1": 0.3 + 0.1 * draw.random(), "mAP": 0.3 + 0.1 * draw.random(), "queries": 132,

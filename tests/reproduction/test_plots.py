@@ -13,8 +13,9 @@ from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
+from synthetic_results import people_of, scores_of
 
-from reproduction import plots, response_maps
+from reproduction import paper, plots, response_maps, tables
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,18 @@ def people(path):
     return plots.people(sets, {"data_source": "embedded", "profile": "test"})
 
 
+def table_and_scores(number=2, data_source="embedded", seeds=(0, 1, 2)):
+    """Table 2 or 3 with three seeds of our runs and one line of each method of the literature."""
+    draw = np.random.default_rng(1)
+    rows, sets = paper.rows(number), paper.SETS[:2] if number == 2 else paper.SETS[2:]
+    theirs = pd.DataFrame([{"model": "literature", "method": row.method, "set": name, "seed": 0, "rank1": draw.random(),
+                            "mAP": draw.random(), "queries": 132, "queries_without_match": 0}
+                           for row in rows if row.model is None for name in sets])  # fmt: skip
+    theirs["people"] = people_of(draw, theirs[["rank1", "mAP"]])
+    scores = pd.concat([scores_of(draw, sets, seeds), theirs], ignore_index=True)
+    return tables.compare(rows, sets, scores, {"data_source": data_source, "profile": "test"}), scores
+
+
 def output_scores():
     lines = [
         (name, model, seed, output, metric, reranked, 50 + 10 * seed)
@@ -92,6 +105,8 @@ def sourced(figure):
 
 
 FIGURES = {
+    "table2": lambda path: plots.scores(*table_and_scores(2)),
+    "table3": lambda path: plots.scores(*table_and_scores(3)),
     "figure3": lambda path: sourced(curves()),
     "figure3_time": lambda path: sourced(curves(against="seconds")),
     "figure4": lambda path: sourced(precision_lists()),
@@ -139,6 +154,37 @@ def test_rank_lists_stand_one_above_the_other_with_frames_signs_cameras_and_dist
     assert axis.yaxis_inverted() and tops[0] < tops[1], "the first list stands above"
     texts = [text.get_text() for text in axis.texts]
     assert {"query", "same cam.", "junk", "1 ✓", "2 ✗", "3 ✓", "c6 · -0.0123"} < set(texts)
+
+
+@pytest.mark.parametrize("data_source", ["embedded", "official"])
+def test_a_score_is_drawn_with_its_seeds_its_interval_and_on_official_data_the_papers_figure(data_source):
+    table, scores = table_and_scores(3, data_source)
+    first, axis = plots.scores(table, scores).axes
+    methods = [label.get_text() for label in first.get_yticklabels()]
+    assert methods == list(table["method"])[::-1], "as printed, from above"
+    row = table.set_index("method").loc["Ours+re-rank"]
+    drawn = [line for line in axis.lines if set(line.get_ydata()) == {methods.index("Ours+re-rank")}]
+    assert list(drawn[0].get_xdata()) == [row["ours_mAP_low"], row["ours_mAP_high"]]
+    assert list(drawn[1].get_xdata()) == [row["ours_mAP"]] and drawn[1].get_marker() == "|"
+    ours = scores.query("model == 'combined' and metric == 'euclidean' and reranked")
+    assert list(drawn[2].get_xdata()) == list(100 * ours["mAP"]) and drawn[2].get_marker() == plots.MARKERS["combined"]
+    assert [list(line.get_xdata()) for line in drawn[3:]] == ([[72.66]] if data_source == "official" else [])
+    said = [text.get_text() for text in axis.figure.legends[0].get_texts()]
+    assert (plots.PRINTED in said) == (data_source == "official")
+    assert len(said) == len(set(said)) == 4 + (data_source == "official")
+
+
+def test_what_was_not_measured_is_not_drawn():
+    facts = {"data_source": "official", "profile": "test"}
+    scores = table_and_scores(2)[1].query("model == 'hcn'")
+    table = tables.compare(paper.rows(2), paper.SETS[:2], scores, facts)
+    figure = plots.scores(table, scores)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][::-1] == [
+        "HCN", "HCN+XQDA", "HCN+re-rank", "HCN+XQDA+re-rank"
+    ]  # fmt: skip
+    nothing = tables.compare(paper.rows(2), paper.SETS[:2], pd.DataFrame(), facts)
+    (axis,) = plots.scores(nothing, pd.DataFrame()).axes
+    assert axis.get_xlabel() == tables.NOT_YET and not axis.lines
 
 
 def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
@@ -199,8 +245,12 @@ def test_axes_with_ticks_say_what_they_measure_and_in_what(name, path):
     for axis in FIGURES[name](path).axes:
         beside, above = (axis.get_shared_y_axes().get_siblings(axis), axis.get_shared_x_axes().get_siblings(axis))
         if axis.axison and len(axis.get_xticks()):
-            assert {one.get_xlabel() for one in above} & {"iteration", "training time (s)", "feature"}
-        if axis.axison and len(axis.get_yticks()):
+            assert {one.get_xlabel() for one in above} & {
+                "iteration", "training time (s)", "feature", "rank-1 (%)", "mAP (%)"
+            }  # fmt: skip
+        labels = {label.get_text() for one in beside for label in one.get_yticklabels()}
+        names = labels & {row.method for row in paper.ROWS}
+        if axis.axison and len(axis.get_yticks()) and not names:
             assert any("(" in one.get_ylabel() for one in beside)
 
 
