@@ -7,7 +7,6 @@ import pandas as pd
 
 from reid_core import files
 from reid_core.datasets import cuhk01, cuhk03, market1501
-from reid_core.datasets.combined import combine
 from reid_core.datasets.table import DATASET, DISTRACTOR, JUNK, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
 from reproduction import intervals, paper, sidecar
 from reproduction.intake import published as official
@@ -27,21 +26,23 @@ FAITHFUL = {  # how near a row of the literature comes to its paper
 }
 
 
-def table1(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def table1(images: Mapping[str, pd.DataFrame], combined: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 1: per data set its identities in all, for training and for testing.
 
     Parameters
     ----------
     images : name to image table, at most one a data set (CUHK03's two forms have the same people; the combined
         set takes the labeled one). A data set of Table 1 that is not given is shown with nothing found.
+    combined : images that the combined training learns from, `Experiment.training_table`; None where a set is absent.
 
     Returns
     -------
     DataFrame
         Rows in Table 1's order, then other data sets; columns `dataset` and, for each of `identities`,
         `training identities`, `testing identities`: `<column> published`, `found` and `difference` (Int64,
-        missing where the paper prints none or nothing was found). The row Combined counts the people of
-        :func:`reid_core.datasets.combine` and is found only when all sets of Table 1 are given.
+        missing where the paper prints none or nothing was found). The row Combined counts the people who train, not the
+        sum of the three sets: `left out` are those of them who are tested (one in the other form of CUHK03), and
+        `note` says so.
     """
     counts = {}
     for name, table in images.items():
@@ -50,10 +51,9 @@ def table1(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         if title in counts:
             raise ValueError(f"{name}: Table 1 counts {title} once, but two tables of it are given.")
         counts[title] = _identities(table)
-    if set(TITLES.values()) <= set(counts):
-        people = combine(images)[[DATASET, PERSON]].drop_duplicates()
-        people = people[people[DATASET].isin(TITLES)]
-        counts["Combined"] = (len(people), len(people), None)
+    if combined is not None:
+        people = len(combined[[DATASET, PERSON]].drop_duplicates())
+        counts["Combined"] = (people, people, None)
     rows = []
     for title in [*paper.TABLE1, *(title for title in counts if title not in paper.TABLE1)]:
         row = {"dataset": title}
@@ -61,9 +61,20 @@ def table1(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for column, there, here in zip(IDENTITIES, published, counted, strict=True):
             row[f"{column} published"], row[f"{column} found"] = there, here
             row[f"{column} difference"] = None if None in (there, here) else here - there
-        rows.append(row)
+        known = title == "Combined" and combined is not None
+        rows.append(row | (_left_out(images.values(), combined) if known else {"left out": None, "note": ""}))
     frame = pd.DataFrame(rows)
-    return frame.astype({column: "Int64" for column in frame.columns if column != "dataset"})
+    return frame.astype({column: "Int64" for column in frame.columns if column not in ("dataset", "note")})
+
+
+def _left_out(images: Iterable[pd.DataFrame], combined: pd.DataFrame) -> dict[str, object]:
+    """How many training people of Table 1's sets the combined training lacks, and who."""
+    train = pd.concat(table[(table[SUBSET] == TRAIN) & table[DATASET].isin(TITLES)] for table in images)
+    every, learnt = (pd.MultiIndex.from_frame(part[[DATASET, PERSON]]).unique() for part in (train, combined))
+    lacking = [f"{dataset} {person}" for dataset, person in every.difference(learnt)]
+    who = f"{len(every):,} without {', '.join(lacking)}"
+    note = f"{who}: tested in CUHK03's other form or in an own set, so left out." if lacking else ""
+    return {"left out": len(lacking), "note": note}
 
 
 def table1_subsets(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -76,9 +76,10 @@ def table1(found: Results) -> dict[str, Any]:
     """Table 1: identities in all, for training, for testing, each as published, found, and the difference."""
     columns = [f"{subset}identities {kind}" for subset in ("", "training ", "testing ")
                for kind in ("published", "found", "difference")]  # fmt: skip
-    table = found.table("table1", ("dataset", *columns))
+    table = found.table("table1", ("dataset", "note", *columns))
     return {
         "address": address(found, "table1"),
+        "notes": [] if table is None else [note for note in map(text, table["note"]) if note],
         "rows": None if table is None else [
             {"name": line["dataset"],
              "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
