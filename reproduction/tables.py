@@ -8,7 +8,7 @@ import pandas as pd
 from reid_core import files
 from reid_core.datasets import cuhk01, cuhk03, market1501
 from reid_core.datasets.table import DATASET, DISTRACTOR, JUNK, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
-from reproduction import intervals, paper, sidecar
+from reproduction import intervals, paper, sidecar, words
 from reproduction.intake import published as official
 
 NOT_YET = "not measured yet"
@@ -306,7 +306,7 @@ def within(value: float, low: float, high: float) -> str:
     >>> within(61.14, 54.0, 68.25)
     '61.1 (54.0–68.2)'
     """
-    return f"{value:.1f} ({low:.1f}–{high:.1f})"
+    return f"{words.number(value)} ({words.interval(low, high)})"
 
 
 def _cell(value: float) -> str:

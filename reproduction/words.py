@@ -20,9 +20,15 @@ def number(value: float | None, digits: int = 1, signed: bool = False) -> str:
     return text.lstrip("+-") if zero else text.replace("-", "−")
 
 
-def spread(value: float, deviation: float, digits: int) -> str:
-    """Mean and standard deviation; the mean alone for one seed."""
-    return number(value, digits) + ("" if pd.isna(deviation) else f" ± {number(deviation, digits)}")
+def interval(low: float, high: float, digits: int = 1, signed: bool = False) -> str:
+    """The ends of an interval; nothing for missing ones.
+
+    >>> interval(54.04, 68.2), interval(-2.0, 19.64, signed=True)
+    ('54.0–68.2', '−2.0 to +19.6')
+    """
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return (" to " if signed else "–").join(number(end, digits, signed) for end in (low, high))
 
 
 def text(value: object) -> str:

@@ -22,6 +22,11 @@ FIGURES = (
      " loss. Above HCN trained on the combined set, below the baseline of [13], both with XQDA and re-ranking. A"
      " green frame is a true match, a red one another person; each list names its AP."),
 )  # fmt: skip
+DRAWN = (
+    "A mark for each seed, a tick for their mean, a line for its 95% interval. Rows whose lines overlap can still"
+    " differ: they are scored on the same people, and the claims above compare them person by person. The paper's"
+    " figures are marked on official data only."
+)
 PEOPLE = ("people", "Sample images", "Two people of each set, a row a person, ordered by camera.")
 
 

@@ -7,12 +7,12 @@ import pandas as pd
 
 from reid_core import __version__
 from reproduction import claims, paper, tables
-from reproduction.report.figures import FIGURES, PEOPLE, figure
+from reproduction.report.figures import DRAWN, FIGURES, PEOPLE, figure
 from reproduction.report.further import sections
 from reproduction.report.origin import address, executed, explained, files, origin, runs
 from reproduction.report.sources import Results
 from reproduction.runner import profiles
-from reproduction.words import duration, number, plural, spread, text
+from reproduction.words import duration, interval, number, plural, text
 
 # Shape, colour and word say a verdict, so that no one of them is needed alone.
 MARKS = {
@@ -30,6 +30,7 @@ def everything(found: Results) -> dict[str, Any]:
         "results": found.shown,
         "people_folder": found.link(found.private),
         "data": found.data(),
+        "sure": sure(found),
         "trace": explained(found, "claims"),
         "claims": [claim(line) for line in found.claims.itertuples()],
         "tally": tally(found.claims["verdict"]),
@@ -58,6 +59,10 @@ def claim(line) -> dict[str, str]:
     if word not in MARKS:
         raise ValueError(f"claims.csv: the verdict of {line.claim} is {line.verdict!r}; known: {', '.join(MARKS)}.")
     shown = {name: text(getattr(line, name)) for name in ("section", "text", "paper", "ours", "threshold", "confound")}
+    shown["difference"] = ""
+    if points := number(getattr(line, "difference", None), signed=True):
+        ends = f"95%: {interval(line.low, line.high, signed=True)}"
+        shown["difference"] = f"{points} points ({ends}); {number(line.people, 0)} people, seeds {text(line.seeds)}"
     return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail.removesuffix(")")}
 
 
@@ -70,6 +75,18 @@ def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
         for word, mark in MARKS.items()
         if (count := found.count(word))
     ]
+
+
+def sure(found: Results) -> dict[str, str] | None:
+    """How many people the sets test, and how far the rank-1 of our rows could be off, in points; None for no table."""
+    columns = ("people", "model", "ours_rank1_low", "ours_rank1_high")
+    parts = [part for stem in ("table2", "table3") if (part := found.table(stem, columns)) is not None]
+    ours = pd.concat([pd.DataFrame(columns=columns), *parts]).query("model != 'literature' and people > 0")
+    if ours.empty:
+        return None
+    half = (ours["ours_rank1_high"] - ours["ours_rank1_low"]) / 2
+    people = "–".join(number(count, 0) for count in sorted({ours["people"].min(), ours["people"].max()}))
+    return {"people": people, "half": number(half.median())}
 
 
 def table1(found: Results) -> dict[str, Any]:
@@ -105,9 +122,9 @@ def subsets(found: Results) -> dict[str, Any]:
 def comparison(found: Results, table_number: int) -> dict[str, Any]:
     """Table 2 or 3: a row a method; per set the paper's scores, ours and the difference, or why there are none."""
     stem, digits = f"table{table_number}", table_number - 1  # Table 2 prints one decimal, Table 3 two
-    needed = [form.format(score) for score in tables.SCORES
-              for form in ("paper_{}", "ours_{}", "{}_std", "{}_difference")]  # fmt: skip
-    needed += "set method model status seeds queries paper_source note faithful ap".split()
+    forms = ("paper_{}", "ours_{}", "ours_{}_low", "ours_{}_high", "{}_difference")
+    needed = [form.format(score) for score in tables.SCORES for form in forms]
+    needed += "set method model status seeds queries people paper_source note faithful ap".split()
     table = found.table(stem, tuple(needed))
     shown = {"number": table_number, "address": address(found, stem), "rows": None}
     if table is None:
@@ -127,6 +144,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
     words = {word: meaning for word, meaning in tables.FAITHFUL.items() if word in {row["faithful"] for row in rows}}
     return shown | {
         "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
+        "figure": figure(found, stem, f"Table {table_number}, drawn", DRAWN),
         "ap": ", ".join(table["ap"].unique()), "facts": [_evaluated(table[table["set"] == part]) for part in sets],
     }  # fmt: skip
 
@@ -136,19 +154,21 @@ def _scores(line: pd.Series, digits: int) -> dict[str, Any]:
         "measured": line["status"] == tables.MEASURED, "status": line["status"],
         "released": text(line["paper_source"]) not in ("", paper.PAPER),
         "paper": [number(line[f"paper_{score}"], digits) for score in tables.SCORES],
-        "ours": [spread(line[f"ours_{score}"], line[f"{score}_std"], digits) for score in tables.SCORES],
+        "ours": [number(line[f"ours_{score}"], digits) for score in tables.SCORES],
+        "within": [interval(line[f"ours_{score}_low"], line[f"ours_{score}_high"]) for score in tables.SCORES],
         "difference": [number(line[f"{score}_difference"], digits, signed=True) for score in tables.SCORES],
     }  # fmt: skip
 
 
 def _evaluated(part: pd.DataFrame) -> str:
-    """Queries and seeds behind a set's numbers, in words."""
+    """Queries, people and seeds behind a set's numbers, in words."""
     title = paper.SET_TITLES.get(part["set"].iloc[0], part["set"].iloc[0])
     measured = part[part["status"] == tables.MEASURED]
     if measured.empty:
         return f"{title}: {tables.NOT_YET}"
     seeds = sorted({seed for seeds in measured["seeds"].astype(str) for seed in seeds.removesuffix(".0").split()})
-    return f"{title}: {number(measured['queries'].max(), 0)} queries, {plural(seeds, 'seed')}"
+    queries, people = (number(measured[column].max(), 0) for column in ("queries", "people"))
+    return f"{title}: {queries} queries of {people} people, {plural(seeds, 'seed')}"
 
 
 def table4(found: Results) -> dict[str, Any]:

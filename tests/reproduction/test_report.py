@@ -122,8 +122,11 @@ def test_every_row_of_the_tables_is_there_with_paper_ours_and_difference(embedde
         table = pd.read_csv(embedded.parent / f"table{table_number}.csv")
         assert list(table["method"].unique()) == [row.method for row in paper.rows(table_number)]
         for _, line in table[table["status"] == "measured"].iterrows():
-            shown = [shape.format(score) for shape in ("paper_{}", "ours_{}", "{}_difference") for score in SCORES]
-            shown = [number(line[column], digits, "difference" in column) for column in shown]
+            shown = [number(line[f"paper_{score}"], digits) for score in SCORES]
+            for score in SCORES:
+                low, high = (number(line[f"ours_{score}_{end}"], 1) for end in ("low", "high"))
+                shown += [number(line[f"ours_{score}"], digits), f"{low}–{high}"]
+            shown += [number(line[f"{score}_difference"], digits, signed=True) for score in SCORES]
             assert plain("".join(shown)) in part, (line["method"], shown)
         for note in table["note"].dropna().unique():
             assert re.sub(r"\s", "", note) in part
@@ -144,7 +147,7 @@ def test_no_picture_of_a_person_on_official_data(official):
         kept = official.parent.parent / "private" / "paper" / f"{stem}.png"
         (official.parent / f"{stem}.png").write_bytes(kept.read_bytes())
     page = Reader(report.write(official.parent).read_text())
-    assert len(page.images) == 4 and all(image.startswith("data:image/svg+xml") for image in page.images)
+    assert len(page.images) == 6 and all(image.startswith("data:image/svg+xml") for image in page.images)
     assert "../private/paper/figure5.png" in page.links and "../private/paper/people.png" in page.links
     assert "../private/paper/notebooks/09_claims.ipynb" in page.links
 
@@ -154,10 +157,33 @@ def test_embedded_people_are_shown(embedded):
     assert sum(image.startswith("data:image/png") for image in images) == 2
 
 
-def test_spread_over_seeds_and_seeds_are_said(official):
+def test_every_score_has_its_interval_and_the_seeds_are_said(official):
     text = Reader(official.read_text()).text
-    assert re.search(r"\d\.\d ± \d\.\d", text) and "seeds 0, 1, 2" in text
+    row = pd.read_csv(official.parent / "table3.csv").set_index("method").loc["HCN+re-rank"]
+    shown = "".join(f"{row[f'ours_{s}']:.2f}{row[f'ours_{s}_low']:.1f}–{row[f'ours_{s}_high']:.1f}" for s in SCORES)
+    assert shown in re.sub(r"\s", "", text) and "132 queries of 66 people, seeds 0, 1, 2" in text
     assert text.count("hcn-combined-seed2") >= 2
+
+
+def test_the_head_says_what_an_interval_covers(embedded, official):
+    one, several = (Reader(page.read_text()).text for page in (embedded, official))
+    assert "covers other test people only: with one seed nothing is known of other trainings" in one
+    assert "other test people and, where a row has several seeds, other trainings." in several
+    table = pd.concat([pd.read_csv(embedded.parent / f"table{number}.csv") for number in (2, 3)]).query("people > 0")
+    half = ((table["ours_rank1_high"] - table["ours_rank1_low"]) / 2).median()
+    assert f"Here 66 people a set are tested, and a rank-1 is known to ±{half:.1f} points." in one
+    for text in (one, several):
+        assert "+0.6 rank-1 and +0.9 mAP on CUHK03 labeled cannot be decided" in text and "trains in fp32" in text
+
+
+def test_a_difference_that_decides_stands_beside_its_claim(results):
+    table = pd.read_csv(results / "claims.csv", dtype={"seeds": str})
+    decided = {"difference": 4.06, "low": -3.2, "high": 11.3, "people": 57, "seeds": "0 1 2"}
+    table.loc[table["claim"] == "hcn_beats_baseline_cuhk03_labeled", list(decided)] = list(decided.values())
+    table.to_csv(results / "claims.csv", index=False)
+    text = Reader(report.write(results).read_text()).text
+    assert text.count("Difference that decides") == 1
+    assert "+4.1 points (95%: −3.2 to +11.3); 57 people, seeds 0 1 2" in text
 
 
 def test_what_is_absent_is_said(results):
