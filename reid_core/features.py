@@ -181,7 +181,7 @@ def load(path: str | Path, data_root: str | Path) -> Features:
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        reason = f"{path} is no whole feature file ({error}); remove it and extract again."
+        reason = f"{path} is no whole feature file ({error}); move it aside and extract again."
         raise ValueError(reason) from error
     return Features(values, image_table.validate(table), meta)
 

@@ -32,15 +32,12 @@ def located(weights: str, backbone: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / _url(backbone).rpartition("/")[2]
 
 
-def digest(weights: str, backbone: str) -> str | None:
-    """SHA-256 (hex) of the file of a recipe's `weights`; None for "random", and where the file is not (yet) there.
+def digest(weights: str, network: nn.Module) -> str | None:
+    """SHA-256 (hex) of the file of a recipe's `weights`; None where it is not (yet) there.
 
-    Raises ValueError for a damaged file, whose digest would pass for that of other weights.
+    The network is filled from it: raises ValueError for one that is damaged or does not fit, as `load_backbone` does.
     """
-    if weights == RANDOM or not (path := located(weights, backbone)).is_file():
-        return None
-    _read(weights, path)
-    return files.digest(path)
+    return load_backbone(network, weights).digest if located(weights, network.backbone_name).is_file() else None
 
 
 def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) -> Initial:
@@ -67,17 +64,14 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
             _download(path, _url(name))
     own = network.backbone.state_dict()
     counters = {key: x for key, x in own.items() if key.endswith(_COUNTER)}
-    state, notes = _within(_read(weights, path), own.keys() - counters.keys(), str(path))
+    again = f"move {path} aside, so that it is downloaded again, or put a whole copy there"
+    found = read(path, again if weights == IMAGENET else None)
+    state, notes = _within(found, own.keys() - counters.keys(), str(path))
     sha, published = files.digest(path), _published(path)
     if weights == IMAGENET and not sha.startswith(published):
         notes += [f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"]
     load_state(network.backbone, counters | state, str(path), f"a {name} backbone in torchvision's names")
     return Initial(sha, f"{path.name}: {'; '.join(notes)}" if notes else "")
-
-
-def _read(weights: str, path: Path) -> Any:
-    again = f"remove {path}, so that it is downloaded again, or put a whole copy there"
-    return read(path, again if weights == IMAGENET else None)
 
 
 def read(path: str | Path, remedy: str | None = None) -> Any:

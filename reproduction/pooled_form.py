@@ -72,6 +72,7 @@ def formula(network: model.HCN, maps: Mapping[str, Tensor]) -> dict[str, Tensor]
         weight = lateral.weight[:, :, 0, 0]
         means[name] = means[lower] @ weight.T + lateral.bias + means[upper]
         a, b, c = head.weight @ weight, head.weight, head.weight @ lateral.bias + head.bias
+        b = 0 * b if network.settings.merging == "none" else b  # the control, to which nothing is added
         logits[name] = means[lower] @ a.T + means[upper] @ b.T + c
     return logits
 

@@ -203,3 +203,13 @@ def test_docstrings_are_of_one_dialect(path):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
             text = ast.get_docstring(node) or ""
             assert not re.search(r"^(Args|Arguments|Returns|Raises|Yields|Attributes):$", text, re.MULTILINE)
+
+
+def test_advice_never_tells_to_delete_data():
+    """What is said to a user: every text that is no docstring. A dead link is no data."""
+    for path, tree in TREES.items():
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                told = re.findall(r"\b(?:remove|delete|erase|rm)\b(?! the link| \w+\.py)", node.value, re.IGNORECASE)
+                assert not told or "it is no data" in node.value, f"{path}:{node.lineno}: {node.value}"

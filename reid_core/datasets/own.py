@@ -10,19 +10,8 @@ import pandas as pd
 
 from reid_core import ids
 from reid_core.datasets import cache, layout
-from reid_core.datasets.table import (
-    CAMERA,
-    DATASET,
-    DISTRACTOR,
-    JUNK,
-    PATH,
-    PERSON,
-    SOURCE,
-    SUBSET,
-    RowError,
-    several_people,
-    validate,
-)
+from reid_core.datasets.table import DATASET, PATH, SOURCE, SUBSET, RowError, several_people, validate
+from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
 
 KIND = "kind"
 DECLARED = {"distractor": DISTRACTOR, "junk": JUNK}

@@ -222,7 +222,7 @@ def _check_matches(table: pd.DataFrame) -> None:
         raise RowError(
             f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that "
             f"person in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only "
-            "score zero. Add such a gallery image, or remove the query.",
+            "score zero. Add such a gallery image, or leave the query out.",
             first.name,
         )
 

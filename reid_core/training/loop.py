@@ -85,15 +85,19 @@ def train(
 
 
 def _facts(objective: Objective, table: pd.DataFrame, images: Decoded, data_root: str | Path, recipe: Recipe) -> dict:
-    """What run.json says of a run before it begins."""
+    """What run.json says of a run before it begins. Raises ValueError for weights that do not fit its network."""
+    classes, initial = int(table[image_table.LABEL].max()) + 1, None
+    if recipe.weights != weight_files.RANDOM:
+        with torch.random.fork_rng(devices=()):
+            initial = weight_files.digest(recipe.weights, objective.network(classes, recipe))
     return {
         "model": objective.name,
-        "num_classes": int(table[image_table.LABEL].max()) + 1,
+        "num_classes": classes,
         "images": len(table),
         "data_digest": images.digest,
         "data_source": datasets.data_source(data_root),
         "recipe": recipe.to_dict(),
-        run_folder.INITIAL: weight_files.digest(recipe.weights, recipe.backbone),
+        run_folder.INITIAL: initial,
         "finished": False,
     } | ({"settings": objective.settings} if objective.settings else {})
 
@@ -269,7 +273,7 @@ class _Run:
     def restore(self, tensors: dict[str, torch.Tensor], facts: dict) -> None:
         """Continue from a checkpoint. Raises ValueError, with the differences, for one of another run."""
         path = checkpoint.path(self.checkpoints, facts["iteration"])
-        remedy = f"Remove {self.checkpoints} to start again, or choose another run folder."
+        remedy = f"Move {self.checkpoints} aside to start again, or choose another run folder."
         if found := run_folder.unlike(facts, self.facts, self.recipe, run_folder.OF_A_CHECKPOINT):
             raise ValueError(f"{path} belongs to another run: {'; '.join(found)}. {remedy}")
         expected = f"the {self.facts['model']} of {self.facts['num_classes']} classes"

@@ -55,7 +55,7 @@ def read(run_dir: str | Path) -> dict[str, Any]:
             raise ValueError(f"it holds {found!r:.40}")
         return found
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove the folder and train again.") from error
+        raise ValueError(f"{path} is damaged ({error}); move the folder aside and train again.") from error
 
 
 def finished(run_dir: Path) -> bool:
@@ -71,7 +71,15 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
     there = read(run_dir)
     if not finished(run_dir) and not any((run_dir / CHECKPOINTS).glob("*.json")):
         return []  # it stopped before its first checkpoint: nothing would be lost
-    return unlike(there, identity, recipe, _IDENTITY)
+    return unlike(there, identity, recipe, _IDENTITY) + (_lost(run_dir, there) if finished(run_dir) else [])
+
+
+def _lost(run_dir: Path, there: dict[str, Any]) -> list[str]:
+    """What a finished run no longer has: files that are gone, the weights that it wrote."""
+    gone = [f"{name} is not there" for name in (WEIGHTS, LOSS, TIMING, LABELS) if not (run_dir / name).is_file()]
+    known = there.get("weights_digest")
+    changed = known and not gone and files.digest(run_dir / WEIGHTS) != known
+    return gone + ([f"{WEIGHTS} is not what the run wrote"] if changed else [])
 
 
 def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
@@ -104,8 +112,8 @@ def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe
         return
     if other_recipe == "refuse":
         raise ValueError(
-            f"{run_dir} holds another run: {'; '.join(found)}. Choose another folder, remove this one, "
-            'or move it aside with other_recipe="set_aside".'
+            f"{run_dir} holds another run: {'; '.join(found)}. Choose another folder, or have "
+            'this one moved aside with other_recipe="set_aside".'
         )
     with locked(run_dir):
         first = aside = run_dir.with_name(f"{run_dir.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -163,8 +171,10 @@ def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     if not facts.get("finished"):
         raise ValueError(f"The run in {run_dir} is not finished; start it again: the same command continues.")
     network = Recipe.from_dict(facts["recipe"]).network(facts["model"], facts["num_classes"])
-    state = weight_files.read(run_dir / WEIGHTS)
+    state, sha = weight_files.read(run_dir / WEIGHTS), files.digest(run_dir / WEIGHTS)
     expected = f"the {facts['model']} of {facts['num_classes']} classes that {RUN} describes"
-    remedy = f"Put back the {WEIGHTS} that this run wrote, or remove {run_dir} and train again."
+    remedy = f"Put back the {WEIGHTS} that this run wrote, or move {run_dir} aside and train again."
     weight_files.load_state(network, state, str(run_dir / WEIGHTS), expected, remedy)
+    if sha != facts.get("weights_digest", sha):
+        raise ValueError(f"{run_dir / WEIGHTS} is not the file that the run wrote (its SHA-256 is {sha}). {remedy}")
     return network.eval(), facts

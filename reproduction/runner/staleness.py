@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core import files
-from reid_core.datasets import layout
+from reid_core.datasets import cache, layout
 from reid_core.datasets.table import cache_root
 from reproduction import embedded, results_folder
 from reproduction.embedded import rendering
@@ -29,6 +29,7 @@ MARK = "<!-- made from "  # begins the last line of a report
 AFTER = "after "  # begins the reason of a step that only waits for others
 _KEPT = (".safetensors", ".json")  # of features and runs: what cannot be told from a smaller file
 _DATA = (".mat", ".csv", ".json")  # of data besides images
+RUN, WEIGHTS = results_folder.RUN_FILES[:2]
 _RACY = 2.0  # seconds in which a file may change twice and keep its date
 
 
@@ -138,6 +139,12 @@ class Now:
                 return f"{name} is not there"
             if digest and _digest(path) != digest:
                 return f"{name} is another one"
+        runs = [path.parent for path in self.places.made(step) if path.name == RUN]
+        runs += [self.places.results / Path(name).parent for name in known.get("left", {}) if Path(name).name == RUN]
+        for run in dict.fromkeys(runs):
+            written = _record(run / RUN).get("weights_digest")
+            if written and cache.contents([run / WEIGHTS]) != [written]:  # remembered while the file stays
+                return f"{_short(run / WEIGHTS, self.places)} is not what the training wrote"
         return None
 
     def left(self, known: Mapping[str, Any] | None, since: float) -> dict[str, Any]:

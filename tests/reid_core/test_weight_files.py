@@ -146,7 +146,7 @@ def test_a_damaged_download_is_named_with_its_remedy(whole, tmp_path, monkeypatc
     path.parent.mkdir()
     torch.save(whole, path)
     path.write_bytes(damage(path.read_bytes())[kind])
-    with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth cannot be read.*remove .*downloaded again"):
+    with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth cannot be read.*move .* aside.*downloaded again"):
         model.load_backbone(model.HCN(5, "resnet18"), "imagenet")
 
 
@@ -180,12 +180,12 @@ def test_without_a_network_file_address_and_remedy_are_named(tmp_path, monkeypat
 def test_another_file_in_the_place_of_torchvisions_is_said(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     path = weight_files.located("imagenet", "resnet18")
-    assert weight_files.digest("imagenet", "resnet18") is None
+    network = model.HCN(5, "resnet18")
+    assert weight_files.digest("imagenet", network) is None
     path.parent.mkdir()
     torch.save(whole, path)
-    network = model.HCN(5, "resnet18")
     initial = model.load_backbone(network, "imagenet")
-    assert same(network, whole) and initial.digest == weight_files.digest("imagenet", "resnet18")
+    assert same(network, whole) and initial.digest == weight_files.digest("imagenet", network)
     assert f"its SHA-256 begins {initial.digest[:8]}, not f37072fd" in initial.note
 
 

@@ -69,7 +69,9 @@ def test_the_formula_is_the_sum_over_places_person_by_person():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", [{}, {"merging": "adjacent"}, {"conv1_level": True, "upsample": "bilinear"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"merging": "adjacent"}, {"merging": "none"}, {"conv1_level": True, "upsample": "bilinear"}]
+)
 def test_the_formula_gives_the_logits_of_the_merged_maps(options):
     network, maps = network_and_maps(**options, heads="plain")
     network.stages = lambda images: images

@@ -519,7 +519,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_path_difference_and_remedy(
     shutil.rmtree(own)
     shutil.copytree(foreign, own)
     path = re.escape(str(own / "00000006.safetensors"))
-    with pytest.raises(ValueError, match=f"{path} belongs to another run: .*{difference}.*Remove {own} to"):
+    with pytest.raises(ValueError, match=f"{path} belongs to another run: .*{difference}.*Move {own} aside to"):
         train()
     shutil.rmtree(own)
     train()
@@ -531,7 +531,7 @@ def test_a_checkpoint_with_other_tensors_than_its_record_says_is_refused(stopped
     (own / "00000006.safetensors").write_bytes((foreign / "00000006.safetensors").read_bytes())
     facts["sha256"] = files.digest(own / "00000006.safetensors")
     (own / "00000006.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match=f"not the weights of the hcn of 6 classes: .*missing.*Remove {own}"):
+    with pytest.raises(ValueError, match=f"not the weights of the hcn of 6 classes: .*missing.*Move {own} aside"):
         train()
 
 
@@ -684,9 +684,39 @@ def test_a_finished_run_is_known_by_the_content_of_its_initial_weights(train, ba
     with pytest.raises(ValueError, match=r"backbone\.pth cannot be read as weights"):
         train(**settings, other_recipe="set_aside")
     assert results(run) == before, "a damaged file moves nothing aside"
+    torch.save(model.ResNet50Baseline(2, "resnet18").backbone.state_dict() | {"bn1.bias": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"backbone\.pth: .* not the weights of a resnet18.*bn1\.bias is \(3,\)"):
+        train(**settings, other_recipe="set_aside")
+    assert results(run) == before, "nor does one that does not fit"
     path.write_bytes(whole)
     train(**settings, other_recipe="set_aside")
     assert results(run)[0] != before[0] and len(list(tmp_path.glob("run.aside-*"))) == 1
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "loss.csv", "timing.csv", "labels.csv"])
+def test_a_finished_run_that_lost_a_file_is_trained_again_beside_what_is_left(train, tmp_path, name):
+    run = train()
+    before, kept = results(run), (run / "run.json").read_bytes()
+    (run / name).unlink()
+    with pytest.raises(ValueError, match=f"another run: {name} is not there"):
+        train()
+    assert (run / "run.json").read_bytes() == kept
+    train(other_recipe="set_aside")
+    assert results(run) == before and (next(tmp_path.glob("run.aside-*")) / "run.json").read_bytes() == kept
+
+
+def test_weights_that_a_run_did_not_write_are_known_by_their_content(train, tmp_path):
+    run, other = train(), train(folder="other", seed=1)
+    before, foreign = results(run), (other / "weights.safetensors").read_bytes()
+    training.load_network(run)
+    (run / "weights.safetensors").write_bytes(foreign)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is not the file that the run wrote.*Put back"):
+        training.load_network(run)
+    with pytest.raises(ValueError, match=r"another run: weights\.safetensors is not what the run wrote"):
+        train()
+    train(other_recipe="set_aside")
+    assert results(run) == before
+    assert (next(tmp_path.glob("run.aside-*")) / "weights.safetensors").read_bytes() == foreign
 
 
 def test_a_stopped_run_continues_from_the_same_weights_elsewhere_and_from_no_others(train, stopped, backbone, tmp_path):

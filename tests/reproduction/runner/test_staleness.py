@@ -57,6 +57,7 @@ def write(now, step):
         origin |= {"left": {str(feature.relative_to(now.places.results)): None}}
     if step.notebook == steps.TRAIN:
         run = made[0]
+        run.write_text(json.dumps({"finished": True, "weights_digest": staleness._digest(made[1])}))
         origin |= {"left": {str(run.relative_to(now.places.results)): staleness._digest(run)}}
     origin |= {"data": now.data}
     made[-1].write_text(json.dumps({"cells": [], "metadata": {notebooks.ORIGIN: origin}}))
@@ -151,6 +152,34 @@ def test_every_file_that_is_deleted_comes_back(done):
 def test_what_was_changed_afterwards_is_made_again(done, path, reason):
     (done / "results" / path).write_text("<html>" if path.endswith("html") else "{}")
     assert reason in pending(done).values()
+
+
+@pytest.mark.parametrize("run", ["hcn-combined-seed0", "sensitivity/conv1-market1501-seed0"])
+def test_weights_count_by_their_content_which_is_read_once(done, monkeypatch, run):
+    folder = done / "results" / "runs" / run
+    weights = folder / "weights.safetensors"
+    if "/" in run:  # one that notebook 10 left
+        folder.mkdir(parents=True)
+        weights.write_text("weights")
+        (folder / "run.json").write_text(json.dumps({"weights_digest": staleness._digest(weights)}))
+        executed = done / "results" / "notebooks" / "10_sensitivity.ipynb"
+        book = json.loads(executed.read_text())
+        left = {f"runs/{run}/run.json": staleness._digest(folder / "run.json")}
+        book["metadata"][notebooks.ORIGIN] |= {"left": left}
+        executed.write_text(json.dumps(book))
+    assert pending(done) == {}
+    digest = staleness.cache.files.digest
+    never = {weights: lambda path: pytest.fail("read again")}
+    monkeypatch.setattr(staleness.cache.files, "digest", lambda path: never.get(Path(path), digest)(path))
+    assert pending(done) == {}
+    monkeypatch.undo()
+    monkeypatch.setenv("REID_CORE_CACHE", str(done / "cache"))
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[::-1])
+    os.utime(weights, (1e9, 1e9))
+    assert f"runs/{run}/weights.safetensors is not what the training wrote" in pending(done).values()
+    weights.write_bytes(kept)
+    assert pending(done) == {}
 
 
 def test_a_table_from_jupyterlab_or_other_settings_is_not_the_profiles(done):
