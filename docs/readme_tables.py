@@ -1,9 +1,10 @@
-"""The result tables of README.md, from a results folder: nobody types a number there.
+"""The results of README.md, from a results folder: nobody types a number there.
 
     python docs/readme_tables.py [results/smoke]
 
-rewrites what stands between the two `results` marks in README.md: Tables 2 and 3 with the paper's figures, the times of
-Table 4 and the count of verdicts, all of one profile and data source, which the text names.
+rewrites what stands between the two `results` marks in README.md, and docs/results.png: re-ranked scores of Tables 2
+and 3 with their intervals, the times of Table 4 and the count of verdicts, all of one profile and data source. The
+paper's numbers, which are of other data, are not set beside them.
 """
 
 import sys
@@ -11,63 +12,76 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduction import claims, paper
+from reproduction import claims, paper, plots, tables
 from reproduction.sidecar import REPOSITORY
-from reproduction.tables import MEASURED, SCORES
-from reproduction.words import duration
+from reproduction.words import duration, plural
 
-README = REPOSITORY / "README.md"
+README, PICTURE = REPOSITORY / "README.md", REPOSITORY / "docs" / "results.png"
 START, END = "<!-- results: python docs/readme_tables.py -->", "<!-- end of results -->"
+MODELS = {"baseline": "baseline of [13]", "hcn": "HCN", "combined": "HCN, combined set"}
 
 
 def markdown(results: Path) -> str:
     """The tables and sentences of a results folder, as Markdown."""
-    second, third, fourth, verdicts = (
-        pd.read_csv(results / f"{stem}.csv") for stem in ("table2", "table3", "table4", "claims")
+    scores = both(results, "")
+    fourth, verdicts = (pd.read_csv(results / f"{stem}.csv") for stem in ("table4", "claims"))
+    people, half = tables.doubt(scores)
+    seeds = pd.read_csv(results / "table3_seeds.csv").query("model == 'hcn'")["seed"].unique()
+    count = (
+        f"With {people} test people a set and {plural(list(seeds), 'seed')}, a rank-1 is known to ±{half:.1f} points."
+        f" Verdicts on the paper's {len(verdicts)} claims: {claims.summary(verdicts['verdict'])}."
     )
-    profile = verdicts["profile"].iloc[0]
-    parts = [table(second, (paper.CUHK03_DETECTED, paper.CUHK03_LABELED), profile),
-             table(third, (paper.MARKET1501,), profile), times(fourth)]  # fmt: skip
-    seeds = str(verdicts["seeds"].iloc[0]).split()
-    count = f"Verdicts on the paper's {len(verdicts)} claims: {claims.summary(verdicts['verdict'])}."
-    doubt = " With one seed and few queries, a few points are noise." if len(seeds) == 1 else ""
-    return "\n\n".join([*parts, count + doubt])
+    return "\n\n".join([table(scores), times(fourth), count])
 
 
-def table(found: pd.DataFrame, sets: tuple[str, ...], profile: str) -> str:
-    """One row a method, rank-1 / mAP of the paper and ours for each set; rows that were not measured are left out."""
-    heads = [f"{paper.SET_TITLES[name]}: paper | {profile}" for name in sets]
-    lines = [f"| method | {' | '.join(heads)} |", "|---" * (1 + 2 * len(sets)) + "|"]
-    for method, part in found.groupby("method", sort=False):
-        rows = part.set_index("set").reindex(sets)
-        if (rows["status"] != MEASURED).all():
-            continue
-        cells = [pair(rows.loc[name], column) for name in sets for column in ("paper", "ours")]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
+def both(results: Path, suffix: str) -> pd.DataFrame:
+    """Tables 2 and 3 as one, the baseline's rows named alike, the literature first."""
+    found = pd.concat([pd.read_csv(results / f"table{number}{suffix}.csv") for number in (2, 3)], ignore_index=True)
+    found["method"] = found["method"].str.removeprefix("ResNet50+")
+    return found.sort_values("model", key=lambda model: model.map(["literature", *MODELS].index), kind="stable")
+
+
+def table(scores: pd.DataFrame) -> str:
+    """One row a model and metric, re-ranked; for each set rank-1 and mAP, each with its interval."""
+    heads = [f"{paper.SET_TITLES[name]}: {score}" for name in paper.SETS for score in ("rank-1", "mAP")]
+    lines = [f"| re-ranked | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for model, title in MODELS.items():
+        for metric, words in plots.METRICS.items():
+            rows = scores[(scores["model"] == model) & (scores["metric"] == metric) & scores["reranked"]]
+            rows = rows.set_index("set").reindex(paper.SETS)
+            cells = [cell(rows.loc[name], score) for name in paper.SETS for score in tables.SCORES]
+            lines.append(f"| {title}, {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def pair(row: pd.Series, column: str) -> str:
-    values = [row[f"{column}_{score}"] for score in SCORES]
-    return "" if pd.isna(values).any() else " / ".join(f"{value:.1f}" for value in values)
+def cell(row: pd.Series, score: str) -> str:
+    if row["status"] != tables.MEASURED:
+        return ""
+    return tables.within(*(row[f"ours_{score}{end}"] for end in ("", "_low", "_high")))
 
 
 def times(found: pd.DataFrame) -> str:
     """Table 4 in one sentence."""
-    total = found[found["train_set"] == "total"].set_index("method")["ours_hours"]
-    ours, theirs = (duration(3600 * total[method]) for method in ("Our", "Zhong [13]"))
-    device = found["device"].dropna().iloc[0]
-    share = f"{total['Our'] / total['Zhong [13]']:.0%}"
+    total = found[found["train_set"] == "total"].set_index("method")
+    ours, theirs = (duration(3600 * total.loc[method, "ours_hours"]) for method in ("Our", "Zhong [13]"))
+    share, implied = (total.loc["Our", key] / total.loc["Zhong [13]", key] for key in ("ours_hours", "iterations"))
     return (
-        f"Training time (Table 4) on {device}: three baselines {theirs}, one combined HCN {ours}, {share} of it;"
-        " the paper: 43 h of 96 h, 45%."
+        f"Training time (Table 4) on {found['device'].dropna().iloc[0]}: three baselines {theirs}, one combined HCN"
+        f" {ours}, {share:.0%} of it; the iteration counts alone imply {implied:.0%}."
     )
+
+
+def draw(results: Path) -> None:
+    """docs/results.png: mAP of every row, on the three sets."""
+    figure = plots.scores(both(results, ""), both(results, "_seeds"), ["mAP"])
+    figure.savefig(PICTURE, bbox_inches="tight", metadata={"Software": None})
 
 
 def main(results: str = "results/smoke") -> None:
     before, rest = README.read_text(encoding="utf-8").split(START)
     _, after = rest.split(END)
     README.write_text(f"{before}{START}\n\n{markdown(Path(results))}\n\n{END}{after}", encoding="utf-8")
+    draw(Path(results))
 
 
 if __name__ == "__main__":

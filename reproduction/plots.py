@@ -159,7 +159,7 @@ def _score_panel(axis, part: pd.DataFrame, methods: pd.DataFrame, measure: str, 
                       label=PRINTED, linestyle="")  # fmt: skip
     axis.set_title(paper.SET_TITLES[name])
     axis.set_xlabel({"rank1": "rank-1 (%)", "mAP": "mAP (%)"}[measure])
-    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.grid(False, axis="y")
     for y in methods.index[1:][methods["model"].ne(methods["model"].shift())[1:]]:
         axis.axhline(y - 0.5, color=BAND, linewidth=0.8)

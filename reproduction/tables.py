@@ -300,6 +300,21 @@ def as_printed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(blocks).replace({"+nan": "", "nan": ""})
 
 
+def doubt(table: pd.DataFrame) -> tuple[str, float] | None:
+    """How many people the sets of Tables 2 and 3 test, as text, and half the width of the median rank-1's interval of
+    our own rows, in points; None where none was measured.
+
+    >>> doubt(pd.DataFrame({"model": ["hcn", "baseline"], "people": [57, 60], "ours_rank1_low": [40, 40],
+    ...                     "ours_rank1_high": [60, 62]}))
+    ('57–60', 10.5)
+    """
+    ours = table[(table["model"] != "literature") & table[PEOPLE].notna()]
+    if ours.empty:
+        return None
+    people = sorted({int(ours[PEOPLE].min()), int(ours[PEOPLE].max())})
+    return "–".join(map(str, people)), float((ours["ours_rank1_high"] - ours["ours_rank1_low"]).median() / 2)
+
+
 def within(value: float, low: float, high: float) -> str:
     """A score with its interval, in per cent.
 

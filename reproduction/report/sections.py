@@ -77,16 +77,12 @@ def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
     ]
 
 
-def sure(found: Results) -> dict[str, str] | None:
-    """How many people the sets test, and how far the rank-1 of our rows could be off, in points; None for no table."""
+def sure(found: Results) -> tuple[str, str] | None:
+    """How many people the sets test, and how far the rank-1 of our rows could be off, in points."""
     columns = ("people", "model", "ours_rank1_low", "ours_rank1_high")
     parts = [part for stem in ("table2", "table3") if (part := found.table(stem, columns)) is not None]
-    ours = pd.concat([pd.DataFrame(columns=columns), *parts]).query("model != 'literature' and people > 0")
-    if ours.empty:
-        return None
-    half = (ours["ours_rank1_high"] - ours["ours_rank1_low"]) / 2
-    people = "–".join(number(count, 0) for count in sorted({ours["people"].min(), ours["people"].max()}))
-    return {"people": people, "half": number(half.median())}
+    doubt = tables.doubt(pd.concat(parts)) if parts else None
+    return doubt and (doubt[0], number(doubt[1]))
 
 
 def table1(found: Results) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import official_structure
 import pandas as pd
 import pytest
 
-from reproduction import cli, explain, paper, results_folder
+from reproduction import cli, explain, paper, results_folder, tables
 from reproduction.sidecar import REPOSITORY
 
 BENCHMARKS = tuple(f"benchmarks/{name}/README.md" for name in ("explorer", "retrieval", "training"))
@@ -93,7 +93,6 @@ def printed(page: str) -> list[str]:
     return [part for part in parts if PROGRAM.match(part)]
 
 
-SETS = {2: (paper.CUHK03_DETECTED, paper.CUHK03_LABELED), 3: (paper.MARKET1501,)}
 COMMANDS = {command: page for page in PAGES for command in printed(page)}
 
 
@@ -272,32 +271,38 @@ def readme_tables():
     return module
 
 
-def test_the_readmes_tables_have_the_papers_rows_and_figures(readme_tables):
-    """Every row of the kit's tables but what profile smoke leaves out, in their order, with the paper's figures."""
+def test_the_readmes_results_are_ours_alone_with_their_intervals(readme_tables):
+    """Of embedded data: every row of baseline and HCN, each score with its interval, and no figure of the paper."""
     part = TEXT["README.md"].split(readme_tables.START)[1].split(readme_tables.END)[0]
-    for number, title in ((2, "CUHK03 detected"), (3, "Market-1501")):
-        block = part[part.index(f"| method | {title}: paper") :].split("\n\n")[0].splitlines()[2:]
-        shown = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in block}
-        rows = [row for row in paper.rows(number) if row.method in shown]
-        assert [row.method for row in rows] == list(shown)
-        assert {row.method for row in paper.rows(number)} - set(shown) <= {"ImageNet ResNet-50"}
-        for row in rows:
-            for place, name in enumerate(SETS[number]):
-                printed = row.printed.get(name)
-                expected = " / ".join(f"{value:.1f}" for value in printed) if printed else ""
-                assert shown[row.method][2 * place] == expected, row.method
-                assert re.fullmatch(r"\d+\.\d / \d+\.\d", shown[row.method][2 * place + 1])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("|")]
+    assert lines[0][1:] == [f"{paper.SET_TITLES[name]}: {score}" for name in paper.SETS for score in ("rank-1", "mAP")]
+    assert [line[0] for line in lines[2:]] == [
+        f"{title}, {metric}" for title in readme_tables.MODELS.values() for metric in ("Euclidean", "XQDA")
+    ]
+    for _, *cells in lines[2:]:
+        for cell in cells:
+            value, low, high = map(float, re.fullmatch(r"([\d.]+) \(([\d.]+)–([\d.]+)\)", cell).groups())
+            assert 0 <= low <= value <= high <= 100 and low < high
+    text = TEXT["README.md"].split("## Results")[1].split("\n## ")[0]
+    for row in paper.ROWS:
+        for rank1, average in row.printed.values():
+            assert f"{rank1:.1f} / {average:.1f}" not in text and f"{rank1} / {average}" not in text
+    assert "docs/results.png" in text and "none of the paper's numbers" in text
 
 
-def test_the_readmes_tables_are_written_from_a_results_folder(readme_tables, kit, tmp_path, monkeypatch):
-    copy = tmp_path / "README.md"
+def test_the_readmes_results_are_written_from_a_results_folder(readme_tables, kit, tmp_path, monkeypatch):
+    copy, picture = tmp_path / "README.md", tmp_path / "results.png"
     copy.write_text(TEXT["README.md"])
     monkeypatch.setattr(readme_tables, "README", copy)
+    monkeypatch.setattr(readme_tables, "PICTURE", picture)
     readme_tables.main(str(kit.results))
-    text = copy.read_text()
+    text, drawn = copy.read_text(), picture.read_bytes()
     before, after = (TEXT["README.md"].split(mark) for mark in (readme_tables.START, readme_tables.END))
     assert text.startswith(before[0]) and text.endswith(after[1])
     line = pd.read_csv(kit.results / "table3.csv").set_index("method").loc["HCN+re-rank"]
-    assert f"| HCN+re-rank | 84.1 / 74.3 | {line['ours_rank1']:.1f} / {line['ours_mAP']:.1f} |" in text
+    ours = [tables.within(*(line[f"ours_{score}{end}"] for end in ("", "_low", "_high"))) for score in tables.SCORES]
+    (row,) = [row for row in text.splitlines() if row.startswith("| HCN, Euclidean |")]
+    assert row.endswith(f"| {' | '.join(ours)} |")
+    assert f"With {line['people']:.0f}" in text or f"–{line['people']:.0f} test people" in text
     readme_tables.main(str(kit.results))
-    assert copy.read_text() == text, "written twice, the same"
+    assert copy.read_text() == text and picture.read_bytes() == drawn, "written twice, the same"
