@@ -210,7 +210,8 @@ def score_literature(
 
 
 def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching) -> pd.DataFrame:
-    """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent, people's rows.
+    """HCN trained on one set and tested on another: Euclidean, re-ranked; rank-1 and mAP in per cent, with mAP's 95%
+    interval over other test people, and people's rows.
 
     The two forms of CUHK03 are one set of people and are not crossed. A set that is not of the paper need not have
     been trained on. "untrained" is the network of the set's own run (or else of the first set's) with its initial
@@ -231,9 +232,10 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
                 else:
                     vectors = extract(kit, run.folder, images, name)
                 scores = evaluate(match(vectors, "euclidean", True, how), how.ap)
+                sure = intervals.interval(scores[PEOPLE], "mAP")
                 lines.append({
                     "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
-                    "mAP": 100 * scores["mAP"], "run": "" if source == UNTRAINED else run.name,
-                    PEOPLE: scores[PEOPLE],
+                    "mAP": 100 * scores["mAP"], "mAP_low": sure.low, "mAP_high": sure.high,
+                    "run": "" if source == UNTRAINED else run.name, PEOPLE: scores[PEOPLE],
                 })  # fmt: skip
     return pd.DataFrame(lines)

@@ -168,6 +168,7 @@ def test_models_are_crossed_with_the_sets_and_the_untrained_network_is_the_sets_
     assert list(people) == ["train_set", "test_set", "seed", "person_id", "queries", "rank1", "mAP"]
     same = people[people["train_set"].eq(LABELED) & people["test_set"].eq(LABELED) & people["seed"].eq(1)]
     assert 100 * same["mAP"].sum() / same["queries"].sum() == pytest.approx(line["mAP"])
+    assert line["mAP_low"] < line["mAP"] < line["mAP_high"]
     assert (cross.loc[cross["train_set"] == "untrained", "run"] == "").all()
 
 
