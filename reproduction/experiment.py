@@ -9,15 +9,16 @@ import functools
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
 
 from reid_core import datasets
-from reid_core.datasets import cache, combined, layout
-from reproduction import paper
-from reproduction.intake import near_duplicates, status
+from reid_core.datasets import combined, layout
+from reproduction import paper, training_lists
+from reproduction.intake import status
+from reproduction.intake.near_duplicates import audit, leave_out
 from reproduction.sidecar import REPOSITORY
 
 MODELS = ("baseline", "hcn")
@@ -71,13 +72,6 @@ def source_set(name: str) -> str:
     return name.partition("_")[0] if name in ALL_SETS else name
 
 
-def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`near_duplicates.find` between training and test images of all `sets`, remembered until a file changes."""
-    return cache.remembered(
-        sets.values(), [list(sets), "defaults"], near_duplicates.__file__, lambda: near_duplicates.find(sets)
-    )
-
-
 def trainings() -> list[tuple[str, str]]:
     """The paper's seven trainings as (model, train set): both models on each set, HCN on the combined set."""
     return [(model, name) for name in paper.SETS for model in MODELS] + [("hcn", paper.COMBINED)]
@@ -129,6 +123,7 @@ class Experiment:
     leaked_people : a training person who is tested is left out ("leave_out"), kept with a warning ("report"), or
         refused ("refuse"). The splits of CUHK03's two forms differ in two people (1202, 1390), so without it the one
         combined model could not be scored on both.
+    training_lists : {set: .txt file in data_root} of images for a set's trainings, see `reproduction.training_lists`.
 
     Raises ValueError that names the parameter for another value, and for a list of seeds or sets that repeats one.
     """
@@ -142,6 +137,7 @@ class Experiment:
     near_duplicates: str = "keep"
     own_sets: Sequence[str] = ()
     leaked_people: str = "leave_out"
+    training_lists: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -151,11 +147,12 @@ class Experiment:
         own = self.own_sets
         if isinstance(own, str) or len(set(own)) != len(own):
             raise ValueError(f"own_sets must be a list of different CSV files in data_root, not {own!r}.")
+        training_lists.check(self.training_lists, ALL_SETS)
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> "Experiment":
         """The experiment that a profile's settings describe; names that it does not know are passed over."""
-        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
+        return cls(**{known.name: settings[known.name] for known in fields(cls) if known.name in settings})
 
     @property
     def data(self) -> Path:
@@ -237,6 +234,9 @@ class Experiment:
         tested = [name for name in self.present if name in paper.SETS] if whole else [*parts]
         tested += self.own_sets
         tables = self._tables([*parts, *tested])
+        if listed := self.training_lists.get(train_set):
+            every = self._read(train_set)
+            tables[train_set] = training_lists.keep(tables[train_set], every, self.data / listed)
         scored = [tables[name] for name in tables if name in tested]
         return datasets.combine({name: tables[name] for name in parts}, scored=scored, leaked=self.leaked_people)
 
@@ -247,7 +247,7 @@ class Experiment:
             return {name: self._read(name) for name in names}
         everything = {name: self._read(name) for name in dict.fromkeys((*self.present, *names, *self.own_sets))}
         pairs = audit(everything)
-        return {name: near_duplicates.leave_out(everything[name], pairs) for name in names}
+        return {name: leave_out(everything[name], pairs) for name in names}
 
     def _read(self, name: str) -> pd.DataFrame:
         if name.endswith(".csv") and self.source == "embedded":

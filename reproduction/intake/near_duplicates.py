@@ -21,6 +21,7 @@ from PIL.Image import Resampling
 from scipy.fft import dctn
 
 from reid_core import images, machine
+from reid_core.datasets import cache
 from reid_core.datasets.table import CAMERA, DATASET, PATH, PERSON, SUBSET, TRAIN
 from reid_core.progress import bar, shown
 
@@ -77,6 +78,11 @@ def find(
         train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
         pairs = _compare(pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation)
     return _rows(pairs, train, test, train_picture, test_picture, per_image)
+
+
+def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """:func:`find` between training and test images of all `sets`, remembered until a file changes."""
+    return cache.remembered(sets.values(), [list(sets), "defaults"], __file__, lambda: find(sets))
 
 
 def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,15 @@ SOURCES = {
 }  # fmt: skip
 TRAIN_SETS = (*paper.SETS, paper.COMBINED)
 GROUPS = {  # parameters that may be given together, by the object that they become
-    "data": ("data_root", "combined_boxes", "leaked_people", "unreadable", "near_duplicates", "own_sets"),
+    "data": (
+        "data_root",
+        "combined_boxes",
+        "leaked_people",
+        "unreadable",
+        "near_duplicates",
+        "own_sets",
+        "training_lists",
+    ),
     "matching": ("ap", "k1", "k2", "lambda_value", "xqda_solver"),
 }
 OWN = ("profile", "data_root", "results_root", "render_sizes", "recipe", "schedules", "model", "train_set", "seed")

@@ -14,7 +14,7 @@ from reid_core.matching import Matching
 from reproduction import experiment, paper, scoring
 from reproduction.experiment import Experiment
 from reproduction.intake import near_duplicates
-from reproduction.runner import profiles
+from reproduction.runner import profiles, staleness
 
 MARKET = official_structure.MARKET1501
 
@@ -90,11 +90,55 @@ def test_unreadable_images_are_refused_or_dropped_from_every_table(data):
         ({"seeds": [True]}, "seeds: a seed is a whole number from 0"),
         ({"own_sets": "shop.csv"}, "own_sets must be a list of different CSV files in data_root, not 'shop.csv'"),
         ({"own_sets": ["a.csv", "a.csv"]}, "own_sets must be a list of different CSV files"),
+        ({"training_lists": "a.txt"}, r"training_lists is 'a.txt'; write it as \{set: file.txt\}"),
+        ({"training_lists": {"combined": "a.txt"}}, r"'combined' has no list; .* \(combined takes all images\)"),
+        ({"training_lists": {"market1501": "a.csv"}}, "the list of market1501 is 'a.csv'; name a .txt file"),
     ],
 )
 def test_wrong_wishes_are_refused(wishes, message):
     with pytest.raises(ValueError, match=message):
         kit("data", **wishes)
+
+
+def test_a_list_names_the_images_that_the_trainings_of_its_set_learn_from(data):
+    whole = kit(data).training_table(paper.MARKET1501)
+    names = [path.rsplit("/", 1)[1] for path in whole["image_path"]]
+    left_out = whole["person_id"] == whole["person_id"].iloc[-1]
+    lines = [f"bounding_box_train/{name} {label}" for name, label in zip(names, whole["label"], strict=True)]
+    (data / "list.txt").write_text("\n".join(line for line, gone in zip(lines, left_out, strict=True) if not gone))
+    listed = kit(data, training_lists={paper.MARKET1501: "list.txt"})
+    found = listed.training_table(paper.MARKET1501)
+    assert found["image_path"].tolist() == whole.loc[~left_out, "image_path"].tolist() and left_out.any()
+    assert sorted(found["label"].unique()) == list(range(whole["label"].nunique() - 1)), "labels are made anew"
+    for name in (paper.MARKET1501, "cuhk01"):
+        pd.testing.assert_frame_equal(listed.images(name), kit(data).images(name))
+    without = kit(data, training_lists={paper.MARKET1501: "list.txt"}, near_duplicates="leave_out")
+    assert len(without.training_table(paper.MARKET1501)) == len(found) - 1, "listed, and a test image: left out"
+    before = staleness.data_digest(data, data / "results")
+    (data / "list.txt").write_text("\n".join(lines))
+    assert staleness.data_digest(data, data / "results") != before, "another list is other data"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda names: [*names, "query/0001_c1s1_000001_00.jpg 3", "x.jpg"],
+         r"list.txt names 0001_c1s1_000001_00.jpg, x.jpg: no training images of this set"),
+        (lambda names: [*names, f"again/{names[0]} 7"], r"list.txt names 0002_c1s1_000001_00.jpg more than once"),
+        (lambda names: ["", " "], "list.txt names no image; it has a line an image: path label"),
+        (lambda names: ["\udcff"], "list.txt: not readable as text"),
+    ],
+)  # fmt: skip
+def test_a_list_of_other_images_is_refused_with_their_names(data, change, message):
+    names = sorted(path.name for path in (data / MARKET / "bounding_box_train").glob("*.jpg"))
+    (data / "list.txt").write_text("\n".join(change(names)), errors="surrogateescape")
+    with pytest.raises(ValueError, match=message):
+        kit(data, training_lists={paper.MARKET1501: "list.txt"}).training_table(paper.MARKET1501)
+
+
+def test_a_list_that_is_not_there_is_named(data):
+    with pytest.raises(FileNotFoundError, match=r"gone.txt: training_lists names this list, but it is not there"):
+        kit(data, training_lists={paper.MARKET1501: "gone.txt"}).training_table(paper.MARKET1501)
 
 
 def test_people_who_are_tested_in_the_other_form_leave_the_combined_training(tmp_path):
@@ -259,7 +303,7 @@ def test_own_sets_are_crossed_whatever_their_names(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "extract", lambda *given: None)
     monkeypatch.setattr(scoring, "extract_untrained", lambda *given: None)
     monkeypatch.setattr(scoring, "match", lambda *given: None)
-    monkeypatch.setattr(scoring, "evaluate", lambda *given: {"rank1": 0.5, "mAP": 0.5})
+    monkeypatch.setattr(scoring, "evaluate", lambda *given: {"rank1": 0.5, "mAP": 0.5, "people": None})
     names = ["sub/my_a.csv", "sub/my_b.csv", paper.CUHK03_LABELED, paper.CUHK03_DETECTED]
     for name in names:
         finished_run(tmp_path, "hcn", name)
