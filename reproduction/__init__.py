@@ -16,9 +16,10 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
 
     cli.py                             the command `reid-core`
     paper.py                           what the paper prints: tables, claims, known defects
-    experiment.py                      Experiment and Run: data, sets, seeds, runs, folders of a profile
+    experiment.py training_lists.py    a profile's data, sets, seeds, runs, folders; lists of images to learn from
     scoring.py                         runs on sets to scores
     literature.py cached.py            published methods as rows; LOMO kept for them
+    similarity.py                      SCSP re-ranked, which gives no distance
     gated.py                           the gated network [21] re-created, on the library's training loop
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
     claims.py convergence.py           verdicts; numbers to Figure 3
