@@ -36,14 +36,14 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
 
     Warns
     -----
-    UserWarning : a copy of a picture is listed as another person or camera.
+    UserWarning : a copy of a picture is listed in another camera.
 
     Raises
     ------
     FileNotFoundError : the CSV or one of its images is not there.
     ValueError : a column is missing, a value is wrong (named with its line), or rows that
         :func:`reid_core.datasets.table.validate` refuses, e.g. a query without a match in another camera, or a person
-        who is in train and in query or gallery.
+        who is in train and in query or gallery; or a copy of a picture, byte by byte, is listed as another person.
     """
     path = Path(path).absolute()
     rows = _read(path)
@@ -66,7 +66,7 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         raise ValueError(f"{path}, line {rows.index[error.row]}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    _warn_of_copies(table, sizes.to_numpy(), rows.index, path)
+    _check_copies(table, sizes.to_numpy(), rows.index, path)
     if dataset is None and path.stem not in OFFICIAL:
         table.attrs[SOURCE] = os.path.realpath(path)
     return table
@@ -177,26 +177,28 @@ def _size(path: str) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
-def _warn_of_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> None:
-    """Warn where files of equal bytes are listed as several people, or as one person in several cameras."""
+def _check_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> None:
+    """Refuse files of equal bytes that are listed as several people; warn of those of one person in several cameras."""
     same = pd.Series(sizes).where(lambda size: size > 0)
     alike = table[several_people(table, same)]
     if alike.empty:
         return
     content = pd.Series(cache.contents(alike[PATH]), alike.index).where(lambda digest: digest != "")
     copies = alike[several_people(alike, content)]
-    if len(copies):
-        first = copies.iloc[0]
-        group = copies[content[copies.index] == content[first.name]]
-        other_camera = (group[CAMERA] != first[CAMERA]) & (group[PERSON] > DISTRACTOR)
-        second = group[(group[PERSON] != first[PERSON]) | other_camera].iloc[0]
-        warnings.warn(
+    strangers = copies[copies[PERSON].groupby(content[copies.index]).transform("nunique") > 1]
+    if len(shown := strangers if len(strangers) else copies):
+        first = shown.iloc[0]
+        group = shown[content[shown.index] == content[first.name]]
+        second = group[(group[PERSON] != first[PERSON]) | (strangers.empty & (group[CAMERA] != first[CAMERA]))].iloc[0]
+        told = (
             f"{path}, lines {lines[first.name]} and {lines[second.name]}: {first[PATH]} and {second[PATH]} are one "
             f"picture (byte by byte), but are person {first[PERSON]} in camera {first[CAMERA]} and person "
-            f"{second[PERSON]} in camera {second[CAMERA]} ({len(copies):,} such rows). A copy of a query is found "
-            "first whatever the method; leave one out, or correct the ids.",
-            stacklevel=5,  # the caller of datasets.load
+            f"{second[PERSON]} in camera {second[CAMERA]} ({len(shown):,} such rows)."
         )
+        if len(strangers):
+            raise ValueError(f"{told} One picture shows one person: correct the ids, or list it once.")
+        remedy = "A copy of a query is found first whatever the method; leave one out, or correct the ids."
+        warnings.warn(f"{told} {remedy}", stacklevel=5)  # the caller of datasets.load
 
 
 def _line(bad: pd.Series) -> int:

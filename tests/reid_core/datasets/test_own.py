@@ -8,9 +8,6 @@ import pytest
 
 from reid_core import datasets
 
-# most tests use one picture for all rows
-pytestmark = pytest.mark.filterwarnings("ignore:.*are one picture:UserWarning")
-
 GOOD = """image_path,person_id,camera_id,subset,kind,note
 images/a.png,1,1,train,,first
 images/b.png,1,2,train,person,
@@ -24,8 +21,8 @@ images/f.png,-1,2,gallery,junk,
 @pytest.fixture
 def shop(tmp_path):
     (tmp_path / "images").mkdir()
-    for name in "abcdef":
-        (tmp_path / "images" / f"{name}.png").write_bytes(official_structure.encoded("png", count=1)[0])
+    for name, content in zip("abcdef", official_structure.encoded("png", count=6), strict=True):
+        (tmp_path / "images" / f"{name}.png").write_bytes(content)
     (tmp_path / "shop.csv").write_text(GOOD)
     return tmp_path / "shop.csv"
 
@@ -196,31 +193,41 @@ def test_one_file_in_query_and_gallery_may_be_passed_over(shop, row):
     assert len(datasets.load("shop.csv", shop.parent)) == 7
 
 
-@pytest.fixture
-def different(shop):
-    """The same set with a picture of its own for every row."""
-    for name, content in zip("abcdef", official_structure.encoded("png", count=6), strict=True):
-        (shop.parent / "images" / f"{name}.png").write_bytes(content)
-    return shop
+@pytest.mark.parametrize("how", [shutil.copy, os.link, os.symlink])
+def test_a_copy_of_a_query_in_another_camera_is_told(shop, how):
+    how(shop.parent / "images" / "c.png", shop.parent / "images" / "other.png")
+    shop.write_text(f"{GOOD}images/other.png,2,2,gallery\n")
+    with pytest.warns(UserWarning, match="lines 4 and 8: .*c.png and .*other.png are one picture.*2 such rows"):
+        datasets.load("shop.csv", shop.parent)
 
 
 @pytest.mark.parametrize("how", [shutil.copy, os.link, os.symlink])
-@pytest.mark.parametrize("row", ["2,2,gallery", "7,1,gallery"])
-def test_a_copy_of_a_query_is_told(different, how, row):
-    how(different.parent / "images" / "c.png", different.parent / "images" / "other.png")
-    different.write_text(f"{GOOD}images/other.png,{row}\n")
-    with pytest.warns(UserWarning, match="lines 4 and 8: .*c.png and .*other.png are one picture.*2 such rows"):
-        datasets.load("shop.csv", different.parent)
+@pytest.mark.parametrize(
+    ("source", "row", "lines"),
+    [
+        ("c", "7,1,gallery", "4 and 8"),  # query and gallery
+        ("c", "7,2,train", "4 and 8"),  # training and test
+        ("a", "7,1,train", "2 and 8"),
+        ("e", "2,2,gallery", "6 and 8"),  # a distractor, who is nobody that is tested
+    ],
+)
+def test_a_copy_as_another_person_is_refused(shop, how, source, row, lines):
+    how(shop.parent / "images" / f"{source}.png", shop.parent / "images" / "other.png")
+    shutil.copy(shop.parent / "images" / "d.png", shop.parent / "images" / "told.png")  # a copy that is only told
+    shop.write_text(f"{GOOD}images/other.png,{row},,\nimages/told.png,2,3,gallery\n")
+    message = f"lines {lines}: .*{source}.png and .*other.png are one picture.*2 such rows.* shows one person"
+    with pytest.raises(ValueError, match=message):
+        datasets.load("shop.csv", shop.parent)
 
 
-def test_pictures_that_differ_and_copies_that_are_passed_over_are_not_told(different):
-    shutil.copy(different.parent / "images" / "c.png", different.parent / "images" / "other.png")
-    different.write_text(f"{GOOD}images/other.png,2,1,gallery\n")
-    (different.parent / "images" / "a.png").write_bytes(b"")
-    (different.parent / "images" / "b.png").write_bytes(b"")
+def test_pictures_that_differ_and_copies_that_are_passed_over_are_not_told(shop):
+    shutil.copy(shop.parent / "images" / "c.png", shop.parent / "images" / "other.png")
+    shop.write_text(f"{GOOD}images/other.png,2,1,gallery\n")
+    (shop.parent / "images" / "a.png").write_bytes(b"")
+    (shop.parent / "images" / "b.png").write_bytes(b"")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(datasets.load("shop.csv", different.parent)) == 7
+        assert len(datasets.load("shop.csv", shop.parent)) == 7
 
 
 @pytest.mark.parametrize(

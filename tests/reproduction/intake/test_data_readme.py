@@ -23,8 +23,8 @@ def test_the_csv_example_loads(tmp_path):
     names = re.findall(r"images/[\w.-]+", example_csv())
     official_structure._write(tmp_path, [], [])
     (tmp_path / "images").mkdir()
-    for name in names:
-        (tmp_path / name).write_bytes(official_structure.encoded("jpeg", count=1)[0])
+    for name, content in zip(names, official_structure.encoded("jpeg", count=len(names)), strict=True):
+        (tmp_path / name).write_bytes(content)
     table = datasets.load("shop.csv", tmp_path)
     assert table["subset"].tolist() == ["train", "train", "query", "gallery", "gallery"]
     assert table["person_id"].tolist() == [1, 1, 2, 2, 0]
