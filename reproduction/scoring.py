@@ -163,6 +163,7 @@ def score_runs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching)
         about = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.name}
         seconds = run.record["seconds"] + scores.pop("seconds_fit")
         times = {"seconds_features": vectors.meta.get("seconds"), "seconds_train": seconds}
+        about["note"] = "Its network learns from {images:,} images of {num_classes:,} people.".format(**run.record)
         parts.append(scores.assign(**about, **times))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 

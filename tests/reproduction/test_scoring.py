@@ -45,7 +45,8 @@ def kit(tmp_path, monkeypatch):
             folder = kit.run(model, name, seed).folder
             folder.mkdir(parents=True)
             record = {"finished": True, "data_source": "embedded", "seconds": 60, "recipe": {"iterations": 9}}
-            (folder / "run.json").write_text(json.dumps(record | {"form": "pooled", "device": "a device"}))
+            record |= {"form": "pooled", "device": "a device", "images": 1000 + seed, "num_classes": 63}
+            (folder / "run.json").write_text(json.dumps(record))
     monkeypatch.setattr(
         scoring, "extract",
         lambda kit, run, table, name, output="r5": features.Features(invented(run, table), table, {"seconds": 7.0}),
@@ -78,6 +79,7 @@ def test_every_run_is_scored_by_both_metrics_with_and_without_reranking(kit):
         assert (line.rank1, line.mAP) == pytest.approx((expected.rank1, expected.mAP), abs=1e-6)
         assert line.run == run.name and line.queries == 5
         assert line.seconds_features == 7 and line.seconds_train >= 60
+        assert line.note == f"Its network learns from 1,00{line.seed} images of 63 people."
     assert scores.groupby("model")["run"].first()["combined"] == "hcn-combined-seed0"
 
 
