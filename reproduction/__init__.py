@@ -28,7 +28,8 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     response_maps.py pooled_form.py    where R5, C1 and C2 respond; what the heads know of places
     plots.py speed.py words.py         figures; Table 4's clock; numbers and hints as text
     sensitivity/                       what the paper leaves open
-      variants.py bench.py             other networks and trainings; other ways of matching
+      variants.py controls.py          other networks and trainings; what HCN's gain is due to
+      bench.py                         other ways of matching
       lines.py picture.py              the table, and its figure
     results_folder.py sidecar.py       what is made where, and reading it; where a result came from
     report/                            report.html

@@ -73,6 +73,7 @@ MADE = (
     Made("09_claims", "near_duplicate_scores", "met-in-training"),
     Made("09_claims", "near_duplicate_retrained", "met-in-training", always=False),
     Made("10_sensitivity", "sensitivity", "sensitivity", TABLE + DRAWING),
+    Made("10_sensitivity", "sensitivity_people", "sensitivity"),
     Made("11_inside_hcn", "inside_hcn", "inside", TABLE + DRAWING),
     Made("11_inside_hcn", "response_maps", "inside", DRAWING, people=True),
     Made("11_inside_hcn", "pooling_demonstration", "pooling"),

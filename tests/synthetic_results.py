@@ -134,21 +134,35 @@ def _sensitivity(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...]
     lines = []
     for kind, variant, choice in (("seed", "seed", "Seed of the training"), ("matching", "k1", "k1"),
                                   ("training", "adjacent", "Merged levels"), ("training", "conv1", "conv1"),
-                                  ("training", "relu", "ReLU after merging")):  # fmt: skip
+                                  ("training", "relu", "ReLU after merging"),
+                                  ("control", "heads_alone", "Merged levels (HCN)")):  # fmt: skip
         line = {
             "kind": kind, "variant": variant, "choice": choice, "default": "one", "other": "two", "set": name,
             "model": "hcn", "metric": "xqda", "reranked": True, "matching": "XQDA, re-ranked", "status": "measured",
-            "default_loss": 0.4, "other_loss": 0.5, "seeds": " ".join(map(str, seeds)), "other_seeds": "0",
+            "default_loss": 0.4, "other_loss": 0.5, "seeds": "0", "other_seeds": "0",
             "iterations": 150, "queries": 132, "runs": experiment.run_name("hcn", name, 0),
         }  # fmt: skip
         for score in tables.SCORES:
             gap = draw.normal()
             line |= {f"default_{score}": 40.0, f"other_{score}": 40 + gap, f"{score}_difference": gap,
                      f"{score}_low": gap - 0.2, f"{score}_high": gap + 0.2, f"{score}_spread": spread}  # fmt: skip
+        if kind == "seed":
+            line |= {f"{score}_{end}": np.nan for score in tables.SCORES for end in ("low", "high")}
+        if kind in ("training", "control"):
+            line["people"] = _sides(draw, line)
         lines.append(line | ({"status": "not run: not chosen"} if variant == "relu" else {}))
     table = sensitivity.table(lines, facts)
     tables.save(table, folder / "sensitivity.csv", **facts)
+    tables.save(sensitivity.people(lines), folder / "sensitivity_people.csv", **facts)
     plots.save(sensitivity.draw(table), folder / "sensitivity", **facts)
+
+
+def _sides(draw: np.random.Generator, line: dict) -> pd.DataFrame:
+    """The people behind both sides of a comparison: seed 0 of the default, and of the variant."""
+    scores = pd.DataFrame([[line[f"{side}_{score}"] / 100 for score in tables.SCORES] for side in ("default", "other")])
+    runs = (line["runs"], f"sensitivity/{line['variant']}-{line['set']}-seed0")
+    sides = zip(people_of(draw, scores), ("default", "other"), runs, strict=True)
+    return pd.concat([rows.assign(side=side, run=run) for rows, side, run in sides])
 
 
 def _notebooks(folder: Path, facts: dict, seeds: tuple[int, ...]) -> None:

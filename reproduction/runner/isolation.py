@@ -13,6 +13,7 @@ DROPPED = (
     "JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONINSPECT", "PYTHONWARNINGS",
     "MPLBACKEND", "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
+SLEEPING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
 @contextlib.contextmanager
@@ -20,13 +21,15 @@ def kernel_environment() -> Iterator[None]:
     """This process's environment as a kernel started meanwhile shall have it; afterwards what it was.
 
     The kernel is this environment's, reads no configuration or start-up file of the home folder, draws into the
-    notebook with Matplotlib's own defaults, and shows progress only where stderr is a terminal.
+    notebook with Matplotlib's own defaults, and shows progress only where stderr is a terminal. Its threads sleep while
+    they wait for each other, unless the user says otherwise: spinning, they take the cores from those they wait for.
     """
     with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:
         own = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder)
         own |= {"JUPYTER_PREFER_ENV_PATH": "1", "MATPLOTLIBRC": str(_matplotlib_defaults())}
         if not sys.stderr.isatty():
             own["TQDM_DISABLE"] = "1"
+        own |= {name: how for name, how in SLEEPING.items() if name not in os.environ}
         before = dict(os.environ)
         for name in DROPPED:
             os.environ.pop(name, None)

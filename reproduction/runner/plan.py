@@ -57,7 +57,7 @@ def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
             jobs.append((name, _recipe(settings, train_set, seed), folder))
     known = {folder for *_, folder in jobs}
     study = [run for run in profiles.study(settings).runs if run.folder not in known]
-    return jobs + [("hcn", run.recipe, run.folder) for run in study]
+    return jobs + [(run.model, run.recipe, run.folder) for run in study]
 
 
 def _trainings(settings: Mapping, measure: float) -> list[str]:
@@ -145,7 +145,9 @@ def _disk(settings: Mapping) -> list[str]:
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     decoded = 2 * images * recipe.height * recipe.width * 3
     stored = 3 * runs * weights
-    vectors = 2 * images * network.widths["r5"] * 4 * len(settings["seeds"]) * 3
+    seeds = len(settings["seeds"])
+    further = runs - len(experiment.trainings()) * seeds  # of 10_sensitivity, each scored on one set of three
+    vectors = images * network.widths["r5"] * 4 * (6 * seeds + further / 3)
     need = decoded + stored + vectors
     free = shutil.disk_usage(_existing(experiment.resolve(settings["results_root"]))).free
     lines = [

@@ -289,13 +289,15 @@ def study(settings: dict[str, Any]):
     from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
-    name = given["sensitivity_set"]
-    return sensitivity.design(
-        experiment.Experiment.of(given),
-        given.get("recipe", {}) | given.get("schedules", {}).get(name, {}),
-        name,
+    kit, schedules = experiment.Experiment.of(given), given.get("schedules", {})
+    recipes = {name: given.get("recipe", {}) | schedules.get(name, {}) for name in TRAIN_SETS}
+    made = sensitivity.design(
+        kit,
+        recipes,
+        given["sensitivity_set"],
         default_seeds=given["sensitivity_seeds"],
         variant_seeds=given["sensitivity_variant_seeds"],
         schedule=given["sensitivity_schedule"],
         variants=given["sensitivity_variants"],
     )
+    return sensitivity.with_controls(made, kit, given["sensitivity_controls"])

@@ -2,25 +2,28 @@
 
 Two kinds of choices. Those of matching and evaluation (`bench`) are made again on the features of trained runs.
 Those of network and training (`variants`) each need trainings of their own, with one setting changed and everything
-else as in the default runs beside them. A difference means little where it is smaller than what the seed alone does,
-so the default is trained with several seeds, and every line of the table says how far apart these are.
+else as in the default runs beside them. The `controls` ask what HCN's gain is due to, beside the profile's own runs.
+Every difference has its interval over test people and, where there are several, seeds; equally many on both sides.
 """
 
 from reproduction.sensitivity.bench import REPORTED, Bench, benches, options
+from reproduction.sensitivity.controls import CONTROLS, with_controls
 from reproduction.sensitivity.lines import (
     as_printed,
     feature_lines,
     fit_lines,
     headline,
     matching_lines,
+    people,
     seed_lines,
     table,
     training_lines,
 )
 from reproduction.sensitivity.picture import draw
-from reproduction.sensitivity.variants import VARIANTS, design, own_recipe, train
+from reproduction.sensitivity.variants import VARIANTS, design, own_recipes, train
 
 __all__ = [
+    "CONTROLS",
     "REPORTED",
     "VARIANTS",
     "Bench",
@@ -33,9 +36,11 @@ __all__ = [
     "headline",
     "matching_lines",
     "options",
-    "own_recipe",
+    "own_recipes",
+    "people",
     "seed_lines",
     "table",
     "train",
     "training_lines",
+    "with_controls",
 ]

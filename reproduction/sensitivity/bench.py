@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from reid_core import evaluation, features, reranking, xqda
@@ -13,6 +12,7 @@ from reid_core.training import run_folder
 from reproduction import paper, scoring
 from reproduction.experiment import Experiment
 from reproduction.sensitivity.variants import Study, words
+from reproduction.tables import PEOPLE
 from reproduction.words import unknown_name
 
 Way = tuple[str, bool]  # metric and re-ranking
@@ -83,10 +83,10 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
 
 
 class Bench:
-    """The default's runs on one set, and scores of runs on it: rank-1 and mAP in per cent, an array of two.
+    """The default's runs on one set, and scores of runs on it: rows of `intervals.by_person`, of each run's seed.
 
     Features are kept in files as `scoring.extract` does; what the default runs need more than once (features,
-    metrics, scores) also in memory.
+    metrics), and the scores of all runs, also in memory.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Bench:
         self.how, self.model = how, model
         self._vectors: dict[Path, features.Features] = {}
         self._learned: dict[Path, xqda.XQDA] = {}
-        self._scores: dict[Way, np.ndarray] = {}
+        self._rows: dict[tuple[Path, Way], pd.DataFrame] = {}
 
     def run(self, folder: Path) -> str:
         """A run's folder below `runs/`."""
@@ -131,34 +131,32 @@ class Bench:
 
     def score(
         self,
-        vectors: features.Features,
+        folder: Path,
         way: Way,
         changes: Mapping[str, object] | None = None,
         learned: xqda.XQDA | None = None,
-    ) -> np.ndarray:
-        """Rank-1 and mAP in per cent, (2,), of features matched one way, with `changes` to the default's settings."""
+        vectors: features.Features | None = None,
+    ) -> pd.DataFrame:
+        """A run matched one way, with `changes` to the default's settings; `vectors`: not R5's features, but these."""
         how = replace(self.how, **(changes or {}))
+        vectors = self.vectors(folder) if vectors is None else vectors
         scores = scoring.evaluate(match(vectors, *way, how, learned), how.ap)
-        return 100 * np.array([scores["rank1"], scores["mAP"]])
+        return scores[PEOPLE].assign(seed=run_folder.read(folder)["recipe"]["seed"])
 
-    def default(self, way: Way) -> np.ndarray:
-        """Scores of the default runs, (runs, 2)."""
-        if way not in self._scores:
-            self._scores[way] = self.again(way, {})
-        return self._scores[way]
+    def rows(self, folders: Iterable[Path], way: Way) -> pd.DataFrame:
+        """Runs matched one way with the default's settings, one below the other."""
+        for folder in folders:
+            if (folder, way) not in self._rows:
+                own = way[0] == "xqda" and folder in self.folders
+                self._rows[folder, way] = self.score(folder, way, learned=self.learned(folder) if own else None)
+        return pd.concat([self._rows[folder, way] for folder in folders], ignore_index=True)
 
-    def again(self, way: Way, changes: Mapping[str, object]) -> np.ndarray:
-        """Scores of the default runs with other settings of matching, (runs, 2)."""
+    def again(self, way: Way, changes: Mapping[str, object]) -> pd.DataFrame:
+        """The default runs with other settings of matching."""
         own = way[0] == "xqda" and "xqda_solver" not in changes
-        return np.array([
-            self.score(self.vectors(folder), way, changes, self.learned(folder) if own else None)
-            for folder in self.folders
+        return pd.concat([
+            self.score(folder, way, changes, self.learned(folder) if own else None) for folder in self.folders
         ])  # fmt: skip
-
-    def deviation(self, way: Way) -> np.ndarray:
-        """Standard deviation of rank-1 and mAP over the default's seeds; NaN for one."""
-        scores = self.default(way)
-        return scores.std(axis=0, ddof=1) if len(scores) > 1 else np.full(2, np.nan)
 
 
 def benches(

@@ -9,20 +9,22 @@ import pandas as pd
 from reid_core.datasets.table import GALLERY, JUNK, PERSON, QUERY, SUBSET
 from reid_core.matching import learn
 from reid_core.training import run_folder
-from reproduction import paper, scoring
+from reproduction import intervals, paper, scoring
 from reproduction.sensitivity.bench import PLAIN, REPORTED, Bench, Option, Way
-from reproduction.sensitivity.variants import Study
-from reproduction.tables import MEASURED, SCORES
+from reproduction.sensitivity.variants import Comparison, Study
+from reproduction.tables import MEASURED, PEOPLE, SCORES
 
 OUTPUTS = ("c1", "c2", "r5+c1+c2")
 NO_JUNK = "not run: the set has no junk images"
 ONE_SEED = "not run: one seed only"
+KEYS = ["seed", PERSON, "queries"]
 VALUES = ("default_{}", "other_{}", "{}_difference", "{}_low", "{}_high", "{}_spread")
 COLUMNS = [
     "kind", "variant", "choice", "default", "other", "set", "model", "metric", "reranked", "matching",
     *(value.format(score) for score in SCORES for value in VALUES),
     "default_loss", "other_loss", "seeds", "other_seeds", "iterations", "queries", "runs", "status", "note",
 ]  # fmt: skip
+NAMES = ("kind", "variant", "side", "set", "model", "metric", "reranked")  # of the rows behind one side of a line
 
 
 def seed_lines(name: str, benches: Mapping[str, Bench], not_run: Mapping[str, str]) -> list[dict]:
@@ -33,10 +35,9 @@ def seed_lines(name: str, benches: Mapping[str, Bench], not_run: Mapping[str, st
         if bench is None or len(bench.folders) < 2:
             lines.append(line | {"status": not_run.get(name, ONE_SEED)})
             continue
-        scores = bench.default(way)
-        lowest, highest = scores.min(axis=0), scores.max(axis=0)
-        gap = highest - lowest
-        line |= _scores(lowest, highest, gap, gap[None], bench.deviation(way) * 2**0.5)
+        scores, nothing = _by_seed(bench.rows(bench.folders, way)), np.full(2, np.nan)
+        spread = scores.std(axis=0, ddof=1) * 2**0.5
+        line |= _columns(scores.min(axis=0), scores.max(axis=0), nothing, nothing, spread)
         lines.append(line | _runs(bench, bench.folders))
     return lines
 
@@ -62,8 +63,7 @@ def matching_lines(
                 lines.append(line | {"status": NO_JUNK})
             else:
                 bench = benches[name]
-                line |= _paired(bench, way, bench.again(way, option.changes)[:, None])
-                lines.append(line)
+                lines.append(line | _paired(bench, way, bench.again(way, option.changes)))
         if pairings:
             lines.append(_pairing_line(benches.get(name), name, pairings, not_run))
     return lines
@@ -72,16 +72,15 @@ def matching_lines(
 def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mapping[str, str]) -> dict:
     way = ("xqda", True)
     other = f"seeds 0 to {pairings - 1}"
-    note = "XQDA pairs the training images at random; the mean over these seeds, low and high over all."
+    note = "XQDA pairs the training images at random; the mean over these seeds."
     line = _about("matching", "xqda_pairing", "XQDA's random pairing", "seed 5489", other, name, way, note)
     if bench is None:
         return line | {"status": not_run[name]}
-    scores = [
-        [bench.score(vectors, way, learned=learn(vectors, bench.how.xqda_solver, pairing=pairing))
-         for pairing in range(pairings)]
-        for vectors in map(bench.vectors, bench.folders)
-    ]  # fmt: skip
-    return line | _paired(bench, way, np.array(scores))
+    each = pd.concat([
+        bench.score(folder, way, learned=learn(bench.vectors(folder), bench.how.xqda_solver, pairing=pairing))
+        for folder in bench.folders for pairing in range(pairings)
+    ])  # fmt: skip
+    return line | _paired(bench, way, each.groupby(KEYS, as_index=False).mean())
 
 
 def fit_lines(benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run: Mapping[str, str]) -> list[dict]:
@@ -102,8 +101,8 @@ def fit_lines(benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run
             if folder not in learned:
                 vectors = scoring.extract(bench.kit, folder, images, paper.COMBINED)
                 learned[folder] = learn(vectors, bench.how.xqda_solver)
-        scores = [bench.score(bench.vectors(folder), way, learned=learned[folder]) for folder in bench.folders]
-        lines.append(line | _paired(bench, way, np.array(scores)[:, None]))
+        scores = [bench.score(folder, way, learned=learned[folder]) for folder in bench.folders]
+        lines.append(line | _paired(bench, way, pd.concat(scores)))
     return lines
 
 
@@ -118,36 +117,38 @@ def feature_lines(name: str, benches: Mapping[str, Bench], not_run: Mapping[str,
             if bench is None:
                 lines.append(line | {"status": not_run[name]})
                 continue
-            scores = np.array([bench.score(one[output], way) for one in outputs])
-            lines.append(line | _paired(bench, way, scores[:, None]))
+            found = zip(bench.folders, outputs, strict=True)
+            scores = [bench.score(folder, way, vectors=one[output]) for folder, one in found]
+            lines.append(line | _paired(bench, way, pd.concat(scores)))
     return lines
 
 
 def training_lines(study: Study, benches: Mapping[str, Bench], trained: pd.DataFrame) -> list[dict]:
-    """The variants of network and training beside their defaults; `trained` is what `train` returned."""
+    """The variants of network and training and the controls beside their defaults; `trained` is what `train` returned.
+
+    A measured line holds the people behind both sides, too, which `people` puts into a table.
+    """
     failures = dict(zip(trained["run"], trained["failure"], strict=True))
-    name, lines = study.train_set, []
-    bench = benches.get(name)
+    lines = []
     for one in study.comparisons:
-        failed = [failures[run.name] for run in (*one.default_runs, *one.other_runs) if failures[run.name]]
+        failed = [failure for run in (*one.default_runs, *one.other_runs) if (failure := failures.get(run.name))]
         reason = one.not_run or next(iter(failed), "")
-        sides = [] if reason else [
-            [(run, bench.vectors(run.folder)) for run in runs] for runs in (one.default_runs, one.other_runs)
-        ]  # fmt: skip
-        for way in dict.fromkeys((PLAIN, REPORTED[name])):
-            line = _about("training", one.variant, one.choice, one.default, one.other, name, way, one.note)
-            if reason:
-                lines.append(line | {"status": reason})
-                continue
-            default, other = (np.array([bench.score(vectors, way) for _, vectors in side]) for side in sides)
-            spread = bench.deviation(way) * (1 / len(default) + 1 / len(other)) ** 0.5
-            mean = default.mean(axis=0)
-            line |= _scores(mean, other.mean(axis=0), other.mean(axis=0) - mean, other - mean, spread)
-            folders = [[run.folder for run in runs] for runs in (one.default_runs, one.other_runs)]
-            line |= dict(zip(("default_loss", "other_loss"), map(_final_loss, folders), strict=True))
-            line |= _runs(bench, *folders)
-            lines.append(line)
+        for way in dict.fromkeys((PLAIN, REPORTED[one.set])):
+            line = _about(one.kind, one.variant, one.choice, one.default, one.other, one.set, way, one.note)
+            found = {"status": reason} if reason else _trained(benches[one.set], one, way)
+            lines.append(line | found | {"model": one.model})
     return lines
+
+
+def _trained(bench: Bench, one: Comparison, way: Way) -> dict:
+    """Columns of a comparison of trainings, and the people behind both sides."""
+    folders = {"default": [run.folder for run in one.default_runs], "other": [run.folder for run in one.other_runs]}
+    default, other = (bench.rows(there, way) for there in folders.values())
+    found = [intervals.interval(other, score, default) for score in SCORES]
+    runs = _runs(bench, *folders.values()) | {f"{side}_loss": _final_loss(there) for side, there in folders.items()}
+    parts = [bench.rows([folder], way).assign(side=side, run=bench.run(folder))
+             for side, there in folders.items() for folder in there]  # fmt: skip
+    return _compared(default, other, found) | runs | {PEOPLE: pd.concat(parts)}
 
 
 def _final_loss(folders: Sequence[Path]) -> float:
@@ -168,20 +169,29 @@ def _about(kind: str, variant: str, choice: str, default: str, other: str, name:
     }  # fmt: skip
 
 
-def _paired(bench: Bench, way: Way, other: np.ndarray) -> dict:
-    """Columns of a choice made again on the default's own runs; `other`: (runs, repetitions, 2)."""
-    default = bench.default(way)
-    differences = (other - default[:, None]).reshape(-1, 2)
-    spread = bench.deviation(way) * (2 / len(default)) ** 0.5
-    scores = _scores(default.mean(axis=0), other.mean(axis=(0, 1)), differences.mean(axis=0), differences, spread)
-    return scores | _runs(bench, bench.folders)
+def _paired(bench: Bench, way: Way, other: pd.DataFrame) -> dict:
+    """Columns of a choice made again on the default's own runs: their seeds drop out of each run's difference."""
+    default = bench.rows(bench.folders, way)
+    gaps = (other.set_index(KEYS) - default.set_index(KEYS)).reset_index()
+    found = [intervals.interval(gaps, score) for score in SCORES]
+    return _compared(default, other, found) | _runs(bench, bench.folders)
 
 
-def _scores(
-    default: np.ndarray, other: np.ndarray, difference: np.ndarray, each: np.ndarray, spread: np.ndarray
-) -> dict:
-    """Columns of both scores; all but `each` (n, 2) are (2,): rank-1 and mAP."""
-    values = zip(VALUES, (default, other, difference, each.min(axis=0), each.max(axis=0), spread), strict=True)
+def _compared(default: pd.DataFrame, other: pd.DataFrame, found: Sequence[intervals.Interval]) -> dict:
+    """Columns of both sides' scores, from rows of `intervals.by_person`, and of the intervals of their difference."""
+    ends = np.array([[one.low, one.high] for one in found]).T
+    return _columns(*(_by_seed(side).mean(axis=0) for side in (default, other)), *ends, np.full(2, np.nan))
+
+
+def _by_seed(rows: pd.DataFrame) -> np.ndarray:
+    """Rank-1 and mAP in per cent, (seeds, 2), of rows of `intervals.by_person`."""
+    sums = rows.groupby("seed")[["queries", *SCORES]].sum()
+    return 100 * sums[list(SCORES)].to_numpy() / sums[["queries"]].to_numpy()
+
+
+def _columns(default: np.ndarray, other: np.ndarray, low: np.ndarray, high: np.ndarray, spread: np.ndarray) -> dict:
+    """The columns VALUES; each argument is (2,): of rank-1 and mAP."""
+    values = zip(VALUES, (default, other, other - default, low, high, spread), strict=True)
     return {name.format(score): both[i] for name, both in values for i, score in enumerate(SCORES)}
 
 
@@ -199,14 +209,22 @@ def table(lines: Sequence[dict], facts: Mapping[str, object]) -> pd.DataFrame:
     """All lines with the facts of the data, columns in one order.
 
     Scores are in per cent, differences and spreads in points. `difference` = other - default, the mean over the runs;
-    `low` and `high` are its extremes over them. `spread` is the standard deviation that the difference of so many
-    runs has when nothing but their seeds differ, from the deviation s of the default over its seeds:
-    s sqrt(1/n + 1/m); of a seed line, that of two single runs, s sqrt(2). It is missing for one seed. The losses are
-    those of R5 in training, over the last tenth of the iterations: they tell a variant that did not train at the
-    default's learning rate from one whose features are worse.
+    `low` and `high` are its 95% interval over test people and seeds (`intervals.interval`; over one seed: over people
+    alone). A seed line has none, but a `spread`: the standard deviation of the difference of two single runs that
+    differ in the seed alone, s sqrt(2) for a deviation s over the seeds. The losses are those of R5 in training, over
+    the last tenth of the iterations: they tell a variant that did not train at the default's learning rate from one
+    whose features are worse.
     """
     made = pd.DataFrame(lines, columns=COLUMNS).assign(**facts)
     return made.astype({"iterations": "Int64", "queries": "Int64"})
+
+
+def people(lines: Sequence[dict]) -> pd.DataFrame:
+    """Each test person's sums behind both sides of every measured comparison of trainings, a row a person and seed."""
+    parts = [line[PEOPLE].assign(**{name: line[name] for name in NAMES if name != "side"})
+             for line in lines if PEOPLE in line]  # fmt: skip
+    columns = [*NAMES, *intervals.COLUMNS, "run"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def headline(table: pd.DataFrame) -> dict[str, float] | None:
@@ -219,7 +237,7 @@ def headline(table: pd.DataFrame) -> dict[str, float] | None:
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for reading: choice, options, set, matching, and per score both values, difference and spread."""
+    """The table for reading: choice, options, set, matching, and per score both values, difference and interval."""
     shown = pd.DataFrame({
         "choice": table["choice"], "default": table["default"], "other": table["other"],
         "set": table["set"].map(paper.SET_TITLES), "matching": table["matching"],
@@ -233,7 +251,11 @@ def as_printed(table: pd.DataFrame) -> pd.DataFrame:
             )
         ]
         shown[f"{title} difference"] = table[f"{score}_difference"].map("{:+.1f}".format).replace("+nan", "")
-        shown[f"{title} by seed"] = table[f"{score}_spread"].map("±{:.1f}".format).replace("±nan", "")
+        ends = zip(table[f"{score}_low"], table[f"{score}_high"], table[f"{score}_spread"], strict=True)
+        shown[f"{title} interval"] = [
+            f"±{spread:.1f}".replace("±nan", "") if pd.isna(low) else f"{low:+.1f} to {high:+.1f}"
+            for low, high, spread in ends
+        ]
     shown["R5 loss"] = [
         "" if pd.isna(a) else f"{a:.2f} → {b:.2f}"
         for a, b in zip(table["default_loss"], table["other_loss"], strict=True)

@@ -1,4 +1,4 @@
-"""The table as a picture: how far each choice moves the scores, beside what the seed alone does."""
+"""The table as a picture: how far each choice moves the scores, and how sure that is."""
 
 import numpy as np
 import pandas as pd
@@ -10,15 +10,14 @@ from reproduction.tables import MEASURED, SCORES
 
 MARKS = {paper.CUHK03_DETECTED: "^", paper.CUHK03_LABELED: "o", paper.MARKET1501: "s"}
 SHIFTS = dict(zip(MARKS, (-0.22, 0.0, 0.22), strict=True))  # rows, so that the marks of a row stay apart
-REACH = 2.5
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """One row a choice and other option, one mark a set: the difference of rank-1 (left) and mAP (right), in points.
 
-    `table`: lines of `reproduction.sensitivity.table`, one a row and set; those not measured are left out. A thin line
-    spans a choice's runs or random pairings; the grey bar, what a row's set does when only its seeds are others. An
-    arrow at the edge, with its number, stands for a mark beyond REACH times the widest bar.
+    `table`: lines of `reproduction.sensitivity.table`, one a row and set; those not measured are left out. Whiskers are
+    the 95% interval; a mark is full only where it leaves 0 out. An arrow at the edge, with its number, stands for a
+    mark further out than the widest interval is wide.
     """
     plots.style()
     places = _places(table)
@@ -26,7 +25,7 @@ def draw(table: pd.DataFrame) -> Figure:
     bottom = max(places.values(), default=0.0)
     figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 0.19 * bottom + 0.8), sharey=True)
     for axis, score, title in zip(axes, SCORES, ("rank-1", "mAP"), strict=True):
-        edge = REACH * table[f"{score}_spread"].max()
+        edge = (table[f"{score}_high"] - table[f"{score}_low"]).max()
         for line in table.to_dict("records"):
             _draw_line(axis, line, score, places[_row(line)], edge if np.isfinite(edge) and edge > 0 else np.inf)
         axis.axvline(0, color=plots.PLAIN, linewidth=0.8)
@@ -38,7 +37,8 @@ def draw(table: pd.DataFrame) -> Figure:
     figure.tight_layout()
     handles = [plt.Line2D([], [], marker=mark, linestyle="", color=plots.PLAIN, label=paper.SET_TITLES[name])
                for name, mark in MARKS.items() if name in set(table["set"])]  # fmt: skip
-    handles.append(plt.Rectangle((0, 0), 1, 1, color=plots.BAND, label="± what seeds alone do"))
+    handles += [plt.Line2D([], [], marker="o", color=plots.PLAIN, markerfacecolor=fill, label=label, linewidth=1.1)
+                for fill, label in ((plots.PLAIN, "95% interval, 0 outside"), ("white", "0 inside"))]  # fmt: skip
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(handles),
                   borderaxespad=0)  # fmt: skip
     plt.close(figure)
@@ -63,13 +63,11 @@ def _places(table: pd.DataFrame) -> dict[tuple[str, str, str, str], float]:
 
 def _draw_line(axis, line: dict, score: str, place: float, edge: float) -> None:
     colour, y = plots.COLOURS[line["model"]], place + SHIFTS[line["set"]]
-    spread, value = line[f"{score}_spread"], line[f"{score}_difference"]
-    if np.isfinite(spread):
-        axis.barh(place, 2 * spread, left=-spread, height=1.0, linewidth=0, color=plots.BAND, zorder=0)
-    low, high = np.clip([line[f"{score}_low"], line[f"{score}_high"]], -edge, edge)
-    axis.plot([low, high], [y, y], color=colour, linewidth=1.1)
+    value, low, high = (line[f"{score}_{part}"] for part in ("difference", "low", "high"))
+    axis.plot(np.clip([low, high], -edge, edge), [y, y], color=colour, linewidth=1.1)
     if abs(value) <= edge:
-        axis.plot(value, y, MARKS[line["set"]], color=colour, markersize=4, markeredgewidth=0)
+        fill = colour if low > 0 or high < 0 else "white"
+        axis.plot(value, y, MARKS[line["set"]], color=colour, markersize=4, markerfacecolor=fill, markeredgewidth=0.8)
         return
     side = np.sign(value)
     axis.plot(side * edge, y, "<" if side < 0 else ">", color=colour, markersize=4, markeredgewidth=0)

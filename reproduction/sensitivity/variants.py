@@ -2,8 +2,8 @@
 
 Each variant changes one thing of the profile's recipe for HCN. Its runs, and those of the default beside it, lie in
 `<results_root>/runs/sensitivity/<variant>-<set>-seed<n>/`; where the profile gives the study no schedule of its own,
-the default is the profile's own HCN run. Everything goes through `reid_core.training.train`: a finished run of the
-same recipe and data is kept, an interrupted one continues.
+the default is the profile's own HCN run. Both sides of a comparison have equally many seeds. Everything goes through
+`reid_core.training.train`: a finished run of the same recipe and data is kept, an interrupted one continues.
 """
 
 import re
@@ -18,7 +18,7 @@ from reid_core.datasets.table import cache_root
 from reid_core.files import write_tensors
 from reid_core.training import run_folder
 from reproduction import paper
-from reproduction.experiment import Experiment, check_seeds
+from reproduction.experiment import Experiment, check_seeds, training_of
 from reproduction.words import unknown_name
 
 DEFAULT = "default"
@@ -43,6 +43,9 @@ TITLES = {
     "loss_weights": "Loss weights of R5, C1, C2",
     "dropout": "Dropout rate",
     "batchnorm": "BatchNorm statistics",
+    "iterations": "Iterations",
+    "lr_step": "step",
+    "base_lr": "Learning rate",
 }
 NOTES = {
     "relu": "Section 3.2 mentions none.",
@@ -63,6 +66,8 @@ class Run:
 
     folder: Path
     recipe: training.Recipe
+    model: str
+    train_set: str
     warm: Path | None = None
 
     @property
@@ -74,8 +79,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant's runs beside those it is compared with, or the reason why there are none."""
+    """A variant's runs beside equally many that it is compared with, or the reason why there are none.
 
+    kind: "training", or "control" (`reproduction.sensitivity.controls`), whose default is the profile's own. set: the
+    one that is tested. model: "baseline", "hcn" or "combined", of both sides.
+    """
+
+    kind: str
+    set: str
+    model: str
     variant: str
     choice: str
     default: str
@@ -88,32 +100,36 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Study:
-    """The trainings on one set: the default's, one a seed (none where the set is absent), and the comparisons."""
+    """The trainings on one set: the default's, one a seed (none where the set is absent), and the comparisons.
+
+    recipes: {train set: settings of the profile's runs on it}.
+    """
 
     train_set: str
+    recipes: Mapping[str, Mapping[str, object]]
     default_runs: tuple[Run, ...]
     comparisons: tuple[Comparison, ...]
 
     @property
     def runs(self) -> list[Run]:
-        """Every training once, the default's first."""
-        others = [run for one in self.comparisons for run in (*one.default_runs, *one.other_runs)]
-        return list(dict.fromkeys((*self.default_runs, *others)))
+        """Every training once, the default's first; what a control is compared with is trained by notebook 02."""
+        sides = [(one.default_runs if one.kind == "training" else (), one.other_runs) for one in self.comparisons]
+        return list(dict.fromkeys((*self.default_runs, *(run for both in sides for side in both for run in side))))
 
 
-def own_recipe(kit: Experiment, train_set: str) -> dict[str, object]:
-    """The recipe of the profile's HCN run on the set; where that set is absent, on another.
+def own_recipes(kit: Experiment) -> dict[str, dict[str, object]]:
+    """{train set: the recipe of the profile's HCN run on it}; where a set is absent, the run on another.
 
     Raises FileNotFoundError for a run that is not there, with the notebook that makes it.
     """
-    absent = kit.not_run
-    name = next((name for name in (train_set, *paper.SETS) if name not in absent), train_set)
-    return run_folder.read(kit.run("hcn", name, kit.seeds[0]).folder)["recipe"]
+    absent, names = kit.not_run, (*paper.SETS, paper.COMBINED)
+    there = {name: next((other for other in (name, *paper.SETS) if other not in absent), name) for name in names}
+    return {name: run_folder.read(kit.run("hcn", there[name], kit.seeds[0]).folder)["recipe"] for name in names}
 
 
 def design(
     kit: Experiment,
-    recipe: Mapping[str, object],
+    recipes: Mapping[str, Mapping[str, object]],
     train_set: str,
     default_seeds: Sequence[int],
     variant_seeds: Sequence[int],
@@ -121,15 +137,15 @@ def design(
     variants: Iterable[str | Mapping[str, Mapping]],
     not_run: Mapping[str, str] | None = None,
 ) -> Study:
-    """What to train, checked before anything is trained.
+    """What to train for the variants, checked before anything is trained.
 
     Parameters
     ----------
     kit : its first seed's baseline lends its backbone to the comparison of BatchNorm's statistics
-    recipe : settings of the profile's HCN run on the set
+    recipes : {train set: settings of the profile's runs on it}
     train_set : the set to train and test on, one of `reproduction.paper.SETS`
-    default_seeds : of the default; their spread is what a difference is held against
-    variant_seeds : of each variant
+    default_seeds : of the default
+    variant_seeds : of each variant; where one side has fewer seeds, the other takes as many, the first ones
     schedule : settings on top of the recipe, for the default and all variants alike; empty: the profile's own, whose
         HCN run of a seed is then the default's
     variants : names of VARIANTS, or {name: {setting of the recipe: value}} for one of your own
@@ -147,8 +163,8 @@ def design(
             f"sensitivity_schedule is {schedule!r} and sensitivity_variants {variants!r}; write them as"
             " {iterations: 100} and [relu, conv1]."
         )
-    settings = dict(recipe) | dict(schedule)
-    maker = _Maker(kit, train_set, settings, bool(schedule))
+    settings = dict(recipes[train_set]) | dict(schedule)
+    maker = Maker(kit, train_set, settings, shortened=bool(schedule))
     default = maker.runs(DEFAULT, {}, default_seeds)
     named = [_named(variant) for variant in variants]
     chosen = dict(named)
@@ -166,44 +182,49 @@ def design(
             comparisons.append(maker.batchnorm(default, variant_seeds, reason, absent))
         else:
             comparisons.append(maker.comparison(name, changes, default, variant_seeds, reason))
-    return Study(train_set, () if train_set in absent else default, tuple(comparisons))
+    return Study(train_set, recipes, () if train_set in absent else default, tuple(comparisons))
 
 
 @dataclass(frozen=True)
-class _Maker:
-    """Makes runs and comparisons from the default's settings; `shortened`: these are not the profile's own."""
+class Maker:
+    """Makes runs and comparisons from the default's settings; `shortened`: these are not the profile's own.
+
+    name: the set that is tested. model: as of a row, "combined" for HCN trained on the combined set.
+    """
 
     kit: Experiment
-    train_set: str
+    name: str
     settings: dict[str, object]
-    shortened: bool
+    model: str = "hcn"
+    shortened: bool = False
 
     def runs(self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None) -> tuple[Run, ...]:
         """One run a seed of the default's recipe with `changes`. Raises what Recipe does, naming the variant."""
         made = []
         for seed in seeds:
-            folder = self.kit.results / "runs" / "sensitivity" / f"{name}-{self.train_set}-seed{seed}"
+            folder = self.kit.results / "runs" / "sensitivity" / f"{name}-{self.name}-seed{seed}"
             if name == DEFAULT and not self.shortened:
-                folder = self.kit.run("hcn", self.train_set, seed).folder
+                folder = self.kit.run(self.model, self.name, seed).folder
             try:
                 recipe = training.Recipe.from_dict(self.settings | dict(changes) | {"seed": seed})
             except (TypeError, ValueError) as error:
                 raise type(error)(f"sensitivity, {name}: {error}") from None
-            made.append(Run(folder, recipe, warm))
+            made.append(Run(folder, recipe, *training_of(self.model, self.name), warm))
         return tuple(made)
 
     def comparison(
         self, name: str, changes: Mapping, default: tuple[Run, ...], seeds: Sequence[int], reason: str
     ) -> Comparison:
         """A variant of one recipe setting, or of several."""
-        others = self.runs(name, changes, seeds)
+        others = self.runs(name, changes, seeds[: len(default)])
         there, here = default[0].recipe.to_dict(), others[0].recipe.to_dict()
         if not reason and all(there[key] == here[key] for key in changes):
             reason = "not run: the profile's own recipe is like this"
         titles = ", ".join(TITLES.get(key, key) for key in changes)
         was, becomes = (", ".join(words(side[key]) for key in changes) for side in (there, here))
-        pair = ((), ()) if reason else (default, others)
-        return Comparison(name, titles, was, becomes, NOTES.get(name, "own variant of this profile"), *pair, reason)
+        pair = ((), ()) if reason else (default[: len(others)], others)
+        note = NOTES.get(name, "own variant of this profile")
+        return Comparison("training", self.name, self.model, name, titles, was, becomes, note, *pair, reason)
 
     def batchnorm(
         self, default: tuple[Run, ...], seeds: Sequence[int], reason: str, absent: Mapping[str, str]
@@ -217,14 +238,15 @@ class _Maker:
         was, becomes = ("live", "frozen") if live else ("frozen", "live")
         if default[0].recipe.weights != "random":
             return self.comparison(BATCHNORM, {"batchnorm": becomes}, default, seeds, reason)
-        lender = paper.CUHK03_LABELED if self.train_set == paper.MARKET1501 else paper.MARKET1501
+        lender = paper.CUHK03_LABELED if self.name == paper.MARKET1501 else paper.MARKET1501
         warm = self.kit.run("baseline", lender, self.kit.seeds[0]).folder
         sides = [self.runs(f"{BATCHNORM}_{kind}", {"weights": warm.name, "batchnorm": kind}, seeds, warm)
                  for kind in (was, becomes)]  # fmt: skip
         note = f"Both start from the backbone of {warm.name}: from scratch there are no statistics to freeze."
         reason = reason or absent.get(lender, "")
         pair = ((), ()) if reason else sides
-        return Comparison(BATCHNORM, TITLES["batchnorm"], was, becomes, note, *pair, reason)
+        about = ("training", self.name, self.model, BATCHNORM, TITLES["batchnorm"], was, becomes, note)
+        return Comparison(*about, *pair, reason)
 
 
 def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
@@ -257,34 +279,30 @@ def words(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def train(kit: Experiment, study: Study, images: pd.DataFrame | None) -> pd.DataFrame:
+def train(kit: Experiment, study: Study, images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Train what is not finished; one line a run: folder, iterations, seconds, and the failure of one that diverged.
 
-    `images`: the labelled training images of the study's set, as for the profile's own runs; None where it is absent.
+    `images`: {train set: its labelled training images, as for the profile's own runs}, without those that are absent.
     A variant whose loss does not stay finite is an outcome and does not stop the others; the default's must.
     Raises what `training.train` raises otherwise.
     """
-    if not study.runs:
-        return pd.DataFrame(columns=["run", "iterations", "seconds", "failure"])
     lines = []
     for run in study.runs:
         recipe = replace(run.recipe, weights=str(backbone_file(run.warm))) if run.warm else run.recipe
         failure, seconds = "", None
         try:
-            training.train(
-                "hcn", images, run.folder, recipe=recipe, data_root=kit.data,
-                other_recipe="set_aside",
-            )  # fmt: skip
+            table = images[run.train_set]
+            training.train(run.model, table, run.folder, recipe=recipe, data_root=kit.data, other_recipe="set_aside")
             seconds = run_folder.read(run.folder)["seconds"]
         except FloatingPointError as error:
             if run in study.default_runs:
                 raise
             failure = f"diverged: {str(error).partition(' (')[0]}"
         lines.append({"run": run.name, "iterations": recipe.iterations, "seconds": seconds, "failure": failure})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["run", "iterations", "seconds", "failure"])
 
 
 def backbone_file(run_dir: Path) -> Path:

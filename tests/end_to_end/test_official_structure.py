@@ -28,6 +28,7 @@ RECIPE = {
     "sensitivity_seeds": "[0]",
     "sensitivity_schedule": "{iterations: 2}",
     "sensitivity_variants": "[adjacent]",
+    "sensitivity_controls": "{heads_alone: [cuhk03_labeled], baseline_twice: [market1501]}",
     "sensitivity_matching": "{k1: [10]}",
     "sensitivity_pairings": "1",
 }

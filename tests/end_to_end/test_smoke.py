@@ -36,8 +36,12 @@ def test_every_choice_that_the_paper_leaves_open_is_measured_beside_the_spread_o
     training = table[table["kind"] == "training"]
     assert (training["status"] == tables.MEASURED).eq(training["variant"].isin(chosen)).all()
     assert set(sensitivity.VARIANTS) - set(chosen) == {"no_dropout"}
-    others = table[(table["kind"] != "training") & ~table["status"].str.contains("no junk")]
+    others = table[~table["kind"].isin(["training", "control"]) & ~table["status"].str.contains("no junk")]
     assert (others["status"] == tables.MEASURED).all()
+    controls = table[table["kind"] == "control"]
+    pairs = {(name, tested) for name, sets in profiles.load("smoke")["sensitivity_controls"].items() for tested in sets}
+    assert set(zip(controls["variant"], controls["set"], strict=True)) == pairs
+    assert (controls["status"].isin([tables.MEASURED, "not run: the profile's own recipe is like this"])).all()
     assert (sensitivity.headline(table)["mAP"]) > 0
 
 

@@ -44,6 +44,7 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
         "inside_hcn",
         "response_maps",
         "sensitivity",
+        "sensitivity_people",
     ]
     for stem in stems:
         record = json.loads((kit.results / f"{stem}.json").read_text())

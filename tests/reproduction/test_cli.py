@@ -91,8 +91,13 @@ def test_a_guess_takes_the_rate_of_the_recipes_precision(monkeypatch, kind, prec
 def test_plan_of_the_paper_lists_runs_time_disk_and_what_is_missing(tmp_path):
     places = [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"]
     said = plan.describe(profiles.load("paper", places))
-    assert said.count(" 75000 iterations") == 5 and said.count(" 50000 iterations") == 2
+    assert said.count(" 75000 iterations") == 5 + 1 and said.count(" 50000 iterations") == 2
     assert said.count(" 15000 iterations") == 12, "of 10_sensitivity"
+    assert "heads_alone-cuhk03_labeled-seed0 " in said and "combined_equal_updates" not in said
+    (twice,) = (line for line in said.splitlines() if "baseline_twice-cuhk03_labeled-seed0" in line)
+    (once,) = (line for line in said.splitlines() if " baseline-cuhk03_labeled-seed0" in line)
+    flops = [float(line.split(", ")[-1].removesuffix(" flop")) for line in (twice, once)]
+    assert "150000 iterations" in twice and flops[0] == pytest.approx(2 * flops[1], rel=0.05)
     assert said.count("hcn-cuhk03_labeled-seed0 ") == 1 and "conv3x3-cuhk03_labeled-seed0 " in said
     assert "not run: Market-1501 not found" in said
     assert "GiB free" in said and "about" in said

@@ -17,7 +17,7 @@ from reproduction.explain import chain, rows
 
 TABLES = ("table1", "table1_subsets", "table2", "table2_seeds", "table3", "table3_seeds", "table4", "claims",
           "convergence", "cross_dataset", "figure4")  # fmt: skip
-PEOPLE = ("table3_people", "cross_dataset_people")
+PEOPLE = ("table3_people", "cross_dataset_people", "sensitivity", "sensitivity_people")
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,15 @@ def test_a_persons_share_of_a_score_leads_to_its_training(made):
     said = told(made / "table3_people.csv", "hcn", "xqda", "reranked=True", "seed=1", "person_id=7")
     assert re.search(r"person_id 7 queries 2 rank1 \S+ mAP \S+ Made", said)
     assert "runs/hcn-market1501-seed1: weights GONE" in said and "runs/hcn-market1501-seed0" not in said
+
+
+def test_a_persons_share_of_a_control_leads_to_the_controls_own_training(made):
+    row = ("heads_alone", "side=other", "seed=0", "person_id=7")
+    said = told(made / "sensitivity_people.csv", *row)
+    assert "runs/sensitivity/heads_alone-cuhk03_labeled-seed0: gone" in said and "runs/hcn-" not in said
+    said = told(made / "sensitivity_people.csv", "heads_alone", "side=default", "seed=0", "person_id=7")
+    assert "runs/hcn-cuhk03_labeled-seed0" in said and "runs/sensitivity" not in said
+    assert "heads_alone" in told(made / "sensitivity.csv", "control")
 
 
 def test_a_score_has_its_interval_beside_it_and_names_the_people_behind_it(made):

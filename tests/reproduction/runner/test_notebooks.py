@@ -10,7 +10,7 @@ import time
 import nbformat
 import pytest
 
-from reproduction.runner import notebooks, profiles
+from reproduction.runner import isolation, notebooks, profiles
 
 
 def book(path, *sources, parameters="count = 3\nrate = 0.5\nname = 'a'\nflag = True"):
@@ -147,6 +147,19 @@ def test_the_users_own_settings_do_not_reach_a_kernel(tmp_path, monkeypatch):
     (text,) = [output.text for output in outputs(tmp_path / "out.ipynb") if output.get("name") == "stdout"]
     assert text.split() == ["None", "True", "False", "100.0", "module://matplotlib_inline.backend_inline"]
     assert {name: os.environ[name] for name in given} == {name: str(value) for name, value in given.items()}
+
+
+def test_the_threads_of_a_kernel_sleep_while_they_wait_unless_the_user_says_otherwise(monkeypatch):
+    """Two threads that spin take each other's cores: an iteration alone 1.2 times as long, beside others thrice."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    with isolation.kernel_environment():
+        assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("passive", "7")
+    assert "OMP_WAIT_POLICY" not in os.environ
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    with isolation.kernel_environment():
+        assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("active", "0")
 
 
 def test_controls_leave_their_text_in_an_executed_copy(tmp_path):

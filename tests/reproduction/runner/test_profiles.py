@@ -132,6 +132,7 @@ def test_a_bad_recipe_is_refused_with_the_set_it_belongs_to(tmp_path):
         ("seeds", [0, 0], r"seeds must be a list of different seeds, at least one, not \[0, 0\]"),
         ("literature", ["LOMO", "LOMO"], "literature: literature names 'LOMO' twice"),
         ("sensitivity_variants", ["relu", "relu"], "sensitivity_variants names 'relu' twice"),
+        ("sensitivity_controls", {"baseline_twize": []}, "sensitivity_controls: .*Did you mean 'baseline_twice'"),
         ("sensitivity_matching", {"k1": [10, 10]}, "sensitivity_matching: k1 names a value twice"),
         ("training_lists", {"market1051": "a.txt"}, "training_lists: 'market1051' has no list; it is one of"),
         ("own_sets", ["a.csv", "a.csv"], "own_sets must be a list of different CSV files"),
