@@ -1,5 +1,4 @@
-"""Squared Euclidean distance between feature vectors, and what all who take features share: their check, and their
-common part."""
+"""Squared Euclidean distance between feature vectors; the check and the common part of all who take features."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
     Raises ValueError for another shape, no rows, no floating type, values that are not finite or leave `dtype` (the
     first such row is named), a tensor that requires a gradient.
     """
-    _refuse_gradient(features, name)
+    _refuse_kind(features, name)
     if is_tensor(features):
         short = features.is_floating_point() and features.dtype.itemsize < 4  # NumPy lacks bfloat16
         features = (features.detach().float() if short else features.detach()).cpu().numpy()
@@ -124,7 +123,8 @@ def check_features(query, gallery) -> tuple:
 
 
 def _check_side(features, name: str) -> None:
-    if not (isinstance(features, np.ndarray) or is_tensor(features)) or np.ma.isMaskedArray(features):
+    _refuse_kind(features, name)
+    if not (isinstance(features, np.ndarray) or is_tensor(features)):
         raise ValueError(f"The {name} are a {type(features).__name__}; pass a NumPy array or a torch tensor.")
     if features.ndim != 2:
         raise ValueError(f"The {name} have shape {tuple(features.shape)}; expected (n, d).")
@@ -135,10 +135,12 @@ def _check_side(features, name: str) -> None:
         )
     if 0 in features.shape:
         raise ValueError(f"The {name} are empty: shape {tuple(features.shape)}.")
-    _refuse_gradient(features, name)
 
 
-def _refuse_gradient(features, name: str) -> None:
+def _refuse_kind(features, name: str) -> None:
+    kind = "sparse " if getattr(features, "layout", 0) not in (0, torch.strided) or hasattr(features, "tocsr") else ""
+    if kind or isinstance(features, np.matrix | np.ma.MaskedArray):
+        raise ValueError(f"The {name} are a {kind}{type(features).__name__}; pass a NumPy array or a torch tensor.")
     if is_tensor(features) and features.requires_grad and torch.is_grad_enabled():
         raise ValueError(
             f"The {name} require a gradient, which nothing here passes on; detach them first, or compute under "
@@ -171,8 +173,7 @@ def common_part(*parts) -> np.ndarray | None:
 
 
 def power_of_two(squared_length: float) -> float:
-    """A factor that brings features of this largest squared length to about 1, exact to multiply by; 1 where float32
-    holds their squares anyway.
+    """An exact factor that brings this largest squared length to about 1; 1 where float32 holds the squares anyway.
 
     >>> power_of_two(1.0), power_of_two(2.0**-200), power_of_two(0.0)
     (1.0, 1.2676506002282294e+30, 1.0)

@@ -222,13 +222,6 @@ class Folder:
         return {name: record.get("papermill") or {} for name, record in records.items()}
 
 
-def command(notebook: str, profile: str, parameters: Mapping[str, Any]) -> str:
-    """The command that runs a notebook again with what it was given on top of the profile."""
-    from reproduction.runner import profiles
-
-    return f"reid-core notebook {notebook} {profiles.arguments(profile, parameters)}"
-
-
 def training(run: str) -> dict[str, Any] | None:
     """What notebook 02 is given for a run of this name; None for one that another notebook trains.
 

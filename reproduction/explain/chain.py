@@ -204,11 +204,11 @@ def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:
     profile, given = result.record["profile"], result.parameters
     whole = profiles.arguments(profile, given, run=False)
     made = [
-        (results_folder.command(result.notebook, profile, given), "this file, from the trainings that are there"),
+        (profiles.command(result.notebook, profile, given), "this file, from the trainings that are there"),
         (f"reid-core reproduce {whole} --force {result.notebook}", "the same, what it needs, and what depends on it"),
     ]  # fmt: skip
     places = {key: value for key, value in given.items() if key in ("data_root", "results_root")}
     for run in run_names:
         if trained := results_folder.training(run):  # else by 10_sensitivity or the notebook of its table
-            made.append((results_folder.command("02_train", profile, places | trained), f"the training {run}"))
+            made.append((profiles.command("02_train", profile, places | trained), f"the training {run}"))
     return made

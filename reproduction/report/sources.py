@@ -10,6 +10,7 @@ import pandas as pd
 
 from reid_core import files
 from reproduction import results_folder, sidecar
+from reproduction.runner import profiles
 
 FACTS = ("data_source", "profile", "ap", "seeds")
 MIME = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -66,7 +67,7 @@ class Results(results_folder.Folder):
         notebook, _, run = name.partition("-")
         given = results_folder.training(run) or {}
         given |= self.executed.get(name, {}).get("parameters", {})
-        return results_folder.command(notebook, self.facts["profile"], given)
+        return profiles.command(notebook, self.facts["profile"], given)
 
     def data(self) -> dict[str, Any] | None:
         """embedded.json of the data root that 01_datasets was given: the renderer's version, seed, sizes, digest."""

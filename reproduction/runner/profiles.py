@@ -159,6 +159,11 @@ def arguments(profile: str, parameters: Mapping[str, Any], *, run: bool = True) 
     return shlex.join(words)
 
 
+def command(notebook: str, profile: str, parameters: Mapping[str, Any]) -> str:
+    """The command that runs a notebook again with what it was given on top of the profile."""
+    return f"reid-core notebook {notebook} {arguments(profile, parameters)}"
+
+
 def check_schedules(settings: dict[str, Any]) -> None:
     """Raise ValueError unless `schedules` has every set that the paper trains on, as the main job needs.
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from reid_core.copies import representatives
@@ -174,6 +175,25 @@ def test_tensors_that_require_a_gradient_are_refused_where_one_is_asked_for():
     with torch.no_grad():
         found = squared_euclidean(query, gallery)
     assert torch.equal(found, squared_euclidean(query.detach(), gallery)) and not found.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (np.asmatrix, "matrix"),
+        (np.ma.masked_invalid, "MaskedArray"),
+        (scipy.sparse.csr_matrix, "sparse csr_matrix"),
+        (scipy.sparse.coo_array, "sparse coo_array"),
+        (lambda X: torch.from_numpy(X).to_sparse(), "sparse Tensor"),
+        (lambda X: torch.from_numpy(X).to_sparse_csr(), "sparse Tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*(matrix subclass|Sparse CSR)")
+def test_what_looks_like_an_array_and_is_none_gets_one_sentence(kind, words):
+    dense, strange = features(0, 5), kind(features(0, 5))
+    for check in (lambda: squared_euclidean(strange, dense), lambda: as_array(strange, "query features")):
+        with pytest.raises(ValueError, match=f"The query features are a {words}; pass a NumPy array or a torch tensor"):
+            check()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])

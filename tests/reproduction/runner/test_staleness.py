@@ -209,6 +209,8 @@ def test_changed_code_runs_what_imports_it_and_no_training(done, monkeypatch):
     assert [step.kind for step in changed("/reproduction/report/report.css")] == ["report"]
     assert {step.kind for step in changed("/reproduction/intake/near_duplicates.py")} >= {"datasets", *LATER}
     assert "train" not in {step.kind for step in changed("/reproduction/intake/near_duplicates.py")}
+    assert [step.kind for step in changed("/reproduction/runner/profiles.py")] == ["report"], "which prints commands"
+    assert not changed("/reproduction/runner/workflow.py")
 
 
 def test_a_changed_notebook_runs_again_and_its_outputs_do_not_count(done, tmp_path, monkeypatch):
