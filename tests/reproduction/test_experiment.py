@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reid_core import images
+from reid_core.images import decoded
 from reid_core.matching import Matching
 from reproduction import experiment, paper, scoring
 from reproduction.experiment import Experiment
@@ -115,7 +115,7 @@ def test_a_list_names_the_images_that_the_trainings_of_its_set_learn_from(data):
         pd.testing.assert_frame_equal(listed.images(name), kit(data).images(name))
     without = kit(data, training_lists={paper.MARKET1501: "list.txt"}, near_duplicates="leave_out")
     assert len(without.training_table(paper.MARKET1501)) == len(found) - 1, "listed, and a test image: left out"
-    digests = {images.decoded(table, 16, 8, data_root=data).digest for table in (whole, found)}
+    digests = {decoded(table, 16, 8, data_root=data).digest for table in (whole, found)}
     assert len(digests) == 2, "run.json's data_digest: another list is another run"
     before = staleness.data_digest(data, data / "results")
     (data / "list.txt").write_text("\n".join(lines))
