@@ -104,6 +104,23 @@ def test_plan_of_the_paper_lists_runs_time_disk_and_what_is_missing(tmp_path):
     assert not (tmp_path / "results").exists(), "a plan starts nothing"
 
 
+def test_a_control_counts_in_the_plans_time_and_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
+    places = [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}", "sensitivity_variants=[]"]
+
+    def gib(controls):
+        """Weights and features in GiB, of a plan of ResNet-50s."""
+        said = plan.describe(profiles.load("paper", [*places, f"sensitivity_controls={controls}"]))
+        return [float(x) for x in re.search(r"checkpoints ([\d.]+) GiB, features ([\d.]+) GiB", said).groups()], said
+
+    (weights, vectors), without = gib("{}")
+    (more_weights, more_vectors), said = gib("{baseline_twice: [market1501, cuhk03_labeled, cuhk03_detected]}")
+    assert more_weights - weights == pytest.approx(3 * 3 * 4 * 37.6e6 / 2**30, abs=0.1), "three of three files"
+    assert more_vectors > vectors and said.count("baseline_twice-") == 3 and "baseline_twice" not in without
+    flops = {text: sum(float(x) for x in re.findall(r"([\d.e+]+) flop\b", text)) for text in (said, without)}
+    assert flops[said] - flops[without] == pytest.approx(2 * (2 * 75_000 + 50_000) * 3.93e11, rel=0.02)
+
+
 def test_flops_of_a_step_by_hand():
     """A training step of ResNet-50 at 224 px is 3 x 2 x 4.09 G multiply-adds an image, less conv1's input gradient."""
     recipe = training.Recipe(weights="random", batchnorm="live", batch_size=2, iterations=1)
