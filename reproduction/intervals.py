@@ -5,7 +5,7 @@ A test set is a sample of people, and a training with one seed is a sample of tr
 - People. All queries of a person stand or fall together, so people are drawn, not queries: a bootstrap over test
   people, the same draws for both sides of a difference (paired), gives the variance that is due to them.
 - Seeds. With several trainings a side, the variance of the mean over seeds is that of independent samples (Welch): two
-  trainings with one seed number share no more than any two do.
+  trainings with one seed number share no more than any two do. A method that draws nothing at random has none.
 
 The two variances add up (crossed sampling: Owen, "The pigeonhole bootstrap", AOAS 2007, whose variance is this sum),
 and the interval is Student's with Satterthwaite's degrees of freedom, since three seeds know their spread badly: a
@@ -33,8 +33,8 @@ COLUMNS = ("seed", PERSON, "queries", *SCORES)
 class Interval:
     """A score or a difference in points (per cent), its 95% interval, and what it was sampled from.
 
-    seeds: trainings on each side, the fewer of the two; 1 leaves the seeds' spread out of `low` and `high`, 0 is a
-    method without training.
+    seeds: trainings on each side, the fewer of those that draw at random; 1 leaves the spread of such a side out of
+    `low` and `high`, 0: no side draws anything.
     """
 
     value: float
@@ -73,7 +73,14 @@ def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.Data
     return rows.groupby(PERSON, as_index=False).sum().assign(seed=seed)[list(COLUMNS)]
 
 
-def interval(ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, level: float = LEVEL) -> Interval:
+def interval(
+    ours: pd.DataFrame,
+    score: str,
+    theirs: pd.DataFrame | None = None,
+    *,
+    level: float = LEVEL,
+    random: tuple[bool, ...] = (True, True),
+) -> Interval:
     """The mean over seeds of a score, or of `ours` - `theirs`, in points, with its interval.
 
     Parameters
@@ -82,6 +89,7 @@ def interval(ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None,
     score : "rank1" or "mAP".
     theirs : likewise, the other side of a difference.
     level : of confidence.
+    random : of each side, whether its training draws at random; one without counts as known but for the test people.
 
     Raises
     ------
@@ -91,11 +99,16 @@ def interval(ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None,
     queries = sides[0].queries
     if any(not side.queries.equals(queries) for side in sides):
         raise ValueError("Two methods are compared on one set only: their test people or queries differ.")
-    return estimate(*(side.values for side in sides), queries=queries.to_numpy(float), level=level)
+    return estimate(*(side.values for side in sides), queries=queries.to_numpy(float), level=level, random=random)
 
 
 def estimate(
-    ours: np.ndarray, theirs: np.ndarray | None = None, *, queries: np.ndarray, level: float = LEVEL
+    ours: np.ndarray,
+    theirs: np.ndarray | None = None,
+    *,
+    queries: np.ndarray,
+    level: float = LEVEL,
+    random: tuple[bool, ...] = (True, True),
 ) -> Interval:
     """`interval` from arrays: `ours`, `theirs` (seeds, P) sums of a score over a person's queries, `queries` (P,)."""
     sides = [ours] if theirs is None else [ours, theirs]
@@ -103,13 +116,12 @@ def estimate(
     people = len(queries)
     draws = _draws(people)
     variances = [(float(np.var(draws @ total / (draws @ queries), ddof=1)), people - 1)]
-    seeds = min(len(side) for side in sides)
-    if seeds > 1:
-        means = [side.sum(axis=1) / queries.sum() for side in sides]
-        variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means]
+    drawn = [side for side, is_random in zip(sides, random, strict=False) if is_random]
+    means = [side.sum(axis=1) / queries.sum() for side in drawn if len(side) > 1]
+    variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means]
     half = _half_width(variances, level)
     value = total.sum() / queries.sum()
-    return Interval(100 * value, 100 * (value - half), 100 * (value + half), people, seeds)
+    return Interval(100 * value, 100 * (value - half), 100 * (value + half), people, min(map(len, drawn), default=0))
 
 
 @dataclass(frozen=True)

@@ -121,3 +121,15 @@ def test_what_cannot_be_compared_is_refused():
         intervals.interval(ours.iloc[:-1], "mAP")
     with pytest.raises(ValueError, match="score is 'rank5'"):
         intervals.interval(ours, "rank5")
+
+
+def test_a_side_that_draws_nothing_has_no_seeds_and_one_training_hides_its_own_spread_alone():
+    rng = np.random.default_rng(5)
+    ours, theirs = drawn(rng)
+    fixed = theirs[theirs["seed"] == 0]
+    three, one = (intervals.interval(ours, "mAP", fixed, random=(True, side)) for side in (False, True))
+    assert (three.seeds, one.seeds) == (3, 1)
+    assert (three.low, three.high) == (one.low, one.high), "the three trainings' spread counts beside either"
+    people_alone = intervals.interval(ours.groupby("person_id", as_index=False).mean().assign(seed=0), "mAP", fixed)
+    assert three.high - three.low > people_alone.high - people_alone.low
+    assert intervals.interval(fixed, "mAP", random=(False,)).seeds == 0
