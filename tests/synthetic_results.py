@@ -46,7 +46,7 @@ def make(folder: Path, data_source: str = "embedded", profile: str = "smoke", se
     ])  # fmt: skip
     cross["people"] = people_of(draw, cross[["rank1", "mAP"]] / 100)
     people = scoring.by_person(cross, ("train_set", "test_set", "seed"))
-    tables.save(people, folder / "cross_dataset_people.csv", **facts)
+    tables.save(people, folder / "cross_dataset_people.csv", model="hcn", **facts)
     tables.save(cross.drop(columns="people").assign(**facts), folder / "cross_dataset.csv", **facts)
     _sensitivity(folder, draw, seeds, facts)
     verdicts = claims.judge(folder, data_source).assign(**facts, seeds=" ".join(map(str, seeds)))

@@ -103,9 +103,9 @@ def runs(result: Result, row: dict[str, str]) -> list[str]:
         return named.split()
     if row.get("model") == "literature" or "run" in row:
         return []  # a published method, or a network before training
-    train_set = row.get("train_set") or row.get("set")
-    if row.get("model") and train_set and row.get("seed"):
-        name = experiment.run_name(row["model"], train_set, int(row["seed"]))
+    train_set, model = row.get("train_set") or row.get("set"), row.get("model") or result.record.get("model")
+    if model and train_set and row.get("seed"):
+        name = experiment.run_name(model, train_set, int(row["seed"]))
         if (result.folder.path / "runs" / name).is_dir():
             return [name]
     return list(result.record.get("runs", []))

@@ -173,6 +173,10 @@ def test_a_persons_share_of_a_score_leads_to_its_training(made):
     said = told(made / "table3_people.csv", "hcn", "xqda", "reranked=True", "seed=1", "person_id=7")
     assert re.search(r"person_id 7 queries 2 rank1 \S+ mAP \S+ Made", said)
     assert "runs/hcn-market1501-seed1: weights GONE" in said and "runs/hcn-market1501-seed0" not in said
+    across = ["train_set=combined", "test_set=market1501", "seed=1", "person_id=7"]
+    assert "runs/hcn-combined-seed1: weights GONE" in told(made / "cross_dataset_people.csv", *across)
+    across[0] = "train_set=untrained"
+    assert "Trainings" not in told(made / "cross_dataset_people.csv", *across)
 
 
 def test_a_persons_share_of_a_control_leads_to_the_controls_own_training(made):
