@@ -51,7 +51,7 @@ def test_every_table_and_figure_is_there_with_its_provenance(kit):
         assert record["profile"] == "tiny" and {"data_source", "commit", "device", "versions"} <= set(record)
         for name, digest in record["files"].items():
             assert files.digest(kit.results / name) == digest
-    for stem in ("figure3", "figure4", "figure5", "inside_hcn", "response_maps", "sensitivity"):
+    for stem in ("table2", "table3", "figure3", "figure4", "figure5", "inside_hcn", "response_maps", "sensitivity"):
         assert (kit.results / f"{stem}.png").stat().st_size > 5000
         assert b"<svg" in (kit.results / f"{stem}.svg").read_bytes()[:1000]
     assert (kit.results / "report.html").stat().st_size > 50_000
@@ -73,6 +73,9 @@ def test_all_of_our_rows_are_measured(kit):
         ours = table[table["model"] != "literature"]
         assert (ours["status"] == tables.MEASURED).all()
         assert ours[["ours_rank1", "ours_mAP"]].notna().all(axis=None)
+        for score in tables.SCORES:
+            assert (ours[f"ours_{score}_low"] <= ours[f"ours_{score}"] + 1e-3).all()
+            assert (ours[f"ours_{score}"] <= ours[f"ours_{score}_high"] + 1e-3).all()
     assert pd.read_csv(kit.results / "table4.csv")["ours_hours"].notna().all()
 
 
