@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
-from reid_core import files, machine
+from reid_core import files, machine, progress
 from reid_core.datasets.table import PATH, cache_root
 
 _CHUNK = 256  # files a job: a thread's turn costs more than a stat
@@ -29,12 +29,12 @@ def contents(paths: Iterable[str | os.PathLike]) -> list[str]:
     can set back) and inode of all files stay: later calls cost one stat a file.
     """
     paths = [os.fspath(path) for path in paths]
-    memory = place("digests", [paths, _of_each(state, paths)], suffix=".txt")
+    memory = place("digests", [paths, [*_of_each(state, paths)]], suffix=".txt")
     with contextlib.suppress(OSError, UnicodeError):
         digests = memory.read_text("ascii").split("\n")[:-1]
         if len(digests) == len(paths):
             return digests
-    digests = _of_each(_digest, paths)
+    digests = [*progress.bar(_of_each(_digest, paths), total=len(paths), desc="Read images", unit="image", delay=1)]
     with contextlib.suppress(OSError):
         files.write_text(memory, "".join(f"{digest}\n" for digest in digests))
     return digests
@@ -90,12 +90,12 @@ def remembered(
     return found
 
 
-def _of_each(fact: Callable, paths: list[str]) -> list:
+def _of_each(fact: Callable, paths: list[str]) -> Iterator:
     """`fact` of each path, in order, a good many at a time."""
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     with ThreadPoolExecutor(machine.cores()) as pool:
-        parts = pool.map(lambda chunk: [fact(path) for path in chunk], chunks)
-        return [one for part in parts for one in part]
+        for part in pool.map(lambda chunk: [fact(path) for path in chunk], chunks):
+            yield from part
 
 
 def state(path: str | os.PathLike) -> tuple[int, ...] | None:

@@ -155,3 +155,11 @@ def test_a_kept_file_is_made_once_and_whole(own_cache):
     assert len({cache.place("toy", values, code) for values, code in others}) == 3
     with pytest.raises(OSError, match="for toys .REID_CORE_CACHE moves the cache"):
         cache.made(cache.place("toy", 2), make, 1 << 62, "toys")
+
+
+def test_the_first_reading_of_pictures_has_a_bar_and_what_is_remembered_none(table, own_cache, monkeypatch):
+    bars = []
+    monkeypatch.setattr(cache.progress, "bar", lambda rows, **more: bars.append(more) or rows)
+    first = cache.contents(table["image_path"])
+    assert [bar["total"] for bar in bars] == [len(table)] and "delay" in bars[0]
+    assert cache.contents(table["image_path"]) == first and len(bars) == 1
