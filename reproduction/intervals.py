@@ -33,7 +33,7 @@ COLUMNS = ("seed", PERSON, "queries", *SCORES)
 class Interval:
     """A score or a difference in points (per cent), its 95% interval, and what it was sampled from.
 
-    seeds: trainings on each side, the fewer of those that draw at random; 1 leaves the spread of such a side out of
+    people: 0 where no test people are behind it. seeds: trainings on each side, the fewer of those that draw at random; 1 leaves the spread of such a side out of
     `low` and `high`, 0: no side draws anything.
     """
 
@@ -113,15 +113,47 @@ def estimate(
     """`interval` from arrays: `ours`, `theirs` (seeds, P) sums of a score over a person's queries, `queries` (P,)."""
     sides = [ours] if theirs is None else [ours, theirs]
     total = sum(sign * side.mean(axis=0) for sign, side in zip((1, -1), sides, strict=False))
-    people = len(queries)
-    draws = _draws(people)
-    variances = [(float(np.var(draws @ total / (draws @ queries), ddof=1)), people - 1)]
-    drawn = [side for side, is_random in zip(sides, random, strict=False) if is_random]
-    means = [side.sum(axis=1) / queries.sum() for side in drawn if len(side) > 1]
-    variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means]
+    means = [side.sum(axis=1) / queries.sum() for side, chance in zip(sides, random, strict=False) if chance]
+    return _together(total.sum() / queries.sum(), [(total, queries)], means, level)
+
+
+def interaction(
+    ours: tuple[pd.DataFrame, pd.DataFrame],
+    theirs: tuple[pd.DataFrame, pd.DataFrame],
+    score: str,
+    *,
+    level: float = LEVEL,
+) -> Interval:
+    """How much more `ours` is above `theirs` on one set than on another, in points, with its interval.
+
+    Each is a pair of rows of `by_person`, on the one set and on the other: `ours` of the same trainings, `theirs` of two
+    trainings. The sets have different people, so that their variances add up.
+    """
+    here, there = ([_sums(rows[i], score) for rows in (ours, theirs)] for i in (0, 1))
+    people, means = [], []
+    for a, b in (here, there):
+        people.append((a.values.mean(axis=0) - b.values.mean(axis=0), a.queries.to_numpy(float)))
+        means.append([side.values.sum(axis=1) / side.queries.sum() for side in (a, b)])
+    value = np.subtract(*(total.sum() / queries.sum() for total, queries in people))
+    return _together(value, people, [means[0][0] - means[1][0], means[0][1], means[1][1]], level)
+
+
+def of_trainings(ours: np.ndarray, theirs: np.ndarray, level: float = LEVEL) -> Interval:
+    """`ours` - `theirs`, means of (S,) and (T,) numbers of one training each, with Welch's interval; in their unit."""
+    return _together((ours.mean() - theirs.mean()) / 100, [], [ours / 100, theirs / 100], level)
+
+
+def _together(value: float, people: list[tuple], means: list[np.ndarray], level: float) -> Interval:
+    """A fraction with its interval in points: `people` are (sums, queries) of sets, `means` a value a training."""
+    variances = [
+        (float(np.var((draws := _draws(len(queries))) @ total / (draws @ queries), ddof=1)), len(queries) - 1)
+        for total, queries in people
+    ]
+    seeds = min(map(len, means), default=0)
+    variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means if len(mean) > 1]
     half = _half_width(variances, level)
-    value = total.sum() / queries.sum()
-    return Interval(100 * value, 100 * (value - half), 100 * (value + half), people, min(map(len, drawn), default=0))
+    counted = min((len(queries) for _, queries in people), default=0)
+    return Interval(100 * value, 100 * (value - half), 100 * (value + half), counted, seeds)
 
 
 @dataclass(frozen=True)
