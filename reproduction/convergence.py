@@ -1,4 +1,9 @@
-"""How much lower HCN's R5 loss is, and how much sooner it falls (Section 4.3 on Figure 3), in numbers."""
+"""How much lower HCN's R5 loss is, and how much sooner it falls (Section 4.3 on Figure 3), in numbers with a null.
+
+Two noisy curves of one law differ, too: the first time that one touches the other's last value says nothing. So the
+losses to reach are fixed beforehand, as shares of what guessing costs, both directions count alike, and what a
+difference is worth is told by the spread over seeds. The tests count how often two curves of one law are told apart.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,7 +11,10 @@ import numpy as np
 import pandas as pd
 
 from reid_core import training
-from reproduction import experiment, paper
+from reid_core.training import run_folder
+from reproduction import experiment, intervals, paper
+
+SHARES = (0.75, 0.5, 0.25, 0.1)  # of the loss of guessing
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -36,133 +44,123 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
-    """{set: {model: [loss table, one a seed]}} of `Experiment.described`; the paper's order, the baseline first."""
+    """{set: {model: [loss table, one a seed]}} of `Experiment.described`; the paper's order, the baseline first.
+
+    Beside the losses stand seed and classes, the number of people that the training tells apart.
+    """
     losses: dict = {}
     for name in paper.SETS:
         for model in experiment.MODELS:
             chosen = runs[(runs["train_set"] == name) & (runs["model"] == model)].sort_values("seed")
             if len(chosen):
                 losses.setdefault(name, {})[model] = [
-                    training.loss_curve(line.folder).assign(seed=line.seed) for line in chosen.itertuples()
+                    training.loss_curve(line.folder).assign(
+                        seed=line.seed, classes=run_folder.read(line.folder)["num_classes"]
+                    )
+                    for line in chosen.itertuples()
                 ]
     return losses
 
 
 def measure(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) -> pd.DataFrame:
-    """Compare the smoothed R5 losses of HCN and baseline, one line per set and seed.
+    """The smoothed R5 losses of baseline and HCN, one line per set and seed that both have.
 
-    `losses` as from :func:`loss_tables`; curves are smoothed by a centred moving average of `window`
-    iterations. Columns: share_lower (share of the iterations after the first tenth at which HCN's loss is lower),
-    baseline_final (the baseline's loss at its end), hcn_iterations_to_baseline_final (missing if never reached),
-    the same in seconds of training, both models' iterations and seconds, and the names of the two runs.
+    `losses` as from :func:`loss_tables`; curves are smoothed by a centred moving average of `window` iterations.
+    Columns: set, seed; for baseline and HCN iterations, seconds, final (the last smoothed loss) and log_loss (mean
+    logarithm of the smoothed loss after the first tenth of the iterations); the names of the two runs.
     """
     lines = []
-    for name, seed, baseline, hcn in _pairs(losses):
-        ours, theirs = smooth(hcn["loss_r5"], window), smooth(baseline["loss_r5"], window)
-        common = min(len(ours), len(theirs))
-        after = slice(common // 10, common)
-        reached = first_at_or_below(ours, theirs[-1])
-        seconds = hcn["seconds"].to_numpy()
-        lines.append({
-            "set": name, "seed": seed,
-            "share_lower": float(np.mean(ours[after] < theirs[after])),
-            "baseline_final": theirs[-1], "hcn_final": ours[-1],
-            "baseline_iterations": len(theirs), "hcn_iterations": len(ours),
-            "hcn_iterations_to_baseline_final": None if reached is None else reached + 1,
-            "baseline_seconds": baseline["seconds"].iloc[-1],
-            "hcn_seconds_to_baseline_final": None if reached is None else seconds[reached],
-            "runs": _run_names(name, seed),
-        })  # fmt: skip
+    for name, seed, tables in _pairs(losses):
+        line = {"set": name, "seed": seed}
+        for model, table in tables.items():
+            curve = smooth(table["loss_r5"], window)
+            line[f"{model}_iterations"], line[f"{model}_seconds"] = len(curve), table["seconds"].iloc[-1]
+            line[f"{model}_final"] = curve[-1]
+            line[f"{model}_log_loss"] = float(np.log(curve[len(curve) // 10 :]).mean())
+        lines.append(line | {"runs": _run_names(name, seed)})
     return pd.DataFrame(lines)
 
 
-def levels(
-    losses: Mapping[str, Mapping[str, list[pd.DataFrame]]],
-    window: int,
-    shares: Sequence[float] = (0.75, 0.5, 0.25, 0.1),
-) -> pd.DataFrame:
-    """Iterations that baseline and HCN take to given R5 losses, one line per set, seed and loss.
+def levels(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) -> pd.DataFrame:
+    """Iterations that baseline and HCN take to given smoothed R5 losses, one line per set, seed and loss.
 
-    The losses are `shares` of the baseline's first smoothed loss. Columns: set, seed, share, loss,
-    baseline_iterations, hcn_iterations (missing where never reached), saved, the share of the baseline's
-    iterations that HCN saves (negative: it takes more), and the names of the two runs.
+    The losses are SHARES of ln M, what guessing among the training's M people costs. Columns: set, seed, share, loss,
+    baseline_iterations, hcn_iterations (missing where never reached), saved, the share of the baseline's iterations
+    that HCN saves (negative: it takes more), and the names of the two runs.
     """
     lines = []
-    for name, seed, baseline, hcn in _pairs(losses):
-        theirs, ours = smooth(baseline["loss_r5"], window), smooth(hcn["loss_r5"], window)
-        for share in shares:
-            reached = [first_at_or_below(curve, share * theirs[0]) for curve in (theirs, ours)]
+    for name, seed, tables in _pairs(losses):
+        curves = {model: smooth(table["loss_r5"], window) for model, table in tables.items()}
+        for share in SHARES:
+            loss = share * np.log(tables["baseline"]["classes"].iloc[0])
+            reached = {f"{model}_iterations": _first(curve <= loss) for model, curve in curves.items()}
             lines.append(
-                {"set": name, "seed": seed, "share": share, "loss": share * theirs[0], "runs": _run_names(name, seed)}
-                | {
-                    f"{model}_iterations": None if index is None else index + 1
-                    for model, index in zip(("baseline", "hcn"), reached, strict=True)
-                }
+                {"set": name, "seed": seed, "share": share, "loss": loss, **reached, "runs": _run_names(name, seed)}
             )
     found = pd.DataFrame(lines).astype({"baseline_iterations": "Float64", "hcn_iterations": "Float64"})
     return found.assign(saved=1 - found["hcn_iterations"] / found["baseline_iterations"])
 
 
-def in_time(reached: pd.DataFrame, forms: pd.DataFrame) -> pd.DataFrame:
-    """Time that HCN takes to the baseline's final loss over the baseline's whole time, by the form of its heads.
+def sooner(reached: pd.DataFrame, level: float = intervals.LEVEL) -> intervals.Interval | None:
+    """Per cent of the baseline's iterations that HCN saves on one set; None where no loss is reached by all trainings.
 
-    `reached` from `measure`, `forms` with model, form and over_baseline (a ratio of times an iteration, as from
-    `reproduction.speed.measure`). Means over seeds, one line a set; a set where a seed never reaches that loss
-    has missing values. Columns: iterations (the share of iterations), clock (by the runs' own clocks), and one a form.
-    Below 1 HCN wins.
+    `reached`: that set's rows of :func:`levels`. A training's number is the mean logarithm of the iterations, over the
+    losses that every training of both models reaches; what is saved is 1 - exp(difference of the means).
     """
-    shares = pd.DataFrame({
-        "set": reached["set"],
-        "iterations": reached["hcn_iterations_to_baseline_final"] / reached["baseline_iterations"],
-        "clock": reached["hcn_seconds_to_baseline_final"] / reached["baseline_seconds"],
-    }).astype({"iterations": float, "clock": float})  # fmt: skip
-    found = shares.groupby("set", sort=False).agg(lambda values: values.mean(skipna=False))
+    counts = reached[["baseline_iterations", "hcn_iterations"]].astype(float)
+    by_all = counts.notna().all(axis=1).groupby(reached["share"]).transform("all")
+    logs = np.log(counts[by_all]).groupby(reached["seed"]).mean()
+    return _less(logs["hcn_iterations"], logs["baseline_iterations"], level) if len(logs) else None
+
+
+def lower(measured: pd.DataFrame, level: float = intervals.LEVEL) -> intervals.Interval:
+    """Per cent by which HCN's smoothed loss is lower on one set, in geometric mean; its rows of :func:`measure`."""
+    return _less(measured["hcn_log_loss"], measured["baseline_log_loss"], level)
+
+
+def _less(ours: pd.Series, theirs: pd.Series, level: float) -> intervals.Interval:
+    """Per cent by which exp(`ours`) is less than exp(`theirs`); a number a training."""
+    found = intervals.of_trainings(theirs.to_numpy(float), ours.to_numpy(float), level)
+    value, low, high = -100 * np.expm1([-found.value, -found.low, -found.high])
+    return intervals.Interval(value, low, high, found.people, found.seeds)
+
+
+def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame) -> pd.DataFrame:
+    """Both comparisons of every set for reading, and what HCN's iterations cost in time.
+
+    `forms`: model, form and over_baseline (a ratio of times an iteration, as from `reproduction.speed.measure`).
+    Columns: set, seeds, the shares that were `reached` by all; saved and lower with `_low` and `_high` (95%; missing
+    for one seed), in per cent; for each form of HCN's heads, HCN's time to these losses over the baseline's.
+    """
     costs = forms[forms["model"] == "hcn"].drop_duplicates("form").set_index("form")["over_baseline"]
-    for form, cost in costs.items():
-        found[form] = found["iterations"] * cost
-    return found
-
-
-def who_wins(times: pd.DataFrame) -> str:
-    """`in_time` in words, a line a set.
-
-    >>> print(who_wins(pd.DataFrame({"iterations": [0.7], "clock": [0.8], "pooled": [0.7], "plain": [1.1]},
-    ...                             index=["market1501"])))
-    Market-1501: 70% of the baseline's iterations; of its time 70% (pooled form, HCN wins), 110% (plain form, HCN loses)
-    """
     lines = []
-    for name, line in times.iterrows():
-        title = paper.SET_TITLES.get(name, name)
-        if pd.isna(line["iterations"]):
-            lines.append(f"{title}: HCN does not reach the baseline's final loss (with every seed)")
-            continue
-        forms = [
-            f"{line[form]:.0%} ({form} form, HCN {'wins' if line[form] < 1 else 'loses'})"
-            for form in times.columns.drop(["iterations", "clock"])
-        ]
-        lines.append(f"{title}: {line['iterations']:.0%} of the baseline's iterations; of its time {', '.join(forms)}")
-    return "\n".join(lines)
+    for name, of_set in reached.groupby("set", sort=False):
+        by_all = of_set.groupby("share")[["baseline_iterations", "hcn_iterations"]].agg(lambda n: n.notna().all())
+        shares = by_all.index[by_all.all(axis=1)][::-1]
+        found = {"saved": sooner(of_set), "lower": lower(measured[measured["set"] == name])}
+        line = {"set": name, "seeds": found["lower"].seeds, "reached": " ".join(f"{share:g}" for share in shares)}
+        for key, one in found.items():
+            line[key] = one.value if one else None
+            known = one and one.seeds > 1
+            line[f"{key}_low"], line[f"{key}_high"] = (one.low, one.high) if known else (None, None)
+        share = 1 - line["saved"] / 100 if found["saved"] else np.nan
+        lines.append(line | {form: share * cost for form, cost in costs.items()})
+    return pd.DataFrame(lines)
 
 
 def _pairs(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]]) -> Iterator[tuple]:
-    """(set, seed, the baseline's loss table, HCN's), for every seed that has both."""
+    """(set, seed, {model: loss table}), for every seed that both models have."""
     for name, models in losses.items():
-        hcn = {int(loss["seed"].iloc[0]): loss for loss in models.get("hcn", [])}
-        for baseline in models.get("baseline", []):
-            seed = int(baseline["seed"].iloc[0])
-            if seed in hcn:
-                yield name, seed, baseline, hcn[seed]
+        by_seed = [{int(loss["seed"].iloc[0]): loss for loss in models.get(model, [])} for model in experiment.MODELS]
+        for seed, baseline in by_seed[0].items():
+            if seed in by_seed[1]:
+                yield name, seed, dict(zip(experiment.MODELS, (baseline, by_seed[1][seed]), strict=True))
 
 
 def _run_names(name: str, seed: int) -> str:
     return " ".join(experiment.run_name(model, name, seed) for model in experiment.MODELS)
 
 
-def first_at_or_below(curve: np.ndarray, level: float) -> int | None:
-    """Index of the first value at or below `level`; None if there is none.
-
-    >>> first_at_or_below(np.array([3.0, 2.0, 1.0]), 2.0)
-    1
-    """
-    below = np.flatnonzero(curve <= level)
-    return int(below[0]) if len(below) else None
+def _first(holds: np.ndarray) -> int | None:
+    """Number, from 1, of the first iteration at which it `holds`; None if there is none."""
+    return int(holds.argmax()) + 1 if holds.any() else None

@@ -126,8 +126,8 @@ def interaction(
 ) -> Interval:
     """How much more `ours` is above `theirs` on one set than on another, in points, with its interval.
 
-    Each is a pair of rows of `by_person`, on the one set and on the other: `ours` of the same trainings, `theirs` of two
-    trainings. The sets have different people, so that their variances add up.
+    Each is a pair of rows of `by_person`, on the one set and on the other: `ours` of the same trainings, `theirs` of
+    different ones. The sets have different people, so that their variances add up.
     """
     here, there = ([_sums(rows[i], score) for rows in (ours, theirs)] for i in (0, 1))
     people, means = [], []

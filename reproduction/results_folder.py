@@ -86,8 +86,8 @@ NEEDED = {
     "04_table3_market1501": ("table1",),
     "06_figure3_loss_curves": ("table4_forms",),
     "08_figure5_rank_lists": ("table1",),
-    "09_claims": ("table1", "table2_seeds", "table3_seeds", "table4", "table4_forms", "convergence", "figure4",
-                  "sensitivity"),
+    "09_claims": ("table1", "table1_subsets", "table2_people", "table3_people", "table4", "table4_forms", "convergence",
+                  "loss_levels", "figure4", "sensitivity", "sensitivity_people"),
     "10_sensitivity": ("table1",),
     "11_inside_hcn": ("table1",),
 }  # fmt: skip

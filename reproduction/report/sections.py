@@ -17,7 +17,8 @@ from reproduction.words import duration, interval, number, plural, text
 # Shape, colour and word say a verdict, so that no one of them is needed alone.
 MARKS = {
     "holds": "yes", "reproduced": "yes", "does not hold": "no", "not reproduced": "no",
-    "undecided": "open", claims.NOT_MEASURED: "none",
+    "undecided": "open", **{f"these two trainings: {word}": "open" for word in verdicts.DECIDABLE},
+    **dict.fromkeys(verdicts.OUTSIDE, "none"),
 }  # fmt: skip
 
 

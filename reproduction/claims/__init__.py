@@ -1,0 +1,49 @@
+"""A verdict for every claim of the paper's text, from the tables that the notebooks wrote.
+
+Words of the verdicts. Embedded data can neither confirm nor refute the paper: a claim there "holds", "does not hold"
+or is "undecided"; on official data the words are "reproduced", "not reproduced" and "undecided". `verdicts` says when.
+Words of their own, outside that tally: "by arithmetic" (it follows from numbers that no training made), "set by the
+schedule" (it follows from the recipe's iterations), "false as printed" (on the paper's own face), "not measured" (with
+what is missing) and "not measurable here" (with why).
+"""
+
+import functools
+from pathlib import Path
+
+import pandas as pd
+
+from reproduction import paper, results_folder
+from reproduction.claims.measures import CHECKS
+from reproduction.claims.sides import Absent, Results
+from reproduction.claims.verdicts import NOT_MEASURED, WORDS, Finding, summary, taken_apart, verdict
+
+__all__ = ["NOT_MEASURED", "WORDS", "judge", "summary", "taken_apart"]
+
+
+def judge(results: Path, data_source: str) -> pd.DataFrame:
+    """One line per claim of `paper.CLAIMS`: its words, ours and the paper's, the verdict, what it was read from.
+
+    `results` is a results folder with the tables that `results_folder.NEEDED` names for 09_claims, and those that this
+    notebook makes before; a claim whose file is absent is "not measured". difference, low, high, people and trainings
+    (a side) are those of the part that decides, in points; empty where a claim has none. The column files names those
+    that a verdict was read from. Raises ValueError for a damaged one.
+    """
+    read = functools.cache(lambda stem: results_folder.read_csv(results / f"{stem}.csv"))
+    lines = []
+    for claim in paper.CLAIMS:
+        asked = Results(read, data_source)
+        try:
+            finding = CHECKS[claim.key](asked)
+        except (FileNotFoundError, Absent) as error:
+            missing = isinstance(error, FileNotFoundError)
+            finding = Finding(f"needs {Path(error.filename).name}" if missing else str(error))
+        part = finding.decides
+        lines.append({
+            "claim": claim.key, "section": claim.section, "text": claim.text, "paper": claim.paper,
+            "ours": finding.ours, "verdict": verdict(finding, data_source),
+            **{name: getattr(part, of, None)
+               for name, of in (("difference", "value"), ("low", "low"), ("high", "high"))},
+            "people": (part and part.people) or None, "trainings": finding.trainings or None,
+            "threshold": claim.threshold, "confound": claim.confound, "files": " ".join(asked.names),
+        })  # fmt: skip
+    return pd.DataFrame(lines).astype({"people": "Int64", "trainings": "Int64"})
