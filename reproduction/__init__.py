@@ -22,7 +22,9 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     similarity.py                      SCSP re-ranked, which gives no distance
     gated.py                           the gated network [21] re-created, on the library's training loop
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
-    claims.py convergence.py           verdicts; numbers to Figure 3
+    claims/ convergence.py             verdicts; numbers to Figure 3
+      verdicts.py sides.py             when a claim holds, in words; what is compared
+      measures.py outside.py           each claim: by differences; by arithmetic, schedule or its own words
     near_duplicate_effect.py           what pictures met in training do to the scores
     ranklists.py explorer.py           Figure 5, and looking around
     response_maps.py pooled_form.py    where R5, C1 and C2 respond; what the heads know of places

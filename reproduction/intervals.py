@@ -33,8 +33,8 @@ COLUMNS = ("seed", PERSON, "queries", *SCORES)
 class Interval:
     """A score or a difference in points (per cent), its 95% interval, and what it was sampled from.
 
-    people: 0 where no test people are behind it. seeds: trainings on each side, the fewer of those that draw at random; 1 leaves the spread of such a side out of
-    `low` and `high`, 0: no side draws anything.
+    people: 0 where no test people are behind it. seeds: trainings on each side, the fewer of those that draw at random;
+    1 leaves the spread of such a side out of `low` and `high`, 0: no side draws anything.
     """
 
     value: float

@@ -111,10 +111,11 @@ def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts
 def _figures(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> None:
     steps = np.arange(1, 151)
     losses = {name: {model: [pd.DataFrame({
-        "iteration": steps, "seconds": steps * 0.2, "seed": seed,
+        "iteration": steps, "seconds": steps * 0.2, "seed": seed, "classes": 60,
         "loss_r5": 4 * np.exp(-steps / (60 if model == "hcn" else 90)) + 0.3 * draw.random(150),
     }) for seed in seeds] for model in experiment.MODELS} for name in paper.SETS}  # fmt: skip
     tables.save(convergence.measure(losses, 15).assign(**facts), folder / "convergence.csv", **facts)
+    tables.save(convergence.levels(losses, 15).assign(**facts), folder / "loss_levels.csv", **facts)
     plots.save(plots.loss_curves(losses, 15), folder / "figure3", **facts)
     plots.save(plots.loss_curves(losses, 15, against="seconds"), folder / "figure3_time", **facts)
     example = pd.DataFrame([{"list": title, "paper_ap": ap, "ap_step": ap, "ap_trapezoid": 0.79, "cmc": 1}

@@ -15,9 +15,20 @@ import pandas as pd
 from reproduction import paper, results_folder
 from reproduction.claims.measures import CHECKS
 from reproduction.claims.sides import Absent, Results
-from reproduction.claims.verdicts import NOT_MEASURED, WORDS, Finding, summary, taken_apart, verdict
+from reproduction.claims.verdicts import (
+    DECIDABLE,
+    NOT_MEASURED,
+    ONE_EACH,
+    OUTSIDE,
+    SINGLE,
+    WORDS,
+    Finding,
+    summary,
+    taken_apart,
+    verdict,
+)
 
-__all__ = ["NOT_MEASURED", "WORDS", "judge", "summary", "taken_apart"]
+__all__ = ["DECIDABLE", "NOT_MEASURED", "ONE_EACH", "OUTSIDE", "SINGLE", "WORDS", "judge", "summary", "taken_apart"]
 
 
 def judge(results: Path, data_source: str) -> pd.DataFrame:

@@ -19,11 +19,10 @@ from reproduction.claims.sides import (
     sets_of,
     studied,
 )
-from reproduction.claims.verdicts import BASELINE_NOT_DONE, ONE_TRAINING, Finding, Part, measured
+from reproduction.claims.verdicts import BASELINE_NOT_DONE, ONE_TRAINING, SINGLE, Finding, Part, measured
 
 SLIGHTLY = 3.0  # points: "slightly lower" allows at most this much
 SERVES = 3.0  # points of mAP: a model "serves" a set if it is at most this far below the set's own model
-THESE = "these trainings"  # more than one a side are compared, or each with itself
 BESIDE = {  # controls of notebook 10 that bear on a comparison, shown beside it
     "baseline": ("baseline_twice", "baseline_rate2", "baseline_rate3"),
     "hcn": ("combined_equal_updates",),
@@ -132,7 +131,7 @@ def _least(parts: list[Part], what: str) -> Finding:
     """A finding of many parts, told by the least of them."""
     least = min(parts, key=lambda part: part.room)
     held = sum(part.holds for part in parts)
-    return Finding(f"{what}: {held} of {len(parts)} comparisons hold; the least: {least}", parts, one=THESE)
+    return Finding(f"{what}: {held} of {len(parts)} comparisons hold; the least: {least}", parts, one=SINGLE)
 
 
 def _serves(results: Results) -> Finding:
@@ -165,7 +164,7 @@ def _large_and_small(results: Results) -> Finding:
         gains = [pairs[0][place].score("mAP") - pairs[1][place].score("mAP") for place in (0, 1)]
         words = f"{TITLES['mAP']} {gains[0]:+.1f} on {paper.SET_TITLES[name]}, {gains[1]:+.1f} on Market-1501"
         parts.append(Part(words, functools.partial(_interaction, *rows)))
-    return measured(parts, one=THESE)
+    return measured(parts, one=SINGLE)
 
 
 def _interaction(ours: tuple, theirs: tuple, level: float) -> intervals.Interval:

@@ -10,8 +10,8 @@ from reproduction.claims.sides import Absent, Results
 from reproduction.claims.verdicts import Finding
 
 
-def _arithmetic(ours: str, as_printed: bool, words: str = "as printed") -> Finding:
-    return Finding(ours, word=f"by arithmetic: {words if as_printed else f'not {words}'}")
+def _arithmetic(ours: str, as_printed: bool, words: tuple[str, str] = ("as printed", "not as printed")) -> Finding:
+    return Finding(ours, word=f"by arithmetic: {words[not as_printed]}")
 
 
 def _table1(results: Results) -> Finding:
@@ -25,7 +25,7 @@ def _table1(results: Results) -> Finding:
     adds_up = bool((ids == train + test).all()) and train["Combined"] == train.drop("Combined").sum() - left_out
     words = ", ".join(f"{name} {ids[name]} = {train[name]} + {test[name]}" for name in found.index)
     words += f" ({left_out} left out of training, tested in the other form of CUHK03)" if left_out else ""
-    return _arithmetic(words, adds_up, "the numbers add up")
+    return _arithmetic(words, adds_up, ("the numbers add up", "the numbers do not add up"))
 
 
 def _image_counts(results: Results) -> Finding:

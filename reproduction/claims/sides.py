@@ -128,5 +128,5 @@ def compared(
     return parts
 
 
-def _difference(a: pd.DataFrame, b: pd.DataFrame | None, score: str, trained: tuple, level: float):
-    return intervals.interval(a, score, b, level=level, trained=trained)
+def _difference(a: pd.DataFrame, b: pd.DataFrame | None, score: str, random: tuple, level: float):
+    return intervals.interval(a, score, b, level=level, random=random)

@@ -18,7 +18,7 @@ WORDS = {"embedded": ("holds", "does not hold"), "official": ("reproduced", "not
 UNDECIDED, NOT_MEASURED = "undecided", "not measured"
 BASELINE_NOT_DONE = "undecided (the baseline is not done)"
 ONE_TRAINING = "undecided (one training a side: their spread is not known)"
-ONE_EACH = "these two trainings"
+ONE_EACH, SINGLE = "these two trainings", "these trainings"  # compared with one another, or each with itself
 DECIDABLE = (*WORDS["embedded"], *WORDS["official"], UNDECIDED)
 OUTSIDE = ("by arithmetic", "set by the schedule", "false as printed", BASELINE_NOT_DONE, NOT_MEASURED,
            "not measurable here")  # fmt: skip
@@ -122,11 +122,12 @@ def taken_apart(words: str) -> tuple[str, str]:
     >>> taken_apart(ONE_TRAINING)
     ('undecided', 'one training a side: their spread is not known')
     """
-    if words.startswith("these ") or words in OUTSIDE:
+    if words in OUTSIDE:
         return words, ""
     first, _, rest = words.partition(": ")
-    if first not in OUTSIDE:
-        first, _, rest = words.partition(" (")
+    if first in OUTSIDE:
+        return first, rest
+    first, _, rest = words.partition(" (")
     return first, rest.removesuffix(")")
 
 

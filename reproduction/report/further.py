@@ -64,7 +64,7 @@ SECTIONS = (
     Section(
         "levels",
         "Figure 3, at given losses",
-        "Iterations that each model takes to a smoothed R5 loss, given as a share of the baseline’s first; empty where"
+        "Iterations that each model takes to a smoothed R5 loss, given as a share of what guessing costs; empty where"
         " it is never reached. Saved: the part of the baseline’s iterations that HCN does without.",
         "loss_levels",
         (Column("set", "Set"), Column("seed", "seed", 0), Column("share", "share", 2), Column("loss", "loss", 2),

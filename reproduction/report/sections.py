@@ -1,5 +1,6 @@
 """The report's contents as plain values for the template: every number formatted, every absent file named."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,9 @@ from reproduction.words import duration, interval, number, plural, text
 # Shape, colour and word say a verdict, so that no one of them is needed alone.
 MARKS = {
     "holds": "yes", "reproduced": "yes", "does not hold": "no", "not reproduced": "no",
-    "undecided": "open", **{f"these two trainings: {word}": "open" for word in verdicts.DECIDABLE},
-    **dict.fromkeys(verdicts.OUTSIDE, "none"),
+    "undecided": "open",
+    **{f"{trainings}: {word}": "open" for trainings in (claims.ONE_EACH, claims.SINGLE) for word in claims.DECIDABLE},
+    **dict.fromkeys(claims.OUTSIDE, "none"),
 }  # fmt: skip
 
 
@@ -56,20 +58,21 @@ def everything(found: Results) -> dict[str, Any]:
 
 def claim(line) -> dict[str, str]:
     """A line of claims.csv with its verdict taken apart: word, mark, and what follows in brackets."""
-    word, _, detail = line.verdict.partition(" (")
+    word, detail = claims.taken_apart(line.verdict)
     if word not in MARKS:
         raise ValueError(f"claims.csv: the verdict of {line.claim} is {line.verdict!r}; known: {', '.join(MARKS)}.")
     shown = {name: text(getattr(line, name)) for name in ("section", "text", "paper", "ours", "threshold", "confound")}
     shown["difference"] = ""
     if points := number(getattr(line, "difference", None), signed=True):
         ends = f"95%: {interval(line.low, line.high, signed=True)}"
-        shown["difference"] = f"{points} points ({ends}); {number(line.people, 0)} people, seeds {text(line.seeds)}"
-    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail.removesuffix(")")}
+        people = f"{number(line.people, 0)} people, " if pd.notna(line.people) else ""
+        shown["difference"] = f"{points} points ({ends}); {people}seeds {text(line.seeds)}"
+    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail}
 
 
 def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
     """How many claims have which verdict, in the order of MARKS."""
-    found = [verdict.partition(" (")[0] for verdict in verdicts]
+    found = [claims.taken_apart(verdict)[0] for verdict in verdicts]
     several = {"holds": "hold", "does not hold": "do not hold"}
     return [
         {"words": word if count == 1 else several.get(word, word), "mark": mark, "count": count}
@@ -204,13 +207,13 @@ def _hours(line: dict) -> dict[str, Any]:
 
 def convergence(found: Results) -> list[dict[str, str]] | None:
     """Numbers to Figure 3, a line a set and seed."""
-    table = found.table("convergence", ("set", "seed", "share_lower", "baseline_final", "hcn_final",
-                                        "baseline_iterations", "hcn_iterations_to_baseline_final"))  # fmt: skip
+    table = found.table("convergence", ("set", "seed", "baseline_iterations", "baseline_final", "hcn_final",
+                                        "baseline_log_loss", "hcn_log_loss"))  # fmt: skip
     return None if table is None else [
         {"set": paper.SET_TITLES.get(line.set, line.set), "seed": line.seed,
-         "lower": f"{100 * line.share_lower:.0f}%", "baseline": number(line.baseline_final, 3),
-         "hcn": number(line.hcn_final, 3), "iterations": number(line.baseline_iterations, 0),
-         "reached": number(line.hcn_iterations_to_baseline_final, 0) or "not reached"}
+         "lower": number(-100 * math.expm1(line.hcn_log_loss - line.baseline_log_loss), 1, signed=True) + "%",
+         "baseline": number(line.baseline_final, 3), "hcn": number(line.hcn_final, 3),
+         "iterations": number(line.baseline_iterations, 0)}
         for line in table.itertuples()
     ]  # fmt: skip
 

@@ -128,9 +128,13 @@ def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
     table = pd.read_csv(kit.results / "claims.csv").set_index("claim")
     assert set(table.index) == {claim.key for claim in paper.CLAIMS}
     assert not table["verdict"].str.contains("reproduced").any()
-    assert table.loc["figure4", "verdict"] == "holds" and table.loc["table1", "verdict"] == "holds"
+    assert table.loc["figure4", "verdict"] == "by arithmetic: as printed"
+    assert table.loc["table1", "verdict"] == "by arithmetic: the numbers add up"
     missing = set(table.index[table["verdict"] == claims.NOT_MEASURED])
-    assert missing == {"beats_literature_market1501"}, "profile tiny leaves out three methods of the literature"
+    literature = {"beats_literature_market1501", "best_of_four_market1501", "xqda_best_metric"}
+    assert missing - {"converges_sooner"} == literature | {"dropout_reduces_overfitting"}, (
+        "profile tiny leaves out five methods of the literature and a variant; it may reach no loss level"
+    )
     for words in table["verdict"]:
         assert words in kit.said
     assert f"Tables and figures: {kit.results}\n" in kit.said

@@ -4,32 +4,76 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from scipy.signal import lfilter
 
 from reproduction import convergence
 from reproduction.convergence import smooth
 
+CLASSES = 60
+GUESSING = np.log(CLASSES)
 
-def curve(values, seconds_each, seed=0):
+
+def curve(values, seconds_each=1.0, seed=0):
     values = np.asarray(values, float)
-    seconds = seconds_each * np.arange(1, len(values) + 1)
+    steps = np.arange(1, len(values) + 1)
     return pd.DataFrame(
-        {"iteration": np.arange(1, len(values) + 1), "loss_r5": values, "seconds": seconds, "seed": seed}
+        {"iteration": steps, "loss_r5": values, "seconds": seconds_each * steps, "seed": seed, "classes": CLASSES}
     )
 
 
 def test_hand_worked_curves():
     losses = {"market1501": {"baseline": [curve([4, 3, 2, 1], 1.0)], "hcn": [curve([4, 2, 1, 0.5], 2.0)]}}
     line = convergence.measure(losses, 1).iloc[0]
-    assert line["share_lower"] == 3 / 4
     assert line["baseline_final"] == 1 and line["hcn_final"] == 0.5
-    assert line["hcn_iterations_to_baseline_final"] == 3
-    assert line["hcn_seconds_to_baseline_final"] == 6
-    assert line["baseline_seconds"] == 4
+    assert line["baseline_log_loss"] == pytest.approx(np.log(24) / 4)
+    assert line["hcn_log_loss"] == pytest.approx(np.log(4) / 4)
+    assert (line["baseline_seconds"], line["hcn_seconds"]) == (4, 8)
+    assert convergence.lower(convergence.measure(losses, 1)).value == pytest.approx(100 * (1 - 6**-0.25))
 
 
-def test_a_loss_never_reached_is_missing_not_zero():
-    losses = {"market1501": {"baseline": [curve([4, 1], 1.0)], "hcn": [curve([4, 2], 1.0)]}}
-    assert pd.isna(convergence.measure(losses, 1)["hcn_iterations_to_baseline_final"].iloc[0])
+def test_iterations_to_given_shares_of_the_loss_of_guessing():
+    baseline, hcn = curve(GUESSING * np.array([1, 0.7, 0.5, 0.3])), curve(GUESSING * np.array([1, 0.5, 0.2, 0.05]))
+    found = convergence.levels({"market1501": {"baseline": [baseline], "hcn": [hcn]}}, 1)
+    assert found["loss"].tolist() == pytest.approx([share * GUESSING for share in convergence.SHARES])
+    assert found["baseline_iterations"].fillna(0).tolist() == [2, 3, 0, 0]
+    assert found["hcn_iterations"].tolist() == [2, 2, 3, 4]
+    assert found["saved"].iloc[:2].tolist() == [0, pytest.approx(1 / 3)]
+    assert found["saved"].iloc[2:].isna().all(), "a loss never reached is missing, not zero"
+
+
+def test_sooner_is_the_mean_over_the_losses_that_all_reach():
+    pairs = [([1, 0.7, 0.5, 0.3], [1, 0.5, 0.2, 0.05]), ([0.9, 0.7, 0.6, 0.05], [0.7, 0.4, 0.2, 0.05])]
+    losses = {"market1501": {
+        model: [curve(GUESSING * np.array(pair[i]), seed=seed) for seed, pair in enumerate(pairs)]
+        for i, model in enumerate(("baseline", "hcn"))
+    }}  # fmt: skip
+    saved = convergence.sooner(convergence.levels(losses, 1))
+    baseline, hcn = [np.log([2, 3]).mean(), np.log([2, 4]).mean()], [np.log([2, 2]).mean(), np.log([1, 2]).mean()]
+    assert saved.value == pytest.approx(100 * (1 - np.exp(np.mean(hcn) - np.mean(baseline))))
+    ends = stats.ttest_ind(baseline, hcn, equal_var=False).confidence_interval()
+    assert (saved.low, saved.high) == pytest.approx(tuple(100 * (1 - np.exp([-ends.low, -ends.high]))))
+    assert (saved.seeds, saved.people) == (2, 0)
+    far = {"market1501": {model: [curve([9, 9])] for model in ("baseline", "hcn")}}
+    assert convergence.sooner(convergence.levels(far, 1)) is None
+
+
+def test_the_comparison_for_reading_says_what_was_reached_and_what_it_costs_in_time():
+    losses = {
+        "market1501": {"baseline": [curve(GUESSING * np.array([1, 0.7, 0.7, 0.4]))],
+                       "hcn": [curve(GUESSING * np.array([0.7, 0.4, 0.1, 0.1]))]},
+        "cuhk03_labeled": {model: [curve([9, 8])] for model in ("baseline", "hcn")},
+    }  # fmt: skip
+    forms = pd.DataFrame(
+        {"model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"], "over_baseline": [1, 1.0, 1.4]}
+    )
+    found = convergence.compared(convergence.measure(losses, 1), convergence.levels(losses, 1), forms).set_index("set")
+    line = found.loc["market1501"]
+    assert line["reached"] == "0.75 0.5" and line["saved"] == pytest.approx(50)
+    assert line[["pooled", "plain"]].tolist() == pytest.approx([0.5, 0.7])
+    assert pd.isna(line["saved_low"]) and pd.isna(line["lower_high"]), "one seed knows no interval"
+    assert found.loc["cuhk03_labeled", ["saved", "pooled", "plain"]].isna().all()
+    assert found.loc["cuhk03_labeled", "lower"] == pytest.approx(0)
 
 
 def test_seeds_are_paired_one_line_each():
@@ -38,37 +82,9 @@ def test_seeds_are_paired_one_line_each():
 
 
 def test_a_seed_that_only_one_model_has_is_left_out():
-    losses = {"market1501": {"baseline": [curve([2, 1], 1.0, s) for s in (0, 1)], "hcn": [curve([3, 0], 1.0, 1)]}}
+    losses = {"market1501": {"baseline": [curve([2, 1], 1.0, s) for s in (0, 1)], "hcn": [curve([3, 0.5], 1.0, 1)]}}
     found = convergence.measure(losses, 1)
-    assert found["seed"].tolist() == [1] and found["hcn_final"].tolist() == [0]
-
-
-def test_iterations_to_given_losses():
-    losses = {"market1501": {"baseline": [curve([4, 3, 2, 1.5], 1.0)], "hcn": [curve([4, 2, 1, 0.5], 1.0)]}}
-    found = convergence.levels(losses, 1, (0.75, 0.5, 0.25))
-    assert found["loss"].tolist() == [3, 2, 1]
-    assert found["baseline_iterations"].fillna(0).tolist() == [2, 3, 0]
-    assert found["hcn_iterations"].tolist() == [2, 2, 3]
-    assert found["saved"].iloc[:2].tolist() == [0, pytest.approx(1 / 3)] and pd.isna(found["saved"].iloc[2])
-
-
-def test_time_to_the_baselines_loss_in_either_form():
-    reached = convergence.measure(
-        {
-            "market1501": {"baseline": [curve([4, 3, 2, 1], 1.0)], "hcn": [curve([4, 2, 1, 0.5], 2.0)]},
-            "cuhk03_labeled": {"baseline": [curve([4, 1], 1.0)], "hcn": [curve([4, 2], 1.0)]},
-        },
-        1,
-    )
-    forms = pd.DataFrame(
-        {"model": ["baseline", "hcn", "hcn"], "form": ["pooled", "pooled", "plain"], "over_baseline": [1, 1.0, 1.4]}
-    )
-    times = convergence.in_time(reached, forms)
-    assert times.loc["market1501"].tolist() == pytest.approx([0.75, 1.5, 0.75, 1.05])
-    assert times.loc["cuhk03_labeled"].isna().all()
-    words = convergence.who_wins(times)
-    assert "75% (pooled form, HCN wins), 105% (plain form, HCN loses)" in words
-    assert "CUHK03 labeled: HCN does not reach" in words
+    assert found["seed"].tolist() == [1] and found["hcn_final"].tolist() == [0.5]
 
 
 def test_smoothing_is_a_centred_mean_and_keeps_constants():
@@ -93,16 +109,52 @@ def test_smoothing_over_nothing_is_refused():
 
 
 def test_the_first_tenth_of_the_iterations_does_not_count():
-    """Of 40 iterations 4 are left out, of 39 three; the longer curve's further ones are not compared."""
-    theirs = np.full(40, 2.0)
-    ours = np.where(np.arange(50) < 4, 3.0, 1.0)
-    losses = {"market1501": {"baseline": [curve(theirs, 1.0)], "hcn": [curve(ours, 1.0)]}}
-    assert convergence.measure(losses, 1)["share_lower"].tolist() == [1]
-    losses["market1501"]["baseline"] = [curve(theirs[:39], 1.0)]
-    assert convergence.measure(losses, 1)["share_lower"].tolist() == [pytest.approx(35 / 36)]
-    ours[4:6] = 2.0  # as low is not lower
-    losses["market1501"] = {"baseline": [curve(theirs, 1.0)], "hcn": [curve(ours, 1.0)]}
-    assert convergence.measure(losses, 1)["share_lower"].tolist() == [pytest.approx(34 / 36)]
+    """Of 40 iterations 4 are left out, of 39 three."""
+    values = np.where(np.arange(40) < 4, 3.0, 1.0)
+    losses = {"market1501": {"baseline": [curve(values)], "hcn": [curve(values[:39])]}}
+    line = convergence.measure(losses, 1).iloc[0]
+    assert line["baseline_log_loss"] == 0 and line["hcn_log_loss"] == pytest.approx(np.log(3) / 36)
+
+
+RATES = {
+    "constant": np.ones_like,
+    "cosine": lambda part: 0.5 * (1 + np.cos(np.pi * part)),
+    "step": lambda part: np.select([part < 0.4, part < 0.8], [1, 0.1], 0.01),
+}
+
+
+def simulated(rng, schedule, speed=1.0, steps=240):
+    """A training: the loss decays by the rates so far, towards a floor that a higher rate raises; batches add noise."""
+    rates = RATES[schedule](np.arange(steps) / steps)
+    progress = 6 * np.cumsum(rates) / steps * speed * np.exp(rng.normal(0, 0.08))
+    level = 1.2 * GUESSING * np.exp(-progress) + 0.3 + 0.5 * rates * np.exp(rng.normal(0, 0.05))
+    return level * np.exp(0.3 * lfilter([1], [1, -0.5], rng.normal(0, 0.25, steps)))
+
+
+@pytest.fixture(scope="module", params=RATES)
+def decided(request):
+    """{speed: share of simulated comparisons, three seeds a side, that are called sooner, lower}."""
+    rng, times, shares = np.random.default_rng(2), 250, {}
+    for speed in (1.0, 1.5):
+        found = []
+        for _ in range(times):
+            losses = {"market1501": {
+                model: [curve(simulated(rng, request.param, fast), seed=seed) for seed in range(3)]
+                for model, fast in (("baseline", 1.0), ("hcn", speed))
+            }}  # fmt: skip
+            sooner = convergence.sooner(convergence.levels(losses, 15))
+            lower = convergence.lower(convergence.measure(losses, 15))
+            found.append([one.above() is not None for one in (sooner, lower)])
+        shares[speed] = np.mean(found, axis=0)
+    return shares
+
+
+def test_two_curves_of_one_law_are_told_apart_in_one_case_of_twenty(decided):
+    assert (decided[1.0] <= 0.05 + 2 * (0.05 * 0.95 / 250) ** 0.5).all(), decided
+
+
+def test_half_as_fast_again_is_found(decided):
+    assert (decided[1.5] >= 0.8).all(), decided
 
 
 def test_the_numbers_to_figure_3_need_no_drawing():
