@@ -1,51 +1,38 @@
 """How each claim of `paper.CLAIMS` is measured."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 
+import numpy as np
+
 from reproduction import convergence, intervals, paper
-from reproduction.claims import outside
-from reproduction.claims.sides import (
-    METRICS,
-    NAMES,
-    TITLES,
-    Absent,
-    Results,
-    Side,
-    across,
-    compared,
-    method,
-    model,
-    sets_of,
-    studied,
-)
+from reproduction.claims import outside, sides
+from reproduction.claims.sides import METRICS, NAMES, Absent, Results, Side, compared
 from reproduction.claims.verdicts import BASELINE_NOT_DONE, ONE_TRAINING, SINGLE, Finding, Part, measured
 
 SLIGHTLY = 3.0  # points: "slightly lower" allows at most this much
 SERVES = 3.0  # points of mAP: a model "serves" a set if it is at most this far below the set's own model
-BESIDE = {  # controls of notebook 10 that bear on a comparison, shown beside it
+BESIDE = {  # controls of notebook 10 that bear on a comparison with a model, shown beside it
     "baseline": ("baseline_twice", "baseline_rate2", "baseline_rate3"),
-    "hcn": ("combined_equal_updates",),
-}
+    "hcn": ("combined_equal_updates",), "combined": (), "literature": (),
+}  # fmt: skip
 _DETECTED, _LABELED, _MARKET = paper.CUHK03_DETECTED, paper.CUHK03_LABELED, paper.MARKET1501
 _CUHK03 = (_DETECTED, _LABELED)
 
 
-def _beats(name: str, ours: str, theirs: str, results: Results, **claimed) -> Finding:
+def _beats(name: str, ours: str, theirs: str, results: Results, high: float = np.inf) -> Finding:
     """Is `ours` above `theirs` on a set in rank-1 and mAP, each as the paper's row is matched?"""
-    sides = [model(results, name, which) for which in (ours, theirs)]
-    return _with_controls(results, name, theirs, sides[0], compared(*sides, **claimed))
+    side = sides.model(results, name, ours)
+    return _with_controls(results, name, theirs, side, compared(side, sides.model(results, name, theirs), high=high))
 
 
 def _with_controls(results: Results, name: str, theirs: str, ours: Side, parts: list[Part]) -> Finding:
     """The finding with its other side's controls beside it; it holds only above a baseline at twice the schedule."""
     found = {}
     for variant in BESIDE[theirs]:
-        title = variant.replace("_", " ")
-        try:
-            found[variant] = studied(results, "control", variant, "other", name, title)
-        except (FileNotFoundError, Absent):
-            continue
+        with contextlib.suppress(FileNotFoundError, Absent):
+            found[variant] = sides.studied(results, "control", variant, "other", name)
     words, doubt = [f"beside it {side.both}" for side in found.values()], ""
     if theirs == "baseline":
         twice = found.get("baseline_twice")
@@ -53,55 +40,37 @@ def _with_controls(results: Results, name: str, theirs: str, ours: Side, parts: 
             words.append("baseline at twice the schedule: not run")
         elif any(part.found.value <= 0 for part in compared(ours, twice)):
             doubt = BASELINE_NOT_DONE
-    return measured(parts, "; ".join(words), doubt=doubt)
-
-
-def _slightly_below(results: Results) -> Finding:
-    hcn, combined = (model(results, _MARKET, which) for which in ("hcn", "combined"))
-    return measured(compared(hcn, combined, high=SLIGHTLY))
+    return Finding("; ".join([*map(str, parts), *words]), parts, doubt=doubt)
 
 
 def _gain(score: str, points: float, results: Results) -> Finding:
     """The combined model's gain over [13] and over [19] on CUHK03 detected."""
-    ours = model(results, _DETECTED, "combined")
-    baseline = model(results, _DETECTED, "baseline")
-    others = (baseline, method(results, _DETECTED, "LOMO+XQDA [19]"))
+    ours, baseline = (sides.model(results, _DETECTED, which) for which in ("combined", "baseline"))
+    others = (baseline, sides.method(results, _DETECTED, "LOMO+XQDA [19]"))
     parts = [part for theirs in others for part in compared(ours, theirs, [score], low=points, at_least=True)]
     return _with_controls(results, _DETECTED, "baseline", ours, parts)
 
 
-def _beats_previous(table: int, name: str, results: Results) -> Finding:
-    """The combined model above every row of previous methods that the paper prints for a set."""
-    ours = model(results, name, "combined")
-    parts = [part for theirs in _previous(results, table, name) for part in compared(ours, theirs)]
-    return _with_controls(results, name, "baseline", ours, parts)
-
-
-def _beats_literature(results: Results, ours: str = "combined") -> Finding:
-    """One of our models above SCSP, DNS and the gated network."""
-    side = model(results, _MARKET, ours)
-    others = [theirs for theirs in _previous(results, 3, _MARKET) if theirs.name not in NAMES.values()]
-    return measured([part for theirs in others for part in compared(side, theirs)])
-
-
-def _previous(results: Results, table: int, name: str) -> list[Side]:
-    """The rows that the paper itself prints for other methods on a set."""
-    rows = [row for row in paper.ROWS if row.table == table and name in row.printed and row.source == paper.PAPER]
-    return [
-        method(results, name, row.method) if row.model is None else
-        model(results, name, row.model, row.metric, row.reranked)
-        for row in rows if row.model in (None, "baseline")
-    ]  # fmt: skip
+def _beats_rows(name: str, ours: str, models: tuple, results: Results) -> Finding:
+    """One of our models above every row that the paper prints for others on a set, of the literature or of `models`."""
+    side, parts = sides.model(results, name, ours), []
+    for row in paper.ROWS:
+        if row.source != paper.PAPER or name not in row.printed or row.model not in (None, *models):
+            continue
+        if row.model:
+            theirs = sides.model(results, name, row.model, row.metric, row.reranked)
+        else:
+            theirs = sides.method(results, name, row.method)
+        parts += compared(side, theirs)
+    return _with_controls(results, name, "baseline" if models else "literature", side, parts)
 
 
 def _variant(kind: str, variant: str, scores: tuple[str, ...], results: Results) -> Finding:
     """HCN as it is above HCN with a setting of notebook 10, on every set where that was trained."""
-    title = "HCN" if kind == "control" else "HCN as it is"
     parts = []
-    for name in sets_of(results, kind, variant):
-        sides = (studied(results, kind, variant, side, name, words)
-                 for side, words in (("default", title), ("other", variant.replace("_", " "))))  # fmt: skip
-        parts += compared(*sides, scores, place=f"{paper.SET_TITLES[name]}: ")
+    for name in sides.sets_of(results, kind, variant):
+        default, other = (sides.studied(results, kind, variant, side, name) for side in ("default", "other"))
+        parts += compared(default, other, scores, place=f"{paper.SET_TITLES[name]}: ")
     return measured(parts)
 
 
@@ -110,8 +79,8 @@ def _reranking(results: Results) -> Finding:
     parts = []
     for name in paper.SETS:
         for which in NAMES:
-            sides = (model(results, name, which, reranked=reranked) for reranked in (True, False))
-            parts += compared(*sides, place=f"{paper.SET_TITLES[name]}: ", same=True)
+            both = (sides.model(results, name, which, reranked=reranked) for reranked in (True, False))
+            parts += compared(*both, place=f"{paper.SET_TITLES[name]}: ", same=True)
     return _least(parts, "re-ranked against not")
 
 
@@ -120,10 +89,12 @@ def _xqda(results: Results) -> Finding:
     parts = []
     for name in _CUHK03:
         place = f"{paper.SET_TITLES[name]}: "
-        sides = (model(results, name, "baseline", metric) for metric in ("xqda", "euclidean"))
-        parts += compared(*sides, place=place, same=True)
+        both = (sides.model(results, name, "baseline", metric) for metric in ("xqda", "euclidean"))
+        parts += compared(*both, place=place, same=True)
         for other in ("LOMO", "KISSME on LOMO"):
-            parts += compared(method(results, name, "LOMO+XQDA"), method(results, name, other), place=place, same=True)
+            parts += compared(
+                sides.method(results, name, "LOMO+XQDA"), sides.method(results, name, other), place=place, same=True
+            )
     return _least(parts, "XQDA against another metric")
 
 
@@ -137,8 +108,8 @@ def _least(parts: list[Part], what: str) -> Finding:
 def _serves(results: Results) -> Finding:
     parts = []
     for name in paper.SETS:
-        sides = across(results, paper.COMBINED, name), across(results, name, name)
-        parts += compared(*sides, ["mAP"], place=f"{paper.SET_TITLES[name]}: ", low=-SERVES, at_least=True)
+        both = (sides.across(results, source, name) for source in (paper.COMBINED, name))
+        parts += compared(*both, ["mAP"], place=f"{paper.SET_TITLES[name]}: ", low=-SERVES, at_least=True)
     return measured(parts)
 
 
@@ -147,8 +118,8 @@ def _transfers(results: Results) -> Finding:
     parts = []
     for name, sources in ((_DETECTED, (_MARKET,)), (_LABELED, (_MARKET,)), (_MARKET, _CUHK03)):
         for source in sources:
-            sides = across(results, source, name), across(results, "untrained", name)
-            parts += compared(*sides, ["mAP"], place=f"on {paper.SET_TITLES[name]}: ")
+            both = (sides.across(results, trained, name) for trained in (source, "untrained"))
+            parts += compared(*both, ["mAP"], place=f"on {paper.SET_TITLES[name]}: ")
     return measured(parts)
 
 
@@ -157,18 +128,15 @@ def _large_and_small(results: Results) -> Finding:
     parts = []
     for name in _CUHK03:
         pairs = [
-            [model(results, place, which, "euclidean") for place in (name, _MARKET)] for which in ("combined", "hcn")
+            [sides.model(results, place, which, "euclidean") for place in (name, _MARKET)]
+            for which in ("combined", "hcn")
         ]
         count = min(len(side.seeds) for pair in pairs for side in pair)
         rows = [tuple(side.first(count).rows for side in pair) for pair in pairs]
         gains = [pairs[0][place].score("mAP") - pairs[1][place].score("mAP") for place in (0, 1)]
-        words = f"{TITLES['mAP']} {gains[0]:+.1f} on {paper.SET_TITLES[name]}, {gains[1]:+.1f} on Market-1501"
-        parts.append(Part(words, functools.partial(_interaction, *rows)))
+        words = f"mAP {gains[0]:+.1f} on {paper.SET_TITLES[name]}, {gains[1]:+.1f} on Market-1501"
+        parts.append(Part(words, functools.partial(intervals.interaction, *rows, "mAP")))
     return measured(parts, one=SINGLE)
-
-
-def _interaction(ours: tuple, theirs: tuple, level: float) -> intervals.Interval:
-    return intervals.interaction(ours, theirs, "mAP", level=level)
 
 
 def _losses(stem: str, measure: Callable, words: str, results: Results) -> Finding:
@@ -192,14 +160,14 @@ def _losses(stem: str, measure: Callable, words: str, results: Results) -> Findi
 CHECKS: dict[str, Callable[[Results], Finding]] = {
     **{f"hcn_beats_baseline_{name}": functools.partial(_beats, name, "hcn", "baseline") for name in METRICS},
     **{f"combined_beats_hcn_{name}": functools.partial(_beats, name, "combined", "hcn") for name in _CUHK03},
-    "combined_below_hcn_market1501": _slightly_below,
+    "combined_below_hcn_market1501": functools.partial(_beats, _MARKET, "hcn", "combined", high=SLIGHTLY),
     "gain_due_to_cross_maps": functools.partial(_variant, "control", "heads_alone", intervals.SCORES),
     "gain_rank1_cuhk03_detected": functools.partial(_gain, "rank1", 9.0),
     "gain_map_cuhk03_detected": functools.partial(_gain, "mAP", 7.9),
-    "gain_cuhk03_labeled": functools.partial(_beats_previous, 2, _LABELED),
+    "gain_cuhk03_labeled": functools.partial(_beats_rows, _LABELED, "combined", ("baseline",)),
     "beats_13_market1501": functools.partial(_beats, _MARKET, "combined", "baseline"),
-    "beats_literature_market1501": _beats_literature,
-    "best_of_four_market1501": functools.partial(_beats_literature, ours="baseline"),
+    "beats_literature_market1501": functools.partial(_beats_rows, _MARKET, "combined", ()),
+    "best_of_four_market1501": functools.partial(_beats_rows, _MARKET, "baseline", ()),
     "reranking_improves": _reranking,
     "xqda_best_metric": _xqda,
     "cross_dataset": _serves,

@@ -76,8 +76,9 @@ def across(results: Results, source: str, name: str) -> Side:
     return _chosen(results.table("cross_dataset_people"), title, train_set=source, test_set=name)
 
 
-def studied(results: Results, kind: str, variant: str, side: str, name: str, title: str) -> Side:
+def studied(results: Results, kind: str, variant: str, side: str, name: str) -> Side:
     """One side, default or other, of a training of notebook 10, at the metric that the paper's row has, re-ranked."""
+    title = variant.replace("_", " ") if side == "other" else "HCN as it is"
     return _chosen(results.table("sensitivity_people"), title, kind=kind, variant=variant, side=side, set=name,
                    metric=METRICS[name], reranked=True)  # fmt: skip
 
@@ -123,10 +124,6 @@ def compared(
     parts = []
     for score in scores:
         words = f"{place}{TITLES[score]} {ours.score(score):.1f} ({ours.name}) against {theirs.score(score):.1f}"
-        measure = functools.partial(_difference, a, b, score, chance)
+        measure = functools.partial(intervals.interval, a, score, b, random=chance)
         parts.append(Part(f"{words} ({theirs.name})", measure, **claimed))
     return parts
-
-
-def _difference(a: pd.DataFrame, b: pd.DataFrame | None, score: str, random: tuple, level: float):
-    return intervals.interval(a, score, b, level=level, random=random)

@@ -27,20 +27,20 @@ EXACT = 1e-9  # points: 45.3 - 37.4 is 7.9 for people, not for a computer
 
 @dataclass(frozen=True)
 class Part:
-    """One difference of a claim: `measure(level)` is its interval, `words` say what differs from what.
+    """One difference of a claim: `measure(level=0.95)` is its interval, `words` say what differs from what.
 
     The claim puts its true value above `low` (`at_least`: or there) and no higher than `high`.
     """
 
     words: str
-    measure: Callable[[float], Interval]
+    measure: Callable[..., Interval]
     low: float = 0.0
     at_least: bool = False
     high: float = float("inf")
 
     @functools.cached_property
     def found(self) -> Interval:
-        return self.measure(LEVEL)
+        return self.measure(level=LEVEL)
 
     @property
     def room(self) -> float:
@@ -53,7 +53,7 @@ class Part:
         return (above > -EXACT if self.at_least else above > EXACT) and self.found.high - self.high < EXACT
 
     def fails(self, level: float) -> bool:
-        found = self.measure(level)
+        found = self.measure(level=level)
         return found.high - self.low < -EXACT or found.low - self.high > EXACT
 
     def __str__(self) -> str:
@@ -93,9 +93,9 @@ class Finding:
         return min((part.found.seeds for part in self.parts if part.found.seeds), default=0)
 
 
-def measured(parts: Sequence[Part], extra: str = "", **options) -> Finding:
+def measured(parts: Sequence[Part], **options) -> Finding:
     """The finding of these parts, each in words."""
-    return Finding("; ".join([*map(str, parts), *([extra] if extra else [])]), parts, **options)
+    return Finding("; ".join(map(str, parts)), parts, **options)
 
 
 def verdict(finding: Finding, data_source: str) -> str:

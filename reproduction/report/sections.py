@@ -8,6 +8,7 @@ import pandas as pd
 
 from reid_core import __version__
 from reproduction import claims, paper, tables
+from reproduction.claims import verdicts as words
 from reproduction.report.figures import DRAWN, FIGURES, PEOPLE, figure
 from reproduction.report.further import sections
 from reproduction.report.origin import address, executed, explained, files, origin, runs
@@ -19,8 +20,8 @@ from reproduction.words import duration, interval, number, plural, text
 MARKS = {
     "holds": "yes", "reproduced": "yes", "does not hold": "no", "not reproduced": "no",
     "undecided": "open",
-    **{f"{trainings}: {word}": "open" for trainings in (claims.ONE_EACH, claims.SINGLE) for word in claims.DECIDABLE},
-    **dict.fromkeys(claims.OUTSIDE, "none"),
+    **{f"{trainings}: {word}": "open" for trainings in (words.ONE_EACH, words.SINGLE) for word in words.DECIDABLE},
+    **dict.fromkeys(words.OUTSIDE, "none"),
 }  # fmt: skip
 
 

@@ -202,11 +202,11 @@ def test_a_verdict_names_the_files_it_was_read_from(made):
     part = said.split("Read from\n")[1].split("\n\n")[0]
     assert re.fullmatch(r"  reid-core explain \S*convergence\.csv", part)
     said = explain.describe(made / "claims.csv", ["conv1_does_not_help"])
-    assert re.search(r"Read from\n  reid-core explain \S*sensitivity\.csv", said)
-    kept = (made / "sensitivity.csv").rename(made / "elsewhere.csv")
+    assert re.search(r"Read from\n  reid-core explain \S*sensitivity_people\.csv", said)
+    kept = (made / "sensitivity_people.csv").rename(made / "elsewhere.csv")
     said = explain.describe(made / "claims.csv", ["conv1_does_not_help"])
-    kept.rename(made / "sensitivity.csv")
-    assert "Read from\n  sensitivity.csv: gone" in said
+    kept.rename(made / "sensitivity_people.csv")
+    assert "Read from\n  sensitivity_people.csv: gone" in said
 
 
 def test_a_table_of_any_shape_is_explained(tmp_path, monkeypatch):
