@@ -106,7 +106,7 @@ def test_links_resolve_and_nothing_is_loaded_from_elsewhere(which, request):
 
 def test_the_verdicts_come_first_and_every_claim_is_there(embedded):
     text = plain(Reader(embedded.read_text()).text)
-    claims = pd.read_csv(embedded.parent / "claims.csv").fillna("")
+    claims = pd.read_csv(embedded.parent / "claims.csv").astype(object).fillna("")
     places = [text.index(claim.text) for claim in paper.CLAIMS]
     assert places == sorted(places) and places[-1] < text.index("Table 1. Data sets")
     for line in claims.itertuples():
