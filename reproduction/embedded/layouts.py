@@ -12,8 +12,9 @@ from reid_core import images
 from reid_core.datasets.layout import CUHK01_FOLDER, MARKET1501_FOLDER
 from reproduction.embedded import plan
 from reproduction.embedded.matfile import MatFile, deflate
-from reproduction.embedded.scene.shot import Box, Frame, World, as_jpeg, compose, cut, expose, quality
+from reproduction.embedded.scene.shot import Box, Frame, World, as_jpeg, boxed, compose, cut, expose, quality
 from reproduction.embedded.sizes import CUHK03Sizes
+from reproduction.embedded.strengths import MILD
 
 
 def detector_box(rng: np.random.Generator, box: Box, aspect: float, spread: float) -> Box:
@@ -54,6 +55,7 @@ def market_file(world: World, image: plan.MarketImage) -> bytes:
         box = fragment_box(rng, frame.box)
     else:
         box = detector_box(rng, frame.box, 0.5, 0.5 if image.kind == "query" else 0.8)
+        box = boxed(world, image.picture, box)
     picture = cut(expose(world, image.camera_id, image.picture, frame), box, (64, 128))
     return as_jpeg(picture, quality(world, image.camera_id))
 
@@ -66,7 +68,10 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
     drawn = compose(world, frame.who, frame.camera, frame.picture, size, tall)
     picture = expose(world, frame.camera, frame.picture, drawn)
     picture = images.rgb(as_jpeg(picture, quality(world, frame.camera)))
-    boxes = {"labeled": tight(rng, drawn), "detected": detector_box(rng, drawn.box, 0.41, 0.8)}
+    boxes = {
+        "labeled": boxed(world, frame.picture, tight(rng, drawn), MILD),
+        "detected": boxed(world, frame.picture, detector_box(rng, drawn.box, 0.41, 0.8)),
+    }
     return {
         form: np.ascontiguousarray(np.asarray(cut(picture, box)).transpose(2, 1, 0))
         for form, box in boxes.items()
@@ -89,7 +94,7 @@ def cuhk01_file(world: World, image: plan.CampusImage) -> bytes:
     size, tall = (100, 190), 146.0
     frame = compose(world, image.who, image.camera, image.picture, size, tall)
     picture = expose(world, image.camera, image.picture, frame)
-    box = detector_box(rng, frame.box, 0.375, 0.4)
+    box = boxed(world, image.picture, detector_box(rng, frame.box, 0.375, 0.4), MILD)
     stream = io.BytesIO()
     cut(picture, box, (60, 160)).save(stream, "PNG", compress_level=3)
     return stream.getvalue()

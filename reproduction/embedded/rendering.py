@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from reid_core import files, machine
@@ -23,8 +24,9 @@ from reid_core.progress import shown
 from reproduction.embedded import layouts, plan
 from reproduction.embedded.scene.shot import World
 from reproduction.embedded.sizes import Sizes, bytes_needed
+from reproduction.embedded.strengths import FULL, Strengths
 
-VERSION = 4
+VERSION = 5
 """Version of the renderer: rises whenever the same seed and sizes would give other bytes."""
 
 BATCH = 16
@@ -36,6 +38,7 @@ def render(
     sizes: Sizes,
     seed: int = 0,
     *,
+    strengths: Strengths = FULL,
     workers: int | None = None,
     progress: bool = True,
     replace: bool = False,
@@ -43,7 +46,7 @@ def render(
     """Render the embedded data sets in their official layouts below `root`; return its absolute path.
 
     Everything is drawn into a temporary folder beside `root` that takes its name at the end, so an
-    interruption leaves nothing behind. The same sizes, seed and `VERSION` give the same bytes for any number
+    interruption leaves nothing behind. The same sizes, seed, strengths and `VERSION` give the same bytes for any number
     of workers (with the same NumPy, Pillow and HDF5). A root that holds this rendering already is left as it is.
 
     Parameters
@@ -52,6 +55,7 @@ def render(
         last, embedded.json (version, seed, sizes, counts, digest of all images).
     sizes : `Sizes.full()`, `.smoke()`, `.tiny()`, `.share(fraction)` or explicit counts.
     seed : of people, cameras, poses and the split of people; not negative.
+    strengths : how hard the pictures are.
     workers : processes; None for one a usable core.
     progress : show one bar with images a second and time left.
     replace : replace another embedded rendering at `root`. Nothing else is ever replaced.
@@ -69,14 +73,14 @@ def render(
     workers = machine.cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Rendering needs at least one worker, but workers is {workers}.")
-    order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict()}
+    order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict(), "strengths": asdict(strengths)}
     if holds(root, order, replace):
         return root
     check_space(root, sizes)
     files.remove_dead(root.parent, root.name)
     with files.replacing(root, folder=True) as folder:
         with shown(progress):
-            counts, digest = render_into(folder, sizes, seed, workers)
+            counts, digest = render_into(folder, sizes, seed, strengths, workers)
         record = order | {"counts": counts, "digest": digest}
         (folder / EMBEDDED_MARK).write_text(json.dumps(record, indent=2) + "\n")
         retired = folder.with_name(f"{folder.name}-old")
@@ -121,7 +125,7 @@ def check_space(root: Path, sizes: Sizes) -> None:
         )
 
 
-def render_into(folder: Path, sizes: Sizes, seed: int, workers: int) -> tuple[dict, str]:
+def render_into(folder: Path, sizes: Sizes, seed: int, strengths: Strengths, workers: int) -> tuple[dict, str]:
     """Write all three data sets below folder; return their counts and the digest of all images."""
     market = plan.market1501(sizes.market1501, seed)
     campus = plan.cuhk03(sizes.cuhk03, seed)
@@ -131,11 +135,12 @@ def render_into(folder: Path, sizes: Sizes, seed: int, workers: int) -> tuple[di
     (folder / CUHK01_FOLDER).mkdir(parents=True)
     mat = folder / CUHK03_MAT
     mat.parent.mkdir()
-    worlds = {
-        plan.MARKET1501: World(seed, plan.MARKET1501, sizes.market1501.train_people + sizes.market1501.test_people),
-        plan.CUHK03: World(seed, plan.CUHK03, sizes.cuhk03.people),
-        plan.CUHK01: World(seed, plan.CUHK01, sizes.cuhk01.people),
+    people = {
+        plan.MARKET1501: sizes.market1501.train_people + sizes.market1501.test_people,
+        plan.CUHK03: sizes.cuhk03.people,
+        plan.CUHK01: sizes.cuhk01.people,
     }
+    worlds = {number: World(seed, number, count, strengths) for number, count in people.items()}
     jobs = [
         (worlds[number], folder, items[k : k + BATCH])
         for number, items in ((plan.MARKET1501, market), (plan.CUHK03, campus), (plan.CUHK01, early))

@@ -15,17 +15,19 @@ from reproduction.embedded.scene import backdrop as scenery
 from reproduction.embedded.scene.body import draw_person
 from reproduction.embedded.scene.draw import patch_of
 from reproduction.embedded.scene.figure import Figure, Light, Pose
+from reproduction.embedded.strengths import Strengths, lit, response, shaken
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the frame
 
 
 @dataclass(frozen=True)
 class World:
-    """The people and cameras of one data set: pure functions of the seed."""
+    """The people and cameras of one data set: pure functions of the seed; `strengths` change neither build nor pose."""
 
     seed: int
     dataset: int
     people: int
+    strengths: Strengths = Strengths()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -44,6 +46,17 @@ def _person(world: World, index: int) -> Person:
 def _camera(world: World, number: int) -> tuple[Camera, Image.Image]:
     place = camera(world.key, number)
     return place, scenery.backdrop(world.rng(4, number), place.scene)
+
+
+@lru_cache(maxsize=32)
+def _response(world: World, number: int) -> tuple[np.ndarray, np.ndarray]:
+    return response(world.rng(12, number), world.strengths.colour)
+
+
+def boxed(world: World, picture: int, box: Box, share: float = 1.0) -> Box:
+    """A box as it is found in a picture: off by `share` of what `Strengths.boxes` says."""
+    strength = share * world.strengths.boxes
+    return shaken(world.rng(10, picture), box, strength) if strength else box
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,9 @@ def compose(world: World, who: int | None, number: int, picture: int, size: tupl
     spot = (rng.uniform(0.05, 0.95) * scenery.WIDTH, rng.uniform(0.66, 0.9) * scenery.HEIGHT)
     canvas = scenery.crop(view, zoom, spot, canvas_foot, size)
     light = Light(np.sin(place.sun + rng.normal(0, 0.25)), np.cos(place.sun), place.ambient)
+    crowd = world.rng(11, picture)
+    for _ in range(crowd.poisson(0.8 * world.strengths.clutter)):
+        passer_by(world, crowd, canvas, canvas_foot, tall, light, behind=True)
     if rng.random() < 0.16:
         passer_by(world, rng, canvas, canvas_foot, tall, light, behind=True)
     box = (canvas_foot[0] - 0.2 * tall, canvas_foot[1] - tall, canvas_foot[0] + 0.2 * tall, canvas_foot[1])
@@ -124,7 +140,12 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     rng = world.rng(7, picture)
     pixels = frame.pixels
     balance = np.exp(rng.normal(0, 0.11) + rng.normal(0, 0.03, 3))
+    if world.strengths.light:
+        pixels = lit(pixels, world.rng(9, picture), world.strengths.light)
     pixels = np.maximum(pixels * (place.gain * balance).astype(np.float32)[:, None, None], 0)
+    if world.strengths.colour:
+        mixing, exponents = _response(world, number)
+        pixels = np.maximum(np.tensordot(mixing, pixels, 1), 0) ** exponents[:, None, None]
     grey = pixels.mean(0, keepdims=True)
     pixels = grey + np.float32(place.saturation) * (pixels - grey)
     pixels = np.clip(pixels, 0, 1.3) ** np.float32(place.gamma * np.exp(rng.normal(0, 0.08)))
