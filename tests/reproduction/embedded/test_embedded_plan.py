@@ -62,7 +62,7 @@ def test_both_forms_of_cuhk03_differ_by_one_test_person_each(sizes):
 
 
 def test_official_proportion_of_test_people():
-    assert Sizes.full().cuhk03.test_people == 700 and Sizes.smoke().cuhk03.people == 120
+    assert Sizes.full().cuhk03.test_people == 700 and Sizes.smoke().cuhk03.people == 251
     assert 2 * Sizes.smoke().cuhk03.test_people >= 100
 
 
