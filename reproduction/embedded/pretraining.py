@@ -61,25 +61,25 @@ class Data:
         return found.assign(**{LABEL: found.groupby([DATASET, PERSON]).ngroup()})
 
 
-def located(settings: Mapping[str, object]) -> Path:
-    """Where the file for a recipe's settings lies, or will: in the package, or in the cache."""
-    name = "{}-{}x{}.safetensors".format(*(settings[key] for key in NETWORK))
+def located(network: training.Recipe) -> Path:
+    """Where the file for a recipe's backbone and image size lies, or will: in the package, or in the cache."""
+    name = f"rendered-people-{network.backbone}-{network.height}x{network.width}.safetensors"
     own = PACKAGED / name
-    return own if own.is_file() else cache_root() / "pretraining" / f"v{VERSION}-{name}"
+    return own if own.is_file() else cache_root() / "pretraining" / f"v{VERSION}" / name
 
 
-def recipe(settings: Mapping[str, object], *, make: bool = False) -> training.Recipe:
-    """The recipe of a profile's settings, `weights: embedded` replaced by its file, which is made where `make` says so.
+def recipe(settings: Mapping[str, object]) -> training.Recipe:
+    """The recipe of a profile's settings; of `weights: embedded` the file takes the place, made where it is not yet.
 
     Raises what `training.Recipe.from_dict` raises.
     """
-    if settings.get("weights") != EMBEDDED:
-        return training.Recipe.from_dict(dict(settings))
-    known = training.Recipe.from_dict({**settings, "weights": "random", "batchnorm": "live"})
-    path = located(known.to_dict())
-    if make and not path.is_file():
-        pretrain(path, known)
-    return training.Recipe.from_dict({**settings, "weights": str(path)})
+    asked = training.Recipe.from_dict(dict(settings))
+    if asked.weights != EMBEDDED:
+        return asked
+    path = located(asked)
+    if not path.is_file():
+        pretrain(path, asked)
+    return dataclasses.replace(asked, weights=str(path))
 
 
 def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **changes) -> Path:
@@ -93,7 +93,7 @@ def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **c
     changes : settings of the recipe other than RECIPE's.
     """
     data = data or Data()
-    place = cache_root() / "pretraining"
+    place = cache_root() / "pretraining" / f"v{VERSION}"
     kept = {key: getattr(network, key) for key in (*NETWORK, "precision")}
     settings = training.Recipe.from_dict(RECIPE | kept | changes)
     images = data.table(place / "data")

@@ -1,7 +1,6 @@
 """Strengths change what cameras and detectors make of people, never the people or their poses."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
