@@ -198,18 +198,10 @@ def cuhk03(sizes: CUHK03Sizes, seed: int) -> list[CampusFrame]:
         for index in range(people):
             for view in range(2):
                 labeled, detected = (int(counts[b][who, view]) for b in ("labeled", "detected"))
+                picture = 20 * who + 10 * view
                 frames += [
-                    CampusFrame(
-                        pair,
-                        index,
-                        view,
-                        column,
-                        who,
-                        20 * who + 10 * view + column,
-                        column < labeled,
-                        column < detected,
-                    )
-                    for column in range(max(labeled, detected))
+                    CampusFrame(pair, index, view, k, who, picture + k, k < labeled, k < detected)
+                    for k in range(max(labeled, detected))
                 ]
             who += 1
     return frames

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save_file
 
 from reid_core import datasets, files, machine, training, weight_files
 from reid_core.datasets.layout import EMBEDDED_MARK
@@ -109,8 +108,7 @@ def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **c
         "sizes": data.sizes.as_dict(), "recipe": record["recipe"], "commit": machine.commit(),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
-        save_file(kept, temporary, {key: json.dumps(value) for key, value in facts.items()})
+    files.write_tensors(path, kept, {key: json.dumps(value) for key, value in facts.items()})
     return path
 
 

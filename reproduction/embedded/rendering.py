@@ -116,13 +116,7 @@ def holds(root: Path, order: dict, replace: bool) -> bool:
 def check_space(root: Path, sizes: Sizes) -> None:
     """Raise OSError if the disk below root has too little room for the rendering."""
     existing = next(folder for folder in root.parents if folder.exists())
-    needed, free = bytes_needed(sizes), shutil.disk_usage(existing).free
-    if free < needed:
-        raise OSError(
-            f"Rendering the embedded data at {root} needs about {needed / 1e6:,.0f} MB, but only "
-            f"{free / 1e6:,.0f} MB are free there. Free some space, choose a folder on another disk, "
-            "or render smaller sizes."
-        )
+    files.require_space(existing, bytes_needed(sizes), "rendering the embedded data; smaller sizes need less")
 
 
 def render_into(folder: Path, sizes: Sizes, seed: int, strengths: Strengths, workers: int) -> tuple[dict, str]:

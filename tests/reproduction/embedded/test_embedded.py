@@ -170,7 +170,7 @@ def test_a_foreign_folder_is_never_touched(tmp_path, replace):
 def test_too_little_space_is_found_before_drawing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=rf"{tmp_path}.*needs about .* MB, but only 1 MB are free.*smaller sizes"):
+    with pytest.raises(OSError, match=rf"{tmp_path} has 1 MiB free and needs .* MiB for rendering.*smaller sizes"):
         render(tmp_path / "data", SMALL, progress=False)
     assert not list(tmp_path.iterdir())
 
