@@ -3,7 +3,7 @@
 Every notebook takes `experiment` (a profile's data, sets and runs) and all but 02 `paper` (what is printed there).
 
     01_datasets                        embedded, intake.contact_sheet, intake.near_duplicates, plots, sidecar, tables
-    02_train                           runner.profiles
+    02_train                           embedded.pretraining, runner.profiles
     03_table2_cuhk03                   plots, scoring, tables
     04_table3_market1501               plots, scoring, tables
     05_table4_training_time            speed, tables
@@ -22,7 +22,8 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     similarity.py                      SCSP re-ranked, which gives no distance
     gated.py                           the gated network [21] re-created, on the library's training loop
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
-    claims/ convergence.py             verdicts; numbers to Figure 3
+    convergence.py                     numbers to Figure 3
+    claims/                            verdicts
       verdicts.py sides.py             when a claim holds, in words; what is compared
       measures.py outside.py           each claim: by differences; by arithmetic, schedule or its own words
     near_duplicate_effect.py           what pictures met in training do to the scores
@@ -53,6 +54,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
       contact_sheet.py                 these to look at
     embedded/                          the renderer of the embedded data
       sizes.py plan.py people.py       how many; which images; who
+      strengths.py pretraining.py      how hard the pictures are; what `weights: embedded` starts from
       cameras.py layouts.py            what a camera does; the official layouts
       rendering.py matfile.py          a whole folder; CUHK03's file
       scene/                           one picture:

@@ -40,7 +40,7 @@ def test_what_a_profile_does_not_say_is_the_notebooks_default(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("profile: mine\nk1: 25\n")
     settings = profiles.load(path)
-    assert (settings["k1"], settings["k2"], settings["seeds"]) == (25, 6, [0])
+    assert (settings["k1"], settings["k2"], settings["seeds"]) == (25, 6, [0, 1, 2])
     assert set(profiles.all_parameters()) - set(settings) == set(profiles.OWN) - {"profile"}
 
 
