@@ -144,7 +144,7 @@ def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame)
             known = one and one.seeds > 1
             line[f"{key}_low"], line[f"{key}_high"] = (one.low, one.high) if known else (None, None)
         share = 1 - line["saved"] / 100 if found["saved"] else np.nan
-        lines.append(line | {form: share * cost for form, cost in costs.items()})
+        lines.append(line | dict(share * costs))
     return pd.DataFrame(lines)
 
 

@@ -72,7 +72,7 @@ def method(results: Results, name: str, row: str) -> Side:
 
 def across(results: Results, source: str, name: str) -> Side:
     """HCN trained on `source` and tested on `name`, Euclidean and re-ranked."""
-    title = f"HCN of {paper.SET_TITLES.get(source, source)}"
+    title = f"HCN of {paper.SET_TITLES[source]}" if source in paper.SET_TITLES else f"{source} HCN"
     return _chosen(results.table("cross_dataset_people"), title, train_set=source, test_set=name)
 
 

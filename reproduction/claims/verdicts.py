@@ -89,7 +89,7 @@ class Finding:
 
     @property
     def trainings(self) -> int:
-        """On each side, the fewest of any part; 0 where no chance is in any."""
+        """On each side, the fewest of any part; 0 where chance trained none."""
         return min((part.found.seeds for part in self.parts if part.found.seeds), default=0)
 
 
