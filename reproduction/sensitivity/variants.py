@@ -8,14 +8,12 @@ the default is the profile's own HCN run. Both sides of a comparison have equall
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from reid_core import files, training, weight_files
-from reid_core.datasets.table import cache_root
-from reid_core.files import write_tensors
+from reid_core import training
 from reid_core.training import run_folder
 from reproduction import paper
 from reproduction.experiment import Experiment, check_seeds, training_of
@@ -23,6 +21,7 @@ from reproduction.words import unknown_name
 
 DEFAULT = "default"
 BATCHNORM = "batchnorm"
+NO_STATISTICS = "not run: random weights have no statistics to freeze"
 VARIANTS: dict[str, dict[str, object]] = {
     "relu": {"merge_relu": True},
     "conv3x3": {"merge_conv3x3": True},
@@ -62,13 +61,12 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the study. `warm`: the run whose backbone it starts from, None for the recipe's own weights."""
+    """One training of the study."""
 
     folder: Path
     recipe: training.Recipe
     model: str
     train_set: str
-    warm: Path | None = None
 
     @property
     def name(self) -> str:
@@ -141,7 +139,7 @@ def design(
 
     Parameters
     ----------
-    kit : its first seed's baseline lends its backbone to the comparison of BatchNorm's statistics
+    kit : whose runs they are
     recipes : {train set: settings of the profile's runs on it}
     train_set : the set to train and test on, one of `reproduction.paper.SETS`
     default_seeds : of the default
@@ -179,9 +177,10 @@ def design(
         if name not in chosen:
             reason = "not run: not among this profile's sensitivity_variants"
         if name == BATCHNORM:
-            comparisons.append(maker.batchnorm(default, variant_seeds, reason, absent))
-        else:
-            comparisons.append(maker.comparison(name, changes, default, variant_seeds, reason))
+            changes = {"batchnorm": "frozen" if default[0].recipe.batchnorm == "live" else "live"}
+            if default[0].recipe.weights == "random":
+                changes, reason = {"batchnorm": "live"}, reason or NO_STATISTICS
+        comparisons.append(maker.comparison(name, changes, default, variant_seeds, reason))
     return Study(train_set, recipes, () if train_set in absent else default, tuple(comparisons))
 
 
@@ -198,7 +197,7 @@ class Maker:
     model: str = "hcn"
     shortened: bool = False
 
-    def runs(self, name: str, changes: Mapping, seeds: Sequence[int], warm: Path | None = None) -> tuple[Run, ...]:
+    def runs(self, name: str, changes: Mapping, seeds: Sequence[int]) -> tuple[Run, ...]:
         """One run a seed of the default's recipe with `changes`. Raises what Recipe does, naming the variant."""
         made = []
         for seed in seeds:
@@ -209,7 +208,7 @@ class Maker:
                 recipe = training.Recipe.from_dict(self.settings | dict(changes) | {"seed": seed})
             except (TypeError, ValueError) as error:
                 raise type(error)(f"sensitivity, {name}: {error}") from None
-            made.append(Run(folder, recipe, *training_of(self.model, self.name), warm))
+            made.append(Run(folder, recipe, *training_of(self.model, self.name)))
         return tuple(made)
 
     def comparison(
@@ -225,28 +224,6 @@ class Maker:
         pair = ((), ()) if reason else (default[: len(others)], others)
         note = NOTES.get(name, "own variant of this profile")
         return Comparison("training", self.name, self.model, name, titles, was, becomes, note, *pair, reason)
-
-    def batchnorm(
-        self, default: tuple[Run, ...], seeds: Sequence[int], reason: str, absent: Mapping[str, str]
-    ) -> Comparison:
-        """Frozen against live statistics.
-
-        Frozen ones are those of pretrained weights. Where the profile trains from scratch, both sides start from the
-        backbone of its own baseline on another set, which stands in for ImageNet's.
-        """
-        live = default[0].recipe.batchnorm == "live"
-        was, becomes = ("live", "frozen") if live else ("frozen", "live")
-        if default[0].recipe.weights != "random":
-            return self.comparison(BATCHNORM, {"batchnorm": becomes}, default, seeds, reason)
-        lender = paper.CUHK03_LABELED if self.name == paper.MARKET1501 else paper.MARKET1501
-        warm = self.kit.run("baseline", lender, self.kit.seeds[0]).folder
-        sides = [self.runs(f"{BATCHNORM}_{kind}", {"weights": warm.name, "batchnorm": kind}, seeds, warm)
-                 for kind in (was, becomes)]  # fmt: skip
-        note = f"Both start from the backbone of {warm.name}: from scratch there are no statistics to freeze."
-        reason = reason or absent.get(lender, "")
-        pair = ((), ()) if reason else sides
-        about = ("training", self.name, self.model, BATCHNORM, TITLES["batchnorm"], was, becomes, note)
-        return Comparison(*about, *pair, reason)
 
 
 def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
@@ -291,31 +268,16 @@ def train(kit: Experiment, study: Study, images: Mapping[str, pd.DataFrame]) -> 
     """
     lines = []
     for run in study.runs:
-        recipe = replace(run.recipe, weights=str(backbone_file(run.warm))) if run.warm else run.recipe
         failure, seconds = "", None
         try:
             table = images[run.train_set]
-            training.train(run.model, table, run.folder, recipe=recipe, data_root=kit.data, other_recipe="set_aside")
+            training.train(
+                run.model, table, run.folder, recipe=run.recipe, data_root=kit.data, other_recipe="set_aside"
+            )
             seconds = run_folder.read(run.folder)["seconds"]
         except FloatingPointError as error:
             if run in study.default_runs:
                 raise
             failure = f"diverged: {str(error).partition(' (')[0]}"
-        lines.append({"run": run.name, "iterations": recipe.iterations, "seconds": seconds, "failure": failure})
+        lines.append({"run": run.name, "iterations": run.recipe.iterations, "seconds": seconds, "failure": failure})
     return pd.DataFrame(lines, columns=["run", "iterations", "seconds", "failure"])
-
-
-def backbone_file(run_dir: Path) -> Path:
-    """The backbone of a finished run as a file of weights in the cache, named by the digest of the run's weights.
-
-    Raises FileNotFoundError for a run that is not there, with the notebook that makes it.
-    """
-    run_folder.read(run_dir)
-    weights = run_dir / run_folder.WEIGHTS
-    target = cache_root() / "backbones" / f"{files.digest(weights)[:32]}.safetensors"
-    if not target.exists():
-        state = weight_files.read(weights)
-        backbone = {name.removeprefix("backbone."): x for name, x in state.items() if name.startswith("backbone.")}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(target, backbone)
-    return target
