@@ -41,7 +41,8 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     with workflow.step(step.name, f"{path.stem}{f' ({given})' if given else ''}", now.places.results) as why:
         if not _settled(now, step, why):
             left = functools.partial(now.left, now.known(step), time.time() - 1)
-            _clear(now, step)
+            for path in now.places.made(step) if workflow.is_step() and step.notebook != TRAIN else ():
+                path.unlink(missing_ok=True)  # so that no part of it can stay behind
             notebooks.run(path, output, step.parameters, now.origin(step), left)
     return now.places.results
 
@@ -66,24 +67,15 @@ def _settled(now: Now, step: Step, why: str | None) -> bool:
     return settled
 
 
-def _clear(now: Now, step: Step) -> None:
-    """In a workflow, take away what the step will make, so that no part of it can stay behind."""
-    if workflow.is_step() and step.notebook != TRAIN:
-        for path in now.places.made(step):
-            path.unlink(missing_ok=True)
-
-
 def _differing(step: Step, settings: dict[str, Any], profile: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The settings by which a single run differs from the profile, or from what lies in the results folder it names."""
     if step.notebook not in notebooks.names():
         return {}
-    parameters = staleness.settings_of({"parameters": step.parameters})
-    own = profiles.select(profiles.load(profile, recipes=False), step.notebook) | dict(step.of_a_run)
-    own = staleness.settings_of({"parameters": own})
+    own = profiles.select(profiles.load(profile, recipes=False), step.notebook) | step.of_a_run
+    parameters, own = (staleness.settings_of({"parameters": given}) for given in (step.parameters, own))
     found = {key: value for key, value in parameters.items() if own.get(key) != value}
     if any(override.partition("=")[0].strip() == "results_root" for override in overrides):
-        there = Now(settings).settings_there(step)
-        return found if found and any(known != parameters for known in there) else {}
+        return found if any(known != parameters for known in Now(settings).settings_there(step)) else {}
     return found
 
 

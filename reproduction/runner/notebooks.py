@@ -49,9 +49,7 @@ def find(name: str | os.PathLike) -> Path:
         return path.resolve()
     if (own := FOLDER / f"{path.stem}.ipynb").is_file():
         return own
-    matches = [stem for stem in names() if stem == path.stem] or [
-        stem for stem in names() if stem.startswith(path.stem)
-    ]
+    matches = [stem for stem in names() if stem.startswith(path.stem)]
     if len(matches) != 1:
         raise FileNotFoundError(f"There is no notebook {str(name)!r}; there are: {', '.join(names())}.")
     return FOLDER / f"{matches[0]}.ipynb"
@@ -72,8 +70,7 @@ _book = functools.lru_cache(maxsize=64)(functools.partial(nbformat.reads, as_ver
 def declared(notebook: str | os.PathLike) -> dict[str, Any]:
     """The parameters a notebook declares, with their defaults: the literals of its cell tagged `parameters`.
 
-    Raises NotebookError for a file that is no notebook, or when there is not exactly one such cell or a value is no
-    literal.
+    Raises NotebookError for a file that is no notebook, for none or several such cells, and for another value.
     """
     notebook = Path(notebook)
     tagged = [cell for cell in cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
@@ -87,17 +84,14 @@ def declared(notebook: str | os.PathLike) -> dict[str, Any]:
         try:
             found[name] = ast.literal_eval(statement.value)
         except ValueError:
-            raise NotebookError(
-                f"{notebook}: parameter {name!r} is not a literal; derive it in the next cell."
-            ) from None
+            what = f"parameter {name!r} is not a literal; derive it in the next cell."
+            raise NotebookError(f"{notebook}: {what}") from None
     return found
 
 
 def check_value(name: str, value: Any, default: Any, where: str) -> None:
     """Raise TypeError unless `value` has the type of `default` (an int passes for a float, never a bool)."""
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return
-    if type(value) is type(default):
+    if type(value) is type(default) or isinstance(default, float) and type(value) is int:
         return
     remedy = ""
     if isinstance(value, str) and isinstance(default, (int, float)):

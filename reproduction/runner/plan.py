@@ -2,7 +2,7 @@
 
 import functools
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +26,8 @@ def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
     """The plan of a profile as text. Starts nothing.
 
     Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
-    runs of the same results folder where there are some; else from counted floating-point operations and the
-    device's rate for one large matrix product in the recipe's precision, which is timed.
-
-    Raises ValueError where `schedules` lacks a set.
+    runs of the same results folder; else from counted floating-point operations and the device's rate for one large
+    matrix product in the recipe's precision, which is timed. Raises ValueError where `schedules` lacks a set.
     """
     profiles.check_schedules(settings)
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
@@ -50,11 +48,12 @@ def _data(settings: Mapping) -> list[str]:
 
 def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
     """(model, recipe, run folder) of every training: those of the paper for every seed, then 10_sensitivity's."""
-    kit, jobs = experiment.Experiment.of(settings), []
-    for seed in settings["seeds"]:
-        for name, train_set in experiment.trainings():
-            folder = kit.run(name, train_set, seed).folder
-            jobs.append((name, _recipe(settings, train_set, seed), folder))
+    kit = experiment.Experiment.of(settings)
+    jobs = [
+        (name, _recipe(settings, train_set, seed), kit.run(name, train_set, seed).folder)
+        for seed in settings["seeds"]
+        for name, train_set in experiment.trainings()
+    ]
     known = {folder for *_, folder in jobs}
     study = [run for run in profiles.study(settings).runs if run.folder not in known]
     return jobs + [(run.model, run.recipe, run.folder) for run in study]
@@ -79,8 +78,8 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
             each = speeds[name] * flops / step_flops(name, _recipe(settings, paper.COMBINED, 0))
         else:
             each = flops / rate
-        total += recipe.iterations * each
-        lines.append(line + f"about {duration(recipe.iterations * each)}, {recipe.iterations * flops:.1e} flop")
+        total += (seconds := recipe.iterations * each)
+        lines.append(line + f"about {duration(seconds)}, {recipe.iterations * flops:.1e} flop")
     if len(done) < len(jobs):
         lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
     return lines
@@ -93,10 +92,9 @@ def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
         recipe = replace(recipe, precision="auto")
     precision = device_fit.precision(recipe, device)
     peak, arithmetic = speed.matrix_rate(precision, device), speed.arithmetic(precision, device)
+    share, trust = EFFICIENCY, "a guess within a factor of two"
     if device.type == "cuda" and arithmetic != "float32":
         share, trust = EFFICIENCY_OF_TENSOR_CORES, "a guess that can be several times off"
-    else:
-        share, trust = EFFICIENCY, "a guess within a factor of two"
     return share * peak, (
         f"taking {share:.0%} of this device's {peak / 1e12:.2f} Tflop/s for a large {arithmetic} product; {trust},"
         " which --measure 60 replaces"
@@ -113,7 +111,7 @@ def _recipe(settings: Mapping, train_set: str, seed: int) -> training.Recipe:
     return training.Recipe.from_dict({**settings["recipe"], **settings["schedules"][train_set], "seed": seed})
 
 
-def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[dict[str, float], list[str]]:
+def _speeds(settings: Mapping, measure: float, done: list[dict]) -> tuple[dict[str, float], list[str]]:
     """{model: seconds an iteration} as far as known, and sentences on how."""
     recipe = _recipe(settings, paper.COMBINED, 0)
     if measure > 0:
@@ -127,19 +125,15 @@ def _speeds(settings: Mapping, measure: float, done: Iterable[dict]) -> tuple[di
         said.append(f"projected from {measure:g} s of steady training of each on {device_name()}, images of noise")
         found = found.sort_values("form", key=lambda forms: forms != recipe.heads, kind="stable")
         return found.drop_duplicates("model").set_index("model")["seconds_per_iteration"].to_dict(), said
-    found = pd.DataFrame(
-        [(run["model"], run["seconds"] / run["recipe"]["iterations"]) for run in done], columns=["model", "each"]
-    )
-    speeds = found.groupby("model")["each"].median().to_dict()
+    each = [run["seconds"] / run["recipe"]["iterations"] for run in done]
+    found = pd.Series(each, index=[run["model"] for run in done], dtype=float)
+    speeds = found.groupby(level=0).median().to_dict()
     return speeds, [f"{' and '.join(speeds)}: as in the finished runs, the median of each"] if speeds else []
 
 
 def _disk(settings: Mapping) -> list[str]:
-    recipe = training.Recipe.from_dict({**settings["recipe"], **settings["schedules"][paper.COMBINED]})
-    sizes = (
-        embedded.Sizes.full() if settings["render_sizes"] == "none" else embedded.Sizes.named(settings["render_sizes"])
-    )
-    images = sizes.images
+    recipe, named = _recipe(settings, paper.COMBINED, 0), settings["render_sizes"]
+    images = (embedded.Sizes.full() if named == "none" else embedded.Sizes.named(named)).images
     runs = len(_jobs(settings))
     network = recipe.network("hcn", 2489)
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
@@ -150,13 +144,12 @@ def _disk(settings: Mapping) -> list[str]:
     vectors = images * network.widths["r5"] * 4 * (6 * seeds + further / 3)
     need = decoded + stored + vectors
     free = shutil.disk_usage(_existing(experiment.resolve(settings["results_root"]))).free
-    lines = [
+    lacking = f"  NOT ENOUGH: free {_size(need - free)} more, or set data and results elsewhere"
+    return [
         f"  decoded images {_size(decoded)}, weights and checkpoints {_size(stored)}, features {_size(vectors)}",
         f"  {_size(need)} in all; {_size(free)} free",
+        *([lacking] if need > free else []),
     ]
-    return lines + (
-        [f"  NOT ENOUGH: free {_size(need - free)} more, or set data and results elsewhere"] if need > free else []
-    )
 
 
 @functools.cache

@@ -1,11 +1,12 @@
 """Profiles: one YAML of parameters for all notebooks, checked before anything runs."""
 
+import contextlib
 import json
 import math
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,10 @@ from reproduction.runner import notebooks
 from reproduction.sidecar import REPOSITORY
 
 FOLDER = REPOSITORY / "profiles"
-SOURCES = {
-    ".ci", ".git", "benchmarks", "data", "docs", "notebooks", "profiles", "reid_core", "reproduction", "tests",
-}  # fmt: skip
+SOURCES = {".ci", ".git", "benchmarks", "data", "docs", "notebooks", "profiles", "reid_core", "reproduction", "tests"}
 TRAIN_SETS = (*paper.SETS, paper.COMBINED)
 GROUPS = {  # parameters that may be given together, by the object that they become
-    "data": (
-        "data_root",
-        "combined_boxes",
-        "leaked_people",
-        "unreadable",
-        "near_duplicates",
-        "own_sets",
-        "training_lists",
-    ),
+    "data": ("data_root", *experiment.CHOICES, "own_sets", "training_lists"),
     "matching": ("ap", "k1", "k2", "lambda_value", "xqda_solver"),
 }
 OWN = ("profile", "data_root", "results_root", "render_sizes", "recipe", "schedules", "model", "train_set", "seed")
@@ -69,12 +60,11 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: 
     """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
 
     A key must be a parameter of at least one notebook, or one of GROUPS, and have its default's type; a value that is
-    one of a few must be one of them. What is not given is the notebooks' default, except for OWN. `recipe` and
-    `schedules` are checked as `reid_core.training.Recipe`s of sets that there are, `literature` as methods of
-    `reproduction.literature`, settings of matching as `reid_core.matching.Matching`, the `sensitivity_` ones by
-    `reproduction.sensitivity`. Raises FileNotFoundError, ValueError or TypeError naming the file,
-    the key, the value and the remedy. Without `recipes` what is checked elsewhere is taken as it is, for a step of a
-    workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds.
+    one of a few must be one of them. What is not given is the notebooks' default, except for OWN. `recipe`,
+    `schedules`, `literature`, settings of matching and the `sensitivity_` ones are checked by those who take them.
+    Raises FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy. Without
+    `recipes` what is checked elsewhere is taken as it is, for a step of a workflow whose profile was checked at its
+    start: the check loads PyTorch, which takes seconds.
     """
     path = find(profile)
     try:
@@ -171,10 +161,8 @@ def check_schedules(settings: dict[str, Any]) -> None:
     """
     for name in TRAIN_SETS:
         if name not in settings.get("schedules", {}):
-            raise ValueError(
-                f"Profile {settings.get('profile')}: schedules has no {name}; every training needs its entry, such as"
-                f" {name}: {{iterations: 50000}}."
-            )
+            remedy = f"every training needs its entry, such as {name}: {{iterations: 50000}}."
+            raise ValueError(f"Profile {settings.get('profile')}: schedules has no {name}; {remedy}")
 
 
 def check_trainings(results: Path, recipe: Mapping[str, Any], schedules: Mapping[str, Mapping], train_set: str) -> None:
@@ -188,10 +176,8 @@ def check_trainings(results: Path, recipe: Mapping[str, Any], schedules: Mapping
         if not isinstance(given, Mapping):
             raise ValueError(f"{name} is {given!r}; it maps settings to values, as in profiles/smoke.yaml.")
     if train_set not in schedules:
-        raise ValueError(
-            f"schedules has no {train_set}, only {', '.join(schedules)}; add it, such as"
-            f" {train_set}: {{iterations: 20000}}."
-        )
+        remedy = f"add it, such as {train_set}: {{iterations: 20000}}."
+        raise ValueError(f"schedules has no {train_set}, only {', '.join(schedules)}; {remedy}")
     path = results / "table1_subsets.csv"
     if not path.is_file():
         return
@@ -230,13 +216,9 @@ def _check_choices(settings: dict[str, Any], path: Path) -> None:
     for name, known in choices.items():
         if name in settings and settings[name] not in known:
             raise ValueError(f"{path}: {name} is {settings[name]!r}; it is one of {', '.join(known)}.")
-    sets = {
-        "rank_list_set": (paper.SETS, [settings["rank_list_set"]] if "rank_list_set" in settings else []),
-        "train_set": (TRAIN_SETS, [settings["train_set"]] if "train_set" in settings else []),
-        "schedules": (TRAIN_SETS, settings.get("schedules", {})),
-    }
-    for key, (known, names) in sets.items():
-        for name in names:
+    for key, known in {"rank_list_set": paper.SETS, "train_set": TRAIN_SETS, "schedules": TRAIN_SETS}.items():
+        given = settings.get(key, ())
+        for name in [given] if isinstance(given, str) else given:
             if name not in known and not str(name).endswith(".csv"):
                 what = words.unknown_name(str(name), known, "a set or a CSV file of your own")
                 raise ValueError(f"{path}: {key}: {what}")
@@ -246,10 +228,17 @@ def _check_choices(settings: dict[str, Any], path: Path) -> None:
             what = "above 0" if name == "form_seconds" else f"at least {least}"
             raise ValueError(f"{path}: {name} is {settings[name]}; it is {what} and finite.")
     if (size := settings.get("render_sizes", "none")) != "none":
-        try:
+        with _named(path):
             embedded.Sizes.named(size)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def _named(what: object) -> Iterator[None]:
+    """Have the errors about a value begin with the file, or the part of it, that gives it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 def _check_recipes(settings: dict[str, Any], path: Path) -> None:
@@ -258,19 +247,15 @@ def _check_recipes(settings: dict[str, Any], path: Path) -> None:
     if "recipe" not in settings:
         return
     for train_set, schedule in settings.get("schedules", {}).items():
-        try:
+        with _named(f"{path}: recipe of {train_set}"):
             training.Recipe.from_dict({**settings["recipe"], **schedule})
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{path}: recipe of {train_set}: {error}") from None
 
 
 def _check_literature(settings: dict[str, Any], path: Path) -> None:
     from reproduction import literature
 
-    try:
+    with _named(f"{path}: literature"):
         literature.entries(settings.get("literature", []))
-    except ValueError as error:
-        raise ValueError(f"{path}: literature: {error}") from None
 
 
 def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
@@ -278,12 +263,10 @@ def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
     from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
-    try:
-        how = Matching(**{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver")})
+    with _named(path):
+        how = Matching(**{key: given[key] for key in GROUPS["matching"]})
         study(settings)
         sensitivity.options(how, given["sensitivity_matching"])
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from None
 
 
 def study(settings: dict[str, Any]):

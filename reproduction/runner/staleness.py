@@ -91,8 +91,9 @@ class Now:
         results, found = self.places.results, {}
         if DATASETS in step.after and step.notebook != REPORT:
             found["data"] = self.data
-        for stem in results_folder.NEEDED.get(step.notebook, ()) if step.notebook != TRAIN else ():
-            found[f"{stem}.csv"] = _digest(results / f"{stem}.csv")
+        if step.notebook != TRAIN:
+            tables = (f"{stem}.csv" for stem in results_folder.NEEDED.get(step.notebook, ()))
+            found |= {name: _digest(results / name) for name in tables}
         for name in step.after:
             if name.startswith(f"{TRAIN}-"):
                 run = name.partition("-")[2]
@@ -110,11 +111,8 @@ class Now:
         known, now = self.known(step), self.origin(step)
         if known is None:
             return f"{_short(made[-1], self.places)} does not say what it was made from"
-        return (
-            _differs(known, now)
-            or self._changed_since(step, known)
-            or next((why for path in self._sidecars(step) if (why := _written_otherwise(path, now))), None)
-        )
+        otherwise = (_written_otherwise(path, now) for path in self._sidecars(step))
+        return _differs(known, now) or self._changed_since(step, known) or next(filter(None, otherwise), None)
 
     def _sidecars(self, step: Step) -> list[Path]:
         return [path for path in self.places.made(step) if path.suffix == ".json" and step.notebook != TRAIN]
@@ -172,18 +170,19 @@ def _differs(known: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     was, given = settings_of(known), settings_of(now)
     if was is None:
         return "it was made outside of reid-core"
-    for key in sorted(was.keys() | given.keys()):
-        if was.get(key) != given.get(key):
-            return f"{key} is {_brief(given.get(key))}, was {_brief(was.get(key))}"
+    if key := _other(was, given):
+        return f"{key[0]} is {_brief(given.get(key[0]))}, was {_brief(was.get(key[0]))}"
     if known.get("code") != now["code"]:
         old = known.get("sources", {})
-        changed = [name for name in now["sources"].keys() | old.keys() if old.get(name) != now["sources"].get(name)]
-        return f"the code changed: {', '.join(sorted(changed)[:3])}" if old else "the code changed"
-    inputs = known.get("inputs", {})
-    for name in sorted(inputs.keys() | now["inputs"].keys()):
-        if inputs.get(name) != now["inputs"].get(name):
-            return f"the {name} changed" if name == "data" else f"{name} changed"
+        return f"the code changed: {', '.join(_other(old, now['sources'])[:3])}" if old else "the code changed"
+    if name := _other(known.get("inputs", {}), now["inputs"]):
+        return f"the {name[0]} changed" if name[0] == "data" else f"{name[0]} changed"
     return None
+
+
+def _other(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The keys, in order, whose values are not the same."""
+    return sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
 
 
 def settings_of(origin: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -263,10 +262,8 @@ def _digest(path: Path) -> str | None:
 
 
 def _short(path: Path, places: Places) -> str:
-    for folder in (places.results, places.private):
-        if path.is_relative_to(folder):
-            return str(path.relative_to(folder))
-    return str(path)
+    folders = (places.results, places.private)
+    return str(next((path.relative_to(folder) for folder in folders if path.is_relative_to(folder)), path))
 
 
 def _brief(value: object) -> str:

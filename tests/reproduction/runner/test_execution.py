@@ -105,6 +105,7 @@ def test_a_folder_that_was_named_is_taken_unless_other_settings_made_what_is_the
     for path in (
         sidecar,
         done / "results" / "table2_seeds.json",
+        done / "results" / "table2_people.json",
         done / "results" / "notebooks" / "03_table2_cuhk03.ipynb",
     ):
         path.write_text(path.read_text().replace('"k1": 20', '"k1": 10'))
