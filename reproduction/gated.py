@@ -60,10 +60,7 @@ class Looks(NamedTuple):
 
 
 class MatchingGate(nn.Module):
-    """Boost what two feature maps have in common, row by row.
-
-    `channels` h and `columns` c of the maps; `spread` is p at the start, one for each channel.
-    """
+    """Boost what two feature maps of h channels and c columns share, row by row; `spread` is p at the start."""
 
     def __init__(self, channels: int, columns: int, spread: float = 4.0):
         super().__init__()
@@ -208,7 +205,7 @@ class PairObjective(Objective):
 
 
 class Gated:
-    """Gated Siamese network, trained on pairs.
+    """Gated Siamese network, trained on pairs: the `GatedNetwork` `network_`, in evaluation mode, in `seconds_`.
 
     Parameters
     ----------
@@ -218,19 +215,12 @@ class Gated:
     width : channels of the first block (the others have two or three times as many).
     random_state : seed (int) of initial weights, batches and mirroring.
     device : "cpu", "cuda", ...; None: a GPU where there is one.
-
-    Attributes
-    ----------
-    network_ : the trained `GatedNetwork`, in evaluation mode
-    seconds_ : what the training took.
     """
 
     def __init__(self, passes=50, people=16, learning_rate=1e-3, width=32, random_state=0, device=None):
         if passes <= 0 or people < 2 or learning_rate <= 0 or width < 1:
-            raise ValueError(
-                f"passes={passes}, learning_rate={learning_rate} and width={width} must be positive and "
-                f"people={people} at least 2."
-            )
+            given = f"passes={passes}, learning_rate={learning_rate} and width={width}"
+            raise ValueError(f"{given} must be positive and people={people} at least 2.")
         self.passes, self.people, self.learning_rate, self.width = passes, people, learning_rate, width
         self.random_state, self.device = random_state, device
 
@@ -245,47 +235,29 @@ class Gated:
         people = min(self.people, len(in_two_cameras(person, camera)))
         if people < 2:
             raise ValueError("The gated network needs two or more people who were seen by two cameras.")
-        objective = PairObjective(self.width)
-        training.train(
-            objective,
-            table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]}),
-            run_dir,
-            recipe=self.recipe(len(table), people),
-            data_root=data_root,
-            device=self.device,
-            other_recipe="set_aside",
-        )
+        labelled = table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]})
+        how = {"recipe": self.recipe(len(table), people), "data_root": data_root, "device": self.device}
+        training.train(PairObjective(self.width), labelled, run_dir, **how, other_recipe="set_aside")
         self.seconds_ = run_folder.read(run_dir)["seconds"]
         device = machine.choose(self.device)
         self.network_ = GatedNetwork(self.width).to(device, memory_format=torch.channels_last).eval()
-        weights = Path(run_dir) / run_folder.WEIGHTS
-        state = weight_files.read(weights)
-        weight_files.load_state(self.network_, state, str(weights), "the gated network of its run")
+        path = Path(run_dir) / run_folder.WEIGHTS
+        weight_files.load_state(self.network_, weight_files.read(path), str(path), "the gated network of its run")
         return self
 
     def recipe(self, n_images: int, people: int) -> Recipe:
         """The recipe of a training on so many images, with so many people in a batch."""
-        return Recipe(
-            weights="random",
-            batchnorm="live",
-            height=HEIGHT,
-            width=WIDTH,
-            batch_size=2 * people,
-            iterations=max(1, round(self.passes * n_images / (2 * people))),
-            base_lr=self.learning_rate,
-            lr_schedule="cosine",
-            weight_decay=0.0,
-            precision="auto",
-            seed=self.random_state,
-        )
+        schedule = {"base_lr": self.learning_rate, "lr_schedule": "cosine", "weight_decay": 0.0}
+        schedule |= {"batch_size": 2 * people, "iterations": max(1, round(self.passes * n_images / (2 * people)))}
+        network = {"weights": "random", "batchnorm": "live", "height": HEIGHT, "width": WIDTH}
+        return Recipe(**network, **schedule, precision="auto", seed=self.random_state)
 
     @torch.inference_mode()
     def look(self, table: pd.DataFrame) -> Looks:
         """What the network sees in each image of a table alone, on its device."""
         fitted(self, "network_")
         device = next(self.network_.parameters()).device
-        batches = images.streamed(table, HEIGHT, WIDTH, 64, device, "Gated")
-        found = [self.network_.look(pixels) for pixels in batches]
+        found = [self.network_.look(pixels) for pixels in images.streamed(table, HEIGHT, WIDTH, 64, device, "Gated")]
         parts = (torch.cat(part) for part in zip(*found, strict=True))
         return Looks(*(part.contiguous(memory_format=torch.channels_last) for part in parts))
 
