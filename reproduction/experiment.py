@@ -38,9 +38,8 @@ def resolve(path: str | os.PathLike) -> Path:
 
 
 def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
-    """Folder for figures that show people: `results`, but `results/private/<profile>` for official data.
-
-    People in the official sets have not agreed to be published; `results/private/` is ignored by git.
+    """Folder for figures that show people: `results`, but `results/private/<profile>`, which git ignores, for official
+    data: people in the official sets have not agreed to be published.
 
     >>> shows_people(Path("results/paper/single/08"), {"data_source": "official"}).as_posix()
     'results/private/paper/single/08'
@@ -99,10 +98,8 @@ def check_seeds(name: str, seeds: Sequence[int]) -> None:
     """
     if isinstance(seeds, (str, int)) or not seeds or len(set(seeds)) != len(seeds):
         given = seeds if isinstance(seeds, (str, int)) else list(seeds)
-        raise ValueError(
-            f"{name} must be a list of different seeds, at least one, not {given!r}. Write {name}: [0]; plain"
-            f" papermill takes it as -y '{{{name}: [0]}}'."
-        )
+        remedy = f"Write {name}: [0]; plain papermill takes it as -y '{{{name}: [0]}}'."
+        raise ValueError(f"{name} must be a list of different seeds, at least one, not {given!r}. {remedy}")
     if not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"{name}: a seed is a whole number from 0, not as in {list(seeds)}.")
 
@@ -180,19 +177,13 @@ class Experiment:
         return (paper.MARKET1501, f"cuhk03_{self.combined_boxes}", "cuhk01")
 
     def facts(self, **settings) -> dict[str, object]:
-        """What every row and sidecar says: data_source (embedded or official), profile, and the settings given.
-
-        A list (of seeds, say) becomes text, so that each fact fits a cell of a table.
-        """
+        """What every row and sidecar says: data_source, profile, and the settings given, a list as text for a cell."""
         cells = {key: " ".join(map(str, x)) if isinstance(x, list) else x for key, x in settings.items()}
         return {"data_source": self.source, "profile": self.profile, **cells}
 
     @property
     def not_run(self) -> dict[str, str]:
-        """{train set: why its runs and rows are not run} for the sets that are not under `data_root`.
-
-        The combined set (key "combined") needs all of its `parts`.
-        """
+        """{train set: why its runs and rows are not run} for absent sets; "combined" needs all of its `parts`."""
         absent = status.missing(self.data)
         lacking = [reason for name in self.parts if (reason := absent.get(name))]
         return absent | ({paper.COMBINED: lacking[0]} if lacking else {})
@@ -225,9 +216,9 @@ class Experiment:
     def training_table(self, train_set: str) -> pd.DataFrame:
         """Labelled training images of one set, or of Market-1501 + CUHK03 + CUHK01 for `combined` (Sec. 3.3).
 
-        No training person is a test person of a set that the model is scored on: those of the set itself (for the
-        combined one: of the paper's sets) and of `own_sets`. Only people of one data set can be the same; the two
-        forms of CUHK03 are one, and an own CSV with the name of an official set is part of that.
+        No training person is tested in a set that the model is scored on: the set itself (of the combined one: the
+        paper's sets) and `own_sets`. Only people of one data set can be the same; the two forms of CUHK03 are one, and
+        an own CSV with the name of an official set is part of that.
         """
         whole = train_set == paper.COMBINED
         parts = self.parts if whole else (train_set,)
@@ -264,22 +255,20 @@ class Experiment:
         return Run(self, model, name, seed)
 
     def runs(self, sets: Iterable[str]) -> list["Run"]:
-        """The finished runs that the tables score: each model's on each of the `sets`, one a seed.
+        """The runs that the tables score: each model's on each of the `sets`, one a seed, those in `not_run` left out.
 
-        Runs whose train set is in `not_run` are left out. Of the others, raises what :meth:`Run.check` raises.
+        Raises what :meth:`Run.check` raises.
         """
         absent = self.not_run
         models = [model for model in (*MODELS, paper.COMBINED) if model not in absent]
-        runs = [self.run(model, name, seed) for name in sets for model in models for seed in self.seeds]
-        return [run.check() for run in runs]
+        return [self.run(model, name, seed).check() for name in sets for model in models for seed in self.seeds]
 
     def described(self) -> pd.DataFrame:
         """`Run.line` and `folder` of every training of the paper under `results_root`; absent ones are left out."""
         runs = [self.run(*training, seed) for training in trainings() for seed in self.seeds]
-        lines = [run.check().line | {"folder": str(run.folder)} for run in runs if run.record]
-        if not lines:
-            raise FileNotFoundError(f"{self.results / 'runs'}: there is no finished run. Run 02_train first.")
-        return pd.DataFrame(lines)
+        if lines := [run.check().line | {"folder": str(run.folder)} for run in runs if run.record]:
+            return pd.DataFrame(lines)
+        raise FileNotFoundError(f"{self.results / 'runs'}: there is no finished run. Run 02_train first.")
 
 
 @dataclass(frozen=True)

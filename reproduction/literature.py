@@ -34,11 +34,9 @@ from reproduction.tables import ADAPTED, RECREATED, REFERENCE
 class Outcome:
     """What one method made of one set.
 
-    distance: (Q, G) float32, smaller is more alike; `squared` says of which kind it is.
-    seconds_features, seconds_train, seconds_match: as above; 0 where there is nothing to learn.
-    faithful: how near the row comes to its paper, a key of `reproduction.tables.FAITHFUL`.
-    note: what stands behind the row, for the reader of the table.
-    run: name of the run folder of what was trained on the kit's loop.
+    `distance` (Q, G) float32 is smaller for what is more alike, `squared` or not. The seconds are those above, 0 where
+    there is nothing to learn; `faithful` is how near the row comes to its paper, a key of `tables.FAITHFUL`;
+    `note` is for the reader of the table; `run` names the run folder of what was trained on the kit's loop.
     """
 
     distance: np.ndarray
@@ -111,8 +109,7 @@ class Task:
 
     def taught_by(self, rows=slice(None)) -> str:
         """What a method learns from, counted: some rows of the training table, or all."""
-        train = self.images.train
-        used = train.iloc[rows]
+        train, used = self.images.train, self.images.train.iloc[rows]
         return f"Learns from {len(used):,} of {len(train):,} training images, {used[PERSON].nunique():,} people."
 
 
@@ -137,7 +134,7 @@ def lomo_euclidean(task: Task, *, retinex: bool) -> Outcome:
 
 
 def lomo_xqda(task: Task, *, retinex: bool, unit_length: bool, reranked: bool = False) -> Outcome:
-    """LOMO and XQDA of [19], with the training pairs of [13]; `reranked` by k-reciprocal neighbours.
+    """LOMO and XQDA of [19], with the training pairs of [13].
 
     `unit_length` is what [13]'s evaluation does with every feature; XQDA's regularisation tells the two apart.
     """
@@ -204,10 +201,7 @@ def scsp(
 
 
 def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Outcome:
-    """The gated Siamese network of [21], re-created; `passes` over the training images is its budget.
-
-    It is trained in the run folder gated-<set>-seed<n>, or found there.
-    """
+    """The gated Siamese network of [21], re-created: trained in the run folder gated-<set>-seed<n>, or found there."""
     clock, run = Clock(), task.kit.run("gated", task.name, task.seed)
     learner = Gated(passes, learning_rate=learning_rate, width=width, random_state=task.seed)
     learner.fit(task.images.train, run.folder, data_root=task.kit.data)
@@ -226,7 +220,7 @@ def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Out
 def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
     """A ResNet as ImageNet left it: pooled map at 224x224, unit length, squared Euclidean distance.
 
-    `weights` is "imagenet" (torchvision's IMAGENET1K_V1 in torch's cache, not downloaded here) or a local file.
+    `weights`: "imagenet" (torchvision's IMAGENET1K_V1 in torch's cache, not downloaded) or a local file.
     Raises FileNotFoundError where they are not there.
     """
     if reason := why_not(IMAGENET, weights=weights, backbone=backbone):
@@ -234,11 +228,9 @@ def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
     network = ResNet50Baseline(2, backbone).eval()  # its classifier is not used
     initial = load_backbone(network, weights)
     clock = Clock()
+    how = {"data_root": task.kit.data, "height": 224, "width": 224}
     with clock("features"):
-        query, gallery = (
-            features.extract(network, table, data_root=task.kit.data, height=224, width=224).values
-            for table in task.images[1:]
-        )
+        query, gallery = (features.extract(network, table, **how).values for table in task.images[1:])
     with clock("match"):
         distance = squared_euclidean(query, gallery)
     note = f"A {backbone} trained on ImageNet, never on people."
@@ -252,9 +244,7 @@ def why_not(method: str, *, weights="imagenet", backbone="resnet50", **_) -> str
     True
     """
     chosen(method)
-    if method != IMAGENET:
-        return None
-    if (path := weight_files.located(weights, backbone)).is_file():
+    if method != IMAGENET or (path := weight_files.located(weights, backbone)).is_file():
         return None
     return f"The ImageNet weights {path} are not there; put torchvision's of {backbone} there, or leave the row out."
 
@@ -308,30 +298,27 @@ def chosen(entry: str | Mapping[str, Mapping]) -> Method:
     """
     settings = {}
     if isinstance(entry, Mapping) and len(entry) == 1:
-        (entry, settings), *_ = entry.items()
+        ((entry, settings),) = entry.items()
     if not isinstance(entry, str) or entry not in METHODS:
         close = difflib.get_close_matches(str(entry), METHODS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(METHODS)}."
         raise ValueError(f"There is no method {entry!r}; {hint}")
-    own = METHODS[entry].settings
-    if settings is not None and not isinstance(settings, Mapping):
+    own, settings = METHODS[entry].settings, {} if settings is None else settings
+    if not isinstance(settings, Mapping):
         raise ValueError(f"{entry} has the settings {settings!r}; write them as {{name: value}}.")
-    if unknown := [name for name in settings or {} if name not in own]:
+    if unknown := [name for name in settings if name not in own]:
         raise ValueError(f"{entry} has no setting {unknown[0]!r}; it has {', '.join(own) or 'none'}.")
-    return replace(METHODS[entry], settings={**own, **(settings or {})})
+    return replace(METHODS[entry], settings={**own, **settings})
 
 
 def entries(methods: Iterable[str | Mapping[str, Mapping]]) -> list[Method]:
     """The methods of a profile's `literature`, in its order.
 
-    Raises ValueError for what is no list (a lone name, as plain papermill takes it), for a method that is named
-    twice, and what :func:`chosen` raises.
+    Raises ValueError for no list (a lone name of plain papermill), for a method twice, and what :func:`chosen` raises.
     """
     if isinstance(methods, (str, Mapping)):
-        raise ValueError(
-            f"literature is {methods!r}; it is a list of methods, such as [LOMO]. Plain papermill takes it as"
-            " -y '{literature: [LOMO]}'."
-        )
+        remedy = "it is a list of methods, such as [LOMO]. Plain papermill takes it as -y '{literature: [LOMO]}'."
+        raise ValueError(f"literature is {methods!r}; {remedy}")
     asked = [chosen(entry) for entry in methods]
     names = [method.name for method in asked]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -343,7 +330,5 @@ def not_run(methods: Iterable[str | Mapping[str, Mapping]]) -> dict[str, str]:
     """{row: why it is not run} for rows of the literature that `methods` leaves out or that cannot run here."""
     asked = {method.name: method.settings for method in entries(methods)}
     reasons = {name: "not run: not in this profile's literature" for name in METHODS if name not in asked}
-    for name, settings in asked.items():
-        if why_not(name, **settings):
-            reasons[name] = "not run: its pretrained weights are not here"
-    return reasons
+    lacking = [name for name, settings in asked.items() if why_not(name, **settings)]
+    return reasons | dict.fromkeys(lacking, "not run: its pretrained weights are not here")
