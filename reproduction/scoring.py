@@ -21,27 +21,12 @@ NAMES = ("set", "model", "method", "metric", "reranked", "seed")  # of a score i
 
 
 def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, output: str = "r5") -> features.Features:
-    """Features of a set under a run, kept in `features/<run>/<set>.safetensors` while nothing has changed.
+    """Features of a set under a finished run: values (N, d) float32 of length 1, in the order of its table `images`.
 
-    Warns where the run has learnt from people whom the set tests.
-
-    Parameters
-    ----------
-    kit : whose data the set is of, and in whose results folder the file is kept.
-    run_dir : folder of a finished run.
-    images, name : the set's image table (N rows), and its name, that of the file.
-    output : "r5", the retrieval feature of Section 3.2; others, such as "c1" or "r5+c1+c2", are kept beside it in
-        `<set>-<output>.safetensors`.
-
-    Returns
-    -------
-    Features
-        values (N, d) float32 of length 1, in the table's order.
-
-    Raises
-    ------
-    ValueError
-        For a run of embedded data and a set that is not, or the other way round, and what `features.extract` raises.
+    They are kept in `features/<run>/<set>.safetensors` while nothing has changed, those of another `output` than "r5",
+    the retrieval feature of Section 3.2, beside it in `<set>-<output>.safetensors`. Warns where the run has learnt from
+    people whom the set tests. Raises ValueError for a run of embedded data and a set that is not, or the other way
+    round, and what `features.extract` raises.
     """
     experiment.check_source(run_dir, run_folder.read(run_dir), kit)
     _warn_of_leaks(run_dir, images, name)
@@ -53,8 +38,7 @@ def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, out
 
 def _warn_of_leaks(run_dir: Path, images: pd.DataFrame, name: str) -> None:
     labels = pd.read_csv(run_dir / run_folder.LABELS, dtype={DATASET: str}, keep_default_na=False)
-    learnt = labels.assign(**{SUBSET: TRAIN})
-    people = datasets.leaked_people(learnt, [images])
+    people = datasets.leaked_people(labels.assign(**{SUBSET: TRAIN}), [images])
     if len(people):
         named = ", ".join(f"{row.dataset} {row.person_id}" for row in people.head(5).itertuples())
         warnings.warn(
@@ -91,10 +75,8 @@ def evaluate(matched: Matched, ap: str) -> dict[str, object]:
 def by_person(scores: pd.DataFrame, names: Sequence[str] = NAMES) -> pd.DataFrame:
     """Each test person's sums behind every score, in the scores' order: what the file <table>_people.csv keeps.
 
-    Parameters
-    ----------
-    scores : a line a score, its people's rows in the cell of `PEOPLE`.
-    names : the columns of `scores` that name one; with the columns of `intervals.by_person` they are the result's.
+    `scores` has a line a score, its people's rows in the cell of `PEOPLE`. Columns: `names`, of a score, and those
+    of `intervals.by_person`.
     """
     columns = list(dict.fromkeys([*names, *intervals.COLUMNS]))
     lines = scores.reindex(columns=[*names, PEOPLE]).to_dict("records")
@@ -132,18 +114,8 @@ def rows(
 ) -> pd.DataFrame:
     """All scores behind Table 2 or 3: every finished run, then the literature, one line a set and way of matching.
 
-    Parameters
-    ----------
-    table : 2 or 3, whose rows of the literature are run.
-    kit : the experiment, whose runs are scored.
-    sets : {name: image table} to score on.
-    how : settings of matching.
-    methods : those of the literature, as :func:`literature.entries` reads them.
-
-    Returns
-    -------
-    DataFrame
-        Columns of :func:`tables.compare`'s `scores`; rank-1 and mAP as fractions.
+    `sets` are {name: image table}, `methods` those of the literature as :func:`literature.entries` reads them. Columns
+    of :func:`tables.compare`'s `scores`; rank-1 and mAP as fractions.
     """
     ours = score_runs(kit, sets, how)
     return pd.concat([ours, score_literature(table, kit, sets, how, methods)], ignore_index=True)
@@ -152,9 +124,8 @@ def rows(
 def score_runs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching) -> pd.DataFrame:
     """Every finished run scored on its set, both metrics, with and without re-ranking.
 
-    Times as those of the literature: `seconds_features`, every image of the set through the network, as it took when
-    the feature file was made; `seconds_train`, the whole training (of the combined set: the one training that serves
-    every set) and the metric's fit; `seconds_match`, comparing and re-ranking.
+    Times as those of the literature: `seconds_features`, every image of the set through the network; `seconds_train`,
+    the whole training (of the combined set: the one that serves every set) and the metric's fit; `seconds_match`.
     """
     parts = []
     for run in kit.runs(sets):
@@ -189,11 +160,10 @@ def score_outputs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchi
 def score_literature(
     table: int, kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching, methods: Iterable, seed: int = 0
 ) -> pd.DataFrame:
-    """Published methods and plain references (`reproduction.literature.METHODS`) on the same images, one line each.
+    """Published methods and plain references (`literature.METHODS`) on the same images, one line each.
 
-    `methods` are names of rows, or {name: settings}, as `reproduction.literature.chosen` reads them; those that are
-    not of this `table`, or cannot run here (`literature.not_run`), are left out. What is trained on the kit's loop
-    leaves a run folder among the others.
+    Of the `methods`, which `literature.entries` reads, those that are not of this `table` or cannot run here
+    (`literature.not_run`) are left out. What is trained on the kit's loop leaves a run folder among the others.
     """
     entries = literature.entries(methods)
     known = {row.method for row in paper.rows(table) if row.model is None} - set(literature.not_run(methods))

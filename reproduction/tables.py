@@ -31,18 +31,16 @@ def table1(images: Mapping[str, pd.DataFrame], combined: pd.DataFrame | None = N
 
     Parameters
     ----------
-    images : name to image table, at most one a data set (CUHK03's two forms have the same people; the combined
-        set takes the labeled one). A data set of Table 1 that is not given is shown with nothing found.
+    images : name to image table, at most one a data set (of CUHK03's two forms, which have the same people, the labeled
+        one). A data set of Table 1 that is not given is shown with nothing found.
     combined : images that the combined training learns from, `Experiment.training_table`; None where a set is absent.
 
     Returns
     -------
     DataFrame
-        Rows in Table 1's order, then other data sets; columns `dataset` and, for each of `identities`,
-        `training identities`, `testing identities`: `<column> published`, `found` and `difference` (Int64,
-        missing where the paper prints none or nothing was found). The row Combined counts the people who train, not the
-        sum of the three sets: `left out` are those of them who are tested (one in the other form of CUHK03), and
-        `note` says so.
+        Rows in Table 1's order, then other data sets; columns `dataset` and, for each of `IDENTITIES`, `<column>
+        published`, `found` and `difference` (Int64, missing where the paper prints none or nothing was found). Combined
+        counts the people who train, not the sum of the sets: `left out` are those who are tested, as `note` says.
     """
     counts = {}
     for name, table in images.items():
@@ -86,7 +84,8 @@ def table1_subsets(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for name, table in images.items():
         form = "detected" if name.endswith("detected") else "labeled"
-        published = published_counts(_dataset(name, table), form)
+        dataset = _dataset(name, table)
+        published = official.SETS.get(f"{dataset}_{form}" if dataset == cuhk03.NAME else dataset, {})
         for subset in SUBSETS:
             part = table[table[SUBSET] == subset]
             if part.empty and subset not in published:
@@ -102,11 +101,6 @@ def table1_subsets(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             rows.append(row)
     frame = pd.DataFrame(rows)
     return frame.astype({column: "Int64" for column in frame.columns if column not in ("name", "subset")})
-
-
-def published_counts(dataset: str, boxes: str = "labeled") -> dict[str, official.Subset]:
-    """Per subset the published facts of a data set; empty for one the paper does not use."""
-    return official.SETS.get(f"{dataset}_{boxes}" if dataset == cuhk03.NAME else dataset, {})
 
 
 def _identities(table: pd.DataFrame) -> tuple[int, int, int | None]:
@@ -145,9 +139,8 @@ def compare(
     -------
     DataFrame
         Scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
-        ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`): with
-        several seeds it covers other test people and other trainings, with one seed other test people alone, as for a
-        method of the literature without training. `people` are those that were tested.
+        ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`), over other
+        test people and, with several seeds, other trainings. `people` are those that were tested.
     """
     not_run = not_run or {}
     known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "note")
@@ -161,12 +154,10 @@ def compare(
 
 def behind(row: paper.Row, name: str, scores: pd.DataFrame) -> pd.DataFrame:
     """The lines of `scores`, as in `compare`, behind a row of the paper, or of `compare`, on one set: a line a seed."""
-    scored = scores[scores["set"] == name]
-    if row.model in (None, "literature"):
-        return scored[scored["method"] == row.method]
-    return scored[
-        (scored["model"] == row.model) & (scored["metric"] == row.metric) & (scored["reranked"] == row.reranked)
-    ]
+    known = ("method",) if row.model in (None, "literature") else ("model", "metric", "reranked")
+    for column, value in {"set": name, **{column: getattr(row, column) for column in known}}.items():
+        scores = scores[scores[column] == value]
+    return scores
 
 
 def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str, str]) -> dict:
@@ -192,8 +183,7 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
         line[f"seconds_{part}"] = round(float(scored[f"seconds_{part}"].mean()), 2) if known else None
     line["faithful"] = " ".join(scored["faithful"].dropna().unique())
     line["runs"] = " ".join(sorted(scored["run"].dropna().unique())) if len(scored) else ""
-    extra = " ".join(scored["note"].dropna().unique())
-    line["note"] = f"{row.note} {extra}".strip()
+    line["note"] = " ".join([row.note, *scored["note"].dropna().unique()]).strip()
     return line
 
 
@@ -240,9 +230,8 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
 def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
     """Table 4's totals projected from the steady speed of an iteration, HCN with pooled and with plain heads.
 
-    `table`: from `table4`, whose iterations are taken; `speeds`: from `reproduction.speed.measure`. Columns
-    beside those of `speeds`: method, iterations, projected_hours, and share_of_baselines, the hours over the
-    baselines'.
+    `table`: from `table4`, whose iterations are taken; `speeds`: from `speed.measure`. Columns beside those of
+    `speeds`: method, iterations, projected_hours, and share_of_baselines, the hours over the baselines'.
     """
     iterations = table[table["train_set"] == "total"].set_index("method")["iterations"]
     lines = []
