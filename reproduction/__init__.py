@@ -26,6 +26,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     claims/                            verdicts
       verdicts.py sides.py             when a claim holds, in words; what is compared
       measures.py outside.py           each claim: by differences; by arithmetic, schedule or its own words
+      effects.py                       what official data is known for, and whether this data shows it
     near_duplicate_effect.py           what pictures met in training do to the scores
     ranklists.py explorer.py           Figure 5, and looking around
     response_maps.py pooled_form.py    where R5, C1 and C2 respond; what the heads know of places

@@ -17,6 +17,7 @@ import pandas as pd
 
 from reid_core import files, machine
 from reproduction import claims, experiment, words
+from reproduction.claims import effects
 from reproduction.runner import notebooks, profiles, staleness, stopping
 from reproduction.runner.steps import REPORT, Step
 from reproduction.sidecar import REPOSITORY
@@ -188,6 +189,7 @@ def verdicts(results: Path) -> str:
     lines = [f"Verdicts on {source} data, profile {table['profile'].iloc[0]}:"]
     lines += [f"  {row.verdict:<42} {row.text}  [{row.section}]" for row in table.itertuples()]
     lines.append(f"  = {claims.summary(table['verdict'])}")
+    lines += ["Effects that official data is known for, here (the network is the baseline):", *effects.told(results)]
     if source == "embedded":
         lines.append("Embedded data is rendered: it can show that the kit works, not what the paper's numbers are.")
     lines.append(f"Tables and figures: {results}")
