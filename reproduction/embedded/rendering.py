@@ -76,7 +76,8 @@ def render(
     order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict(), "strengths": asdict(strengths)}
     if holds(root, order, replace):
         return root
-    check_space(root, sizes)
+    existing = next(folder for folder in root.parents if folder.exists())
+    files.require_space(existing, bytes_needed(sizes), "rendering the embedded data; smaller sizes need less")
     files.remove_dead(root.parent, root.name)
     with files.replacing(root, folder=True) as folder:
         with shown(progress):
@@ -96,8 +97,8 @@ def holds(root: Path, order: dict, replace: bool) -> bool:
         return False
     try:
         record = json.loads((root / EMBEDDED_MARK).read_text())
-        found = {key: record[key] for key in order}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = {"renderer_version": record["renderer_version"]} | {key: record.get(key) for key in order}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileExistsError(
             f"{root} holds something that is not embedded data (it has no readable {EMBEDDED_MARK}). "
             "Choose another folder for the embedded data."
@@ -111,12 +112,6 @@ def holds(root: Path, order: dict, replace: bool) -> bool:
             "Choose another folder, or pass replace=True to replace it."
         )
     return False
-
-
-def check_space(root: Path, sizes: Sizes) -> None:
-    """Raise OSError if the disk below root has too little room for the rendering."""
-    existing = next(folder for folder in root.parents if folder.exists())
-    files.require_space(existing, bytes_needed(sizes), "rendering the embedded data; smaller sizes need less")
 
 
 def render_into(folder: Path, sizes: Sizes, seed: int, strengths: Strengths, workers: int) -> tuple[dict, str]:

@@ -87,3 +87,14 @@ def test_another_strength_is_another_rendering(tmp_path):
         "clutter": FULL.clutter,
     }
     assert easy["digest"] != hard["digest"] and easy["counts"] == hard["counts"]
+
+
+def test_a_rendering_of_the_time_before_strengths_is_known_as_one_and_replaced(tmp_path):
+    root = render(tmp_path / "data", SMALL, 3, workers=1, progress=False)
+    record = json.loads((root / "embedded.json").read_text())
+    older = {key: value for key, value in record.items() if key != "strengths"} | {"renderer_version": 4}
+    (root / "embedded.json").write_text(json.dumps(older))
+    with pytest.raises(FileExistsError, match="another rendering.*strengths None instead"):
+        render(root, SMALL, 3, workers=1, progress=False)
+    render(root, SMALL, 3, workers=1, progress=False, replace=True)
+    assert json.loads((root / "embedded.json").read_text()) == record
