@@ -81,8 +81,7 @@ def source_text(data_source: str, profile: str, extra: str = "") -> str:
 
 def source_line(figure: Figure, data_source: str, profile: str, extra: str = "") -> None:
     """Print `source_text` under a figure."""
-    below = -0.06 / figure.get_figheight()  # inches
-    text = source_text(data_source, profile, extra)
+    below, text = -0.06 / figure.get_figheight(), source_text(data_source, profile, extra)  # inches
     figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color=GRAY)
 
 
@@ -193,10 +192,10 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
 def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) -> Figure:
     """Figure 5: a query's rank lists one above the other, each image with its camera and distance.
 
-    Matches have broad green frames and a tick, others narrow red ones and a cross; images that the scoring passes
-    over are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, DataFrame)]} with
-    the frames of `ranklists.nearest`; at least `places` wide. `source` is the line of `source_text`. All is
-    on one axis, with one picture a list, so that an explorer can draw it at every click.
+    Matches have broad green frames and a tick, others narrow red ones and a cross; images that the scoring passes over
+    are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, frame of
+    `ranklists.nearest`)]}; at least `places` wide. `source` is the line of `source_text`. All is on one axis, with one
+    picture a list, so that an explorer can draw it at every click.
     """
     style()
     places = max(places, *(len(ranked) for example in examples for _, ranked in example["lists"]))

@@ -52,12 +52,11 @@ def extract(
     device = machine.choose(device)
     network.to(device)
     size = run["recipe"]["height"], run["recipe"]["width"]
-    blocks: dict[str, list[np.ndarray]] = {name: [] for name in network.widths}
+    blocks = []
     for batch in images.streamed(list(paths), *size, batch_size=16, device=device):
         maps = network.maps(batch)
-        for name, block in blocks.items():
-            block.append(maps[name].float().cpu().numpy())
-    return {name: np.concatenate(block) for name, block in blocks.items()}
+        blocks.append({name: maps[name].float().cpu().numpy() for name in network.widths})
+    return {name: np.concatenate([block[name] for block in blocks]) for name in network.widths}
 
 
 def response(maps: np.ndarray) -> np.ndarray:
@@ -78,7 +77,8 @@ def similarity(query: np.ndarray, maps: np.ndarray) -> np.ndarray:
     >>> similarity(np.float64([[[1]], [[0]]]), np.float64([[[[6, 0]], [[0, 8]]]])).round(6).tolist()
     [[[1.2, 0.0]]]
     """
-    direction = _normalised(query.mean((1, 2)))
+    direction = query.mean((1, 2))
+    direction = direction / max(np.linalg.norm(direction), 1e-12)
     lengths = np.linalg.norm(maps.mean((2, 3)), axis=1)
     return np.einsum("c,nchw->nhw", direction, maps) / np.maximum(lengths, 1e-12)[:, None, None]
 
@@ -194,13 +194,8 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
 
 
 def _pictures(axes, pictures: pd.DataFrame) -> None:
-    colours = {"query": plots.QUERY_COLOUR, "match": plots.RIGHT, "other": plots.WRONG}
-    marks = {"match": " ✓", "other": " ✗"}
+    looks = {"query": (plots.QUERY_COLOUR, "query"), "match": (plots.RIGHT, "{} ✓"), "other": (plots.WRONG, "{} ✗")}
     for axis, one in zip(axes, pictures.itertuples(), strict=False):
         axis.axis("on")
-        title = "query" if one.kind == "query" else f"{one.rank}{marks[one.kind]}"
-        plots.picture(axis, one.image_path, colours[one.kind], title)
-
-
-def _normalised(vector: np.ndarray) -> np.ndarray:
-    return vector / max(np.linalg.norm(vector), 1e-12)
+        colour, title = looks[one.kind]
+        plots.picture(axis, one.image_path, colour, title.format(one.rank))

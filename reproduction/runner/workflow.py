@@ -33,8 +33,8 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) 
     """Make everything of a profile that is missing or out of date; return the results folder.
 
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
-    them. Raises what `runner.profiles.load` and `notebooks.find` raise, before anything runs, and WorkflowError
-    when a step fails.
+    them. Raises what `profiles.load` and `notebooks.find` raise, before anything runs, and WorkflowError when a step
+    fails.
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
@@ -192,6 +192,4 @@ def verdicts(results: Path) -> str:
     lines += ["Effects that official data is known for, here (the network is the baseline):", *effects.told(results)]
     if source == "embedded":
         lines.append("Embedded data is rendered: it can show that the kit works, not what the paper's numbers are.")
-    lines.append(f"Tables and figures: {results}")
-    lines.append(f"Report: {results / 'report.html'}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"Tables and figures: {results}", f"Report: {results / 'report.html'}"])

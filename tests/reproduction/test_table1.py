@@ -37,7 +37,7 @@ def test_the_combined_row_counts_who_trains_and_says_who_is_left_out(tables, tmp
     assert row["identities found"] == row["training identities found"] == 6 + 13 + 7 - 1
     assert row["left out"] == 1 and f"26 without cuhk03 {person}: tested in CUHK03's other form" in row["note"]
     assert table1.set_index("dataset").loc["CUHK03", "training identities found"] == 13
-    for left_out, words in ((1, "holds"), (0, "does not hold")):
+    for left_out, words in ((1, "the numbers add up"), (0, "the numbers do not add up")):
         changed = table1.assign(**{"left out": table1["left out"].where(table1["left out"].isna(), left_out)})
         changed.to_csv(tmp_path / "table1.csv", index=False)
         verdicts = claims.judge(tmp_path, "embedded").set_index("claim")
