@@ -5,7 +5,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from reid_core import __version__
 from reproduction.sidecar import REPOSITORY
@@ -58,53 +58,48 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("reproduce", help="tables, figures and verdicts of a profile")
-    _profile(command)
+    command = _verb(commands, "reproduce", _reproduce, "tables, figures and verdicts of a profile")
     command.add_argument("--force", nargs="+", default=[], metavar="NOTEBOOK", help="run these again")
-    command.set_defaults(run=_reproduce)
 
-    command = commands.add_parser("plan", help="the runs of a profile, their time and disk, what is missing")
-    _profile(command)
+    command = _verb(commands, "plan", _plan, "the runs of a profile, their time and disk, what is missing")
     command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
                          help="train each model on noise for so long, to project the time")  # fmt: skip
-    command.set_defaults(run=_plan)
 
-    command = commands.add_parser("notebook", help="run one notebook, strictly")
+    command = _verb(commands, "notebook", _notebook, "run one notebook, strictly")
     command.add_argument("name", help="02_train, 02, or a path")
-    _profile(command)
     command.add_argument("--output", help="the executed copy (default: in the results folder)")
-    command.set_defaults(run=_notebook)
 
-    command = commands.add_parser("report", help="write report.html from the results of a profile")
-    _profile(command)
-    command.set_defaults(run=_report)
+    _verb(commands, "report", _report, "write report.html from the results of a profile")
 
-    command = commands.add_parser("explain", help="where a number came from, and the commands that make it again")
+    what = "where a number came from, and the commands that make it again"
+    command = _verb(commands, "explain", _explain, what, profile=False)
     command.add_argument("path", help="a table (CSV) or figure of a results folder")
     command.add_argument("--row", nargs="+", default=[], metavar="VALUE",
                          help="the row that has all of these, each a cell's VALUE or COLUMN=VALUE;"
                          " without it, the rows are listed")  # fmt: skip
     command.add_argument("--column", help="one cell of the row, with the paper's figure beside it")
-    command.set_defaults(run=_explain)
 
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
-    command = actions.add_parser("status", help="which sets are found, in which form, counts against the published")
-    command.add_argument("--root", default="data", help="the data folder (default: data)")
-    command.set_defaults(run=_data_status)
-    command = actions.add_parser("add", help="recognise, check, and link or unpack a set")
+    what = "which sets are found, in which form, counts against the published"
+    status = _verb(actions, "status", _data_status, what, profile=False)
+    command = _verb(actions, "add", _data_add, "recognise, check, and link or unpack a set", profile=False)
+    for action in (status, command):
+        action.add_argument("--root", default="data", help="the data folder (default: data)")
     command.add_argument("path", help="a folder, cuhk-03.mat or a ZIP archive")
-    command.add_argument("--root", default="data", help="the data folder (default: data)")
     command.add_argument("--copy", action="store_true", help="copy a folder or file instead of linking to it")
     command.add_argument("--accept-differences", action="store_true", help="take data that differs from the published")
-    command.set_defaults(run=_data_add)
     return parser
 
 
-def _profile(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)")
-    command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-                         help="change one parameter; VALUE is YAML")  # fmt: skip
+def _verb(commands, name: str, run: Callable, what: str, profile: bool = True) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what)
+    command.set_defaults(run=run)
+    if profile:
+        command.add_argument("--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)")
+        command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+                             help="change one parameter; VALUE is YAML")  # fmt: skip
+    return command
 
 
 def _reproduce(chosen) -> None:

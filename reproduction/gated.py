@@ -1,26 +1,21 @@
 """Gated [21]: a Siamese network that looks at both images of a pair (Varior, Haloi and Wang, ECCV 2016).
 
-Between two convolutional blocks of a Siamese network stands a *matching gate*. It sums up every row of the two
-feature maps by one convolution as wide as the map (height 1, h channels to h), y = f(w * x), compares the two
-rows channel by channel, g = exp(-(y1 - y2)^2 / p^2) with a learnt p, and boosts what they have in common:
-a = x + x g along the whole row, for both images; then each place is brought to unit length over its channels.
-So an image's feature depends on the image it is compared with. The two are trained together on pairs by the
-contrastive loss, with hard negative pairs; people are compared by Euclidean distance.
+Between two convolutional blocks stands a *matching gate*. It sums up every row of the two feature maps by one
+convolution as wide as the map (height 1, h channels to h), y = f(w * x), compares the two rows channel by channel,
+g = exp(-(y1 - y2)^2 / p^2) with a learnt p, and boosts what they have in common: a = x + x g along the whole row, for
+both images; then each place is brought to unit length over its channels. So an image's feature depends on the other.
 
-Known from the public record: the gate's equations, that p starts high, contrastive loss, hard negatives,
-Euclidean distance. No code was released. Not on record or not followed, and chosen by us: the layers (their
-baseline network is not rebuilt: five small blocks with batch normalisation, one gate before the last, on a map of
-8 rows), f a parametric ReLU, p = 4 at the start, 128x64 pixels, margin 1 on features of unit length, Adam with
-a cosine schedule, and negatives mined in the batch: of all its pairs of two people those within the margin.
-The row is therefore a re-creation of the idea, not of the authors' network; their 65.88 / 39.55 is no target.
+On public record are these equations, that p starts high, contrastive loss on pairs, hard negatives and Euclidean
+distance, but no code. Chosen by us: the layers (their baseline network is not rebuilt: five small blocks with batch
+normalisation, one gate before the last, on a map of 8 rows), f a parametric ReLU, p = 4 at the start, 128x64 pixels,
+margin 1 on features of unit length, Adam with a cosine schedule, and negatives mined in the batch: of all its pairs of
+two people those within the margin. So the row re-creates the idea, not the network; their 65.88 / 39.55 is no target.
 
-Trained on the kit's own loop (`reid_core.training`): batches of people with one image in each of two cameras; a run
-folder with its loss curve, that is continued when interrupted and found again when finished. Of the recipe, the
-settings of backbone, dropout and heads are not used.
-
-Matching: what an image is by itself (blocks one to four, the sums of its rows) is computed once an image; gate and
-last block run on every pair of query and gallery image, some 1.5 million operations each. That block is small for
-this reason: Market-1501 has 66 million pairs, by count 30 minutes of one core to train and 25 to match.
+It is trained on the kit's own loop (`reid_core.training`) in batches of people with one image in each of two cameras;
+of the recipe, the settings of backbone, dropout and heads are not used. For matching, blocks one to four and the sums
+of rows are computed once an image; gate and last block run on every pair of query and gallery image, some 1.5 million
+operations each. That block is small for this reason: Market-1501 has 66 million pairs, by count 30 minutes of one core
+to train and 25 to match.
 """
 
 from __future__ import annotations

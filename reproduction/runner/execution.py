@@ -21,9 +21,8 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     """Run a notebook under a profile; return the folder of its results.
 
     Alone, with settings that are not the profile's, the results go to a folder of their own below the profile's,
-    `single/<settings>/`, which borrows the profile's trainings and tables. Where `results_root` is among the
-    `overrides`, they go there, unless other settings made what lies there. A step of a workflow that finds nothing
-    changed by the steps before it does nothing.
+    `single/<settings>/`, which borrows the profile's trainings and tables; or to the `results_root` of `overrides`,
+    unless other settings made what lies there. A step that finds nothing changed by the steps before it does nothing.
 
     Raises what `notebooks.find`, `profiles.load` and `notebooks.run` raise, and WorkflowError where another process
     is at work in the folder.

@@ -121,12 +121,10 @@ def run(
     """Execute a notebook with papermill and write the executed copy to `output`; return the seconds it took.
 
     Notebooks run in the repository's root, in a kernel that the user's own settings do not reach. Streams of the cells
-    go to this process's stdout and stderr as they come, progress lines only where stderr is a terminal. `output`
-    appears only when every cell has run; otherwise NotebookError is raised and the executed copy is at `failed/<name>`
-    beside `output`.
-
-    `origin` is what the notebook is made from, for the sidecars that it writes and, with what `left()` adds at the
-    end, for the executed copy (see :mod:`reproduction.runner.staleness`).
+    go to this process's as they come, progress lines only where stderr is a terminal. `output` appears only when every
+    cell has run; otherwise NotebookError is raised and the executed copy is at `failed/<name>` beside it. `origin` is
+    what the notebook is made from, for its sidecars and, with what `left()` adds at the end, for the executed copy (see
+    :mod:`reproduction.runner.staleness`).
     """
     notebook, output = Path(notebook), Path(output)
     check_parameters(notebook, parameters)
@@ -153,19 +151,11 @@ def run(
 def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     import papermill
 
-    papermill.execute_notebook(
-        str(notebook),
-        str(output),
-        parameters=dict(parameters),
-        cwd=str(sidecar.REPOSITORY),
-        kernel_name="python3",
-        progress_bar=False,
-        stdout_file=_Shown(sys.stdout),
-        stderr_file=_Shown(sys.stderr),
-        start_timeout=120,
-        extra_arguments=["--log-level=50"],  # the kernel's own log; a cell's errors come as outputs
-        kernel_manager_class=_kernel_manager(),
-    )
+    shown = {"progress_bar": False, "stdout_file": _Shown(sys.stdout), "stderr_file": _Shown(sys.stderr)}
+    quiet = ["--log-level=50"]  # the kernel's own log; a cell's errors come as outputs
+    kernel = {"kernel_name": "python3", "kernel_manager_class": _kernel_manager(), "extra_arguments": quiet}
+    where = {"cwd": str(sidecar.REPOSITORY), "start_timeout": 120}
+    papermill.execute_notebook(str(notebook), str(output), dict(parameters), **shown, **kernel, **where)
 
 
 def _kernel_manager() -> type:
@@ -218,11 +208,9 @@ def _explain(notebook: Path, executed: Path, failed: Path, error: Exception) -> 
 
 
 def _tidy(executed: Path, origin: Mapping[str, Any]) -> None:
-    """Write the origin into an executed copy, and drop what a reader has no use for.
-
-    That is text of a progress line that later carriage returns overwrite (each of its states comes as a message of
-    its own), and controls, which need a running kernel: the text that comes with them takes their place.
-    """
+    """Write the origin into an executed copy, and drop what a reader has no use for: states of a progress line that
+    later ones overwrite (each comes as a message of its own), and controls, which need a running kernel: the text that
+    comes with them takes their place."""
     book = nbformat.read(executed, as_version=4)
     book.metadata.pop("widgets", None)
     book.metadata[ORIGIN] = dict(origin)
@@ -239,11 +227,8 @@ def _tidy(executed: Path, origin: Mapping[str, Any]) -> None:
 
 
 def _joined(outputs: list) -> list:
-    """A cell's outputs with each run of messages of one stream as one output.
-
-    In time linear in their number, unlike nbclient's `coalesce_streams`, which moreover puts a stream's later text
-    before the figures in between.
-    """
+    """A cell's outputs with each run of messages of one stream as one output, in linear time, unlike nbclient's
+    `coalesce_streams`, which moreover puts a stream's later text before the figures in between."""
     joined = []
     for name, run in itertools.groupby(outputs, lambda output: output.get("name")):
         if name is None:
@@ -254,10 +239,8 @@ def _joined(outputs: list) -> list:
 
 
 def without_outputs(model: dict[str, Any], **_: Any) -> None:
-    """Jupyter's `pre_save_hook` in `make lab`: stores a notebook without outputs, which on official data show people.
-
-    On the page they stay. `model`: the server's file to be saved, changed in place where it is a notebook.
-    """
+    """Jupyter's `pre_save_hook` in `make lab`: stores a notebook without outputs, which on official data show people;
+    on the page they stay. `model`: the server's file to be saved, changed in place."""
     if model["type"] != "notebook":
         return
     model["content"]["metadata"].pop("widgets", None)

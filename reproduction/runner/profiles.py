@@ -116,10 +116,8 @@ def _ungrouped(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def all_parameters() -> dict[str, Any]:
     """Every parameter that some notebook declares, with its default."""
-    found: dict[str, Any] = {}
-    for name in notebooks.names():
-        found.update(notebooks.declared(notebooks.find(name)))
-    return found
+    every = (notebooks.declared(notebooks.find(name)) for name in notebooks.names())
+    return {name: default for declared in every for name, default in declared.items()}
 
 
 def select(settings: dict[str, Any], notebook: str | os.PathLike) -> dict[str, Any]:
@@ -131,8 +129,8 @@ def select(settings: dict[str, Any], notebook: str | os.PathLike) -> dict[str, A
 def arguments(profile: str, parameters: Mapping[str, Any], *, run: bool = True) -> str:
     """What follows `reid-core notebook NAME` to give a notebook these parameters again: the profile, then `-p`s.
 
-    Only what differs from the profile is given on top of it. What a profile file of the user's own says is not known
-    here; it is named by its name alone. Without `run`, model, train_set and seed are left out, as for a whole profile.
+    Only what differs from the profile is given; what a file of the user's own says is not known here, it is named by
+    its name alone. Without `run`, model, train_set and seed are left out, as for a whole profile.
 
     >>> arguments("smoke", {"profile": "smoke", "k1": 25, "k2": 6, "model": "hcn", "seed": 0})
     '--profile smoke -p k1=25 -p model=hcn -p seed=0'
@@ -168,9 +166,8 @@ def check_schedules(settings: dict[str, Any]) -> None:
 def check_trainings(results: Path, recipe: Mapping[str, Any], schedules: Mapping[str, Mapping], train_set: str) -> None:
     """Raise ValueError where any training of a profile cannot run, before the first one takes hours.
 
-    `schedules` must have `train_set`, and no batch may be larger than its set. The sets' sizes are those that
-    notebook 01 left in `table1_subsets.csv`; what is not there is not checked. Of the combined set the largest
-    part counts.
+    `schedules` must have `train_set`, and no batch may be larger than its set (of the combined: the largest part), as
+    notebook 01 counted it in `table1_subsets.csv`; what is not there is not checked.
     """
     for name, given in (("recipe", recipe), ("schedules", schedules)):
         if not isinstance(given, Mapping):
@@ -186,10 +183,8 @@ def check_trainings(results: Path, recipe: Mapping[str, Any], schedules: Mapping
         batch = (recipe | schedule).get("batch_size", 0)
         images = table.max() if name == paper.COMBINED else table.get(name, batch)
         if batch > images:
-            raise ValueError(
-                f"batch_size {batch} of {name} is larger than its {images} training images (counted in {path});"
-                " lower it in the profile's recipe or in this set's schedule."
-            )
+            larger = f"batch_size {batch} of {name} is larger than its {images} training images (counted in {path})"
+            raise ValueError(f"{larger}; lower it in the profile's recipe or in this set's schedule.")
 
 
 def check_not_source(path: str | os.PathLike, what: str) -> None:
@@ -197,10 +192,8 @@ def check_not_source(path: str | os.PathLike, what: str) -> None:
     found = experiment.resolve(path).resolve()
     inside = found.relative_to(REPOSITORY).parts[:1] if found.is_relative_to(REPOSITORY) else ()
     if REPOSITORY.is_relative_to(found) or found == REPOSITORY / "results" or inside and inside[0] in SOURCES:
-        raise ValueError(
-            f"{what} {str(path)!r} is {found}, where results would overwrite or mix with the repository's own files;"
-            " name a folder for them alone, such as results/mine."
-        )
+        harm = "where results would overwrite or mix with the repository's own files; name a folder for them alone"
+        raise ValueError(f"{what} {str(path)!r} is {found}, {harm}, such as results/mine.")
 
 
 def _check_places(settings: dict[str, Any], path: Path) -> None:
@@ -270,22 +263,14 @@ def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
 
 
 def study(settings: dict[str, Any]):
-    """The trainings of 10_sensitivity under a profile, a `reproduction.sensitivity.variants.Study`.
-
-    What the profile does not give is the notebook's default. Raises what `reproduction.sensitivity.design` raises.
-    """
+    """The trainings of 10_sensitivity under a profile, a `sensitivity.variants.Study`; what it does not give is
+    the notebook's default. Raises what `sensitivity.design` raises."""
     from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
     kit, schedules = experiment.Experiment.of(given), given.get("schedules", {})
     recipes = {name: given.get("recipe", {}) | schedules.get(name, {}) for name in TRAIN_SETS}
-    made = sensitivity.design(
-        kit,
-        recipes,
-        given["sensitivity_set"],
-        default_seeds=given["sensitivity_seeds"],
-        variant_seeds=given["sensitivity_variant_seeds"],
-        schedule=given["sensitivity_schedule"],
-        variants=given["sensitivity_variants"],
-    )
+    keys = {"default_seeds": "seeds", "variant_seeds": "variant_seeds", "schedule": "schedule", "variants": "variants"}
+    options = {name: given[f"sensitivity_{key}"] for name, key in keys.items()}
+    made = sensitivity.design(kit, recipes, given["sensitivity_set"], **options)
     return sensitivity.with_controls(made, kit, given["sensitivity_controls"])
