@@ -52,10 +52,8 @@ def shows_people(results: Path, facts: Mapping[str, object]) -> Path:
 
 
 def executed_notebooks(settings: Mapping[str, object]) -> Path:
-    """Folder of a profile's executed notebooks; they show people, so those of official data are private.
-
-    The data folder tells; an absent or empty one that the profile renders into will be embedded.
-    """
+    """Folder of a profile's executed notebooks; they show people, so those of official data are private. The data
+    folder tells; an absent or empty one that the profile renders into will be embedded."""
     root = resolve(settings["data_root"])
     awaited = settings["render_sizes"] != "none" and not (root.is_dir() and any(root.iterdir()))
     source = "embedded" if awaited else datasets.data_source(root)
@@ -204,8 +202,7 @@ class Experiment:
     def sets(self, *names: str) -> dict[str, pd.DataFrame]:
         """{name: image table} of those of `names` that are not in `not_run`; without names, of all that are there.
 
-        All are the paper's sets under `data_root` and `own_sets`; raises FileNotFoundError where there is none, and
-        ValueError as :meth:`images` does.
+        All are the paper's sets and `own_sets`. Raises FileNotFoundError where there is none, and as :meth:`images`.
         """
         absent = self.not_run
         wanted = [name for name in names if name not in absent] if names else [*self.present, *self.own_sets]
@@ -242,10 +239,9 @@ class Experiment:
 
     def _read(self, name: str) -> pd.DataFrame:
         if name.endswith(".csv") and self.source == "embedded":
-            raise ValueError(
-                f"{name}: own data is not mixed with the embedded data of {self.data}. Put it into a data folder "
-                "without that (-p data_root=data), with results of its own (-p results_root=results/own)."
-            )
+            remedy = "Put it into a data folder without that (-p data_root=data), with results of its own"
+            mixed = f"{name}: own data is not mixed with the embedded data of {self.data}"
+            raise ValueError(f"{mixed}. {remedy} (-p results_root=results/own).")
         base = source_set(name)
         options = {"boxes": name.removeprefix(f"{base}_")} if base != name else {}
         return datasets.load(base, self.data, unreadable=self.unreadable, **options)
@@ -303,17 +299,13 @@ class Run:
         return bool(self.record.get("finished"))
 
     def check(self) -> "Run":
-        """The run itself, finished and of this data.
-
-        Raises FileNotFoundError when it is not finished, with the command that makes it, and ValueError when it was
-        trained on embedded data and `data_root` is official (or own), or the other way round.
-        """
+        """The run itself. Raises FileNotFoundError, with the command that makes it, when it is not finished, and
+        ValueError when it was trained on embedded data and `data_root` is official (or own), or the other way round."""
         if not self.finished:
             model, train_set = training_of(self.model, self.set)
-            raise FileNotFoundError(
-                f"{self.folder}: this run is not finished. Make it with: reid-core notebook 02_train"
-                f" -p model={model} -p {shlex.quote(f'train_set={train_set}')} -p seed={self.seed}"
-            )
+            given = f"-p model={model} -p {shlex.quote(f'train_set={train_set}')} -p seed={self.seed}"
+            what = f"this run is not finished. Make it with: reid-core notebook 02_train {given}"
+            raise FileNotFoundError(f"{self.folder}: {what}")
         check_source(self.folder, self.record, self.experiment)
         return self
 
@@ -332,8 +324,6 @@ class Run:
 def check_source(folder: Path, record: Mapping[str, object], experiment: Experiment) -> None:
     """Raise ValueError where a run (its run.json) is of embedded data and the experiment is not, or the reverse."""
     if record["data_source"] != experiment.source:
-        raise ValueError(
-            f"{folder} was trained on {record['data_source']} data, but the data in {experiment.data} is "
-            f"{experiment.source}: the two are never mixed. Choose another results folder for this data "
-            "(results_root), or the data of these results (data_root)."
-        )
+        mixed = f"{folder} was trained on {record['data_source']} data, but the data in {experiment.data} is"
+        remedy = "Choose another results folder for this data (results_root), or the data of these results (data_root)."
+        raise ValueError(f"{mixed} {experiment.source}: the two are never mixed. {remedy}")

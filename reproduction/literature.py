@@ -80,9 +80,7 @@ class Clock:
 @dataclass(frozen=True)
 class Task:
     """A set to retrieve from, which all methods take: its name, its image tables, settings of matching and a seed.
-
-    Rows that learn the same from it share that (:meth:`once`): the plain and the re-ranked one have one XQDA.
-    """
+    Rows that learn the same from it share that (:meth:`once`): the plain and the re-ranked one have one XQDA."""
 
     kit: Experiment
     name: str

@@ -90,8 +90,8 @@ def loss_curves(
 ) -> Figure:
     """Figure 3: training loss of R5, HCN against ResNet-50, one panel a set, smoothed over raw.
 
-    `runs[set][model]` is a list of loss tables (iteration, loss_r5, seconds), one a seed. `against`: iteration (the
-    paper's axis) or seconds (wall time). `window`: iterations of the moving average.
+    `runs[set][model]`: loss tables (iteration, loss_r5, seconds), one a seed; `window`: iterations of the moving
+    average; `against`: iteration (the paper's axis) or seconds (wall time).
     """
     style()
     figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.5), sharey=True, squeeze=False)
@@ -219,8 +219,7 @@ def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) ->
 def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float) -> None:
     """One list at height `top`, in pixels of its pictures: the query, a gap, the images nearest first."""
     wide, high = SIZE
-    canvas = np.full((high, int(width), 3), 255, np.uint8)
-    corners, colours = [], []
+    canvas, corners, colours = np.full((high, int(width), 3), 255, np.uint8), [], []
 
     def add(x: int, path: str, colour: str, above: str, below: str) -> None:
         pixels = _pixels(path)

@@ -1,11 +1,8 @@
 """Where in an image R5, C1 and C2 respond, and where a gallery image resembles its query; figures of a look inside.
 
 The paper shows none. **Response** of a feature map at a place: the length over the channels of its vector there,
-
-    response(p) = ||x(p)||
-
-which is the square root of the activation-based attention map F2sum of Zagoruyko and Komodakis ("Paying More
-Attention to Attention", ICLR 2017, Section 3.1). It knows no class and no query.
+response(p) = ||x(p)||, the square root of the activation-based attention map F2sum of Zagoruyko and Komodakis ("Paying
+More Attention to Attention", ICLR 2017, Section 3.1). It knows no class and no query.
 
 **Similarity** to a query: the cosine between the two images' features, taken apart by place. A feature is the mean of
 the map over its places, divided by its length; so with q the query's feature and x the other image's map

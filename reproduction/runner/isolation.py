@@ -26,7 +26,8 @@ def kernel_environment() -> Iterator[None]:
     """
     with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:
         own = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder)
-        own |= {"JUPYTER_PREFER_ENV_PATH": "1", "MATPLOTLIBRC": str(_matplotlib_defaults())}
+        drawing = Path(importlib.util.find_spec("matplotlib").origin).parent  # found without loading it
+        own |= {"JUPYTER_PREFER_ENV_PATH": "1", "MATPLOTLIBRC": str(drawing / "mpl-data" / "matplotlibrc")}
         if not sys.stderr.isatty():
             own["TQDM_DISABLE"] = "1"
         own |= {name: how for name, how in SLEEPING.items() if name not in os.environ}
@@ -39,9 +40,3 @@ def kernel_environment() -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-def _matplotlib_defaults() -> Path:
-    """The file that Matplotlib brings along; found without loading it."""
-    found = importlib.util.find_spec("matplotlib")
-    return Path(found.origin).parent / "mpl-data" / "matplotlibrc"

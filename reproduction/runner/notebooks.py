@@ -38,12 +38,8 @@ def names() -> list[str]:
 
 
 def find(name: str | os.PathLike) -> Path:
-    """Path of a notebook given by its name (02_train), by a unique beginning (02), or by its path.
-
-    A notebook of one's own in `notebooks/` is found by its name.
-
-    Raises FileNotFoundError listing the notebooks when there is none.
-    """
+    """Path of a notebook given by its name (02_train, or one of one's own in `notebooks/`), by a unique beginning (02),
+    or by its path. Raises FileNotFoundError listing the notebooks when there is none."""
     path = Path(name)
     if path.suffix == ".ipynb" and path.exists():
         return path.resolve()

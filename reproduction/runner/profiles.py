@@ -153,10 +153,8 @@ def command(notebook: str, profile: str, parameters: Mapping[str, Any]) -> str:
 
 
 def check_schedules(settings: dict[str, Any]) -> None:
-    """Raise ValueError unless `schedules` has every set that the paper trains on, as the main job needs.
-
-    A single notebook does with less: `reid-core notebook 02 -p 'schedules={shop.csv: ...}'`.
-    """
+    """Raise ValueError unless `schedules` has every set that the paper trains on, as the main job needs; a single
+    notebook does with less: `reid-core notebook 02 -p 'schedules={shop.csv: ...}'`."""
     for name in TRAIN_SETS:
         if name not in settings.get("schedules", {}):
             remedy = f"every training needs its entry, such as {name}: {{iterations: 50000}}."

@@ -18,8 +18,7 @@ BESIDE = (".j2", ".css")  # what a module reads that lies beside it
 def code(notebook: Path) -> dict[str, str]:
     """{source file: digest} of everything that the notebook's cells import, and of the cells themselves.
 
-    An import counts wherever it stands, in functions too. Paths are relative to the repository; a digest is the
-    first 16 digits of SHA-256.
+    An import counts in functions too. Paths are relative to the repository, a digest is 16 digits of SHA-256.
     """
     cells = notebooks.cells(notebook)
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")

@@ -146,10 +146,8 @@ class Now:
         return None
 
     def left(self, known: Mapping[str, Any] | None, since: float) -> dict[str, Any]:
-        """{"left": {feature file or run made since then, or `known` and still there: digest of JSON, else None}}.
-
-        And the digest of the "data", which a notebook may have rendered.
-        """
+        """{"left": {feature file or run made since then, or `known` and still there: digest of JSON, else None},
+        "data": digest of what a notebook may have rendered}."""
         before, found = (known or {}).get("left", {}), {}
         for folder in ("features", "runs"):
             for path in sorted((self.places.results / folder).rglob("*")):
@@ -221,9 +219,8 @@ def digest(value: object) -> str:
 def data_digest(root: Path, results: Path) -> str | None:
     """Digest of all names and contents below a data folder; None where there is no file.
 
-    Left out is what systems and file managers leave, and further down embedded data and the folder of results. What was
-    read once is remembered in the cache for as long as no file's size, date or place on the disk changes; only then
-    content is read again.
+    Left out is what systems and file managers leave, and further down embedded data and the folder of results. It is
+    remembered in the cache for as long as no file's size, date or place on the disk changes.
     """
     found = sorted(_data_files(root, os.path.realpath(results)))
     if not found:

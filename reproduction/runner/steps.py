@@ -16,10 +16,8 @@ OF_A_RUN = ("model", "train_set", "seed")
 
 @dataclass(frozen=True)
 class Step:
-    """One execution of a notebook, or the report.
-
-    `name` is that of the executed copy; `after` are the steps that run before it, where they run at all.
-    """
+    """One execution of a notebook, or the report: `name` is that of the executed copy, `after` the steps that run
+    before it, where they run at all."""
 
     name: str
     notebook: str
@@ -67,10 +65,7 @@ class Places:
 
 
 def of(settings: Mapping[str, Any]) -> list[Step]:
-    """All steps of a profile, in the order in which they run one at a time.
-
-    Of official data, what needs a set that is not there is left out.
-    """
+    """All steps of a profile, in the order in which they run; of official data without what needs an absent set."""
     official = settings["render_sizes"] == "none"
     absent = experiment.Experiment.of(settings).not_run if official else {}
     select = functools.partial(profiles.select, settings)
@@ -92,11 +87,9 @@ def one(settings: Mapping[str, Any], notebook: Path) -> Step:
     if notebook == notebooks.FOLDER / f"{TRAIN}.ipynb":
         declared = notebooks.declared(notebook)
         return _training(parameters | {key: settings.get(key, declared[key]) for key in OF_A_RUN})
-    if notebook.parent == notebooks.FOLDER:
-        for step in of(settings):
-            if step.notebook == notebook.stem:
-                return step
-    return Step(notebook.stem, str(notebook), parameters)
+    known = of(settings) if notebook.parent == notebooks.FOLDER else []
+    own = Step(notebook.stem, str(notebook), parameters)
+    return next((step for step in known if step.notebook == notebook.stem), own)
 
 
 def _training(parameters: Mapping[str, Any]) -> Step:

@@ -28,10 +28,7 @@ class Stopped(KeyboardInterrupt):
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
     """Raise :class:`Stopped` at the first signal that comes meanwhile; a later one kills all that was started, too.
-
-    Also where SIGINT is ignored by inheritance, as in what a script starts with `&`. SIGHUP stays ignored where it is
-    (nohup).
-    """
+    Also where SIGINT is ignored by inheritance, as in what a script starts with `&`; SIGHUP stays ignored (nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -112,10 +112,8 @@ def _reader_is_gone() -> bool:
 
 
 def _snakemake(folder: Path, lock: int | None) -> int:
-    """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in that folder.
-
-    Where this process is stopped, the steps are, in good order, and only then it ends.
-    """
+    """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in that folder. Where
+    this process is stopped, the steps are, in good order, and only then it ends."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "all"]
     command += ["--nolock", "--workflow-profile", "none", "--quiet", "all"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
@@ -138,10 +136,8 @@ def is_step() -> bool:
 
 @contextlib.contextmanager
 def step(name: str, title: str, results: Path) -> Iterator[str | None]:
-    """Announce a step of the workflow, "[3/17] title", and what it took; gives why it runs. Alone: no number, None.
-
-    Alone it holds the lock of the results folder, which in a workflow the main process holds.
-    """
+    """Announce a step of the workflow, "[3/17] title", and what it took; gives why it runs. Alone: no number, None, and
+    the lock of the results folder, which in a workflow the main process holds."""
     if not is_step():
         with only_one(results), _announced(title):
             yield None
