@@ -22,25 +22,6 @@ from reproduction.sensitivity.lines import (
 from reproduction.sensitivity.picture import draw
 from reproduction.sensitivity.variants import VARIANTS, design, own_recipes, train
 
-__all__ = [
-    "CONTROLS",
-    "REPORTED",
-    "VARIANTS",
-    "Bench",
-    "as_printed",
-    "benches",
-    "design",
-    "draw",
-    "feature_lines",
-    "fit_lines",
-    "headline",
-    "matching_lines",
-    "options",
-    "own_recipes",
-    "people",
-    "seed_lines",
-    "table",
-    "train",
-    "training_lines",
-    "with_controls",
-]
+__all__ = ["CONTROLS", "REPORTED", "VARIANTS", "Bench", "as_printed", "benches", "design", "draw", "feature_lines",
+           "fit_lines", "headline", "matching_lines", "options", "own_recipes", "people", "seed_lines", "table",
+           "train", "training_lines", "with_controls"]  # fmt: skip
