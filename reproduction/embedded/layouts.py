@@ -14,7 +14,6 @@ from reproduction.embedded import plan
 from reproduction.embedded.matfile import MatFile, deflate
 from reproduction.embedded.scene.shot import Box, Frame, World, as_jpeg, boxed, compose, cut, expose, quality
 from reproduction.embedded.sizes import CUHK03Sizes
-from reproduction.embedded.strengths import MILD
 
 
 def detector_box(rng: np.random.Generator, box: Box, aspect: float, spread: float) -> Box:
@@ -69,7 +68,7 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
     picture = expose(world, frame.camera, frame.picture, drawn)
     picture = images.rgb(as_jpeg(picture, quality(world, frame.camera)))
     boxes = {
-        "labeled": boxed(world, frame.picture, tight(rng, drawn), MILD),
+        "labeled": boxed(world, frame.picture, tight(rng, drawn), drawn=True),
         "detected": boxed(world, frame.picture, detector_box(rng, drawn.box, 0.41, 0.8)),
     }
     return {
@@ -94,7 +93,7 @@ def cuhk01_file(world: World, image: plan.CampusImage) -> bytes:
     size, tall = (100, 190), 146.0
     frame = compose(world, image.who, image.camera, image.picture, size, tall)
     picture = expose(world, image.camera, image.picture, frame)
-    box = boxed(world, image.picture, detector_box(rng, frame.box, 0.375, 0.4), MILD)
+    box = boxed(world, image.picture, detector_box(rng, frame.box, 0.375, 0.4), drawn=True)
     stream = io.BytesIO()
     cut(picture, box, (60, 160)).save(stream, "PNG", compress_level=3)
     return stream.getvalue()

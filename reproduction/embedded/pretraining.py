@@ -2,7 +2,7 @@
 
 On real photographs a network begins with ImageNet's weights. Embedded data has none, so its networks begin with a
 baseline (`reid_core.model`) that has learnt to tell apart people of other render seeds than the sets': other people,
-other cameras, the same strengths. The file for profile smoke's network comes with the package; for another backbone
+other cameras. The file for profile smoke's network comes with the package; for another backbone
 or image size it is trained once, in the cache. `python -m reproduction.embedded.pretraining FILE` makes it again.
 """
 
@@ -28,6 +28,7 @@ from reproduction.embedded.strengths import Strengths
 EMBEDDED = "embedded"
 SEEDS = tuple(range(1001, 1009))  # of rendering; the sets' own are below 1000
 SIZES = Sizes(Market1501Sizes(200, 1300, 2, 4, 8, 0, 0), cuhk03_share(150), CUHK01Sizes(100))
+STRENGTHS = Strengths(drawn=1 / 3)
 RECIPE = {
     "weights": "random", "batchnorm": "live", "dropout": 0.2, "batch_size": 64, "iterations": 3400, "base_lr": 0.05,
     "lr_schedule": "cosine", "lr_warmup": 100, "crop_padding": 4, "checkpoint_every": 200, "seed": 1000,
@@ -47,7 +48,7 @@ class Data:
         """Labelled training images below `root`, rendered there where they are not yet."""
         parts = []
         for seed in self.seeds:
-            place = render(root / str(seed), self.sizes, seed)
+            place = render(root / str(seed), self.sizes, seed, strengths=STRENGTHS)
             forms = {"market1501": {}, "cuhk03_labeled": {"boxes": "labeled"}, "cuhk03_detected": {"boxes": "detected"},
                      "cuhk01": {}}  # fmt: skip
             for name, options in forms.items():
@@ -104,7 +105,7 @@ def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **c
     kept = {name: x.half() if x.is_floating_point() else x for name, x in kept.items()}
     facts = {
         "about": "pretrained on rendered people", "renderer_version": VERSION, "seeds": data.seeds,
-        "strengths": dataclasses.asdict(Strengths()), "people": record["num_classes"], "images": record["images"],
+        "strengths": dataclasses.asdict(STRENGTHS), "people": record["num_classes"], "images": record["images"],
         "sizes": data.sizes.as_dict(), "recipe": record["recipe"], "commit": machine.commit(),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,9 +53,9 @@ def _response(world: World, number: int) -> tuple[np.ndarray, np.ndarray]:
     return response(world.rng(12, number), world.strengths.colour)
 
 
-def boxed(world: World, picture: int, box: Box, share: float = 1.0) -> Box:
-    """A box as it is found in a picture: off by `share` of what `Strengths.boxes` says."""
-    strength = share * world.strengths.boxes
+def boxed(world: World, picture: int, box: Box, drawn: bool = False) -> Box:
+    """A box as it is found in a picture: off as far as a detector's is, or one `drawn` by hand."""
+    strength = world.strengths.drawn if drawn else world.strengths.boxes
     return shaken(world.rng(10, picture), box, strength) if strength else box
 
 

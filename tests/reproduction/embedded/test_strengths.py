@@ -1,6 +1,7 @@
 """Strengths change what cameras and detectors make of people, never the people or their poses."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ SIZE = (104, 168)
 
 
 def world(**strengths) -> World:
-    return World(3, 1, 20, Strengths(**{"colour": 0, "light": 0, "boxes": 0, "clutter": 0} | strengths))
+    return World(3, 1, 20, Strengths(**{"colour": 0, "light": 0, "boxes": 0, "drawn": 0, "clutter": 0} | strengths))
 
 
 def test_people_and_poses_are_the_same_at_every_strength():
@@ -54,7 +55,8 @@ def test_strength_nought_is_without():
     mixing, exponents = response(np.random.default_rng(0), 0.0)
     assert np.array_equal(mixing, np.eye(3)) and np.array_equal(exponents, np.ones(3))
     assert boxed(world(), 7, BOX) == BOX
-    assert boxed(world(boxes=1), 7, BOX) != BOX
+    assert boxed(world(boxes=1), 7, BOX) != BOX == boxed(world(boxes=1), 7, BOX, drawn=True)
+    assert boxed(world(drawn=1), 7, BOX, drawn=True) != BOX == boxed(world(drawn=1), 7, BOX)
 
 
 def test_boxes_are_off_by_a_tenth_in_size_and_a_twentieth_in_place():
@@ -80,12 +82,7 @@ def test_another_strength_is_another_rendering(tmp_path):
     with pytest.raises(FileExistsError, match="strengths"):
         render(first, SMALL, 3, workers=1, progress=False)
     hard = json.loads((render(first, SMALL, 3, workers=1, progress=False, replace=True) / "embedded.json").read_text())
-    assert hard["strengths"] == {
-        "colour": FULL.colour,
-        "light": FULL.light,
-        "boxes": FULL.boxes,
-        "clutter": FULL.clutter,
-    }
+    assert hard["strengths"] == asdict(FULL)
     assert easy["digest"] != hard["digest"] and easy["counts"] == hard["counts"]
 
 
