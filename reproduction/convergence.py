@@ -101,7 +101,7 @@ def levels(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) 
     return found.assign(saved=1 - found["hcn_iterations"] / found["baseline_iterations"])
 
 
-def sooner(reached: pd.DataFrame, level: float = intervals.LEVEL) -> intervals.Interval | None:
+def sooner(reached: pd.DataFrame) -> intervals.Interval | None:
     """Per cent of the baseline's iterations that HCN saves on one set; None where no loss is reached by all trainings.
 
     `reached`: that set's rows of :func:`levels`. A training's number is the mean logarithm of the iterations, over the
@@ -110,19 +110,12 @@ def sooner(reached: pd.DataFrame, level: float = intervals.LEVEL) -> intervals.I
     counts = reached[["baseline_iterations", "hcn_iterations"]].astype(float)
     by_all = counts.notna().all(axis=1).groupby(reached["share"]).transform("all")
     logs = np.log(counts[by_all]).groupby(reached["seed"]).mean()
-    return _less(logs["hcn_iterations"], logs["baseline_iterations"], level) if len(logs) else None
+    return intervals.saving(logs["hcn_iterations"], logs["baseline_iterations"]) if len(logs) else None
 
 
-def lower(measured: pd.DataFrame, level: float = intervals.LEVEL) -> intervals.Interval:
+def lower(measured: pd.DataFrame) -> intervals.Interval:
     """Per cent by which HCN's smoothed loss is lower on one set, in geometric mean; its rows of :func:`measure`."""
-    return _less(measured["hcn_log_loss"], measured["baseline_log_loss"], level)
-
-
-def _less(ours: pd.Series, theirs: pd.Series, level: float) -> intervals.Interval:
-    """Per cent by which exp(`ours`) is less than exp(`theirs`); a number a training."""
-    found = intervals.of_trainings(theirs.to_numpy(float), ours.to_numpy(float), level)
-    value, low, high = -100 * np.expm1([-found.value, -found.low, -found.high])
-    return intervals.Interval(value, low, high, found.people, found.seeds)
+    return intervals.saving(measured["hcn_log_loss"], measured["baseline_log_loss"])
 
 
 def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame) -> pd.DataFrame:

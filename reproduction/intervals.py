@@ -15,7 +15,8 @@ comparisons without a true difference are decided.
 """
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -31,22 +32,37 @@ COLUMNS = ("seed", PERSON, "queries", *SCORES)
 
 @dataclass(frozen=True)
 class Interval:
-    """A score or a difference in points (per cent), its 95% interval, and what it was sampled from.
+    """A score or a difference in points (per cent), its interval, and what it was sampled from.
 
+    middle, error, freedom: estimate, standard error, degrees of freedom; `unit` turns middle and ends into points.
     people: 0 where no test people are behind it. seeds: trainings on each side, the fewer of those that draw at random;
     1 leaves the spread of such a side out of `low` and `high`, 0: no side draws anything.
     """
 
-    value: float
-    low: float
-    high: float
+    middle: float
+    error: float
+    freedom: float
     people: int
     seeds: int
+    level: float = LEVEL
+    unit: Callable[[float], float] = float
+
+    def at(self, level: float) -> "Interval":
+        """The same at another level of confidence."""
+        return replace(self, level=level)
+
+    @functools.cached_property
+    def _half(self) -> float:
+        return self.error * float(stats.t.ppf((1 + self.level) / 2, self.freedom))
+
+    value = property(lambda self: self.unit(self.middle))
+    low = property(lambda self: self.unit(self.middle - self._half))
+    high = property(lambda self: self.unit(self.middle + self._half))
 
     def above(self, threshold: float = 0.0) -> bool | None:
         """Whether the true value is above `threshold`: True, False, or None where the interval leaves it open.
 
-        >>> Interval(2.0, 0.5, 3.5, 57, 3).above(), Interval(2.0, -0.5, 4.5, 57, 3).above()
+        >>> Interval(2.0, 0.75, 56, 57, 3).above(), Interval(2.0, 1.25, 56, 57, 3).above()
         (True, None)
         """
         if self.low > threshold:
@@ -74,12 +90,7 @@ def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.Data
 
 
 def interval(
-    ours: pd.DataFrame,
-    score: str,
-    theirs: pd.DataFrame | None = None,
-    *,
-    level: float = LEVEL,
-    random: tuple[bool, ...] = (True, True),
+    ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, random: tuple[bool, ...] = (True, True)
 ) -> Interval:
     """The mean over seeds of a score, or of `ours` - `theirs`, in points, with its interval.
 
@@ -88,7 +99,6 @@ def interval(
     ours : rows of `by_person`, of one set; of several seeds one below the other.
     score : "rank1" or "mAP".
     theirs : likewise, the other side of a difference.
-    level : of confidence.
     random : of each side, whether its training draws at random; one without counts as known but for the test people.
 
     Raises
@@ -99,30 +109,21 @@ def interval(
     queries = sides[0].queries
     if any(not side.queries.equals(queries) for side in sides):
         raise ValueError("Two methods are compared on one set only: their test people or queries differ.")
-    return estimate(*(side.values for side in sides), queries=queries.to_numpy(float), level=level, random=random)
+    return estimate(*(side.values for side in sides), queries=queries.to_numpy(float), random=random)
 
 
 def estimate(
-    ours: np.ndarray,
-    theirs: np.ndarray | None = None,
-    *,
-    queries: np.ndarray,
-    level: float = LEVEL,
-    random: tuple[bool, ...] = (True, True),
+    ours: np.ndarray, theirs: np.ndarray | None = None, *, queries: np.ndarray, random: tuple[bool, ...] = (True, True)
 ) -> Interval:
     """`interval` from arrays: `ours`, `theirs` (seeds, P) sums of a score over a person's queries, `queries` (P,)."""
     sides = [ours] if theirs is None else [ours, theirs]
     total = sum(sign * side.mean(axis=0) for sign, side in zip((1, -1), sides, strict=False))
     means = [side.sum(axis=1) / queries.sum() for side, chance in zip(sides, random, strict=False) if chance]
-    return _together(total.sum() / queries.sum(), [(total, queries)], means, level)
+    return _together(total.sum() / queries.sum(), [(total, queries)], means)
 
 
 def interaction(
-    ours: tuple[pd.DataFrame, pd.DataFrame],
-    theirs: tuple[pd.DataFrame, pd.DataFrame],
-    score: str,
-    *,
-    level: float = LEVEL,
+    ours: tuple[pd.DataFrame, pd.DataFrame], theirs: tuple[pd.DataFrame, pd.DataFrame], score: str
 ) -> Interval:
     """How much more `ours` is above `theirs` on one set than on another, in points, with its interval.
 
@@ -135,15 +136,16 @@ def interaction(
         people.append((a.values.mean(axis=0) - b.values.mean(axis=0), a.queries.to_numpy(float)))
         means.append([side.values.sum(axis=1) / side.queries.sum() for side in (a, b)])
     value = np.subtract(*(total.sum() / queries.sum() for total, queries in people))
-    return _together(value, people, [means[0][0] - means[1][0], means[0][1], means[1][1]], level)
+    return _together(value, people, [means[0][0] - means[1][0], means[0][1], means[1][1]])
 
 
-def of_trainings(ours: np.ndarray, theirs: np.ndarray, level: float = LEVEL) -> Interval:
-    """`ours` - `theirs`, means of (S,) and (T,) numbers of one training each, with Welch's interval; in their unit."""
-    return _together((ours.mean() - theirs.mean()) / 100, [], [ours / 100, theirs / 100], level)
+def saving(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Per cent by which exp(`ours`) is less than exp(`theirs`): means of (S,) and (T,) numbers of one training each."""
+    found = _together((theirs.mean() - ours.mean()) / 100, [], [ours / 100, theirs / 100])
+    return replace(found, unit=lambda less: float(-100 * np.expm1(-less)))
 
 
-def _together(value: float, people: list[tuple], means: list[np.ndarray], level: float) -> Interval:
+def _together(value: float, people: list[tuple], means: list[np.ndarray]) -> Interval:
     """A fraction with its interval in points: `people` are (sums, queries) of sets, `means` a value a training."""
     variances = [
         (float(np.var((draws := _draws(len(queries))) @ total / (draws @ queries), ddof=1)), len(queries) - 1)
@@ -151,9 +153,10 @@ def _together(value: float, people: list[tuple], means: list[np.ndarray], level:
     ]
     seeds = min(map(len, means), default=0)
     variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means if len(mean) > 1]
-    half = _half_width(variances, level)
+    total = sum(variance for variance, _ in variances)  # of independent parts; the freedom is Satterthwaite's
+    freedom = total**2 / sum(variance**2 / df for variance, df in variances if df) if total else np.inf
     counted = min((len(queries) for _, queries in people), default=0)
-    return Interval(100 * value, 100 * (value - half), 100 * (value + half), counted, seeds)
+    return Interval(100 * value, 100 * total**0.5, freedom, counted, seeds)
 
 
 @dataclass(frozen=True)
@@ -178,12 +181,3 @@ def _draws(people: int) -> np.ndarray:
     """How often each person is drawn, (DRAWS, people) float64: the same for every comparison on a set."""
     equal = np.full(people, 1 / people)
     return np.random.RandomState(people).multinomial(people, equal, size=DRAWS).astype(float)
-
-
-def _half_width(variances: list[tuple[float, int]], level: float) -> float:
-    """Half the width of Student's interval of a sum of independent parts, each (variance, degrees of freedom)."""
-    total = sum(variance for variance, _ in variances)
-    if total == 0:
-        return 0.0
-    freedom = total**2 / sum(variance**2 / df for variance, df in variances if df)
-    return float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(total))

@@ -1,6 +1,5 @@
 """What is compared: the rows by test person of a method on a set, as Tables 2 and 3, notebooks 09 and 10 keep them."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -124,6 +123,5 @@ def compared(
     parts = []
     for score in scores:
         words = f"{place}{TITLES[score]} {ours.score(score):.1f} ({ours.name}) against {theirs.score(score):.1f}"
-        measure = functools.partial(intervals.interval, a, score, b, random=chance)
-        parts.append(Part(f"{words} ({theirs.name})", measure, **claimed))
+        parts.append(Part(f"{words} ({theirs.name})", intervals.interval(a, score, b, random=chance), **claimed))
     return parts

@@ -8,7 +8,7 @@ count. One training a side says nothing of the methods: such a verdict begins wi
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reproduction.intervals import LEVEL, Interval
@@ -27,20 +27,16 @@ EXACT = 1e-9  # points: 45.3 - 37.4 is 7.9 for people, not for a computer
 
 @dataclass(frozen=True)
 class Part:
-    """One difference of a claim: `measure(level=0.95)` is its interval, `words` say what differs from what.
+    """One difference of a claim: `found` is its interval, `words` say what differs from what.
 
     The claim puts its true value above `low` (`at_least`: or there) and no higher than `high`.
     """
 
     words: str
-    measure: Callable[..., Interval]
+    found: Interval
     low: float = 0.0
     at_least: bool = False
     high: float = float("inf")
-
-    @functools.cached_property
-    def found(self) -> Interval:
-        return self.measure(level=LEVEL)
 
     @property
     def room(self) -> float:
@@ -53,7 +49,10 @@ class Part:
         return (above > -EXACT if self.at_least else above > EXACT) and self.found.high - self.high < EXACT
 
     def fails(self, level: float) -> bool:
-        found = self.measure(level=level)
+        """Whether the interval lies wholly on the other side; one without width always lies on one of the two."""
+        found = self.found.at(level)
+        if found.error < EXACT:
+            return not self.holds
         return found.high - self.low < -EXACT or found.low - self.high > EXACT
 
     def __str__(self) -> str:
@@ -77,20 +76,30 @@ class Finding:
     @functools.cached_property
     def holds(self) -> bool | None:
         """True, False, or None where the intervals leave it open."""
-        if all(part.holds for part in self.parts):
-            return True
-        level = 1 - (1 - LEVEL) / len(self.parts)
-        return False if any(part.fails(level) for part in self.parts) else None
+        if self._fail:
+            return False
+        return True if all(part.holds for part in self.parts) else None
+
+    @functools.cached_property
+    def _fail(self) -> list[Part]:
+        level = 1 - (1 - LEVEL) / max(len(self.parts), 1)
+        return [part for part in self.parts if part.fails(level)]
 
     @property
     def decides(self) -> Interval | None:
-        """The interval of the part that lies least on the claimed side."""
+        """The interval of the part that lies least on the claimed side, of those that fail if any does.
+
+        Of these, one with several trainings goes first: it says more.
+        """
+        if self._fail:
+            return min(self._fail, key=lambda part: (part.found.seeds == 1, part.room)).found
         return min(self.parts, key=lambda part: part.room).found if self.parts else None
 
     @property
     def trainings(self) -> int:
-        """On each side, the fewest of any part; 0 where chance trained none."""
-        return min((part.found.seeds for part in self.parts if part.found.seeds), default=0)
+        """On each side, of the part that fails, or else the fewest of any part; 0 where chance trained none."""
+        counts = [self.decides] if self._fail else [part.found for part in self.parts]
+        return min((found.seeds for found in counts if found.seeds), default=0)
 
 
 def measured(parts: Sequence[Part], **options) -> Finding:
@@ -101,7 +110,7 @@ def measured(parts: Sequence[Part], **options) -> Finding:
 def verdict(finding: Finding, data_source: str) -> str:
     """The words for a finding.
 
-    >>> sure = lambda level: Interval(5.0, 1.0, 9.0, 57, 3)
+    >>> sure = Interval(5.0, 2.0, 56, 57, 3)
     >>> verdict(Finding("", [Part("HCN against baseline", sure)]), "embedded")
     'holds'
     >>> verdict(Finding("", [Part("HCN against baseline", sure, low=7.9, at_least=True)]), "official")
@@ -110,7 +119,9 @@ def verdict(finding: Finding, data_source: str) -> str:
     if not finding.parts:
         return finding.word
     yes, no = WORDS[data_source]
-    word = {True: finding.doubt or yes, False: no, None: UNDECIDED}[finding.holds]
+    if finding.holds and finding.doubt:
+        return finding.doubt
+    word = {True: yes, False: no, None: UNDECIDED}[finding.holds]
     return f"{finding.one}: {word}" if finding.trainings == 1 else word
 
 
