@@ -5,7 +5,7 @@ losses to reach are fixed beforehand, as shares of what guessing costs, both dir
 difference is worth is told by the spread over seeds. The tests count how often two curves of one law are told apart.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from reid_core.training import run_folder
 from reproduction import experiment, intervals, paper
 
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of the loss of guessing
+LEAST = float(np.finfo(np.float32).eps)  # a loss below it, 0 above all, counts as this: float32 tells no more
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
@@ -63,40 +64,40 @@ def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
 
 
 def measure(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) -> pd.DataFrame:
-    """The smoothed R5 losses of baseline and HCN, one line per set and seed that both have.
+    """The smoothed R5 losses of baseline and HCN, one line per set and seed; missing where a model lacks the seed.
 
     `losses` as from :func:`loss_tables`; curves are smoothed by a centred moving average of `window` iterations.
     Columns: set, seed; for baseline and HCN iterations, seconds, final (the last smoothed loss) and log_loss (mean
-    logarithm of the smoothed loss after the first tenth of the iterations); the names of the two runs.
+    logarithm of the smoothed loss after the first tenth of the iterations that all of the set have); runs, their names.
     """
     lines = []
-    for name, seed, tables in _pairs(losses):
+    for name, seed, tables in _by_seed(losses):
+        common = min(len(table) for tables_of in losses[name].values() for table in tables_of)
         line = {"set": name, "seed": seed}
         for model, table in tables.items():
             curve = smooth(table["loss_r5"], window)
             line[f"{model}_iterations"], line[f"{model}_seconds"] = len(curve), table["seconds"].iloc[-1]
             line[f"{model}_final"] = curve[-1]
-            line[f"{model}_log_loss"] = float(np.log(curve[len(curve) // 10 :]).mean())
-        lines.append(line | {"runs": _run_names(name, seed)})
-    return pd.DataFrame(lines)
+            line[f"{model}_log_loss"] = float(np.log(np.maximum(curve[common // 10 : common], LEAST)).mean())
+        lines.append(line | {"runs": _run_names(name, seed, tables)})
+    return pd.DataFrame(lines).astype({f"{model}_iterations": "Int64" for model in experiment.MODELS})
 
 
 def levels(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) -> pd.DataFrame:
     """Iterations that baseline and HCN take to given smoothed R5 losses, one line per set, seed and loss.
 
     The losses are SHARES of ln M, what guessing among the training's M people costs. Columns: set, seed, share, loss,
-    baseline_iterations, hcn_iterations (missing where never reached), saved, the share of the baseline's iterations
-    that HCN saves (negative: it takes more), and the names of the two runs.
+    baseline_iterations, hcn_iterations (missing where never reached, or no such training), saved, the share of the
+    baseline's iterations that HCN saves (negative: it takes more), and runs, the names of the trainings.
     """
     lines = []
-    for name, seed, tables in _pairs(losses):
+    for name, seed, tables in _by_seed(losses):
         curves = {model: smooth(table["loss_r5"], window) for model, table in tables.items()}
         for share in SHARES:
-            loss = share * np.log(tables["baseline"]["classes"].iloc[0])
+            loss = share * np.log(next(iter(tables.values()))["classes"].iloc[0])
             reached = {f"{model}_iterations": _first(curve <= loss) for model, curve in curves.items()}
-            lines.append(
-                {"set": name, "seed": seed, "share": share, "loss": loss, **reached, "runs": _run_names(name, seed)}
-            )
+            runs = _run_names(name, seed, tables)
+            lines.append({"set": name, "seed": seed, "share": share, "loss": loss, **reached, "runs": runs})
     found = pd.DataFrame(lines).astype({"baseline_iterations": "Float64", "hcn_iterations": "Float64"})
     return found.assign(saved=1 - found["hcn_iterations"] / found["baseline_iterations"])
 
@@ -107,15 +108,13 @@ def sooner(reached: pd.DataFrame) -> intervals.Interval | None:
     `reached`: that set's rows of :func:`levels`. A training's number is the mean logarithm of the iterations, over the
     losses that every training of both models reaches; what is saved is 1 - exp(difference of the means).
     """
-    counts = reached[["baseline_iterations", "hcn_iterations"]].astype(float)
-    by_all = counts.notna().all(axis=1).groupby(reached["share"]).transform("all")
-    logs = np.log(counts[by_all]).groupby(reached["seed"]).mean()
-    return intervals.saving(logs["hcn_iterations"], logs["baseline_iterations"]) if len(logs) else None
+    logs = np.log(_by_all(reached)).mean(axis=1)
+    return None if logs.isna().any() else intervals.saving(logs["hcn"], logs["baseline"])
 
 
 def lower(measured: pd.DataFrame) -> intervals.Interval:
     """Per cent by which HCN's smoothed loss is lower on one set, in geometric mean; its rows of :func:`measure`."""
-    return intervals.saving(measured["hcn_log_loss"], measured["baseline_log_loss"])
+    return intervals.saving(*(measured[f"{model}_log_loss"].dropna() for model in ("hcn", "baseline")))
 
 
 def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame) -> pd.DataFrame:
@@ -128,8 +127,7 @@ def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame)
     costs = forms[forms["model"] == "hcn"].drop_duplicates("form").set_index("form")["over_baseline"]
     lines = []
     for name, of_set in reached.groupby("set", sort=False):
-        by_all = of_set.groupby("share")[["baseline_iterations", "hcn_iterations"]].agg(lambda n: n.notna().all())
-        shares = by_all.index[by_all.all(axis=1)][::-1]
+        shares = _by_all(of_set).columns[::-1]
         found = {"saved": sooner(of_set), "lower": lower(measured[measured["set"] == name])}
         line = {"set": name, "seeds": found["lower"].seeds, "reached": " ".join(f"{share:g}" for share in shares)}
         for key, one in found.items():
@@ -141,17 +139,28 @@ def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame)
     return pd.DataFrame(lines)
 
 
-def _pairs(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]]) -> Iterator[tuple]:
-    """(set, seed, {model: loss table}), for every seed that both models have."""
+def _by_all(reached: pd.DataFrame) -> pd.DataFrame:
+    """Iterations of each training (model, seed) to the shares that every training of a set reaches, a column each."""
+    counts = {
+        (model, line.seed, line.share): getattr(line, f"{model}_iterations")
+        for line in reached.astype({f"{model}_iterations": float for model in experiment.MODELS}).itertuples()
+        for model in experiment.MODELS
+        if experiment.run_name(model, line.set, line.seed) in line.runs.split()
+    }
+    return pd.Series(counts).unstack().dropna(axis=1)
+
+
+def _by_seed(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]]) -> Iterator[tuple]:
+    """(set, seed, {model: loss table}) for every seed of a set that both models were trained on, not always with it."""
     for name, models in losses.items():
-        by_seed = [{int(loss["seed"].iloc[0]): loss for loss in models.get(model, [])} for model in experiment.MODELS]
-        for seed, baseline in by_seed[0].items():
-            if seed in by_seed[1]:
-                yield name, seed, dict(zip(experiment.MODELS, (baseline, by_seed[1][seed]), strict=True))
+        every = {(int(loss["seed"].iloc[0]), model): loss for model, of_model in models.items() for loss in of_model}
+        if len({model for _, model in every}) == len(experiment.MODELS):
+            for seed in sorted({seed for seed, _ in every}):
+                yield name, seed, {model: every[seed, model] for model in experiment.MODELS if (seed, model) in every}
 
 
-def _run_names(name: str, seed: int) -> str:
-    return " ".join(experiment.run_name(model, name, seed) for model in experiment.MODELS)
+def _run_names(name: str, seed: int, models: Iterable[str]) -> str:
+    return " ".join(experiment.run_name(model, name, seed) for model in models)
 
 
 def _first(holds: np.ndarray) -> int | None:

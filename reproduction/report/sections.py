@@ -212,7 +212,7 @@ def convergence(found: Results) -> list[dict[str, str]] | None:
                                         "baseline_log_loss", "hcn_log_loss"))  # fmt: skip
     return None if table is None else [
         {"set": paper.SET_TITLES.get(line.set, line.set), "seed": line.seed,
-         "lower": number(-100 * math.expm1(line.hcn_log_loss - line.baseline_log_loss), 1, signed=True) + "%",
+         "lower": number(-100 * math.expm1(line.hcn_log_loss - line.baseline_log_loss), 1, signed=True),
          "baseline": number(line.baseline_final, 3), "hcn": number(line.hcn_final, 3),
          "iterations": number(line.baseline_iterations, 0)}
         for line in table.itertuples()

@@ -343,8 +343,9 @@ def losses(folder, gap, seeds, sets=paper.SETS, spread=0.02):
     number = {seed: spread * (seed - 1) for seed in seeds}
     measured = [{"set": name, "seed": seed, "baseline_log_loss": number[seed], "hcn_log_loss": number[seed] - gap}
                 for name in sets for seed in seeds]  # fmt: skip
-    reached = [{"set": name, "seed": seed, "share": share, "baseline_iterations": 100 * np.exp(number[seed]),
-                "hcn_iterations": 100 * np.exp(number[seed] - gap)}
+    reached = [{"set": name, "seed": seed, "share": share,
+                "runs": f"baseline-{name}-seed{seed} hcn-{name}-seed{seed}",
+                "baseline_iterations": 100 * np.exp(number[seed]), "hcn_iterations": 100 * np.exp(number[seed] - gap)}
                for name in sets for seed in seeds for share in (0.5, 0.25)]  # fmt: skip
     pd.DataFrame(measured).to_csv(folder / "convergence.csv", index=False)
     pd.DataFrame(reached).to_csv(folder / "loss_levels.csv", index=False)

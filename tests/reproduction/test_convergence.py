@@ -81,10 +81,33 @@ def test_seeds_are_paired_one_line_each():
     assert convergence.measure(losses, 1)["seed"].tolist() == [0, 1]
 
 
-def test_a_seed_that_only_one_model_has_is_left_out():
-    losses = {"market1501": {"baseline": [curve([2, 1], 1.0, s) for s in (0, 1)], "hcn": [curve([3, 0.5], 1.0, 1)]}}
-    found = convergence.measure(losses, 1)
-    assert found["seed"].tolist() == [1] and found["hcn_final"].tolist() == [0.5]
+def test_a_seed_that_only_one_model_has_counts_for_that_model():
+    """The trainings of both are independent samples: none is paired with another."""
+    share = GUESSING * np.array([0.7, 0.4, 0.05])
+    baseline = [curve(share * factor, 1.0, seed) for seed, factor in enumerate((1.0, 1.1, 1.2))]
+    losses = {"market1501": {"baseline": baseline, "hcn": [curve(share / 2, 1.0, seed) for seed in (1, 3)]}}
+    found, reached = convergence.measure(losses, 1), convergence.levels(losses, 1)
+    assert found["seed"].tolist() == [0, 1, 2, 3] and found["hcn_final"].notna().tolist() == [False, True, False, True]
+    assert found["runs"].iloc[0] == "baseline-market1501-seed0" and "hcn-market1501-seed1" in found["runs"].iloc[1]
+    factor = np.exp(np.log([1.0, 1.1, 1.2]).mean())
+    assert convergence.lower(found).value == pytest.approx(100 * (1 - 0.5 / factor))
+    saved = convergence.sooner(reached)
+    counts = np.log([[1, 2, 3, 3], [2, 2, 3, 3], [2, 2, 3, 3]]).mean(), np.log([1, 1, 2, 3]).mean()
+    assert saved.value == pytest.approx(100 * (1 - np.exp(counts[1] - counts[0]))) and saved.seeds == 2
+    assert convergence.measure({"market1501": {"baseline": baseline}} | losses, 1)["set"].nunique() == 1
+
+
+def test_a_training_that_reaches_no_loss_is_not_taken_for_one_that_is_not_there():
+    high = GUESSING * np.array([1.2, 1.1])
+    losses = {"market1501": {"baseline": [curve(high, seed=0), curve(high / 3, seed=1)],
+                             "hcn": [curve(high / 3, seed=seed) for seed in (0, 1)]}}  # fmt: skip
+    assert convergence.sooner(convergence.levels(losses, 1)) is None
+
+
+def test_a_loss_of_zero_counts_as_the_least_that_float32_tells():
+    losses = {"market1501": {"baseline": [curve([1, 1])], "hcn": [curve([1, 0])]}}
+    line = convergence.measure(losses, 1).iloc[0]
+    assert line["hcn_log_loss"] == pytest.approx(np.log(2.0**-23) / 2) and line["hcn_final"] == 0
 
 
 def test_smoothing_is_a_centred_mean_and_keeps_constants():
@@ -109,11 +132,14 @@ def test_smoothing_over_nothing_is_refused():
 
 
 def test_the_first_tenth_of_the_iterations_does_not_count():
-    """Of 40 iterations 4 are left out, of 39 three."""
+    """Of 40 iterations 4 are left out, of 39 three; of the longer curve what the shorter one has is compared."""
     values = np.where(np.arange(40) < 4, 3.0, 1.0)
     losses = {"market1501": {"baseline": [curve(values)], "hcn": [curve(values[:39])]}}
     line = convergence.measure(losses, 1).iloc[0]
-    assert line["baseline_log_loss"] == 0 and line["hcn_log_loss"] == pytest.approx(np.log(3) / 36)
+    assert line["baseline_log_loss"] == line["hcn_log_loss"] == pytest.approx(np.log(3) / 36)
+    losses["market1501"]["hcn"] = [curve(np.append(values, np.full(400, 0.01)))]
+    line = convergence.measure(losses, 1).iloc[0]
+    assert line["baseline_log_loss"] == line["hcn_log_loss"] == 0, "a longer training is no lower for it"
 
 
 RATES = {
