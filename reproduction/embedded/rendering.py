@@ -73,7 +73,7 @@ def render(
     workers = machine.cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Rendering needs at least one worker, but workers is {workers}.")
-    order = {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict(), "strengths": asdict(strengths)}
+    order = ordered(sizes, seed, strengths)
     if holds(root, order, replace):
         return root
     existing = next(folder for folder in root.parents if folder.exists())
@@ -89,6 +89,11 @@ def render(
             root.rename(retired)
     shutil.rmtree(retired, ignore_errors=True)
     return root
+
+
+def ordered(sizes: Sizes, seed: int, strengths: Strengths = FULL) -> dict:
+    """What a rendering is known by; embedded.json begins with it."""
+    return {"renderer_version": VERSION, "seed": seed, "sizes": sizes.as_dict(), "strengths": asdict(strengths)}
 
 
 def holds(root: Path, order: dict, replace: bool) -> bool:

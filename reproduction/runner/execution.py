@@ -40,8 +40,8 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     with workflow.step(step.name, f"{path.stem}{f' ({given})' if given else ''}", now.places.results) as why:
         if not _settled(now, step, why):
             left = functools.partial(now.left, now.known(step), time.time() - 1)
-            for path in now.places.made(step) if workflow.is_step() and step.notebook != TRAIN else ():
-                path.unlink(missing_ok=True)  # so that no part of it can stay behind
+            for old in now.places.made(step) if workflow.is_step() and step.notebook != TRAIN else ():
+                old.unlink(missing_ok=True)  # so that no part of it can stay behind
             notebooks.run(path, output, step.parameters, now.origin(step), left)
     return now.places.results
 

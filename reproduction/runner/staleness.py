@@ -65,7 +65,7 @@ class Now:
         if self.settings["render_sizes"] == "none":
             return False
         sizes, seed = embedded.Sizes.named(self.settings["render_sizes"]), self.settings["render_seed"]
-        order = {"renderer_version": embedded.VERSION, "seed": seed, "sizes": sizes.as_dict()}
+        order = rendering.ordered(sizes, seed)
         with contextlib.suppress(FileExistsError):
             return not rendering.holds(self.places.data, order, True)
         return True
