@@ -7,14 +7,13 @@ schedule" (it follows from the recipe's iterations), "false as printed" (on the 
 what is missing) and "not measurable here" (with why).
 """
 
-import functools
 from pathlib import Path
 
 import pandas as pd
 
-from reproduction import paper, results_folder
+from reproduction import paper
 from reproduction.claims.measures import CHECKS
-from reproduction.claims.sides import Absent, Results
+from reproduction.claims.sides import Absent, Results, reader
 from reproduction.claims.verdicts import NOT_MEASURED, Finding, summary, taken_apart, verdict
 
 __all__ = ["NOT_MEASURED", "judge", "summary", "taken_apart"]
@@ -28,7 +27,7 @@ def judge(results: Path, data_source: str) -> pd.DataFrame:
     (a side) are those of the part that decides, in points; empty where a claim has none. The column files names those
     that a verdict was read from. Raises ValueError for a damaged one.
     """
-    read = functools.cache(lambda stem: results_folder.read_csv(results / f"{stem}.csv"))
+    read = reader(results)
     lines = []
     for claim in paper.CLAIMS:
         asked = Results(read, data_source)

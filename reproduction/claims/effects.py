@@ -4,8 +4,8 @@ import contextlib
 import functools
 from pathlib import Path
 
-from reproduction import paper, results_folder
-from reproduction.claims.sides import Absent, Results, compared, method, model
+from reproduction import paper
+from reproduction.claims.sides import Absent, Results, compared, method, model, reader
 from reproduction.claims.verdicts import Part
 
 
@@ -15,7 +15,7 @@ def effects(results: Path) -> list[Part]:
     On the CUHK03 sets the network with XQDA above LOMO with XQDA, and above itself without XQDA (rank-1); on every set
     the re-ranked network above itself (mAP). The network is the baseline, so that no effect looks at HCN.
     """
-    asked = Results(functools.cache(lambda stem: results_folder.read_csv(results / f"{stem}.csv")), "")
+    asked = Results(reader(results), "")
     found = []
     for name in paper.SETS:
         plain, learnt, again = (functools.partial(model, asked, name, "baseline", *way)

@@ -1,11 +1,13 @@
 """What is compared: the rows by test person of a method on a set, as Tables 2 and 3, notebooks 09 and 10 keep them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
-from reproduction import intervals, paper
+from reproduction import intervals, paper, results_folder
 from reproduction.claims.verdicts import Part
 
 SCORES = intervals.SCORES
@@ -13,11 +15,32 @@ NAMES = {"baseline": "baseline", "hcn": "HCN", "combined": "combined HCN"}
 TITLES = {"rank1": "rank-1", "mAP": "mAP"}
 METRICS = {paper.CUHK03_DETECTED: "xqda", paper.CUHK03_LABELED: "xqda", paper.MARKET1501: "euclidean"}
 BY_CHANCE = ("SCSP", "Gated")  # rows of the literature that chance trained; the others give the same every time
+_SCORED = ("set", "metric", "reranked", *intervals.COLUMNS)
+_TABLE = ("model", "method", *_SCORED)
+READ = {  # the columns that are read of a table
+    "table1": ("dataset", "identities found", "training identities found", "testing identities found", "left out"),
+    "table1_subsets": ("name", "subset", "images found"),
+    "table2_people": _TABLE,
+    "table3_people": _TABLE,
+    "cross_dataset_people": ("train_set", "test_set", *intervals.COLUMNS),
+    "sensitivity_people": ("kind", "variant", "side", *_SCORED),
+    "sensitivity": ("kind", "variant", "status"),
+    "convergence": ("set", "baseline_log_loss", "hcn_log_loss"),
+    "loss_levels": ("set", "seed", "share", "baseline_iterations", "hcn_iterations", "runs"),
+    "figure4": ("ap_step", "ap_trapezoid", "cmc"),
+    "table4": ("method", "train_set", "ours_hours", "iterations"),
+    "table4_forms": ("method", "form", "share_of_baselines"),
+}
 KEYS = [name for name in intervals.COLUMNS if name not in SCORES]
 
 
 class Absent(LookupError):
     """What a claim compares was not measured; the message says why."""
+
+
+def reader(results: Path) -> Callable[[str], pd.DataFrame]:
+    """What reads a table of a results folder, once. Raises ValueError for one that is damaged or lacks a column."""
+    return functools.cache(lambda stem: results_folder.read_csv(results / f"{stem}.csv", READ[stem]))
 
 
 class Results:
@@ -39,6 +62,7 @@ class Side:
     name: str
     rows: pd.DataFrame
     trained: bool = True
+    own: bool = True  # a model of ours, not a row of the literature
 
     @property
     def seeds(self) -> list[int]:
@@ -103,18 +127,18 @@ def _chosen(table: pd.DataFrame, title: str, trained: bool = True, **values) -> 
     if table.empty:
         name = values.get("set") or values["test_set"]
         raise Absent(f"{title} on {paper.SET_TITLES.get(name, name)}: not run")
-    return Side(title, table[list(intervals.COLUMNS)], trained)
+    return Side(title, table[list(intervals.COLUMNS)], trained, "method" not in values)
 
 
 def compared(
     ours: Side, theirs: Side, scores: Sequence[str] = SCORES, *, place: str = "", same: bool = False, **claimed
 ) -> list[Part]:
-    """`ours` - `theirs` in each score, with as many trainings on both sides where both have such.
+    """`ours` - `theirs` in each score, with as many trainings on both sides where both are models of ours.
 
-    `place` begins the words; `same`: two ways of matching the same trainings, whose own spread drops out of each one's
-    difference; `claimed` are the edges of `Part`.
+    Against a row of the literature with one training all of ours count. `place` begins the words; `same`: two ways of
+    matching the same trainings, whose own spread drops out of each one's difference; `claimed` are the edges of `Part`.
     """
-    if ours.trained and theirs.trained:
+    if ours.own and theirs.own:
         count = min(len(ours.seeds), len(theirs.seeds))
         ours, theirs = ours.first(count), theirs.first(count)
     a, b, chance = ours.rows, theirs.rows, (ours.trained, theirs.trained)

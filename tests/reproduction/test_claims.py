@@ -9,7 +9,8 @@ from reproduction import claims, intervals, paper, results_folder
 from reproduction.claims import measures, sides, verdicts
 
 ALL = (0, 1, 2)
-METHODS = ("LOMO", "KISSME on LOMO", "LOMO+XQDA", "LOMO+XQDA [19]", "SCSP [3]", "DNS [20]", "Gated [21]")
+METHODS = ("LOMO", "KISSME on LOMO", "LOMO+XQDA", "LOMO+XQDA [19]", "SCSP [3]", "DNS [20]", "Gated [21]",
+           "SCSP+re-rank [3]", "DNS+re-rank [20]")  # fmt: skip
 PEOPLE = 60
 
 
@@ -309,6 +310,10 @@ def test_what_is_learnt_on_one_set_is_of_use_on_another(tmp_path, value, words):
     scores = {("untrained", name): 0.1 for name in paper.SETS} | {(market, name): 0.3 for name in others}
     across(tmp_path, scores | {(others[0], market): 0.3, (others[1], market): value})
     assert verdict(tmp_path, "transfer_to_unseen") == words
+    table = pd.read_csv(tmp_path / "cross_dataset_people.csv")
+    table.loc[table["train_set"] != "untrained", "rank1"] = 0.0
+    table.to_csv(tmp_path / "cross_dataset_people.csv", index=False)
+    assert verdict(tmp_path, "transfer_to_unseen") == "does not hold", "better is better in both scores"
 
 
 @pytest.mark.parametrize(("gain", "words"), [(0.05, "holds"), (0.0, "undecided"), (-0.05, "does not hold")])
@@ -327,6 +332,40 @@ def test_reranking_and_xqda_are_compared_on_the_same_networks(tmp_path, gain, wo
     table[table["seed"] == 0].to_csv(tmp_path / "table2_people.csv", index=False)
     alone = "" if words == "does not hold" else "these trainings: "  # LOMO with XQDA draws nothing: it can fail alone
     assert verdict(tmp_path, "xqda_best_metric") == alone + words
+
+
+@pytest.mark.parametrize(("name", "plain", "reranked", "fails"), [
+    (paper.CUHK03_LABELED, "LOMO+XQDA", "LOMO+XQDA [19]", "does not hold"),
+    (paper.MARKET1501, "DNS [20]", "DNS+re-rank [20]", "does not hold"),
+    (paper.MARKET1501, "SCSP [3]", "SCSP+re-rank [3]", "these trainings: does not hold"),
+])  # fmt: skip
+def test_reranking_is_asked_of_the_literature_where_it_is_measured_both_ways(tmp_path, name, plain, reranked, fails):
+    for worse, words in ((0.05, "holds"), (-0.05, fails)):
+        table = tables({"baseline": 0.0, "hcn": 0.0, "combined": 0.0, plain: 0.0, reranked: worse}, ALL)
+        ours = table["reranked"] & table["method"].isin(["baseline", "hcn", "combined"])
+        table.loc[ours, ["rank1", "mAP"]] += 0.1
+        table = table[~table["method"].isin([plain, reranked]) | (table["set"] == name)]
+        for number in (2, 3):
+            table.to_csv(tmp_path / f"table{number}_people.csv", index=False)
+        found = line(tmp_path, "reranking_improves")
+        one = "these trainings: " * (plain == "SCSP [3]" and worse > 0)
+        assert found["verdict"] == one + words and " of 20 comparisons hold" in found["ours"]
+
+
+def test_the_spread_of_ours_counts_beside_a_method_with_one_training(tmp_path):
+    """Three trainings, of 75, 45 and 75%, are not one of 75% against one; the other side still has only one."""
+    write(tmp_path, {"combined": 0.1, "SCSP [3]": 0.0, "DNS [20]": -0.2, "Gated [21]": -0.2}, ALL, combined=0.15)
+    found = line(tmp_path, "beats_literature_market1501")
+    assert found["verdict"] == "these two trainings: undecided"
+    assert "rank-1 65.0 (combined HCN) against 50.0 (SCSP [3]), +15.0" in found["ours"]
+
+
+def test_a_table_of_an_older_version_is_named(tmp_path):
+    table = pd.DataFrame({"dataset": ["Combined"], "identities found": [1], "training identities found": [1],
+                          "testing identities found": [0]})  # fmt: skip
+    table.to_csv(tmp_path / "table1.csv", index=False)
+    with pytest.raises(ValueError, match=r"table1\.csv: has no column left out; .* Make it again"):
+        claims.judge(tmp_path, "embedded")
 
 
 @pytest.mark.parametrize(("market", "words"), [(-0.05, "holds"), (0.03, "undecided"), (0.08, "does not hold")])
