@@ -5,6 +5,7 @@ losses to reach are fixed beforehand, as shares of what guessing costs, both dir
 difference is worth is told by the spread over seeds. The tests count how often two curves of one law are told apart.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -21,19 +22,8 @@ LEAST = float(np.finfo(np.float32).eps)  # a loss below it, 0 above all, counts 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
     """Centred moving average over `window` values, over those that there are at both ends.
 
-    Parameters
-    ----------
-    values : (n,) losses, one an iteration.
-    window : at least 1; of an even window one value more lies before the centre.
-
-    Returns
-    -------
-    (n,) float64.
-
-    Raises
-    ------
-    ValueError
-        Where `window` is below 1.
+    `values` (n,): losses, one an iteration; `window` at least 1, else ValueError, of an even one a value more lies
+    before the centre. Returns (n,) float64.
 
     >>> smooth([1.0, 2.0, 6.0, 3.0], 3).tolist()
     [1.5, 3.0, 3.6666666666666665, 4.5]
@@ -50,16 +40,12 @@ def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
     Beside the losses stand seed and classes, the number of people that the training tells apart.
     """
     losses: dict = {}
-    for name in paper.SETS:
-        for model in experiment.MODELS:
-            chosen = runs[(runs["train_set"] == name) & (runs["model"] == model)].sort_values("seed")
-            if len(chosen):
-                losses.setdefault(name, {})[model] = [
-                    training.loss_curve(line.folder).assign(
-                        seed=line.seed, classes=run_folder.read(line.folder)["num_classes"]
-                    )
-                    for line in chosen.itertuples()
-                ]
+    for name, model in itertools.product(paper.SETS, experiment.MODELS):
+        chosen = runs[(runs["train_set"] == name) & (runs["model"] == model)].sort_values("seed")
+        for line in chosen.itertuples():
+            about = {"seed": line.seed, "classes": run_folder.read(line.folder)["num_classes"]}
+            curve = training.loss_curve(line.folder).assign(**about)
+            losses.setdefault(name, {}).setdefault(model, []).append(curve)
     return losses
 
 

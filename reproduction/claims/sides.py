@@ -20,8 +20,7 @@ _TABLE = ("model", "method", *_SCORED)
 READ = {  # the columns that are read of a table
     "table1": ("dataset", "identities found", "training identities found", "testing identities found", "left out"),
     "table1_subsets": ("name", "subset", "images found"),
-    "table2_people": _TABLE,
-    "table3_people": _TABLE,
+    **dict.fromkeys(("table2_people", "table3_people"), _TABLE),
     "cross_dataset_people": ("train_set", "test_set", *intervals.COLUMNS),
     "sensitivity_people": ("kind", "variant", "side", *_SCORED),
     "sensitivity": ("kind", "variant", "status"),
