@@ -15,7 +15,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     11_inside_hcn                      plots, pooled_form, ranklists, response_maps, scoring, tables
 
     cli.py                             the command `reid-core`
-    paper.py                           what the paper prints: tables, claims, known defects
+    paper.py                           what the paper prints: tables, known defects
     experiment.py training_lists.py    a profile's data, sets, seeds, runs, folders; lists of images to learn from
     scoring.py                         runs on sets to scores
     literature.py cached.py            published methods as rows; LOMO kept for them
@@ -24,6 +24,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
     convergence.py                     numbers to Figure 3
     claims/                            verdicts
+      listed.py                        the claims
       verdicts.py sides.py             when a claim holds, in words; what is compared
       measures.py outside.py           each claim: by differences; by arithmetic, schedule or its own words
       effects.py                       what official data is known for, and whether this data shows it

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduction import paper
+from reproduction.claims.listed import CLAIMS
 from reproduction.claims.measures import CHECKS
 from reproduction.claims.sides import Absent, Results, reader
 from reproduction.claims.verdicts import NOT_MEASURED, Finding, summary, taken_apart, verdict
 
-__all__ = ["NOT_MEASURED", "judge", "summary", "taken_apart"]
+__all__ = ["CLAIMS", "NOT_MEASURED", "judge", "summary", "taken_apart"]
 
 
 def judge(results: Path, data_source: str) -> pd.DataFrame:
-    """One line per claim of `paper.CLAIMS`: its words, ours and the paper's, the verdict, what it was read from.
+    """One line per claim of `CLAIMS`: its words, ours and the paper's, the verdict, what it was read from.
 
     `results` is a results folder with the tables that `results_folder.NEEDED` names for 09_claims, and those that this
     notebook makes before; a claim whose file is absent is "not measured". difference, low, high, people and trainings
@@ -29,7 +29,7 @@ def judge(results: Path, data_source: str) -> pd.DataFrame:
     """
     read = reader(results)
     lines = []
-    for claim in paper.CLAIMS:
+    for claim in CLAIMS:
         asked = Results(read, data_source)
         try:
             finding = Finding("", word=claim.verdict) if claim.verdict else CHECKS[claim.key](asked)

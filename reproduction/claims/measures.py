@@ -1,4 +1,4 @@
-"""How each claim of `paper.CLAIMS` is measured."""
+"""How each claim of `CLAIMS` is measured."""
 
 import contextlib
 import functools

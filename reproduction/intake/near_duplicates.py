@@ -119,18 +119,12 @@ def counts(tables: Mapping[str, pd.DataFrame], pairs: pd.DataFrame) -> pd.DataFr
         for test_set in (*tested, ANY) if len(train) else ():
             chosen = of_set if test_set == ANY else of_set[of_set["test_set"] == test_set]
             found = train[PATH].isin(chosen["train_path"])
-            rows.append(
-                {
-                    "train_set": name,
-                    "test_set": test_set,
-                    "training images": len(train),
-                    "people": train[PERSON].nunique(),
-                    "images found": int(found.sum()),
-                    "people found": train.loc[found, PERSON].nunique(),
-                    "people lost": train[PERSON].nunique() - train.loc[~found, PERSON].nunique(),
-                    "test images found": chosen["test_path"].nunique(),
-                }
-            )
+            people, left = train[PERSON].nunique(), train.loc[~found, PERSON].nunique()
+            rows.append({
+                "train_set": name, "test_set": test_set, "training images": len(train), "people": people,
+                "images found": int(found.sum()), "people found": train.loc[found, PERSON].nunique(),
+                "people lost": people - left, "test images found": chosen["test_path"].nunique(),
+            })  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -11,19 +11,8 @@ from reid_core.progress import bar, shown
 from reproduction.intake import published
 from reproduction.intake.recognise import recognise, walk
 
-COLUMNS = (
-    "set",
-    "form",
-    "subset",
-    "state",
-    "people",
-    "people published",
-    "images",
-    "images published",
-    "digest",
-    "digest published",
-    "note",
-)
+COLUMNS = ("set", "form", "subset", "state", "people", "people published", "images", "images published", "digest",
+           "digest published", "note")  # fmt: skip
 COUNTS = ("people", "people published", "images", "images published")
 _BLANK = {column: None if column in COUNTS else "" for column in COLUMNS}
 OK, DIFFERS, FOUND, MISSING, BROKEN = "ok", "differs", "found", "missing", "broken"
@@ -43,8 +32,6 @@ WHAT_TO_PLACE = {
     "cuhk01": f"{layout.CUHK01_FOLDER}/ with 0001001.png and so on",
     DISTRACTORS: f"{layout.DISTRACTORS_FOLDER}/ with the 500,000 images, or {layout.MARKET1501_FOLDER}/images/",
 }
-
-
 PLACES = {
     "market1501": (layout.MARKET1501_FOLDER,),
     "cuhk03_labeled": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/labeled"),
@@ -158,19 +145,9 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
     for row in frame.to_dict("records"):
         number = {key: "" if pd.isna(row[key]) else f"{row[key]:,}" for key in row if key.startswith(("peo", "ima"))}
         digest = row["digest"] + ("" if row["digest"] == row["digest published"] or source == "embedded" else " (!)")
-        cells.append(
-            (
-                TITLES.get(row["set"], row["set"]),
-                row["form"],
-                row["subset"],
-                number["people"],
-                number["people published"],
-                number["images"],
-                number["images published"],
-                digest if row["digest published"] else "",
-                row["state"],
-            )
-        )
+        counts = [number[key] for key in COUNTS]
+        about = [TITLES.get(row["set"], row["set"]), row["form"], row["subset"]]
+        cells.append((*about, *counts, digest if row["digest published"] else "", row["state"]))
     widths = [max(len(cell[column]) for cell in cells) for column in range(len(header))]
     for cell in cells:
         aligned = [

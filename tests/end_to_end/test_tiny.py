@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from reid_core import files
-from reproduction import claims, experiment, explain, paper, plots, sidecar, tables
+from reproduction import claims, experiment, explain, plots, sidecar, tables
 from reproduction.runner import notebooks
 from reproduction.runner import workflow as reproduce
 
@@ -126,7 +126,7 @@ def test_drawings_keep_the_style(kit):
 
 def test_embedded_data_reproduces_nothing_but_judges_every_claim(kit):
     table = pd.read_csv(kit.results / "claims.csv").set_index("claim")
-    assert set(table.index) == {claim.key for claim in paper.CLAIMS}
+    assert set(table.index) == {claim.key for claim in claims.CLAIMS}
     assert not table["verdict"].str.contains("reproduced").any()
     assert table.loc["figure4", "verdict"] == "by arithmetic: as printed"
     assert table.loc["table1", "verdict"] == "by arithmetic: the numbers add up"

@@ -72,7 +72,7 @@ def official(tmp_path_factory):
 
 def test_without_results_only_what_the_paper_itself_decides_is_said(tmp_path):
     table = claims.judge(tmp_path, "official").set_index("claim")
-    assert list(table.index) == [claim.key for claim in paper.CLAIMS]
+    assert list(table.index) == [claim.key for claim in claims.CLAIMS]
     said = table["verdict"].str.startswith(("false as printed: ", "not measurable here: "))
     assert said.sum() == 6 and (table.loc[~said, "verdict"] == claims.NOT_MEASURED).all()
     assert table.loc[~said, "ours"].str.startswith("needs ").all()

@@ -1,6 +1,7 @@
 """The paper's printed numbers are consistent with each other and with its text."""
 
 from reproduction import paper
+from reproduction.claims import CLAIMS
 
 
 def printed(table, method, name):
@@ -26,9 +27,9 @@ def test_table4_totals():
 
 
 def test_every_claim_has_one_key_and_a_threshold():
-    keys = [claim.key for claim in paper.CLAIMS]
+    keys = [claim.key for claim in CLAIMS]
     assert len(keys) == len(set(keys))
-    assert all(claim.threshold and claim.paper and claim.section for claim in paper.CLAIMS)
+    assert all(claim.threshold and claim.paper and claim.section for claim in CLAIMS)
 
 
 def test_rows_of_a_table_have_distinct_names_and_cover_all_ways_of_matching():

@@ -10,6 +10,7 @@ import pytest
 import synthetic_results
 
 from reproduction import paper, report, results_folder, sidecar, tables
+from reproduction.claims import CLAIMS
 from reproduction.report import further
 from reproduction.tables import SCORES
 from reproduction.words import number
@@ -107,7 +108,7 @@ def test_links_resolve_and_nothing_is_loaded_from_elsewhere(which, request):
 def test_the_verdicts_come_first_and_every_claim_is_there(embedded):
     text = plain(Reader(embedded.read_text()).text)
     claims = pd.read_csv(embedded.parent / "claims.csv").astype(object).fillna("")
-    places = [text.index(claim.text) for claim in paper.CLAIMS]
+    places = [text.index(claim.text) for claim in CLAIMS]
     assert places == sorted(places) and places[-1] < text.index("Table 1. Data sets")
     for line in claims.itertuples():
         verdict = re.split(r" \(|(?<!trainings): ", line.verdict.rstrip(")"), maxsplit=1)
@@ -351,7 +352,8 @@ def test_a_half_written_run_is_named_with_what_it_lacks(results):
 
 def test_template_and_style_are_shipped():
     settings = (sidecar.REPOSITORY / "pyproject.toml").read_text()
-    assert '"reproduction.report" = ["report.html.j2", "report.css"]' in settings
+    assert '"reproduction.report" = ["report.html.j2", "report.css", "further.yaml"]' in settings
+    assert '"reproduction.claims" = ["claims.yaml"]' in settings and "*.safetensors" in settings
 
 
 def luminance(colour):
@@ -378,7 +380,7 @@ def test_every_number_says_how_it_is_traced(embedded):
     folder = embedded.parent.resolve()
     traced = set(re.findall(rf"reid-core explain {folder}/([\w.]+)", text))
     assert traced >= {path.name for path in folder.glob("*.csv")}
-    for claim in paper.CLAIMS:
+    for claim in CLAIMS:
         assert f" {claim.key}" in text
 
 
