@@ -128,7 +128,7 @@ def _pictures(cell):
 def test_a_training_shows_one_live_progress_line_with_time_left(root_lab, folder):
     iterations = '"market1501": {"iterations": %d}'
     count = 25 if choose(None).type == "cpu" else 400  # on a GPU the line moves once in 50 iterations
-    anew = {'"results/smoke"': f'"{folder / "anew"}"', iterations % 240: iterations % count}
+    anew = {'"results/smoke"': f'"{folder / "anew"}"', iterations % 40: iterations % count}
     _copy("02_train", folder / "notebooks" / "train.ipynb", anew)
     with root_lab.notebook("notebooks/train.ipynb"):
         root_lab.start_all()
