@@ -48,11 +48,11 @@ def test_every_choice_that_the_paper_leaves_open_is_measured_beside_the_spread_o
 
 
 def test_the_data_shows_the_effects_that_official_data_is_known_for(smoke):
-    """Margins: half of what the run of record has (README); no method is at its end or at chance."""
+    """In the run of record four are there and none is refuted; no method is at its end or at chance."""
     found = effects.effects(smoke)
     assert len(found) == 7
     assert not any(part.fails(0.95) for part in found), [str(part) for part in found]
-    assert sum(part.holds for part in found) >= 4, [str(part) for part in found]
+    assert sum(part.holds for part in found) >= 3, [str(part) for part in found]
     for stem in ("table2", "table3"):
         scores = pd.read_csv(smoke / f"{stem}.csv").set_index("method")["ours_rank1"]
         assert scores.max() < 95 and scores[scores.index.str.contains("13|HCN|Ours")].min() > 20
