@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reproduction import embedded
+from reproduction.embedded import rendering
 from reproduction.runner import notebooks, profiles, sources, staleness, steps, workflow
 from reproduction.sidecar import REPOSITORY
 
@@ -28,7 +29,7 @@ def kinds(folder, *changes):
 
 
 def write_data(root):
-    order = {"renderer_version": embedded.VERSION, "seed": 0, "sizes": embedded.Sizes.tiny().as_dict()}
+    order = rendering.ordered(embedded.Sizes.tiny(), 0)
     (root / "query").mkdir(parents=True)
     (root / "embedded.json").write_text(json.dumps(order))
     for name in ("0001_c1.jpg", "0002_c1.jpg"):
