@@ -7,6 +7,7 @@ from pathlib import Path
 from reproduction import paper
 from reproduction.claims.sides import Absent, Results, compared, method, model, reader
 from reproduction.claims.verdicts import Part
+from reproduction.intervals import LEVEL
 
 
 def effects(results: Path) -> list[Part]:
@@ -33,5 +34,5 @@ def effects(results: Path) -> list[Part]:
 def told(results: Path) -> list[str]:
     """The effects as lines of text, each with whether it is there."""
     words = {True: "there", False: "not there", None: "undecided"}
-    lines = [(True if part.holds else False if part.fails(0.95) else None, part) for part in effects(results)]
+    lines = [(True if part.holds else False if part.fails(LEVEL) else None, part) for part in effects(results)]
     return [f"  {words[holds]:<10} {part}" for holds, part in lines]

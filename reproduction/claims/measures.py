@@ -8,7 +8,7 @@ import numpy as np
 
 from reproduction import convergence, intervals, paper
 from reproduction.claims import outside, sides
-from reproduction.claims.sides import METRICS, NAMES, Absent, Results, Side, compared
+from reproduction.claims.sides import NAMES, Absent, Results, Side, compared
 from reproduction.claims.verdicts import BASELINE_NOT_DONE, ONE_TRAINING, SINGLE, Finding, Part, measured
 
 SLIGHTLY = 3.0  # points: "slightly lower" allows at most this much
@@ -163,7 +163,7 @@ def _losses(stem: str, measure: Callable, words: str, results: Results) -> Findi
 
 
 CHECKS: dict[str, Callable[[Results], Finding]] = {
-    **{f"hcn_beats_baseline_{name}": functools.partial(_beats, name, "hcn", "baseline") for name in METRICS},
+    **{f"hcn_beats_baseline_{name}": functools.partial(_beats, name, "hcn", "baseline") for name in paper.SETS},
     **{f"combined_beats_hcn_{name}": functools.partial(_beats, name, "combined", "hcn") for name in _CUHK03},
     "combined_below_hcn_market1501": functools.partial(_beats, _MARKET, "hcn", "combined", high=SLIGHTLY),
     "gain_due_to_cross_maps": functools.partial(_variant, "control", "heads_alone", intervals.SCORES),

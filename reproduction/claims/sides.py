@@ -13,7 +13,6 @@ from reproduction.claims.verdicts import Part
 SCORES = intervals.SCORES
 NAMES = {"baseline": "baseline", "hcn": "HCN", "combined": "combined HCN"}
 TITLES = {"rank1": "rank-1", "mAP": "mAP"}
-METRICS = {paper.CUHK03_DETECTED: "xqda", paper.CUHK03_LABELED: "xqda", paper.MARKET1501: "euclidean"}
 BY_CHANCE = ("SCSP", "Gated")  # rows of the literature that chance trained; the others give the same every time
 _SCORED = ("set", "metric", "reranked", *intervals.COLUMNS)
 _TABLE = ("model", "method", *_SCORED)
@@ -84,7 +83,7 @@ class Side:
 def model(results: Results, name: str, which: str, metric: str = "", reranked: bool = True) -> Side:
     """One of our models in Table 2 or 3, at the metric that the paper's row of the set has, re-ranked."""
     return _chosen(_of_table(results, name), NAMES[which], set=name, model=which,
-                   metric=metric or METRICS[name], reranked=reranked)  # fmt: skip
+                   metric=metric or paper.PRINTED_METRIC[name], reranked=reranked)  # fmt: skip
 
 
 def method(results: Results, name: str, row: str) -> Side:
@@ -102,7 +101,7 @@ def studied(results: Results, kind: str, variant: str, side: str, name: str) -> 
     """One side, default or other, of a training of notebook 10, at the metric that the paper's row has, re-ranked."""
     title = variant.replace("_", " ") if side == "other" else "HCN as it is"
     return _chosen(results.table("sensitivity_people"), title, kind=kind, variant=variant, side=side, set=name,
-                   metric=METRICS[name], reranked=True)  # fmt: skip
+                   metric=paper.PRINTED_METRIC[name], reranked=True)  # fmt: skip
 
 
 def sets_of(results: Results, kind: str, variant: str) -> list[str]:

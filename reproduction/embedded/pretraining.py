@@ -94,22 +94,22 @@ def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **c
     """
     data = data or Data()
     place = cache_root() / "pretraining" / f"v{VERSION}"
-    kept = {key: getattr(network, key) for key in (*NETWORK, "precision")}
-    settings = training.Recipe.from_dict(RECIPE | kept | changes)
+    of_network = {key: getattr(network, key) for key in (*NETWORK, "precision")}
+    settings = training.Recipe.from_dict(RECIPE | of_network | changes)
     images = data.table(place / "data")
     run = training.train("baseline", images, place / path.stem, recipe=settings, data_root=place / "data",
                          other_recipe="set_aside")  # fmt: skip
     record, prefix = run_folder.read(run), "backbone."
     state = weight_files.read(run / run_folder.WEIGHTS)
-    kept = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
-    kept = {name: x.half() if x.is_floating_point() else x for name, x in kept.items()}
+    backbone = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+    backbone = {name: x.half() if x.is_floating_point() else x for name, x in backbone.items()}
     facts = {
         "about": "pretrained on rendered people", "renderer_version": VERSION, "seeds": data.seeds,
         "strengths": dataclasses.asdict(STRENGTHS), "people": record["num_classes"], "images": record["images"],
         "sizes": data.sizes.as_dict(), "recipe": record["recipe"], "commit": machine.commit(),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_tensors(path, kept, {key: json.dumps(value) for key, value in facts.items()})
+    files.write_tensors(path, backbone, {key: json.dumps(value) for key, value in facts.items()})
     return path
 
 

@@ -49,7 +49,7 @@ def write(folder, gaps, seeds=(0,), **options):
 
 def write_studied(folder, other, seeds=(0,), default=0.5, kind="training", model="hcn", name=paper.CUHK03_LABELED):
     """Trainings of notebook 10: {variant: its rank-1 and mAP}."""
-    about = {"kind": kind, "set": name, "model": model, "metric": sides.METRICS[name], "reranked": True}
+    about = {"kind": kind, "set": name, "model": model, "metric": paper.PRINTED_METRIC[name], "reranked": True}
     parts = [rows([score, score], seeds, variant=variant, side=side, **about)
              for variant, value in other.items()
              for side, score in (("default", default), ("other", value))]  # fmt: skip
