@@ -109,8 +109,10 @@ class GatedNetwork(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Squared distances (n, n) of all pairs of a first and a second view: the halves of (2 n, 3, 128, 64)."""
         seen, n = self.look(pixels), len(pixels) // 2
-        i, j = torch.cartesian_prod(*[torch.arange(n, device=pixels.device)] * 2).T
-        return self.compare(seen.part(i), seen.part(n + j)).reshape(n, n)
+        # Expanded, not indexed: the gradient of an index with repeats adds up in whatever order the threads come.
+        first = (x[:n, None].expand(-1, n, *x.shape[1:]).flatten(0, 1) for x in seen)
+        second = (x[None, n:].expand(n, -1, *x.shape[1:]).flatten(0, 1) for x in seen)
+        return self.compare(Looks(*first), Looks(*second)).reshape(n, n)
 
 
 def _block(channels_in: int, channels_out: int, size: int, stride: int = 1) -> list[nn.Module]:
