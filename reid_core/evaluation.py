@@ -11,6 +11,9 @@ Average precision is the area under the precision-recall curve: the mean over th
   first rank. This is what the Market-1501 toolchain computes and what the printed mAP numbers use.
 - ``step``: k/r alone, the standard definition. The 0.83 of the paper's Figure 4 (c), with hits at ranks 1 and 3, is
   this one; by trapezoid the same list has 0.79.
+
+mINP (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021) asks for the hardest
+match: the mean, over the queries that have one, of the number of true matches over the rank of the last of them.
 """
 
 from __future__ import annotations
@@ -119,15 +122,17 @@ class Evaluation:
     ----------
     rank1 : fraction (0-1) of the counted queries whose first image is a true match.
     mAP : mean average precision (0-1) of the counted queries.
+    mINP : mean inverse negative penalty (0-1) of the queries with a true match, see the module's text; NaN without any.
     cmc : (50,) float64; `cmc[k - 1]` is the fraction of counted queries with a true match within rank k.
-    per_query : one row a query: query (its index), ap, first_hit (rank from 1, <NA> without a match),
-        matches (true matches left by the protocol), valid (has any).
+    per_query : one row a query: query (its index), ap, inp (its part of mINP, NaN without a match), first_hit (rank
+        from 1, <NA> without a match), matches (true matches left by the protocol), valid (has any).
     unmatched_queries : number of queries without any true match.
     ap, unmatched : what was asked for.
     """
 
     rank1: float
     mAP: float
+    mINP: float
     cmc: np.ndarray
     per_query: pd.DataFrame
     unmatched_queries: int
@@ -183,7 +188,7 @@ class Evaluator:
         self._junk, self.shape = np.flatnonzero(self._protocol.junk), (len(query_table), len(gallery_table))
         self._matches = np.zeros(self.shape[0], np.int64)
         self._first_hit = np.zeros(self.shape[0], np.int64)
-        self._ap = np.zeros(self.shape[0])
+        self._ap, self._inp = np.zeros(self.shape[0]), np.full(self.shape[0], np.nan)
         self._seen = 0
 
     def update(self, block) -> None:
@@ -215,7 +220,7 @@ class Evaluator:
         kept[self._junk] = kept[same_camera] = np.inf
         ranks = _ranks(kept, matches)
         self._matches[query], self._first_hit[query] = len(ranks), ranks[0]
-        self._ap[query] = average_precision(ranks, self.ap)
+        self._ap[query], self._inp[query] = average_precision(ranks, self.ap), len(ranks) / ranks[-1]
 
     def result(self) -> Evaluation:
         """The scores, once every query's row has been seen. Raises ValueError before that."""
@@ -232,10 +237,10 @@ class Evaluator:
         hits = np.bincount(self._first_hit[valid & (self._first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)
         cmc = hits[1:].cumsum() / total
         first_hit = pd.Series(self._first_hit, dtype="Int64").where(valid)
-        columns = {"ap": self._ap, "first_hit": first_hit, "matches": self._matches, "valid": valid}
+        columns = {"ap": self._ap, "inp": self._inp, "first_hit": first_hit, "matches": self._matches, "valid": valid}
         per_query = pd.DataFrame(columns).rename_axis("query").reset_index()
-        mean, unmatched = float(self._ap.sum() / total), int((~valid).sum())
-        return Evaluation(float(cmc[0]), mean, cmc, per_query, unmatched, self.ap, self.unmatched)
+        means = float(cmc[0]), float(self._ap.sum() / total), float(per_query["inp"].mean())
+        return Evaluation(*means, cmc, per_query, int((~valid).sum()), self.ap, self.unmatched)
 
 
 def average_precision(ranks, definition="trapezoid") -> float:

@@ -67,6 +67,17 @@ def test_hand_worked_protocol():
     row = result.per_query.iloc[0]
     assert (row["query"], row.first_hit, row.matches, row.valid) == (0, 3, 2, True)
     assert result.ap == "step" and result.unmatched_queries == 0
+    assert result.mINP == row.inp == 2 / 4  # two matches, the last at rank 4
+
+
+def test_mINP_is_of_the_queries_that_have_a_match():
+    """Of three: matches at ranks 1 and 3, a match at rank 2, and no match in another camera."""
+    gallery = table([5, 6, 5, 7], [2, 2, 2, 1])
+    distance = np.array([[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]])
+    result = evaluate(distance, table([5, 6, 7], [1, 1, 1]), gallery)
+    np.testing.assert_array_equal(result.per_query.inp, [2 / 3, 1 / 2, np.nan])
+    assert result.mINP == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert np.isnan(evaluate(distance[2:], table([7], [1]), gallery).mINP)
 
 
 @pytest.mark.parametrize("ap", ["trapezoid", "step"])
