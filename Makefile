@@ -35,6 +35,7 @@ check: environment
 	@$(RUN) -m pytest -q -m slow
 
 lab: environment
+	@echo "Open the address with ?token= below; then a notebook, Run > Run All Cells. Ctrl-C ends it."
 	@$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reproduction.runner.notebooks.without_outputs
 
 # No file targets: make cannot hold names with spaces, and dates say nothing about what is installed. The stamp says it.
@@ -42,23 +43,27 @@ environment:
 	@cd "$(HERE)"; prefix="$(PREFIX)"; python="$$prefix/bin/python"; stamp="$$prefix/.reid-core-installed"; \
 	if [ "$$prefix" = "$(HERE)/.venv" ] && [ ! -x "$$python" ]; then $(make_venv); fi; \
 	if [ ! -x "$$python" ]; then \
-	  echo "The active environment $$prefix has no Python: deactivate it, or put Python 3.11 or 3.12 and pip into it." >&2; \
+	  echo "The active environment $$prefix has no Python: deactivate it, or put Python 3.11 to 3.13 and pip into it." >&2; \
 	  exit 1; fi; \
 	wanted="$$(cat requirements.lock pyproject.toml | cksum) $(HERE)"; \
 	[ "$$wanted" != "$$(cat "$$stamp" 2>/dev/null)" ] || exit 0; \
+	echo "Installing the environment into $$prefix (about 6 GB; one to ten minutes) ..."; \
+	if command -v uv >/dev/null && $(call install,uv pip install --python "$$python"); then exit 0; fi; \
 	if ! "$$python" -m pip --version >/dev/null 2>&1; then \
 	  echo "The environment $$prefix has no pip, as uv makes them: uv pip install pip (or: python -m ensurepip)." >&2; \
 	  exit 1; fi; \
-	echo "Installing the environment into $$prefix (about 6 GB; two to ten minutes) ..."; \
-	"$$python" -m pip install --quiet --upgrade pip && \
-	"$$python" -m pip install --quiet -r requirements.lock -e '.[reproduction]' && echo "$$wanted" > "$$stamp"
+	$(call install,"$$python" -m pip install)
+
+# The kit itself has no hash. Where uv fails, as behind a mirror that only pip was told of, pip is tried.
+install = $(1) --quiet --require-hashes -r requirements.lock && \
+	$(1) --quiet --no-deps -e '.[reproduction]' && echo "$$wanted" > "$$stamp"
 
 define make_venv
-  for python3 in python3 python3.12 python3.11; do \
-    if $$python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+  for python3 in python3 python3.13 python3.12 python3.11; do \
+    if $$python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
       $$python3 -m venv .venv && break; \
       echo "$$python3 could not make .venv/ (on Debian and Ubuntu: apt install python3-venv)." >&2; rm -rf .venv; exit 1; \
     fi; done; \
   if [ ! -x "$$python" ]; then \
-    echo "No Python 3.11 or 3.12 was found. Install one, or use: conda env create -f environment.yml" >&2; exit 1; fi
+    echo "No Python 3.11 to 3.13 was found. Install one, or use: conda env create -f environment.yml" >&2; exit 1; fi
 endef

@@ -1,6 +1,9 @@
 """environment.yml, the lock file and the Makefile make one environment; the pip part installs for real (slow)."""
 
+import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -11,12 +14,46 @@ import yaml
 from reproduction.sidecar import REPOSITORY
 
 
-def test_environment_yml_is_python_pip_the_lock_file_and_the_kit():
-    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
-    names = [item for item in environment["dependencies"] if isinstance(item, str)]
-    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+@pytest.fixture(scope="module")
+def lock():
+    """docs/lock.py as a module."""
+    spec = importlib.util.spec_from_file_location("lock", REPOSITORY / "docs" / "lock.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environment():
+    """The names of environment.yml and the pins of its pip part."""
+    found = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
+    (pip,) = [item["pip"] for item in found if isinstance(item, dict)]
+    return [item for item in found if isinstance(item, str)], pip
+
+
+def test_environment_yml_is_python_pip_and_the_pins_of_the_lock_file(lock):
+    """Each pin for itself: micromamba looks for a file that `-r` names in /tmp, pixi reads no `-e`."""
+    names, pip = environment()
     assert [name.partition("=")[0] for name in names] == ["python", "pip"]
-    assert pip == ["-r requirements.lock", "-e .[reproduction]"]
+    text = (REPOSITORY / "requirements.lock").read_text()
+    assert lock.environment(text) == (REPOSITORY / "environment.yml").read_text()
+    assert len(pip) == sum(line[0] not in " #" for line in text.splitlines()) > 100
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", pin) for pin in pip)
+
+
+def test_every_pin_has_hashes_and_one_command_makes_the_lock_again(lock, tmp_path):
+    text = (REPOSITORY / "requirements.lock").read_text()
+    for pin in re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in pin, pin
+    assert "python docs/lock.py" in text.splitlines()[1]
+    if not shutil.which("uv"):
+        pytest.skip("needs uv, and its index")
+    made = tmp_path / "requirements.lock"
+    made.write_text(text)
+    try:
+        lock.lock(made)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"uv reaches no index ({error})")
+    assert made.read_text() == text
 
 
 def test_the_lock_file_pins_every_dependency_of_the_project():
@@ -26,7 +63,8 @@ def test_the_lock_file_pins_every_dependency_of_the_project():
     extras = project["optional-dependencies"]
     assert extras["dev"][0] == "reid-core[reproduction]"
     wanted = project["dependencies"] + extras["reproduction"] + extras["dev"][1:]
-    lines = [line for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if line[:1] not in ("", "#")]
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    lines = [line for line in lines if line[:1] not in ("", "#", " ")]
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     assert all("==" in line and "/" not in line for line in lines), "exact versions, no addresses"
     for requirement in wanted:
@@ -36,18 +74,14 @@ def test_the_lock_file_pins_every_dependency_of_the_project():
 
 @pytest.mark.slow
 def test_the_pip_part_installs_into_an_empty_environment_and_imports_the_kit(tmp_path):
-    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
-    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     source = tmp_path / "kit"
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(source)], check=True)
-    words = [word for line in pip for word in line.split()]
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words], cwd=source, env=clean,
-        check=True,
-    )  # fmt: skip
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, *environment()[1]], cwd=source, env=clean, check=True)
+    subprocess.run([*install, "--no-deps", "-e", ".[reproduction]"], cwd=source, env=clean, check=True)
     code = (
         "import importlib, pkgutil, reid_core\n"
         "for module in pkgutil.walk_packages(reid_core.__path__, 'reid_core.'): importlib.import_module(module.name)\n"
@@ -57,4 +91,4 @@ def test_the_pip_part_installs_into_an_empty_environment_and_imports_the_kit(tmp
     found = subprocess.run([python, "-c", code], env=clean, capture_output=True, text=True, cwd=tmp_path)
     assert found.stdout.strip() == "2048", found.stderr
     subprocess.run([python, "-m", "pip", "check"], check=True, env=clean)
-    assert sys.version_info[:2] in ((3, 11), (3, 12))
+    assert sys.version_info[:2] in ((3, 11), (3, 12), (3, 13))

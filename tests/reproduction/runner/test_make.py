@@ -35,7 +35,8 @@ def make(kit, *words, cwd=None, **environment):
 
 def test_a_folder_with_a_space_also_from_elsewhere_and_installs_once(kit):
     code, said = make(kit, "-f", str(kit / "Makefile"), "reproduce", "PROFILE=a b", cwd="/")
-    assert code == 0 and "pip install --quiet -r requirements.lock -e .[reproduction]" in said, said
+    hashed, own = "pip install --quiet --require-hashes -r requirements.lock", "pip install --quiet --no-deps -e ."
+    assert code == 0 and said.index(hashed) < said.index(f"{own}[reproduction]"), said
     assert "python -m reproduction.cli reproduce --profile a b" in said
     assert (kit / ".venv" / ".reid-core-installed").is_file()
     for path in kit.iterdir():
@@ -81,3 +82,29 @@ def test_an_active_environment_is_used(kit, tmp_path):
         code, said = make(kit, "-n", "lab", **given)
         assert code == 0 and f'"{tmp_path}/own env/bin/python" -m jupyterlab' in said
     assert sys.version_info >= (3, 11)
+
+
+def test_uv_installs_where_it_is_found_and_pip_where_it_fails(kit):
+    uv = kit.parent / "bin" / "uv"
+    uv.write_text('#!/bin/bash\necho "uv $*"\n')
+    uv.chmod(0o755)
+    code, said = make(kit, "environment")
+    hashed = f"uv pip install --python {kit}/.venv/bin/python --quiet --require-hashes -r requirements.lock"
+    assert code == 0 and hashed in said and "--no-deps -e .[reproduction]" in said and "-m pip install" not in said
+    uv.write_text('#!/bin/bash\necho "no network" >&2; exit 2\n')
+    (kit / "requirements.lock").write_text("other==1.0\n")
+    code, said = make(kit, "environment")
+    assert code == 0 and "no network" in said and "python -m pip install --quiet --require-hashes" in said
+
+
+def test_a_path_of_another_alphabet_under_lang_c_without_a_home(kit):
+    elsewhere = kit.with_name("mein Verzeichnis für 行人")
+    kit.rename(elsewhere)
+    code, said = make(elsewhere, "reproduce", LANG="C", LC_ALL="C")
+    assert code == 0 and "-m reproduction.cli reproduce --profile smoke" in said, said
+    assert (elsewhere / ".venv" / ".reid-core-installed").is_file()
+
+
+def test_lab_says_what_to_open(kit):
+    code, said = make(kit, "lab")
+    assert code == 0 and said.index("Open the address") < said.index("-m jupyterlab notebooks")
