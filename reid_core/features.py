@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.functional import normalize
 
-from reid_core import files, images, machine
+from reid_core import feature_files, files, images, machine
 from reid_core.datasets import table as image_table
 from reid_core.datasets.table import DATASET, PATH, SUBSET
 from reid_core.progress import shown
@@ -31,7 +31,7 @@ from reid_core.training import run_folder
 
 @dataclass(frozen=True)
 class Features:
-    """values (N, d) float32, each row of length 1; table: the image table of the same rows; meta: what made them."""
+    """values (N, d) float32, of length 1 each if extracted; table: the same rows' ids; meta: what made them."""
 
     values: np.ndarray
     table: pd.DataFrame
@@ -184,6 +184,29 @@ def load(path: str | Path, data_root: str | Path) -> Features:
         reason = f"{path} is no whole feature file ({error}); move it aside and extract again."
         raise ValueError(reason) from error
     return Features(values, image_table.validate(table), meta)
+
+
+def read(files=None, *, query=None, gallery=None, train=None, images: str | None = None) -> Features:
+    """Features that any tool wrote, as they are: .npz, .npy with a .csv beside it, .mat, .pt, .pth or .safetensors.
+
+    Parameters
+    ----------
+    files : a path with all parts, told apart by names of fields or a field `subset`; or several paths, read as one
+    query, gallery, train : paths of the parts that lie apart, of one part each
+    images : "rows" or "columns" of the features; None: the one that agrees with the number of ids
+
+    Returns
+    -------
+    Features : values (N, d) float32; its table has subset and person_id, and camera_id and image_path where they are
+        there. Names of fields: see `reid_core.feature_files`.
+
+    Raises
+    ------
+    FileNotFoundError for a missing file; ValueError, with the file's fields and the names that are wanted, for a field
+    that is missing, damaged, pickled or of another length.
+    """
+    values, table = feature_files.read(files, query, gallery, train, images)
+    return Features(values, table, {"files": [str(x) for x in (files, query, gallery, train) if x is not None]})
 
 
 def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, dict[str, Any]]:

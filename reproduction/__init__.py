@@ -18,6 +18,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     paper.py                           what the paper prints: tables, known defects
     experiment.py training_lists.py    a profile's data, sets, seeds, runs, folders; lists of images to learn from
     scoring.py                         runs on sets to scores
+    evaluate.py                        anybody's features scored
     literature.py cached.py            published methods as rows; LOMO kept for them
     similarity.py                      SCSP re-ranked, which gives no distance
     gated.py                           the gated network [21] re-created, on the library's training loop

@@ -79,6 +79,18 @@ def _parser() -> argparse.ArgumentParser:
                          " without it, the rows are listed")  # fmt: skip
     command.add_argument("--column", help="one cell of the row, with the paper's figure beside it")
 
+    command = _verb(commands, "evaluate", _evaluate, "score features or distances that any tool wrote", profile=False)
+    command.add_argument("files", nargs="*", metavar="FILE", help="all parts; several files are read as one")
+    for part in ("query", "gallery", "train"):
+        command.add_argument(f"--{part}", nargs="+", metavar="FILE", help=f"the {part} part, where it lies apart")
+    command.add_argument("--metric", choices=("euclidean", "cosine", "xqda"), default="euclidean")
+    command.add_argument("--rerank", action="store_true", help="by the k-reciprocal distance")
+    command.add_argument("--ap", choices=("trapezoid", "step"), default="trapezoid", help="definition of AP")
+    command.add_argument("--images", choices=("rows", "columns"), help="where images are, if lengths do not say")
+    for kind in ("distance", "similarity"):
+        command.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"FILE holds a {kind}")
+    command.add_argument("--json", action="store_true")
+
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     what = "which sets are found, in which form, counts against the published"
@@ -133,6 +145,13 @@ def _explain(chosen) -> None:
     from reproduction import explain
 
     print(explain.describe(chosen.path, chosen.row, chosen.column))
+
+
+def _evaluate(chosen) -> None:
+    from reproduction import evaluate
+
+    given = {name: x or None for name, x in vars(chosen).items() if name not in ("run", "json")}
+    print(evaluate.describe(evaluate.evaluate(given.pop("files"), **given), chosen.json))
 
 
 def _data_status(chosen) -> None:

@@ -48,7 +48,11 @@ RUN_SLOWLY = (
     "papermill -f profiles/smoke.yaml notebooks/03_table2_cuhk03.ipynb out.ipynb",
     "python benchmarks/training/flops.py --tflops 989",
 )
+APART = "tests/reproduction/test_evaluate.py::test_parts_in_files_apart_score_the_same"
+WHOLE = "tests/reproduction/test_evaluate.py::test_scores_are_those_of_the_library_on_the_same_arrays"
 ELSEWHERE = {
+    "reid-core evaluate pytorch_result.mat --metric cosine --rerank": WHOLE,
+    "reid-core evaluate --query q.npz --gallery g.npz --train t.npz --metric xqda --json": APART,
     "make reproduce": SMOKE,
     "make lab": LAB,
     "reid-core notebook 01 --profile paper -p 'own_sets=[shop.csv]'": OWN,

@@ -1,0 +1,246 @@
+"""Features or distances that any tool wrote: .npz, .npy with a .csv beside it, .mat, .pt, .pth, .safetensors, .csv.
+
+A field's name says what it holds: a word of `WORDS`, alone or with a word of `PARTS` before or after it; capitals and
+all but letters do not count. So `gallery_f`, `query_label` (layumi's pytorch_result.mat), `feat` with `queryID` and
+`queryCAM`, `labels` with `camId` and `query_idx` (MATLAB code of Zhong et al.), `galFea`, `descriptors` (Liao's XQDA),
+`qf` with `q_pids` and `q_camids` (torchreid) are known. Other fields are passed over; no code in a file is run.
+"""
+
+import io
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.io
+import torch
+from safetensors import safe_open
+
+from reid_core import ids
+from reid_core.datasets.table import CAMERA, GALLERY, LABEL, PATH, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
+from reid_core.distance import as_array
+
+VALUES, DISTANCE, INDEX = "features", "distance", "index"
+WORDS = {
+    VALUES: "features feature feats feat fea f embeddings embedding x values descriptors".split(),
+    PERSON: "person_id person ids id pids pid".split(),
+    LABEL: "labels label y".split(),  # people, where no field of PERSON is there
+    CAMERA: "camera_id cameras camera cams cam camids camid".split(),
+    SUBSET: "subset split".split(),
+    INDEX: "idx index".split(),  # row numbers of a part, from 1 in .mat and from 0 elsewhere
+    PATH: "image_path image_paths paths path".split(),
+    DISTANCE: "distance distances distmat dismat dist similarity sim".split(),
+}
+PARTS = {TRAIN: ("train",), QUERY: ("query", "q", "probe", "prob"), GALLERY: ("gallery", "gal", "g", "test")}
+SIDES = [("", None), *((side, part) for part, sides in PARTS.items() for side in sides)]
+KNOWN = {
+    name.replace("_", ""): (what, part)
+    for side, part in SIDES
+    for what, words in WORDS.items()
+    for word in words
+    for name in (side + word, word + side)
+}
+NUMPY = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdU")]  # in .pt: arrays of plain numbers
+NUMPY += [(np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+
+
+def known(name: str) -> tuple[str, str | None] | None:
+    """What a field of this name holds, and of which part; None where that is not known.
+
+    >>> known("queryCAM"), known("galFea"), known("label"), known("epoch")
+    (('camera_id', 'query'), ('features', 'gallery'), ('label', None), None)
+    """
+    return KNOWN.get(re.sub("[^a-z]", "", name.lower()))
+
+
+@dataclass
+class Fields:
+    """What some files hold together: their `names`, the known ones by role and part, whether MATLAB wrote one."""
+
+    where: str
+    names: list[str] = field(default_factory=list)
+    found: dict[tuple[str, str | None], np.ndarray] = field(default_factory=dict)
+    matlab: bool = False
+
+    def need(self, what: str, *parts: str | None) -> np.ndarray:
+        """The field of the first of these parts that has it, or ValueError: what there is and what is wanted."""
+        for role in (what, LABEL) if what == PERSON else (what,):
+            for part in parts:
+                if (role, part) in self.found:
+                    return self.found[role, part]
+        side = f", after {PARTS[parts[0]][0]}_" if parts[0] else ""
+        raise ValueError(
+            f"{self.where} has the fields {', '.join(self.names) or '(none)'}; none is the {what} of its "
+            f"{parts[0] or 'images'}. Call it one of {', '.join(WORDS[what])}{side}."
+        )
+
+    def table(self, *parts: str | None) -> pd.DataFrame:
+        """The ids of the images of a part: person_id, and camera_id, subset and image_path where they are there."""
+        columns = {PERSON: self.need(PERSON, *parts)}
+        for what in (CAMERA, SUBSET, PATH):
+            if any((what, part) in self.found for part in parts):
+                columns[what] = self.need(what, *parts)
+        for name in columns:
+            x = columns[name] = np.ravel(columns[name]) if 1 in np.shape(columns[name]) else columns[name]
+            columns[name] = ids.column(x, f"{self.where}: {name}") if name in (PERSON, CAMERA) else list(map(str, x))
+        if len(set(map(len, columns.values()))) > 1:
+            lengths = ", ".join(f"{len(x)} {name}" for name, x in columns.items())
+            raise ValueError(f"{self.where}: the fields of one part differ in length: {lengths}.")
+        return pd.DataFrame(columns)
+
+    def matrix(self, what: str, count: int, images: str | None, *parts: str | None) -> np.ndarray:
+        """A field (count, m) float32, transposed where images (or queries) are its columns; ValueError if unclear."""
+        x = as_array(self.need(what, *parts), f"{what} of {self.where}", ("d",), np.float32)
+        rows, columns = (size == count for size in x.shape)
+        if rows and columns and self.matlab and images is None:
+            raise ValueError(f"{self.where}: the {what} are {x.shape}, and in MATLAB either may be images: say which.")
+        if not (rows if images == "rows" else columns if images == "columns" else rows or columns):
+            raise ValueError(f"{self.where}: {count} ids, but {what} of shape {x.shape}; one id an image is needed.")
+        return x.T if images == "columns" or not rows else x
+
+
+def fields(paths) -> Fields:
+    """The known fields of a file, or of several that belong together (features in one, ids in another).
+
+    Raises FileNotFoundError, and ValueError for another format, a damaged file, pickled objects, a field that is twice.
+    """
+    paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    out = Fields(" + ".join(map(str, paths)), matlab=any(path.suffix == ".mat" for path in paths))
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path}.")
+        if (read := READERS.get(path.suffix.lower())) is None:
+            raise ValueError(f"{path}: features are read from {', '.join(READERS)}; convert it to one of these.")
+        name = "(none yet)"
+        try:
+            for name, load in read(path):
+                out.names.append(name)
+                if (role := known(name)) in out.found:
+                    raise ValueError("another field says the same; leave one of them out")
+                if role:
+                    out.found[role] = _plain(load())
+        except Exception as error:  # of six libraries, and the file may be anything
+            reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0] or type(error).__name__
+            raise ValueError(f"{path} cannot be read, at field {name}: {reason}.") from error
+    return out
+
+
+def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple[np.ndarray, pd.DataFrame]:
+    """Values (N, d) float32 and table of `reid_core.features.read`."""
+    values, tables = [], []
+    for part, paths in ((None, files), (TRAIN, train), (QUERY, query), (GALLERY, gallery)):
+        held = None if paths is None else fields(paths)
+        apart = [side for side in PARTS if held and part is None and (VALUES, side) in held.found]
+        for sides in [(side,) for side in apart] or [(part, None)] * (held is not None):
+            held.need(VALUES, *sides)
+            table = held.table(*sides)
+            block = held.matrix(VALUES, len(table), images, *sides)
+            for name, rows in ({sides[0]: slice(None)} if sides[0] else _parted(held, table)).items():
+                values.append(block[rows])
+                tables.append(table.iloc[rows].assign(**{SUBSET: name}))
+    if len(widths := {block.shape[1] for block in values}) > 1:
+        raise ValueError(f"The parts have features of {sorted(widths)} dimensions; extract all with one model.")
+    for name in (PERSON, CAMERA):
+        if (
+            0 < sum(name in table for table in tables) < len(tables)
+            or len({t[name].dtype.kind for t in tables if name in t}) > 1
+        ):
+            raise ValueError(f"{name} is there, or is a number, in some parts only; give it alike in all.")
+    return np.concatenate(values), pd.concat(tables, ignore_index=True)
+
+
+def read_distance(files, query=None, gallery=None, images=None) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
+    """A matrix (Q, G) float32 (with images="columns", or where lengths say so, its transpose) and both sides' ids."""
+    held = fields(files)
+    sides = {QUERY: held if query is None else fields(query), GALLERY: held if gallery is None else fields(gallery)}
+    tables = [side.table(*(part, None)[: 1 + (side is not held)]) for part, side in sides.items()]
+    matrix = held.matrix(DISTANCE, len(tables[0]), images, None)
+    if matrix.shape[1] != len(tables[1]):
+        raise ValueError(f"{held.where}: the matrix is {matrix.shape} for {len(tables[0])} and {len(tables[1])} ids.")
+    return matrix, *tables
+
+
+def _parted(held: Fields, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Rows of each part by the field `subset`, or by `query_idx`, `gallery_idx`, ..."""
+    if SUBSET in table:
+        named = table[SUBSET].str.strip().str.lower().map({side: part for side, part in SIDES if part})
+        if named.isna().any():
+            raise ValueError(
+                f"{held.where}: subset is {table[SUBSET][named.isna()].iloc[0]!r}; use {', '.join(SUBSETS)}."
+            )
+        return {part: np.flatnonzero(named == part) for part in SUBSETS if (named == part).any()}
+    found = {
+        part: ids.column(np.ravel(x), INDEX) - held.matlab for (what, part), x in held.found.items() if what == INDEX
+    }
+    if any(rows.min() < 0 or rows.max() >= len(table) for rows in found.values()):
+        raise ValueError(f"{held.where}: a row number is outside of its {len(table)} images.")
+    if not found:
+        held.need(SUBSET, None)
+    return found
+
+
+def _plain(x) -> np.ndarray:
+    """As an array: tensors, lists of one entry an image or a batch."""
+    if isinstance(x, list | tuple) and x and isinstance(x[0], torch.Tensor):
+        x = torch.cat(x) if x[0].ndim > 1 else torch.stack(x)
+    if isinstance(x, torch.Tensor):
+        x = (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()
+    x = np.asarray(x)
+    if x.dtype == object:
+        raise ValueError("it holds objects or cells; save plain numbers, or text")
+    return x
+
+
+def _numpy(path: Path):
+    found = np.load(path, allow_pickle=False)
+    if path.suffix == ".npz":
+        return [(name, partial(found.__getitem__, name)) for name in found.files]
+    beside = path.with_suffix(".csv")
+    own = [(path.stem if known(path.stem) else VALUES, lambda: found)]
+    return own + (_csv(beside) if beside.is_file() else [])
+
+
+def _csv(source):
+    columns = pd.read_csv(
+        source, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="surrogateescape"
+    )
+    return [(name, partial(_cells, x)) for name, x in columns.items() if x.str.strip().any() or known(name) is None]
+
+
+def _cells(column: pd.Series) -> list:
+    """Whole numbers where all cells are such, text otherwise."""
+    try:
+        return [ids.exact(cell) for cell in column]
+    except ValueError:
+        return list(column)
+
+
+def _matlab(path: Path):
+    if not h5py.is_hdf5(path):
+        return [(name, lambda name=name: scipy.io.loadmat(path, variable_names=[name])[name])
+                for name, *_ in scipy.io.whosmat(path)]  # fmt: skip
+    with h5py.File(path, "r") as file:  # MATLAB's 7.3, which holds every array transposed
+        cells = {name: x for name, x in file.items() if not isinstance(x, h5py.Dataset) or x.dtype.kind not in "fiub"}
+        return [(name, partial(_plain, list("?") if name in cells else x[()].T)) for name, x in file.items()]
+
+
+def _torch(path: Path):
+    with torch.serialization.safe_globals(NUMPY):
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    found = found if isinstance(found, dict) else {path.stem if known(path.stem) else VALUES: found}
+    nested = {f"{a}_{b}": y for a, x in found.items() if isinstance(x, dict) for b, y in x.items()}
+    return [(str(name), lambda x=x: x) for name, x in (found | nested).items() if not isinstance(x, dict)]
+
+
+def _safetensors(path: Path):
+    with safe_open(path, "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}
+    own = _csv(io.BytesIO(found.pop("table").numpy().tobytes())) if "table" in found else []  # of `features.save`
+    return [(name, lambda x=x: x) for name, x in found.items()] + own
+
+
+READERS = {".npz": _numpy, ".npy": _numpy, ".csv": _csv, ".mat": _matlab, ".pt": _torch, ".pth": _torch,
+           ".safetensors": _safetensors}  # fmt: skip

@@ -1,0 +1,132 @@
+"""`reid-core evaluate`: scores, with their intervals, of features or distances that any tool wrote."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from reid_core import evaluation, feature_files, features
+from reid_core.datasets.table import CAMERA, PATH, PERSON
+from reid_core.features import Features
+from reid_core.matching import Matched, Matching, match, split
+from reproduction import intervals
+
+RANKS = (1, 5, 10, 20)
+METRICS = ("euclidean", "cosine", "xqda")
+PROTOCOL = "market: images of the query's person in its own camera, and junk, are passed over"
+
+
+def evaluate(
+    files=None,
+    *,
+    query=None,
+    gallery=None,
+    train=None,
+    images: str | None = None,
+    metric: str = "euclidean",
+    rerank: bool = False,
+    ap: str = "trapezoid",
+    kind: str | None = None,
+) -> dict:
+    """All that is printed: settings, counts, and each score in per cent with the ends of its 95% interval.
+
+    files, query, gallery, train, images: see `features.read`. metric: "euclidean" or "xqda", of the features as they
+    are, or "cosine". kind: "distance" or "similarity" takes the files' matrix, without features it is told by images
+    that are on both sides, or asked for.
+
+    Raises what `features.read` raises; ValueError for xqda without training features, for cameras that are missing, for
+    a matrix of which nothing tells whether it grows with likeness.
+    """
+    if not files and (kind or not query):
+        raise ValueError("There is nothing to score; give FILE, or features with --query and --gallery.")
+    held = feature_files.fields(files).found if files else {}
+    if kind or (feature_files.DISTANCE, None) in held and not any(what == feature_files.VALUES for what, _ in held):
+        matrix = feature_files.read_distance(files, query, gallery, images)
+        if rerank or metric != "euclidean":
+            raise ValueError("A matrix is scored as it is; --metric and --rerank need features.")
+        matched, metric = distances(*matrix, kind), "as given"
+    else:
+        vectors = features.read(files, query=query, gallery=gallery, train=train, images=images)
+        matched = compared(vectors, metric, rerank, Matching(ap=ap))
+    for name, side in (("query", matched.query), ("gallery", matched.gallery)):
+        if CAMERA not in side:
+            raise ValueError(f"The {name} has no cameras, by which the protocol passes images over; add camera_id.")
+    result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap)
+    about = {"metric": metric, "reranked": bool(rerank), "ap": ap, "protocol": PROTOCOL, "queries": len(matched.query),
+             "gallery": len(matched.gallery), "queries_without_match": result.unmatched_queries}  # fmt: skip
+    return about | {"people": matched.query[PERSON].nunique(), "scores": scores(result, matched.query[PERSON])}
+
+
+def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Matched:
+    """The distances of a file's queries to its gallery."""
+    sizes = {name: len(part) for name, part in split(vectors)._asdict().items()}
+    if not sizes["query"] or not sizes["gallery"]:
+        raise ValueError(f"Queries and a gallery are needed, but these files have {sizes}.")
+    if metric == "xqda" and (not sizes["train"] or CAMERA not in vectors.table):
+        raise ValueError("XQDA learns from training features with people and cameras; give them with --train.")
+    if metric == "cosine":
+        lengths = np.linalg.norm(vectors.values.astype(float), axis=1, keepdims=True)
+        if not lengths.all():
+            raise ValueError(f"Row {np.argmin(lengths)} of the features is 0 throughout; it has no direction.")
+        vectors = Features((vectors.values / lengths).astype(np.float32), vectors.table, vectors.meta)
+    return match(vectors, "xqda" if metric == "xqda" else "euclidean", rerank, how)
+
+
+def distances(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame, kind: str | None) -> Matched:
+    """A matrix (Q, G) as distances, its sign turned if it is a similarity."""
+    told = _told(matrix, query, gallery)
+    if kind is None and told is None:
+        raise ValueError(
+            "Nothing tells whether this matrix is a distance or a similarity: say --distance or --similarity."
+        )
+    if kind and told and kind != told:
+        raise ValueError(f"This matrix is no {kind}: by it no image is nearest to itself; it looks like a {told}.")
+    return Matched(-matrix if (kind or told) == "similarity" else matrix, query, gallery, 0.0)
+
+
+def _told(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame) -> str | None:
+    """What an image's entry with itself tells: the least of its row, or the largest; None where neither or both."""
+    if PATH in query and PATH in gallery:
+        columns = pd.Index(gallery[PATH].drop_duplicates()).get_indexer(query[PATH])
+        columns = np.where(columns < 0, -1, gallery[PATH].drop_duplicates().index.to_numpy()[columns])
+    else:
+        columns = np.arange(len(query)) if query.equals(gallery) else np.full(len(query), -1)
+    rows = np.flatnonzero(columns >= 0)
+    itself = matrix[rows, columns[rows]]
+    least, largest = (itself == end(matrix[rows], axis=1) for end in (np.min, np.max))
+    if not len(rows) or least.all() == largest.all():
+        return None
+    return "distance" if least.all() else "similarity"
+
+
+def scores(result: evaluation.Evaluation, person: pd.Series) -> dict[str, dict[str, float]]:
+    """{score: {"value", "low", "high"}} in per cent: rank-1 to rank-20, mAP, and mINP of the queries with a match."""
+    hit = result.per_query["first_hit"].astype(float)
+    each = pd.DataFrame({f"rank{k}": (hit <= k).astype(float) for k in RANKS})
+    each = each.assign(mAP=result.per_query["ap"], mINP=result.per_query["inp"]).groupby(person.to_numpy())
+    found = {}
+    for name, sums in each.sum().items():
+        queries = each[name].count()
+        kept = (queries > 0).to_numpy()
+        if kept.sum() == 0:
+            continue
+        found[name] = intervals.estimate(sums.to_numpy(float)[None, kept], queries=queries.to_numpy(float)[kept])
+    return {name: {"value": x.value, "low": x.low, "high": x.high} for name, x in found.items()}
+
+
+def describe(found: dict, as_json: bool = False) -> str:
+    """The result of :func:`evaluate` as lines for a reader, or as JSON."""
+    if as_json:
+        return json.dumps(found, indent=2)
+    lines = [f"{found['queries']:,} queries of {found['people']:,} people, {found['gallery']:,} gallery images"]
+    lines += [f"metric {found['metric']}{', re-ranked' if found['reranked'] else ''}; AP by {found['ap']}"]
+    lines += [f"protocol {found['protocol']}"]
+    if found["queries_without_match"]:
+        lines += [
+            f"{found['queries_without_match']} queries have no match: zero in all but mINP, which leaves them out"
+        ]
+    lines += ["", "score      %    95% interval over test people"]
+    lines += [
+        f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}" for name, x in found["scores"].items()
+    ]
+    return "\n".join(lines)
