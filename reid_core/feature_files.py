@@ -34,15 +34,11 @@ WORDS = {
     PATH: "image_path image_paths paths path".split(),
     DISTANCE: "distance distances distmat dismat dist similarity sim".split(),
 }
-PARTS = {TRAIN: ("train",), QUERY: ("query", "q", "probe", "prob"), GALLERY: ("gallery", "gal", "g", "test")}
-SIDES = [("", None), *((side, part) for part, sides in PARTS.items() for side in sides)]
-KNOWN = {
-    name.replace("_", ""): (what, part)
-    for side, part in SIDES
-    for what, words in WORDS.items()
-    for word in words
-    for name in (side + word, word + side)
-}
+PARTS = {"train": TRAIN, "query": QUERY, "q": QUERY, "probe": QUERY, "prob": QUERY, "gallery": GALLERY, "gal": GALLERY,
+         "g": GALLERY, "test": GALLERY}  # fmt: skip
+ALIASES = [(word.replace("_", ""), what) for what, words in WORDS.items() for word in words]
+KNOWN = {name: (what, part) for word, what in ALIASES for side, part in [("", None), *PARTS.items()]
+         for name in (side + word, word + side)}  # fmt: skip
 NUMPY = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdU")]  # in .pt: arrays of plain numbers
 NUMPY += [(np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
 
@@ -71,21 +67,19 @@ class Fields:
             for part in parts:
                 if (role, part) in self.found:
                     return self.found[role, part]
-        side = f", after {PARTS[parts[0]][0]}_" if parts[0] else ""
         raise ValueError(
             f"{self.where} has the fields {', '.join(self.names) or '(none)'}; none is the {what} of its "
-            f"{parts[0] or 'images'}. Call it one of {', '.join(WORDS[what])}{side}."
+            f"{parts[0] or 'images'}. Call it one of {', '.join(WORDS[what])}{f', after {parts[0]}_' if parts[0] else ''}."
         )
 
     def table(self, *parts: str | None) -> pd.DataFrame:
         """The ids of the images of a part: person_id, and camera_id, subset and image_path where they are there."""
-        columns = {PERSON: self.need(PERSON, *parts)}
-        for what in (CAMERA, SUBSET, PATH):
-            if any((what, part) in self.found for part in parts):
-                columns[what] = self.need(what, *parts)
-        for name in columns:
-            x = columns[name] = np.ravel(columns[name]) if 1 in np.shape(columns[name]) else columns[name]
-            columns[name] = ids.column(x, f"{self.where}: {name}") if name in (PERSON, CAMERA) else list(map(str, x))
+        columns = {}
+        for what in (PERSON, CAMERA, SUBSET, PATH):
+            if what == PERSON or any((what, part) in self.found for part in parts):
+                x = self.need(what, *parts)
+                x = np.ravel(x) if 1 in x.shape else x
+                columns[what] = ids.column(x, f"{self.where}: {what}") if what in (PERSON, CAMERA) else x.astype(str)
         if len(set(map(len, columns.values()))) > 1:
             lengths = ", ".join(f"{len(x)} {name}" for name, x in columns.items())
             raise ValueError(f"{self.where}: the fields of one part differ in length: {lengths}.")
@@ -133,7 +127,7 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
     values, tables = [], []
     for part, paths in ((None, files), (TRAIN, train), (QUERY, query), (GALLERY, gallery)):
         held = None if paths is None else fields(paths)
-        apart = [side for side in PARTS if held and part is None and (VALUES, side) in held.found]
+        apart = [side for side in SUBSETS if held and part is None and (VALUES, side) in held.found]
         for sides in [(side,) for side in apart] or [(part, None)] * (held is not None):
             held.need(VALUES, *sides)
             table = held.table(*sides)
@@ -144,10 +138,7 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
     if len(widths := {block.shape[1] for block in values}) > 1:
         raise ValueError(f"The parts have features of {sorted(widths)} dimensions; extract all with one model.")
     for name in (PERSON, CAMERA):
-        if (
-            0 < sum(name in table for table in tables) < len(tables)
-            or len({t[name].dtype.kind for t in tables if name in t}) > 1
-        ):
+        if len({table[name].dtype.kind if name in table else None for table in tables}) > 1:
             raise ValueError(f"{name} is there, or is a number, in some parts only; give it alike in all.")
     return np.concatenate(values), pd.concat(tables, ignore_index=True)
 
@@ -166,19 +157,16 @@ def read_distance(files, query=None, gallery=None, images=None) -> tuple[np.ndar
 def _parted(held: Fields, table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Rows of each part by the field `subset`, or by `query_idx`, `gallery_idx`, ..."""
     if SUBSET in table:
-        named = table[SUBSET].str.strip().str.lower().map({side: part for side, part in SIDES if part})
-        if named.isna().any():
-            raise ValueError(
-                f"{held.where}: subset is {table[SUBSET][named.isna()].iloc[0]!r}; use {', '.join(SUBSETS)}."
-            )
+        named = table[SUBSET].str.strip().str.lower().map(PARTS)
+        if len(wrong := table[SUBSET][named.isna()]):
+            raise ValueError(f"{held.where}: subset is {wrong.iloc[0]!r}; use {', '.join(SUBSETS)}.")
         return {part: np.flatnonzero(named == part) for part in SUBSETS if (named == part).any()}
+    numbered = {part: held.found[INDEX, part] for part in SUBSETS if (INDEX, part) in held.found}
     found = {
-        part: ids.column(np.ravel(x), INDEX) - held.matlab for (what, part), x in held.found.items() if what == INDEX
+        part: ids.column(np.ravel(x), INDEX) - held.matlab for part, x in (numbered or held.need(SUBSET, None)).items()
     }
     if any(rows.min() < 0 or rows.max() >= len(table) for rows in found.values()):
         raise ValueError(f"{held.where}: a row number is outside of its {len(table)} images.")
-    if not found:
-        held.need(SUBSET, None)
     return found
 
 
@@ -204,9 +192,8 @@ def _numpy(path: Path):
 
 
 def _csv(source):
-    columns = pd.read_csv(
-        source, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="surrogateescape"
-    )
+    how = {"encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
+    columns = pd.read_csv(source, dtype=str, keep_default_na=False, **how)
     return [(name, partial(_cells, x)) for name, x in columns.items() if x.str.strip().any() or known(name) is None]
 
 
@@ -223,8 +210,9 @@ def _matlab(path: Path):
         return [(name, lambda name=name: scipy.io.loadmat(path, variable_names=[name])[name])
                 for name, *_ in scipy.io.whosmat(path)]  # fmt: skip
     with h5py.File(path, "r") as file:  # MATLAB's 7.3, which holds every array transposed
-        cells = {name: x for name, x in file.items() if not isinstance(x, h5py.Dataset) or x.dtype.kind not in "fiub"}
-        return [(name, partial(_plain, list("?") if name in cells else x[()].T)) for name, x in file.items()]
+        plain = {name for name, x in file.items() if getattr(x, "dtype", np.dtype("O")).kind in "fiub"}
+        plain -= {name for name, x in file.items() if x.attrs.get("MATLAB_class") in (b"char", b"cell", b"struct")}
+        return [(name, partial(np.array, x[()].T if name in plain else [None])) for name, x in file.items()]
 
 
 def _torch(path: Path):
