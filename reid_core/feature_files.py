@@ -67,9 +67,10 @@ class Fields:
             for part in parts:
                 if (role, part) in self.found:
                     return self.found[role, part]
+        has, wanted, part = ", ".join(self.names) or "(none)", ", ".join(WORDS[what]), parts[0] or ""
         raise ValueError(
-            f"{self.where} has the fields {', '.join(self.names) or '(none)'}; none is the {what} of its "
-            f"{parts[0] or 'images'}. Call it one of {', '.join(WORDS[what])}{f', after {parts[0]}_' if parts[0] else ''}."
+            f"{self.where} has the fields {has}; none is the {what} of its {part or 'images'}. "
+            f"Call it one of {wanted}{part and f', after {part}_'}."
         )
 
     def table(self, *parts: str | None) -> pd.DataFrame:
@@ -162,9 +163,8 @@ def _parted(held: Fields, table: pd.DataFrame) -> dict[str, np.ndarray]:
             raise ValueError(f"{held.where}: subset is {wrong.iloc[0]!r}; use {', '.join(SUBSETS)}.")
         return {part: np.flatnonzero(named == part) for part in SUBSETS if (named == part).any()}
     numbered = {part: held.found[INDEX, part] for part in SUBSETS if (INDEX, part) in held.found}
-    found = {
-        part: ids.column(np.ravel(x), INDEX) - held.matlab for part, x in (numbered or held.need(SUBSET, None)).items()
-    }
+    numbered = numbered or held.need(SUBSET, None)  # which is not there: its error
+    found = {part: ids.column(np.ravel(x), INDEX) - held.matlab for part, x in numbered.items()}
     if any(rows.min() < 0 or rows.max() >= len(table) for rows in found.values()):
         raise ValueError(f"{held.where}: a row number is outside of its {len(table)} images.")
     return found
