@@ -14,7 +14,7 @@ from reid_core import machine, training
 from reid_core.machine import device_name
 from reid_core.training import device_fit, run_folder
 from reproduction import embedded, experiment, paper, speed
-from reproduction.runner import profiles
+from reproduction.runner import preflight, profiles
 from reproduction.words import duration
 
 # Share of a large matrix product's rate that a training step is taken to reach, where nothing was measured: two CPU
@@ -27,9 +27,11 @@ def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
 
     Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
     runs of the same results folder; else from counted floating-point operations and the device's rate for one large
-    matrix product in the recipe's precision, which is timed. Raises ValueError where `schedules` lacks a set.
+    matrix product in the recipe's precision, which is timed. Raises ValueError where `schedules` lacks a set, and for
+    a card that cannot be used (`preflight.check`).
     """
     profiles.check_schedules(settings)
+    preflight.check(settings)
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
     lines += ["", "Data"] + _data(settings)
     lines += ["", "Trainings"] + _trainings(settings, measure)

@@ -18,7 +18,7 @@ import pandas as pd
 from reid_core import files, machine
 from reproduction import claims, experiment, words
 from reproduction.claims import effects
-from reproduction.runner import notebooks, profiles, staleness, stopping
+from reproduction.runner import notebooks, preflight, profiles, staleness, stopping
 from reproduction.runner.steps import REPORT, Step
 from reproduction.sidecar import REPOSITORY
 
@@ -33,11 +33,12 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) 
     """Make everything of a profile that is missing or out of date; return the results folder.
 
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
-    them. Raises what `profiles.load` and `notebooks.find` raise, before anything runs, and WorkflowError when a step
-    fails.
+    them. Raises what `profiles.load`, `preflight.check` and `notebooks.find` raise, before anything runs, and
+    WorkflowError when a step fails.
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
+    preflight.check(settings)
     forced = [notebooks.find(name).stem for name in force]
     results = experiment.resolve(settings["results_root"])
     with only_one(results) as lock:

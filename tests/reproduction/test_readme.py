@@ -74,6 +74,7 @@ UNDERSTOOD = {
     "REID_CORE_CACHE=/other/disk make reproduce": "the folder is the reader's",
     "PIP_NO_CACHE_DIR=1 make reproduce": "installs 6 GB",
     "PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make reproduce": "installs 6 GB",
+    "pip install torch==2.14.1 torchvision==0.29.2 --index-url https://download.pytorch.org/whl/cu126": "an old GPU's",
     "pip install .": "installs PyTorch; tests/test_structure.py imports the library alone",
     "pip download -r requirements.lock -d wheels": "downloads 3 GB",
     'pip download "setuptools>=77" -d wheels': "goes with it",

@@ -1,0 +1,75 @@
+"""Whether PyTorch, as it is installed, can use this machine's NVIDIA card: asked before anything runs."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+
+# The last PyTorch with wheels for CUDA 12 and so for cards before Turing (pytorch issue 190385); 2.15 is CUDA 13 alone.
+OLDER = "pip install torch==2.14.1 torchvision==0.29.2 --index-url https://download.pytorch.org/whl/cu126"
+DRIVERS = {"12": 525, "13": 580}  # NVIDIA's oldest driver for Linux of each major version of CUDA
+TURING = (7, 5)
+
+
+def check(settings: Mapping[str, object]) -> None:
+    """Raise ValueError for a card that cannot be used where a profile is for a GPU, by the size of its data (official,
+    or Table 1's); for a smaller one, warn in one line."""
+    if not (trouble := _trouble()):
+        return
+    if settings["render_sizes"] in ("none", "full"):
+        raise ValueError(f"{trouble} Or put CUDA_VISIBLE_DEVICES= before the command, to compute on the processor.")
+    print(f"Warning: {trouble} This profile goes on without it.", file=sys.stderr)
+
+
+def cards() -> list[tuple[str, str, tuple[int, int] | None]]:
+    """Name, driver and compute capability (None: the driver is too old to say) of every card that nvidia-smi lists."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+        return []
+    for fields in ("driver_version,compute_cap,name", "driver_version,name"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+            found = re.findall(r"^([\d.]+), (?:(\d+)\.(\d+), )?(.+)$", said, re.MULTILINE)
+            return [(name, driver, (int(major), int(minor)) if major else None) for driver, major, minor, name in found]
+    return []
+
+
+def _trouble() -> str | None:
+    if not (found := cards()):
+        return None
+    import torch
+
+    name, driver, capability = found[0]
+    card = f"{name} (driver {driver}{', compute capability {}.{}'.format(*capability) if capability else ''})"
+    if torch.version.cuda is None:
+        again = "reinstall it: pip install --force-reinstall -r requirements.lock"
+        why = f"PyTorch {torch.__version__} is built without CUDA"
+        return f"{card} is not used: {why}. {_remedy(capability, driver, again)}"
+    major = torch.version.cuda.partition(".")[0]
+    built = f"PyTorch {torch.__version__} is built for CUDA {torch.version.cuda}"
+    if not torch.cuda.is_available():
+        newer = f"a driver from version {DRIVERS.get(major, 580)} on"
+        return f"{card} is not used: {built}, which needs {newer}. {_remedy(capability, driver, f'install {newer}')}"
+    architectures = torch.cuda.get_arch_list()
+    if any(capability is None or _covers(architectures, capability) for *_, capability in found):
+        return None
+    why = f"{built}, with kernels for {', '.join(architectures)} alone"
+    return f"{card} cannot be used: {why}. {_remedy(capability, driver, 'install the newest PyTorch')}"
+
+
+def _covers(architectures: list[str], capability: tuple[int, int]) -> bool:
+    """Whether there are kernels for a card: of its major version, no later than it; or code that it can compile."""
+    for kind, digits in re.findall(r"(sm|compute)_(\d+)", " ".join(architectures)):
+        major, minor = int(digits[:-1]), int(digits[-1])
+        if (major, minor) <= capability and (kind == "compute" or major == capability[0]):
+            return True
+    return False
+
+
+def _remedy(capability: tuple[int, int] | None, driver: str, newer: str) -> str:
+    old = f"{OLDER} (cards from Maxwell to Hopper, drivers from version {DRIVERS['12']} on)"
+    if capability and capability < TURING:
+        return f"For cards before Turing (compute capability {TURING[0]}.{TURING[1]}): {old}."
+    return f"Either {newer}, or {old}." if int(driver.split(".")[0]) < DRIVERS["13"] else f"To do: {newer}."
