@@ -60,6 +60,11 @@ def fitted(learner, attribute: str) -> None:
         raise ValueError(f"This {name} has not been fitted; call fit(X, person_id, camera_id) first.")
 
 
+def in_blocks(function, X: np.ndarray, rows: int = 1024) -> np.ndarray:
+    """float32 of `function` over some rows (n, d) at a time."""
+    return np.concatenate([function(X[i : i + rows]).astype(np.float32) for i in range(0, len(X), rows)])
+
+
 def projected(transform):
     """Measure for `compared`: the squared Euclidean distance between what `transform` makes of two sides."""
     return lambda query, gallery: squared_euclidean(transform(query), transform(gallery))

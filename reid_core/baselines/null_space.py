@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import compared, fitted, projected, training_set
-from reid_core.distance import as_array, check_scale, squared_euclidean, squared_norms
+from reid_core.baselines.checks import compared, fitted, in_blocks, projected, training_set
+from reid_core.distance import as_array, check_scale, expand, squared_euclidean, squared_norms
 
 SOLVERS = ("auto", "cholesky", "eigh")
 RANK_TOLERANCE = 1e-10
@@ -75,10 +75,7 @@ class NullSpace:
         """Features (m, d) in the null space: (m, r) float32."""
         fitted(self, "dual_")
         X = np.ascontiguousarray(as_array(X, "given features", self.support_.shape[1:], np.float32))
-        out = np.empty((len(X), self.dual_.shape[1]), np.float32)
-        for start in range(0, len(X), 1024):
-            out[start : start + 1024] = self._kernel(X[start : start + 1024]) @ self.dual_
-        return out
+        return in_blocks(lambda rows: self._kernel(rows) @ self.dual_, X)
 
     def distance(self, X_query, X_gallery) -> np.ndarray:
         """Squared Euclidean distance in the null space, (Q, G) float32."""
@@ -91,9 +88,7 @@ class NullSpace:
         self.scale_ = 1.0
         if self.kernel == "rbf":
             norms = np.diag(kernel).copy()
-            kernel *= -2
-            kernel += norms
-            kernel += norms[:, None]
+            kernel = expand(kernel, norms, norms, floor=-np.inf)
             self.scale_ = float(kernel.mean())
             if self.scale_ <= 1e-12 * norms.mean():
                 raise ValueError("All training features are alike; DNS has nothing to tell people apart by.")

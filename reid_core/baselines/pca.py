@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from reid_core.baselines.checks import fitted
+from reid_core.baselines.checks import fitted, in_blocks
 from reid_core.distance import as_array, check_scale, squared_norms
 
 
@@ -36,14 +36,11 @@ class PCA:
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = X - self.mean_
         check_scale(squared_norms(centred), "training features")
-        gram = (centred @ centred.T).astype(np.float64)
-        first = max(0, len(X) - self.n_components)
-        values, vectors = scipy.linalg.eigh(gram, subset_by_index=(first, len(X) - 1))
-        values, vectors = values[::-1], vectors[:, ::-1]
-        kept = values > 1e-6 * values[0]  # what float32 products tell from zero
-        if not kept[0] or values[0] <= 0:
+        gram, leading = (centred @ centred.T).astype(np.float64), (max(0, len(X) - self.n_components), len(X) - 1)
+        values, vectors = (x[..., ::-1] for x in scipy.linalg.eigh(gram, subset_by_index=leading))
+        if values[0] <= 0:
             raise ValueError("All training features are alike: there is no principal component.")
-        kept[len(X) - 1 :] = False
+        kept = np.flatnonzero(values > 1e-6 * values[0])[: len(X) - 1]  # what float32 products tell from zero
         values, vectors = values[kept], vectors[:, kept]
         self.variances_ = values / (len(X) - 1)
         lengths = np.sqrt(values * (self.variances_ if self.whiten else 1))
@@ -54,7 +51,4 @@ class PCA:
         """Features (m, d) in the components: (m, k) float32."""
         fitted(self, "components_")
         X = as_array(X, "given features", self.mean_.shape)
-        out = np.empty((len(X), self.components_.shape[1]), np.float32)
-        for start in range(0, len(X), 1024):
-            out[start : start + 1024] = (X[start : start + 1024] - self.mean_) @ self.components_
-        return out
+        return in_blocks(lambda rows: (rows - self.mean_) @ self.components_, X)
