@@ -39,8 +39,8 @@ def evaluate(
     """
     if not files and (kind or not query):
         raise ValueError("There is nothing to score; give FILE, or features with --query and --gallery.")
-    held = feature_files.fields(files).found if files else {}
-    if kind or (feature_files.DISTANCE, None) in held and not any(what == feature_files.VALUES for what, _ in held):
+    held = {what for what, _ in feature_files.fields(files).found} if files else {}
+    if kind or feature_files.DISTANCE in held and feature_files.VALUES not in held:
         matrix = feature_files.read_distance(files, query, gallery, images)
         if rerank or metric != "euclidean":
             raise ValueError("A matrix is scored as it is; --metric and --rerank need features.")
@@ -52,9 +52,10 @@ def evaluate(
         if CAMERA not in side:
             raise ValueError(f"The {name} has no cameras, by which the protocol passes images over; add camera_id.")
     result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap)
-    about = {"metric": metric, "reranked": bool(rerank), "ap": ap, "protocol": PROTOCOL, "queries": len(matched.query),
-             "gallery": len(matched.gallery), "queries_without_match": result.unmatched_queries}  # fmt: skip
-    return about | {"people": matched.query[PERSON].nunique(), "scores": scores(result, matched.query[PERSON])}
+    person = matched.query[PERSON]
+    return {"metric": metric, "reranked": bool(rerank), "ap": ap, "protocol": PROTOCOL, "queries": len(person),
+            "gallery": len(matched.gallery), "queries_without_match": result.unmatched_queries,
+            "people": person.nunique(), "scores": scores(result, person)}  # fmt: skip
 
 
 def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Matched:
@@ -86,32 +87,25 @@ def distances(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame, ki
 
 def _told(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame) -> str | None:
     """What an image's entry with itself tells: the least of its row, or the largest; None where neither or both."""
+    rows = columns = np.arange(len(query) * query.equals(gallery))  # every image against every other
     if PATH in query and PATH in gallery:
-        columns = pd.Index(gallery[PATH].drop_duplicates()).get_indexer(query[PATH])
-        columns = np.where(columns < 0, -1, gallery[PATH].drop_duplicates().index.to_numpy()[columns])
-    else:
-        columns = np.arange(len(query)) if query.equals(gallery) else np.full(len(query), -1)
-    rows = np.flatnonzero(columns >= 0)
-    itself = matrix[rows, columns[rows]]
-    least, largest = (itself == end(matrix[rows], axis=1) for end in (np.min, np.max))
-    if not len(rows) or least.all() == largest.all():
-        return None
-    return "distance" if least.all() else "similarity"
+        found = gallery[PATH].reset_index().drop_duplicates(PATH).merge(query[PATH].reset_index(), on=PATH)
+        columns, rows = found["index_x"].to_numpy(), found["index_y"].to_numpy()
+    least, largest = ((matrix[rows, columns] == end(matrix[rows], axis=1)).all() for end in (np.min, np.max))
+    return None if least == largest else "distance" if least else "similarity"
 
 
 def scores(result: evaluation.Evaluation, person: pd.Series) -> dict[str, dict[str, float]]:
     """{score: {"value", "low", "high"}} in per cent: rank-1 to rank-20, mAP, and mINP of the queries with a match."""
     hit = result.per_query["first_hit"].astype(float)
-    each = pd.DataFrame({f"rank{k}": (hit <= k).astype(float) for k in RANKS})
-    each = each.assign(mAP=result.per_query["ap"], mINP=result.per_query["inp"]).groupby(person.to_numpy())
+    each = {f"rank{k}": (hit <= k).astype(float) for k in RANKS}
     found = {}
-    for name, sums in each.sum().items():
-        queries = each[name].count()
-        kept = (queries > 0).to_numpy()
-        if kept.sum() == 0:
-            continue
-        found[name] = intervals.estimate(sums.to_numpy(float)[None, kept], queries=queries.to_numpy(float)[kept])
-    return {name: {"value": x.value, "low": x.low, "high": x.high} for name, x in found.items()}
+    for name, values in (each | {"mAP": result.per_query["ap"], "mINP": result.per_query["inp"]}).items():
+        people = values.dropna().groupby(person.to_numpy()[values.notna()]).agg(["sum", "count"]).to_numpy(float)
+        if len(people):
+            sure = intervals.estimate(people[None, :, 0], queries=people[:, 1])
+            found[name] = {"value": sure.value, "low": sure.low, "high": sure.high}
+    return found
 
 
 def describe(found: dict, as_json: bool = False) -> str:

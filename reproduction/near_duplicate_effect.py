@@ -54,8 +54,8 @@ def scores(kit: Experiment, sets: Mapping[str, pd.DataFrame], pairs: pd.DataFram
         vectors = scoring.extract(kit, run.folder, sets[run.set], run.set)
         matched = match(vectors, "euclidean", False, how)
         result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=how.ap)
-        of_query = pd.DataFrame({"rank1": result.per_query["first_hit"].eq(1).fillna(False).astype(float),
-                                 "mAP": result.per_query["ap"]})  # fmt: skip
+        hits = result.per_query["first_hit"].eq(1).fillna(False).astype(float)
+        of_query = result.per_query.assign(rank1=hits, mAP=result.per_query["ap"])
         trained = kit.parts if run.model == paper.COMBINED else (run.set,)
         labels = pd.read_csv(run.folder / run_folder.LABELS, keep_default_na=False)
         touched = affected(matched.query, matched.gallery, trained_on(pairs, trained, labels))
@@ -84,9 +84,8 @@ def retrained(results: Path) -> pd.DataFrame | None:
     One line per set and method that both folders measured: per score `kept`, `left out`, and left out - kept.
     Raises ValueError where one of the folders was made with another setting than its name says.
     """
-    folders = {"kept": counterpart(results), "left out": results}
-    if not results.name.endswith(LEFT_OUT):
-        folders = {"kept": results, "left out": counterpart(results)}
+    kept, left_out = sorted((results, counterpart(results)))  # the longer name comes last
+    folders = {"kept": kept, "left out": left_out}
     parts = {}
     for setting, folder in folders.items():
         files = [path for number in (2, 3) if (path := folder / f"table{number}.csv").is_file()]

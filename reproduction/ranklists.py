@@ -64,8 +64,7 @@ def rank(matched: Matched, ap: str = "trapezoid") -> Ranking:
     index, distance = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
     passed_over = np.zeros(len(index), np.int64)
     for query, row in enumerate(matched.distance):
-        removed = rule.removed(query)
-        order = _front(row, removed)
+        order = _front(row, removed := rule.removed(query))
         passed_over[query] = removed[order].sum()
         order = order[~removed[order] | (removed[order].cumsum() <= PASSED_OVER)]
         index[query, : len(order)], distance[query, : len(order)] = order, row[order]
@@ -143,9 +142,8 @@ def representative(gain: pd.Series) -> dict[str, int]:
     >>> representative(pd.Series([0.1, 0.5, -0.3]))
     {'largest gain': 1, 'median': 0, 'largest loss': 2}
     """
-    order = np.argsort(gain.to_numpy(), kind="stable")
-    largest = int(np.argmax(gain.to_numpy()))
-    return {"largest gain": largest, "median": int(order[len(order) // 2]), "largest loss": int(order[0])}
+    order = np.argsort(gain.to_numpy(), kind="stable").tolist()
+    return {"largest gain": int(gain.argmax()), "median": order[len(order) // 2], "largest loss": order[0]}
 
 
 def nearest(ranking: Ranking, query: int, top: int = TOP, ignored: bool = False) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_core.baselines.scsp import SCSP
+from reid_core.baselines.windows import unit
 from reid_core.matching import Matching
 from reid_core.reranking import Settings, final_blocks, reciprocal_vectors
 from reid_core.reranking.neighbours import Points, nearest
@@ -41,8 +42,3 @@ def points(learner: SCSP, features: np.ndarray) -> Points:
             if sign < 0:
                 norms += np.einsum("nd,nd->n", left[-1], right[-1])
     return Points(np.concatenate(left, axis=1), np.concatenate(right, axis=1), norms, -np.inf)
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows (n, d) divided by their length."""
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

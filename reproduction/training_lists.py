@@ -6,7 +6,9 @@ alone. Images are known by their file names; labels are made anew. A list concer
 models; the combined training and XQDA, which [13] gives all images, learn from all.
 """
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -41,9 +43,8 @@ def read(path: Path) -> list[str]:
     names = [re.split(r"[/\\]", re.sub(r"\s+\d+$", "", line.strip()))[-1] for line in lines if line.strip()]
     if not names:
         raise ValueError(f"{path} names no image; it has a line an image: path label.")
-    counts = pd.Series(names).value_counts()
-    if (twice := counts[counts > 1]).size:
-        raise ValueError(f"{path} names {_some(twice.index)} more than once; name each image on one line.")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{path} names {_some(twice)} more than once; name each image on one line.")
     return names
 
 
@@ -53,13 +54,12 @@ def keep(table: pd.DataFrame, every: pd.DataFrame, path: Path) -> pd.DataFrame:
     `every`: the set before anything was left out of `table`. Raises what :func:`read` raises, and ValueError for names
     that are no training images of `every`, or that two of them have.
     """
-    names, files = read(path), every.loc[every[SUBSET] == TRAIN, PATH].map(lambda image: Path(image).name)
+    names, files = read(path), every.loc[every[SUBSET] == TRAIN, PATH].map(os.path.basename)
     if wrong := sorted(set(names) - set(files)):
         raise ValueError(f"{path} names {_some(wrong)}: no training images of this set; take them out of the list.")
     if (alike := files[files.duplicated() & files.isin(names)]).size:
         raise ValueError(f"{path} names {_some(alike)}, and two training images are called so: rename one of them.")
-    listed = table[PATH].map(lambda image: Path(image).name).isin(names)
-    return table[listed | (table[SUBSET] != TRAIN)].reset_index(drop=True)
+    return table[table[PATH].map(os.path.basename).isin(names) | (table[SUBSET] != TRAIN)].reset_index(drop=True)
 
 
 def _some(names: Iterable[str]) -> str:

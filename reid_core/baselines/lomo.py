@@ -112,7 +112,7 @@ def describe(pixels: np.ndarray, *, retinex: bool = True) -> np.ndarray:
         colour.append(_band_maxima((v * HSV_BINS + s) * HSV_BINS + h, HSV_BINS**3))
         for blocks, radius in zip(texture, SILTP_RADII, strict=True):
             blocks.append(_band_maxima(siltp(gray, radius), SILTP_CODES))
-    return np.concatenate([_unit(np.log1p(np.concatenate(b, axis=1))) for b in (colour, *texture)], axis=1)
+    return np.concatenate([windows.unit(np.log1p(np.concatenate(b, axis=1))) for b in (colour, *texture)], axis=1)
 
 
 def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
@@ -201,7 +201,3 @@ def _sum_2x2(maps: np.ndarray) -> np.ndarray:
     h, w = maps.shape[1] // 2 * 2, maps.shape[2] // 2 * 2
     maps = maps[:, :h, :w]
     return maps[:, ::2, ::2] + maps[:, 1::2, ::2] + maps[:, ::2, 1::2] + maps[:, 1::2, 1::2]
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

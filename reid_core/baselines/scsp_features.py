@@ -90,8 +90,8 @@ def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
     gray = lomo.gray_level(pixels).astype(np.int32)
     lab = lab_unit(pixels)
     maps = {
-        "hsv": (_apart(lomo.hsv_bins(pixels, 16)), 16),
-        "lab": (_apart(_quantised(lab, 16)), 16),
+        "hsv": (np.moveaxis(lomo.hsv_bins(pixels, 16), -1, 0), 16),
+        "lab": (np.moveaxis(_quantised(lab, 16), -1, 0), 16),
         "hsv joint": (_jointly(lomo.hsv_bins(pixels, 8), 8), 8**3),
         "lab joint": (_jointly(_quantised(lab, 8), 8), 8**3),
         "siltp": ([lomo.siltp(gray, radius) for radius in (5, 3)], lomo.SILTP_CODES),
@@ -135,10 +135,6 @@ def _quantised(unit: np.ndarray, bins: int) -> np.ndarray:
     return np.clip(unit * bins, 0, bins - 1).astype(np.uint8)
 
 
-def _apart(channels: np.ndarray) -> list[np.ndarray]:
-    return list(np.moveaxis(channels, -1, 0))
-
-
 def _jointly(channels: np.ndarray, bins: int) -> list[np.ndarray]:
     a, b, c = np.moveaxis(channels.astype(np.uint16), -1, 0)
     return [(c * bins + b) * bins + a]
@@ -146,11 +142,8 @@ def _jointly(channels: np.ndarray, bins: int) -> list[np.ndarray]:
 
 def _region(patches: dict[str, np.ndarray], cue: tuple[str, str], rows: slice) -> np.ndarray:
     """One cue in one region: its two parts, each of unit length, side by side (n, d)."""
-    parts = []
-    for name in cue:
-        part = patches[name][:, rows].reshape(len(patches[name]), -1)
-        parts.append(part / np.linalg.norm(part, axis=1, keepdims=True))
-    return np.concatenate(parts, axis=1)
+    parts = (patches[name][:, rows].reshape(len(patches[name]), -1) for name in cue)
+    return np.concatenate([windows.unit(part) for part in parts], axis=1)
 
 
 def _batches(images: Images, desc: str):

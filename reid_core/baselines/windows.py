@@ -24,3 +24,8 @@ def counts(codes: np.ndarray, bins: int, window: tuple[int, int], step: tuple[in
     down, right = view.shape[:2]
     first = np.arange(down * right).reshape(down, right, 1, 1) * bins
     return np.bincount((view + first).ravel(), minlength=down * right * bins).reshape(down, right, bins)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, d) divided by their length."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
