@@ -27,6 +27,7 @@ The paper's sections, a line a file; how its tables are made with them says `rep
       neighbours.py                    exact nearest neighbours
       reciprocal.py sparse_rows.py     reciprocal sets as sparse rows
       cost.py                          memory and time, before it starts
+    compat.py                          re-ranking of distances, as other toolkits call it
     matching.py                        features to distances, as Tables 2 and 3 name them
     evaluation.py                      Sec. 4.2: CMC and mAP, the one protocol
     baselines/                         the literature's rows of Tables 2 and 3

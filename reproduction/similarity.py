@@ -6,13 +6,14 @@ on embedded data twice the shift changes scores by 0.1 points.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from reid_core.baselines.scsp import SCSP
 from reid_core.baselines.windows import unit
 from reid_core.matching import Matching
-from reid_core.reranking import Settings, final_blocks, reciprocal_vectors
+from reid_core.reranking import Settings, final_blocks, pair_distance, reciprocal_vectors
 from reid_core.reranking.neighbours import Points, nearest
 
 
@@ -23,7 +24,7 @@ def reranked(learner: SCSP, query: np.ndarray, gallery: np.ndarray, how: Matchin
     lowest = float(nearest(cloud, 2).distance.min())  # at most 0, each image's distance to itself
     cloud = replace(cloud, norms=cloud.norms - np.float32(lowest / 2))
     found, itself = nearest(cloud, how.k1 + 1), np.arange(len(cloud))
-    vectors = reciprocal_vectors(found, cloud, itself, settings)
+    vectors = reciprocal_vectors(found, partial(pair_distance, cloud, itself), settings)
     out = np.empty((len(query), len(gallery)), np.float32)
     for rows, block in final_blocks(vectors, cloud, itself, found.farthest, len(query), settings, None):
         out[rows] = block

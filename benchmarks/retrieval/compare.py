@@ -28,13 +28,21 @@ SIZES = {  # queries, gallery images, training images
     "market1501": (3368, 19732, 12936),
 }
 GROUPS = {  # what each row is compared with comes first
-    "re-ranking": ("product", "rerank_ours", "rerank_torchreid", "rerank_fastreid", "jaccard_fastreid_faiss"),
+    "re-ranking": (
+        "product",
+        "rerank_ours",
+        "rerank_compat",
+        "rerank_torchreid",
+        "rerank_fastreid",
+        "jaccard_fastreid_faiss",
+    ),
     "neighbours": ("product", "neighbours_ours", "neighbours_faiss"),
     "evaluation": ("evaluate_argsort", "evaluate_ours", "evaluate_torchreid"),
     "XQDA": ("xqda_port", "xqda_svd", "xqda_eigh"),
 }
 WIDE = {"CUHK01": 2328, "Market-1501": 11630}  # five pairs of six are of two cameras: 1,940 and 9,692 rows
 REFERENCE = {  # what must give the same as what
+    "rerank_compat": "rerank_ours",
     "rerank_torchreid": "rerank_ours",
     "rerank_fastreid": "rerank_ours",
     "evaluate_torchreid": "evaluate_ours",

@@ -145,6 +145,14 @@ def rerank_and_score_stream(query, gallery, tables, device=None, **_):
     return clock, None
 
 
+def rerank_compat(query, gallery, **_):
+    from reid_core.compat import re_ranking
+
+    with Clock() as clock:
+        result = re_ranking(euclidean(query, gallery), euclidean(query, query), euclidean(gallery, gallery))
+    return clock, result
+
+
 def rerank_torchreid(query, gallery, **_):
     re_ranking = peer("torchreid.reid.utils.rerank").re_ranking
     with Clock() as clock:
@@ -278,6 +286,7 @@ TASKS = {
         product,
         rerank_ours,
         rerank_and_score_stream,
+        rerank_compat,
         rerank_torchreid,
         rerank_fastreid,
         jaccard_fastreid_faiss,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -211,8 +212,7 @@ def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
         done = bar(total=n_query, desc="re-ranking", unit="query", delay=2)
     if len(unique) < n:
         found = expand_duplicates(found, group, settings.k1 + 1)
-    found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
-    vectors = reciprocal_vectors(found, cloud, group, settings)
+    vectors = reciprocal_vectors(found, partial(pair_distance, cloud, group), settings)
     for rows, block in final_blocks(vectors, cloud, group, found.farthest, n_query, settings, corner):
         if target is not None and not in_place:
             target[rows].copy_(block)
@@ -221,12 +221,13 @@ def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
     done.close()
 
 
-def reciprocal_vectors(found, cloud, group, settings: Settings):
+def reciprocal_vectors(found, pair_distance, settings: Settings):
     """The k-reciprocal vectors of all images, or with jaccard="set" the sets: (N, N) sparse rows."""
+    found.farthest.masked_fill_(found.farthest <= 0, 1)  # only where no distance of the row is positive
     sets = reciprocal.expanded_sets(found.index, half_neighbourhood(settings.k1, settings.half))
     if settings.jaccard == "set":
         return sets
-    vectors = reciprocal.weigh(sets, found, lambda row, column: _pair_distance(cloud, group, row, column))
+    vectors = reciprocal.weigh(sets, found, pair_distance)
     return reciprocal.average(vectors, found.index[:, : settings.k2]) if settings.k2 > 1 else vectors
 
 
@@ -281,7 +282,7 @@ def _distances(cloud, group, rows: slice, n_query: int) -> torch.Tensor:
     return block if is_tensor(block) else torch.from_numpy(block)
 
 
-def _pair_distance(cloud, group, row, column):
+def pair_distance(cloud, group, row, column):
     if is_tensor(cloud.norms):
         group = torch.from_numpy(group).to(row.device)
         return cloud.pair_distance(group[row], group[column])

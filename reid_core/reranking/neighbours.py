@@ -180,6 +180,17 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
     return Neighbours(*map(torch.from_numpy, (index, distance, farthest)))
 
 
+def nearest_of(distance: np.ndarray, k: int) -> Neighbours:
+    """The k nearest of each point by its row of all distances, (n, n) float32; fewer where there are fewer points."""
+    keys = np.empty((len(distance), min(k, len(distance))), np.uint64)
+    for start in range(0, len(keys), PAIRS_AT_ONCE):
+        block = _pack(distance[start : start + PAIRS_AT_ONCE], np.arange(len(keys)))
+        block.partition(keys.shape[1] - 1)
+        keys[start : start + PAIRS_AT_ONCE] = np.sort(block[:, : keys.shape[1]])
+    nearest, index = _unpack(keys)
+    return Neighbours(*map(torch.from_numpy, (index, nearest, distance.max(1))))
+
+
 def threads() -> int:
     """Threads for what NumPy does on one core: OMP_NUM_THREADS where it is set, else the usable cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]

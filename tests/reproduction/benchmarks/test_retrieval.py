@@ -35,10 +35,10 @@ def test_size_tiny_without_peers(compare, monkeypatch, tmp_path):
     table = pd.read_csv(tmp_path / "retrieval.csv").set_index("task")
     assert "No package torchreid" in table.note["rerank_torchreid"]
     made = table.drop(index="rerank_torchreid")
-    assert list(made.index) == ["product", "rerank_ours", "evaluate_ours", "xqda_port", "xqda_svd"]
+    assert list(made.index) == ["product", "rerank_ours", "rerank_compat", "evaluate_ours", "xqda_port", "xqda_svd"]
     assert (made.seconds > 0).all() and (made.device == "cpu").all() and (made.peak_gib < 4).all()
     assert made[["rank1", "mAP"]].loc[["rerank_ours", "evaluate_ours"]].stack().between(0.01, 1).all()
-    assert made.agrees["xqda_svd"] in (True, "True")
+    assert set(made.agrees[["rerank_compat", "xqda_svd"]].astype(str)) == {"True"}
     scaling = pd.read_csv(tmp_path / "retrieval_scaling.csv")
     assert list(scaling.task) == ["product", "rerank_and_score_stream"] and (scaling.n == 140).all()
     assert (tmp_path / "retrieval_scaling.png").stat().st_size > 5000
@@ -93,7 +93,7 @@ def test_what_can_use_a_gpu_gets_it(compare, monkeypatch):
     compare.scaling(None, 0, [140], "cuda")
     on_gpu = {"product", "rerank_ours", "neighbours_ours", "rerank_and_score_stream"}
     assert {task for task, device in asked.items() if device == "cuda"} == on_gpu
-    assert len(asked) == 14 and "xqda_port" in asked
+    assert len(asked) == 15 and "xqda_port" in asked
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
