@@ -142,12 +142,11 @@ def parts(features: Features) -> dict[str, Features]:
     {'r5': [[1.0, 0.0]], 'c1': [[1.0]]}
     """
     names, widths = features.meta["output"].split("+"), features.meta["widths"]
-    blocks = torch.from_numpy(features.values).split(widths, 1)
-    found = {}
-    for name, width, block in zip(names, widths, blocks, strict=True):
-        meta = features.meta | {"output": name, "widths": [width]}
-        found[name] = Features(normalize(block).numpy(), features.table, meta)
-    return found
+    blocks = (normalize(block).numpy() for block in torch.from_numpy(features.values).split(widths, 1))
+    return {
+        name: Features(block, features.table, features.meta | {"output": name, "widths": [width]})
+        for name, width, block in zip(names, widths, blocks, strict=True)
+    }
 
 
 def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
@@ -217,10 +216,9 @@ def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, 
         facts = {"model": type(source).__name__, "weights_digest": _state_digest(source)}
         return source, facts | {"height": height, "width": width}
     network, run = run_folder.load_network(source)
-    source, recipe = Path(source), run["recipe"]
-    weights = files.digest(source / run_folder.WEIGHTS)
-    facts = {"model": run["model"], "run": source.name, "weights_digest": weights}
-    size = {"height": height or recipe["height"], "width": width or recipe["width"]}
+    size = {"height": height or run["recipe"]["height"], "width": width or run["recipe"]["width"]}
+    weights = files.digest(Path(source) / run_folder.WEIGHTS)
+    facts = {"model": run["model"], "run": Path(source).name, "weights_digest": weights}
     return network, facts | size | {"data_source": run["data_source"]}
 
 

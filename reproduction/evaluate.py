@@ -12,22 +12,13 @@ from reid_core.matching import Matched, Matching, match, split
 from reproduction import intervals
 
 RANKS = (1, 5, 10, 20)
-METRICS = ("euclidean", "cosine", "xqda")
 PROTOCOL = "market: images of the query's person in its own camera, and junk, are passed over"
 
 
 def evaluate(
-    files=None,
-    *,
-    query=None,
-    gallery=None,
-    train=None,
-    images: str | None = None,
-    metric: str = "euclidean",
-    rerank: bool = False,
-    ap: str = "trapezoid",
-    kind: str | None = None,
-) -> dict:
+    files=None, *, query=None, gallery=None, train=None, images=None, metric="euclidean", rerank=False, ap="trapezoid",
+    kind=None,
+) -> dict:  # fmt: skip
     """All that is printed: settings, counts, and each score in per cent with the ends of its 95% interval.
 
     files, query, gallery, train, images: see `features.read`. metric: "euclidean" or "xqda", of the features as they
@@ -70,7 +61,7 @@ def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Mat
         if not lengths.all():
             raise ValueError(f"Row {np.argmin(lengths)} of the features is 0 throughout; it has no direction.")
         vectors = Features((vectors.values / lengths).astype(np.float32), vectors.table, vectors.meta)
-    return match(vectors, "xqda" if metric == "xqda" else "euclidean", rerank, how)
+    return match(vectors, "euclidean" if metric == "cosine" else metric, rerank, how)
 
 
 def distances(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame, kind: str | None) -> Matched:

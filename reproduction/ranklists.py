@@ -1,12 +1,8 @@
 """Rank lists of single queries, for Figure 5 and for looking around.
 
-Of a whole distance matrix a `Ranking` keeps what a look needs: every query's AP and its nearest gallery images, down
-to the tenth one that counts. So all methods of all sets stay in memory: under 1 MB each at Market-1501's size, where
-one matrix has 266 MB.
-
-The scoring passes over junk and over images of the same person from the query's own camera. Both stand in the
-distance matrix, so a list can show them where they would stand, flagged and without a rank; at most five of them are
-kept a query, the nearest, and the others are counted.
+Of a whole distance matrix (266 MB at Market-1501's size) a `Ranking` keeps what a look needs, under 1 MB, so that all
+methods stay in memory: every query's AP and its nearest gallery images, down to the tenth one that counts. What the
+scoring passes over can be shown where it would stand; the nearest five of a query are kept, the others are counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,10 +46,7 @@ class Ranking:
     distance: np.ndarray
     passed_over: np.ndarray
 
-    @property
-    def ap(self) -> np.ndarray:
-        """(Q,) average precision."""
-        return self.per_query["ap"].to_numpy()
+    ap = property(lambda self: self.per_query["ap"].to_numpy(), doc="(Q,) average precision.")
 
 
 def rank(matched: Matched, ap: str = "trapezoid") -> Ranking:
@@ -156,9 +149,8 @@ def nearest(ranking: Ranking, query: int, top: int = TOP, ignored: bool = False)
     distance = ranking.distance[query][: len(index)]
     ranked = evaluation.ranked(distance, ranking.query.iloc[query], images, top)
     place = ranked["gallery_index"].to_numpy()
-    ranked["gallery_index"] = index[place]
-    for column in (CAMERA, PATH):
-        ranked[column] = images[column].to_numpy()[place]
+    about = {column: images[column].to_numpy()[place] for column in (CAMERA, PATH)}
+    ranked = ranked.assign(gallery_index=index[place], **about)
     return ranked if ignored else ranked[ranked["rank"].notna()].reset_index(drop=True)
 
 
@@ -168,12 +160,10 @@ def example(why: str, query: int, lists: Sequence[tuple[str, Ranking]], ignored:
     labelled = []
     for label, ranking in lists:
         hit = ranking.per_query["first_hit"].iloc[query]
-        words = f"{label}: AP {ranking.ap[query]:.2f}, " + (
-            "no match in the gallery" if pd.isna(hit) else f"first match at rank {hit}"
-        )
+        match = "no match in the gallery" if pd.isna(hit) else f"first match at rank {hit}"
         more = ranking.passed_over[query] - PASSED_OVER
-        if ignored and more > 0:
-            words += f"; {more} more passed over"
+        others = f"; {more} more passed over" if ignored and more > 0 else ""
+        words = f"{label}: AP {ranking.ap[query]:.2f}, {match}{others}"
         labelled.append((words, nearest(ranking, query, ignored=ignored)))
     title = f"query {query}: person {about[PERSON]}, camera {about[CAMERA]}" + (f" ({why})" if why else "")
     return {"query": about[PATH], "title": title, "lists": labelled}

@@ -46,8 +46,7 @@ def extract(
     Raises FileNotFoundError for a missing run or image, ValueError for an unfinished run or a broken image.
     """
     network, run = run_folder.load_network(run_dir)
-    device = machine.choose(device)
-    network.to(device)
+    network.to(device := machine.choose(device))
     size = run["recipe"]["height"], run["recipe"]["width"]
     blocks = []
     for batch in images.streamed(list(paths), *size, batch_size=16, device=device):
@@ -74,8 +73,7 @@ def similarity(query: np.ndarray, maps: np.ndarray) -> np.ndarray:
     >>> similarity(np.float64([[[1]], [[0]]]), np.float64([[[[6, 0]], [[0, 8]]]])).round(6).tolist()
     [[[1.2, 0.0]]]
     """
-    direction = query.mean((1, 2))
-    direction = direction / max(np.linalg.norm(direction), 1e-12)
+    direction = query.mean((1, 2)) / max(np.linalg.norm(query.mean((1, 2))), 1e-12)
     lengths = np.linalg.norm(maps.mean((2, 3)), axis=1)
     return np.einsum("c,nchw->nhw", direction, maps) / np.maximum(lengths, 1e-12)[:, None, None]
 
@@ -185,7 +183,7 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
                 axis.imshow(shown, cmap=COLOURS, vmin=low, vmax=high, aspect="auto")
                 if kind == "similarity":
                     axis.set_title(f"{values.mean():.2f}", fontsize=plots.SMALL, pad=3)
-        size = "×".join(map(str, examples[0][kind][output].shape[1:]))
+        size = "×".join(map(str, values.shape))
         plots.row_label(row[0], f"{output.upper()} ({size})\n{kind}\n{low:.2g} to {high:.2g}")
     return plots.unshown(figure)
 

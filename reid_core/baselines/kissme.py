@@ -82,14 +82,13 @@ def same_person_pairs(person: np.ndarray, camera: np.ndarray) -> tuple[np.ndarra
     >>> [pair.tolist() for pair in same_person_pairs(np.array([7, 8, 7, 7]), np.array([1, 1, 2, 1]))]
     [[0, 2], [2, 3]]
     """
-    first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    pairs = []
     for number in np.unique(person):
         images = np.flatnonzero(person == number)
-        i, j = np.triu_indices(len(images), 1)
-        across = camera[images[i]] != camera[images[j]]
-        first.append(images[i[across]])
-        second.append(images[j[across]])
-    return np.concatenate(first), np.concatenate(second)
+        pairs.append(images[np.stack(np.triu_indices(len(images), 1))])
+    first, second = np.concatenate(pairs, axis=1)
+    across = camera[first] != camera[second]
+    return first[across], second[across]
 
 
 def different_person_pairs(person, camera, n_pairs: int, random_state: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +108,6 @@ def _scatter(X: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Mean outer product of X[i] - X[j] over the pairs, (k, k)."""
     total = np.zeros((X.shape[1],) * 2)
     for start in range(0, len(pairs[0]), 8192):
-        i, j = (indices[start : start + 8192] for indices in pairs)
-        difference = X[i] - X[j]
+        difference = np.subtract(*(X[side[start : start + 8192]] for side in pairs))
         total += difference.T @ difference
     return total / len(pairs[0])

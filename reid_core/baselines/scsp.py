@@ -227,9 +227,7 @@ def _symmetric(packed: np.ndarray, d: int) -> np.ndarray:
     """Inverse of `_packed`."""
     i, j = np.tril_indices(d)
     out = np.empty((len(packed), d, d))
-    values = packed * np.where(i == j, 2**0.5, 1.0)
-    out[:, i, j] = values
-    out[:, j, i] = values
+    out[:, i, j] = out[:, j, i] = packed * np.where(i == j, 2**0.5, 1.0)
     return out
 
 

@@ -59,7 +59,7 @@ class RegionFeatures:
         if total > self.n_images:
             drawn = np.random.RandomState(self.random_state).permutation(total)[: self.n_images]
             images = _take(images, np.sort(drawn))
-        described = [describe(pixels) for pixels in _batches(images, "SCSP components")]
+        described = [describe(pixels) for _, pixels in _batches(images, "SCSP components")]
         patches = {name: np.concatenate([batch[name] for batch in described]) for name in SIZES}
         self.n_components_ = min(self.n_components, len(patches["hsv"]) - 1)
         self.pca_ = [PCA(self.n_components_, whiten=True).fit(_region(patches, *layer)) for layer in LAYERS]
@@ -70,13 +70,10 @@ class RegionFeatures:
         """Whitened features (n, 20, n_components_) float32: 4 cues x (whole image, 4 stripes)."""
         fitted(self, "pca_")
         out = np.empty((count(images), len(self.pca_), self.n_components_), np.float32)
-        start = 0
-        for pixels in _batches(images, "SCSP features"):
+        for rows, pixels in _batches(images, "SCSP features"):
             patches = describe(pixels)
             for layer, (pca, region) in enumerate(zip(self.pca_, LAYERS, strict=True)):
-                whitened = pca.transform(_region(patches, *region))
-                out[start : start + len(pixels), layer] = whitened[:, : self.n_components_]
-            start += len(pixels)
+                out[rows, layer] = pca.transform(_region(patches, *region))[:, : self.n_components_]
         return out
 
 
@@ -147,7 +144,7 @@ def _region(patches: dict[str, np.ndarray], cue: tuple[str, str], rows: slice) -
 
 
 def _batches(images: Images, desc: str):
-    return (pixels for _, pixels in batches(images, HEIGHT, WIDTH, batch_size=32, desc=desc))
+    return batches(images, HEIGHT, WIDTH, batch_size=32, desc=desc)
 
 
 def _take(images: Images, rows: np.ndarray) -> Images:
