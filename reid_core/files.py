@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import os
@@ -17,6 +16,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from reid_core import progress
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError("reid_core runs on Linux and macOS; on Windows use it inside WSL: `wsl --install`.") from error
 
 if TYPE_CHECKING:  # loaded where tensors are written: most commands do without
     from torch import Tensor

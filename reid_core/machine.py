@@ -19,10 +19,14 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def choose(device: "str | torch.device | None") -> "torch.device":
-    """The device asked for, or for None a GPU where there is one. Raises ValueError for a GPU that is not there."""
+    """The device asked for, or for None a GPU where there is one, of Apple's (MPS), too, and else the CPU.
+
+    Raises ValueError for a GPU of CUDA that is not there.
+    """
     import torch
 
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(device or gpu)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"Device {device} was asked for, but PyTorch finds no GPU; take 'cpu' or None.")
     return device
@@ -75,13 +79,13 @@ def device_name(device: "str | torch.device | None" = None) -> str:
     """The name of a GPU (None: one if there is one), or of the processor with its number of usable cores."""
     import torch
 
-    if torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda":
+    if (kind := choose(device).type) == "cuda":
         return torch.cuda.get_device_name(device)
     models = [platform.processor() or platform.machine()]
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")] or models
-    return f"{models[0]} ({cores()} cores)"
+    return f"{models[0]} ({'GPU by MPS' if kind == 'mps' else f'{cores()} cores'})"
 
 
 @functools.cache

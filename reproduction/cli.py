@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from reid_core import __version__
-from reproduction.sidecar import REPOSITORY
+
+REPOSITORY = Path(__file__).resolve().parent.parent  # the sidecar's, which on Windows cannot be imported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _lacking() -> str | None:
     """One sentence on what the reproduction lacks here, and the remedy; None where it has all."""
+    if os.name == "nt":
+        return "runs on Linux and macOS; on Windows use it inside WSL: `wsl --install`, then the same commands there."
     if not (REPOSITORY / "Snakefile").is_file():
         return (
             "what is installed here is the library, reid_core; the reproduction needs a clone of the repository:"

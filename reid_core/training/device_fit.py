@@ -97,8 +97,8 @@ def unfit(recipe: Recipe, batches: Batches, processes: int) -> list[str]:
     found, device = [], batches.device
     if recipe.cuda_graph and not captures(recipe, batches, processes):
         where = "with images that fill more than half of the free GPU memory"
-        if device.type == "cpu" or processes > 1:
-            where = "on the CPU" if device.type == "cpu" else f"on {processes} processes"
+        if device.type != "cuda" or processes > 1:
+            where = f"on the {device.type.upper()}" if device.type != "cuda" else f"on {processes} processes"
         found.append(f"cuda_graph has no effect {where}; the iterations are the same, launched one by one.")
     if recipe.precision == "bf16" and not computes_bf16(device):
         found.append('This device emulates precision "bf16", slowly; "auto" or "fp32" is faster here.')

@@ -170,14 +170,13 @@ def counts_of(market, campus, early) -> dict:
 def drawn(jobs: list, workers: int) -> Iterator[Iterator[list]]:
     """The results of `layouts.draw` for all jobs, in order, from a pool of processes or from this one.
 
-    Workers are forked where the system allows it, so that notebooks and scripts without a main guard can render;
-    they touch nothing but NumPy, Pillow and their own files. Ctrl-C ends them through their parent.
+    Workers are forked on Linux, so that notebooks and scripts without a main guard can render; they touch nothing but
+    NumPy, Pillow and their own files. On macOS that is not safe beside threads. Ctrl-C ends them through their parent.
     """
     if workers == 1:
         yield map(layouts.draw, jobs)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking beside the threads of a notebook's kernel
         pool = context.Pool(workers, initializer=become_worker)

@@ -53,3 +53,14 @@ def test_limits_of_every_group_above_are_seen(tmp_path, own, groups, left):
 
 def test_a_system_without_control_groups_has_no_limit_by_them(tmp_path):
     assert machine._left_in_groups(tmp_path / "none", tmp_path) == []
+
+
+def test_apples_gpu_is_taken_where_pytorch_has_it_and_cuda_does_not(monkeypatch):
+    assert machine.choose(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert machine.choose(None).type == "mps" and machine.choose("cpu").type == "cpu"
+    assert machine.device_name.__wrapped__().endswith("(GPU by MPS)")
+    assert machine.device_name.__wrapped__("cpu").endswith(f"({machine.cores()} cores)")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine.choose(None).type == "cuda"
