@@ -8,9 +8,9 @@ all but letters do not count. So `gallery_f`, `query_label` (layumi's pytorch_re
 
 import io
 import re
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -52,21 +52,19 @@ def known(name: str) -> tuple[str, str | None] | None:
     return KNOWN.get(re.sub("[^a-z]", "", name.lower()))
 
 
-@dataclass
-class Fields:
-    """What some files hold together: their `names`, the known ones by role and part, whether MATLAB wrote one."""
+class Fields(NamedTuple):
+    """What some files hold together: all `names`, the known fields by role and part, whether MATLAB wrote one."""
 
     where: str
-    names: list[str] = field(default_factory=list)
-    found: dict[tuple[str, str | None], np.ndarray] = field(default_factory=dict)
-    matlab: bool = False
+    matlab: bool
+    names: list[str]
+    found: dict[tuple[str, str | None], np.ndarray]
 
     def need(self, what: str, *parts: str | None) -> np.ndarray:
         """The field of the first of these parts that has it, or ValueError: what there is and what is wanted."""
-        for role in (what, LABEL) if what == PERSON else (what,):
-            for part in parts:
-                if (role, part) in self.found:
-                    return self.found[role, part]
+        roles = ((role, part) for role in ((what, LABEL) if what == PERSON else (what,)) for part in parts)
+        if (role := next((role for role in roles if role in self.found), None)) is not None:
+            return self.found[role]
         has, wanted, part = ", ".join(self.names) or "(none)", ", ".join(WORDS[what]), parts[0] or ""
         raise ValueError(
             f"{self.where} has the fields {has}; none is the {what} of its {part or 'images'}. "
@@ -103,7 +101,7 @@ def fields(paths) -> Fields:
     Raises FileNotFoundError, and ValueError for another format, a damaged file, pickled objects, a field that is twice.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    out = Fields(" + ".join(map(str, paths)), matlab=any(path.suffix == ".mat" for path in paths))
+    out = Fields(" + ".join(map(str, paths)), any(path.suffix == ".mat" for path in paths), [], {})
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}.")

@@ -71,18 +71,10 @@ class Features:
 
 
 def extract(
-    run_dir_or_model: str | Path | nn.Module,
-    table: pd.DataFrame,
-    *,
-    data_root: str | Path,
-    path: str | Path | None = None,
-    output: str = "r5",
-    height: int | None = None,
-    width: int | None = None,
-    batch_size: int = 64,
-    device: str | torch.device | None = None,
-    progress: bool = True,
-) -> Features:
+    run_dir_or_model: str | Path | nn.Module, table: pd.DataFrame, *, data_root: str | Path,
+    path: str | Path | None = None, output: str = "r5", height: int | None = None, width: int | None = None,
+    batch_size: int = 64, device: str | torch.device | None = None, progress: bool = True,
+) -> Features:  # fmt: skip
     """Features of every image of a table, by a trained run or by a network in memory (an untrained one, too).
 
     Parameters

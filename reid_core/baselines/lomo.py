@@ -38,14 +38,9 @@ RETINEX_SIGMAS = (5.0, 20.0)
 
 
 def extract(
-    images: Images,
-    *,
-    retinex: bool = True,
-    height: int = 128,
-    width: int = 48,
-    path: str | os.PathLike | None = None,
+    images: Images, *, retinex: bool = True, height: int = 128, width: int = 48, path: str | os.PathLike | None = None,
     progress: bool = True,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """LOMO features (N, d) float32; d = 26,960 at the default size. Norm of every row: sqrt(3).
 
     Parameters
@@ -126,14 +121,10 @@ def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
     r, g, b = np.moveaxis(pixels.astype(np.int32), -1, 0)
     top = np.maximum(np.maximum(r, g), b)
     spread = top - np.minimum(np.minimum(r, g), b)
-    sixths = np.where(  # hue in sixths of the circle, times spread
-        top == r, g - b, np.where(top == g, b - r + 2 * spread, r - g + 4 * spread)
-    )
-    sixths += 6 * spread * (sixths < 0)
-    hue = bins * sixths // np.maximum(6 * spread, 1)
-    saturation = bins * spread // np.maximum(top, 1)
-    value = bins * top // 255
-    return np.minimum(np.stack([hue, saturation, value], axis=-1), bins - 1).astype(np.uint8)
+    sixths = np.where(top == r, g - b, np.where(top == g, b - r + 2 * spread, r - g + 4 * spread))
+    sixths %= np.maximum(6 * spread, 1)  # hue in sixths of the circle, times spread
+    hue, saturation = bins * sixths // np.maximum(6 * spread, 1), bins * spread // np.maximum(top, 1)
+    return np.minimum(np.stack([hue, saturation, bins * top // 255], axis=-1), bins - 1).astype(np.uint8)
 
 
 def gray_level(pixels: np.ndarray) -> np.ndarray:

@@ -45,17 +45,9 @@ class SCSP:
     """
 
     def __init__(
-        self,
-        layer_weights=None,
-        n_distance=90,
-        n_bilinear=120,
-        penalty=1.0,
-        sparsity=3e-4,
-        rho=1e-3,
-        iterations=20,
-        n_queries=1500,
-        random_state=0,
-    ):
+        self, layer_weights=None, n_distance=90, n_bilinear=120, penalty=1.0, sparsity=3e-4, rho=1e-3, iterations=20,
+        n_queries=1500, random_state=0,
+    ):  # fmt: skip
         if min(penalty, rho) <= 0 or sparsity < 0 or iterations < 1 or n_queries < 1:
             raise ValueError(
                 f"penalty={penalty}, rho={rho}, iterations={iterations} and n_queries={n_queries} must be positive "
@@ -119,17 +111,15 @@ class SCSP:
         """Phi: each query's mean feature map over matches minus that over non-matches, (n_queries, D) float32."""
         parts = []
         for layer, weight in enumerate(self._weights()):
-            views = self._views(X[:, layer].astype(np.float64))
-            for view, second_order in zip(views, (True, False), strict=True):
-                difference = _mean_difference(view, person, camera, queries, second_order)
+            for view, squared in zip(self._views(X[:, layer].astype(np.float64)), (True, False), strict=True):
+                difference = _mean_difference(view, person, camera, queries, squared)
                 parts.append((weight * _packed(difference)).astype(np.float32))
         return np.concatenate(parts, axis=1)
 
     def _admm(self, maps: np.ndarray) -> np.ndarray:
         """The release's three steps: hinge loss, sparsity, definiteness. Packed weights (D,) float64."""
         gram = (maps @ maps.T).astype(np.float64)
-        third = np.zeros(maps.shape[1])
-        dual_first, dual_second = np.zeros_like(third), np.zeros_like(third)
+        third, dual_first, dual_second = np.zeros((3, maps.shape[1]))
         alpha = np.zeros(len(maps))
         for _ in range(self.iterations):
             start = third - dual_first
