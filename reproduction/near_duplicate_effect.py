@@ -59,12 +59,11 @@ def scores(kit: Experiment, sets: Mapping[str, pd.DataFrame], pairs: pd.DataFram
         trained = kit.parts if run.model == paper.COMBINED else (run.set,)
         labels = pd.read_csv(run.folder / run_folder.LABELS, keep_default_na=False)
         touched = affected(matched.query, matched.gallery, trained_on(pairs, trained, labels))
-        line = {"model": run.model, "set": run.set, "seed": run.seed, "run": run.name,
-                "queries": len(touched), "queries affected": int(touched.sum())}  # fmt: skip
+        lines.append({"model": run.model, "set": run.set, "seed": run.seed, "run": run.name,
+                      "queries": len(touched), "queries affected": int(touched.sum())})  # fmt: skip
         for score in tables.SCORES:
             every, others = (100 * part[score].mean() for part in (of_query, of_query[~touched]))
-            line |= {score: every, f"{score} others": others, f"{score} difference": others - every}
-        lines.append(line)
+            lines[-1] |= {score: every, f"{score} others": others, f"{score} difference": others - every}
     return pd.DataFrame(lines)
 
 
@@ -86,12 +85,11 @@ def retrained(results: Path) -> pd.DataFrame | None:
     """
     kept, left_out = sorted((results, counterpart(results)))  # the longer name comes last
     folders = {"kept": kept, "left out": left_out}
-    parts = {}
+    parts = []
     for setting, folder in folders.items():
-        files = [path for number in (2, 3) if (path := folder / f"table{number}.csv").is_file()]
-        if not files:
+        if not (files := sorted(folder.glob("table[23].csv"))):
             return None
-        table = pd.concat([pd.read_csv(path) for path in files])
+        table = pd.concat(map(pd.read_csv, files))
         if wrong := set(table["near_duplicates"]) - {"keep" if setting == "kept" else "leave_out"}:
             raise ValueError(
                 f"{folder} was made with near_duplicates: {min(wrong)}, but by its name they are {setting}. Make it "
@@ -99,9 +97,9 @@ def retrained(results: Path) -> pd.DataFrame | None:
                 f"{LEFT_OUT}."
             )
         measured = table[table["status"] == tables.MEASURED].set_index(["set", "method"])
-        ours = measured[[f"ours_{score}" for score in tables.SCORES]].set_axis(tables.SCORES, axis=1)
-        parts[setting] = ours.add_suffix(f" {setting}")
-    both = parts["kept"].join(parts["left out"], how="inner")
+        names = {f"ours_{score}": f"{score} {setting}" for score in tables.SCORES}
+        parts.append(measured[list(names)].rename(columns=names))
+    both = parts[0].join(parts[1], how="inner")
     for score in tables.SCORES:
         both[f"{score} difference"] = both[f"{score} left out"] - both[f"{score} kept"]
     return both.reset_index()

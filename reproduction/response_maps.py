@@ -98,11 +98,9 @@ def companions(matched: Matched, query: int, matches: int = 2) -> pd.DataFrame:
     ranked = ranked[ranked["rank"].notna()]
     hit = ranked["is_match"].to_numpy(bool)
     chosen = pd.concat([ranked[hit].head(matches), ranked[~hit].head(1)])
-    return pd.DataFrame({
-        PATH: [about[PATH], *gallery[PATH].iloc[chosen["gallery_index"]]],
-        "kind": ["query", *np.where(chosen["is_match"], "match", "other")],
-        "rank": [0, *chosen["rank"].astype(int)],
-    })  # fmt: skip
+    kinds = ["query", *np.where(chosen["is_match"], "match", "other")]
+    paths = [about[PATH], *gallery[PATH].iloc[chosen["gallery_index"]]]
+    return pd.DataFrame({PATH: paths, "kind": kinds, "rank": [0, *chosen["rank"].astype(int)]})
 
 
 def example(why: str, query: int, matched: Matched, run_dir: str | Path) -> dict:
@@ -112,11 +110,9 @@ def example(why: str, query: int, matched: Matched, run_dir: str | Path) -> dict
     """
     pictures = companions(matched, query)
     maps = extract(run_dir, list(pictures[PATH]))
-    return {
-        "title": f"query {query}: {why}", "pictures": pictures,
-        "response": {name: response(x) for name, x in maps.items()},
-        "similarity": {name: similarity(x[0], x) for name, x in maps.items()},
-    }  # fmt: skip
+    made = {"response": {name: response(x) for name, x in maps.items()},
+            "similarity": {name: similarity(x[0], x) for name, x in maps.items()}}  # fmt: skip
+    return {"title": f"query {query}: {why}", "pictures": pictures} | made
 
 
 def scores_figure(table: pd.DataFrame) -> Figure:
