@@ -29,7 +29,7 @@ The paper's sections, a line a file; how its tables are made with them says `rep
       cost.py                          memory and time, before it starts
     compat.py                          re-ranking of distances, as other toolkits call it
     matching.py                        features to distances, as Tables 2 and 3 name them
-    evaluation.py                      Sec. 4.2: CMC and mAP, the one protocol
+    evaluation.py protocols.py         Sec. 4.2: CMC and mAP; the protocols, each once
     baselines/                         the literature's rows of Tables 2 and 3
       colour_histogram.py lomo.py      features made by hand
       windows.py                       what these are cut from

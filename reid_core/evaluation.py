@@ -1,9 +1,7 @@
 """Single-query evaluation (paper, Section 4.2): CMC and mean average precision under one protocol.
 
-The protocol, as in the released toolchains of Market-1501 (Zheng et al., ICCV 2015) and of Zhong et al. (CVPR 2017):
-from each query's ranked gallery the images of the same person in the same camera and all junk images (person -1) are
-removed; distractors (person 0) stay and are always wrong. CMC and mAP share one mask of valid queries, those with a
-true match left. Ties are stable: of two gallery images at one distance the one with the lower index comes first.
+`reid_core.protocols` says what each query's ranking leaves out. CMC and mAP share one mask of valid queries, those
+with a true match left. Ties are stable: of two gallery images at one distance the one with the lower index comes first.
 
 Average precision is the area under the precision-recall curve: the mean over the true matches, the k-th at rank r, of
 
@@ -23,95 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reid_core import ids
-from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
+from reid_core import protocols
+from reid_core.protocols import protocol
 
 MAX_RANK = 50
 AP_DEFINITIONS = ("trapezoid", "step")
 UNMATCHED = ("zero", "skip")
 MANY_MATCHES = 256
 BLOCK_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What each query's ranking leaves out and what counts as true, by the module's text; made by `protocol`.
-
-    Attributes
-    ----------
-    query_person, query_camera : (Q,) ids, int64, or str where they are text
-    person, camera : (G,) those of the gallery
-    junk : (G,) bool, the images that no query ranks
-    """
-
-    query_person: np.ndarray
-    query_camera: np.ndarray
-    person: np.ndarray
-    camera: np.ndarray
-    junk: np.ndarray
-    _by_person: np.ndarray
-    _first: np.ndarray
-    _last: np.ndarray
-
-    def split(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """Columns of the query's person, ascending: its true matches, and what its own camera saw."""
-        own = self._by_person[self._first[query] : self._last[query]]
-        other_camera = self.camera[own] != self.query_camera[query]
-        return own[other_camera], own[~other_camera]
-
-    def removed(self, query: int) -> np.ndarray:
-        """(G,) bool: what this query's ranking leaves out, junk and its person's images in its own camera."""
-        removed = self.junk.copy()
-        removed[self.split(query)[1]] = True
-        return removed
-
-
-def protocol(query_table, gallery_table) -> Protocol:
-    """The protocol for these tables, whose ids are checked.
-
-    Parameters
-    ----------
-    query_table, gallery_table : Q and G rows with columns person_id and camera_id, of any type that
-        `reid_core.ids.column` reads, the same on both sides. As numbers, person -1 is junk and 0 a distractor, in
-        the gallery only; as text nobody is either.
-
-    Raises ValueError for no rows, a missing column, ids that are missing, none or text on one side only, a query that
-    is a distractor or junk, a gallery person below -1, and people "0", "-1", ... as text.
-
-    >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
-    >>> found = protocol(query, pd.DataFrame({"person_id": [7, -1, 7], "camera_id": [1, 2, 2]}))
-    >>> found.split(0)[0].tolist(), found.removed(0).tolist()
-    ([2], [True, True, False])
-    """
-    for name, table in (("query", query_table), ("gallery", gallery_table)):
-        for column in (PERSON, CAMERA):
-            if column not in table:
-                raise ValueError(f"The {name} table lacks the column {column!r}; use a table of datasets.load.")
-        if len(table) == 0:
-            raise ValueError(f"The {name} table is empty; there is nothing to score.")
-    query_person, person = ids.alike(query_table[PERSON], gallery_table[PERSON], PERSON)
-    query_camera, camera = ids.alike(query_table[CAMERA], gallery_table[CAMERA], CAMERA)
-    numbered = person.dtype.kind == "i"
-    _check_people(query_person, "query", DISTRACTOR)
-    _check_people(person, "gallery", JUNK - 1 if numbered else DISTRACTOR)
-    by_person = np.argsort(person, kind="stable")
-    ends = (np.searchsorted(person[by_person], query_person, side) for side in ("left", "right"))
-    junk = person == JUNK if numbered else np.zeros(len(person), bool)
-    return Protocol(query_person, query_camera, person, camera, junk, by_person, *ends)
-
-
-def _check_people(person: np.ndarray, name: str, last: int) -> None:
-    """Refuse people at or below `last`, as numbers or as their digits."""
-    if person.dtype.kind == "i":
-        wrong = np.flatnonzero(person <= last)
-    else:
-        digits = map(ids.INTEGER.fullmatch, np.char.strip(person))
-        wrong = [row for row, match in enumerate(digits) if match and int(match[1]) <= last]
-    if len(wrong):
-        raise ValueError(
-            f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows in "
-            "all); 0 (distractor) and -1 (junk) are integers and occur in the gallery only. Number people from 1."
-        )
 
 
 @dataclass(frozen=True)
@@ -125,9 +42,11 @@ class Evaluation:
     mINP : mean inverse negative penalty (0-1) of the queries with a true match, see the module's text; NaN without any.
     cmc : (50,) float64; `cmc[k - 1]` is the fraction of counted queries with a true match within rank k.
     per_query : one row a query: query (its index), ap, inp (its part of mINP, NaN without a match), first_hit (rank
-        from 1, <NA> without a match), matches (true matches left by the protocol), valid (has any).
+        from 1, <NA> without a match), matches (true matches left by the protocol), valid (has any). With
+        single_gallery_shot one row a query and trial, numbered by a column trial.
     unmatched_queries : number of queries without any true match.
     ap, unmatched : what was asked for.
+    protocol : by which it was scored, of `protocols.PROTOCOLS`.
     """
 
     rank1: float
@@ -138,9 +57,10 @@ class Evaluation:
     unmatched_queries: int
     ap: str
     unmatched: str
+    protocol: str
 
 
-def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched="zero") -> Evaluation:
+def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched="zero", **how) -> Evaluation:
     """Score a distance matrix.
 
     Parameters
@@ -151,6 +71,8 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
     ap : "trapezoid" (what the printed tables use) or "step"; see the module's text.
     unmatched : a query without any true match counts as "zero" (the official toolchain) or is left out ("skip",
         as other toolchains do).
+    **how : protocol ("market", "no_cameras" or "single_gallery_shot"; None goes by whether cameras are known), and of
+        single_gallery_shot trials (10) and random_state (0), see `protocols.protocol`.
 
     Raises ValueError for shapes that disagree, nothing to score, no floating-point dtype, NaN or infinity (the first
     such row is named), and what `protocol` raises.
@@ -160,7 +82,7 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
     >>> round(evaluate(np.array([[0.1, 0.2, 0.3]]), query, gallery).mAP, 4)
     0.7917
     """
-    evaluator = Evaluator(query_table, gallery_table, ap=ap, unmatched=unmatched)
+    evaluator = Evaluator(query_table, gallery_table, ap=ap, unmatched=unmatched, **how)
     if getattr(distance, "ndim", None) != 2 or tuple(distance.shape) != evaluator.shape:
         shape = getattr(distance, "shape", type(distance).__name__)
         raise ValueError(
@@ -180,15 +102,18 @@ class Evaluator:
     tables and settings of `evaluate`, and raises the same errors; `shape` is the (Q, G) that is expected.
     """
 
-    def __init__(self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero"):
+    def __init__(
+        self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero", protocol=None, trials=10, random_state=0
+    ):
         _check_choice("ap", ap, AP_DEFINITIONS)
         _check_choice("unmatched", unmatched, UNMATCHED)
         self.ap, self.unmatched = ap, unmatched
-        self._protocol = protocol(query_table, gallery_table)
+        drawn = {"trials": trials, "random_state": random_state}
+        self._protocol = protocols.protocol(query_table, gallery_table, protocol, **drawn)
         self._junk, self.shape = np.flatnonzero(self._protocol.junk), (len(query_table), len(gallery_table))
-        self._matches = np.zeros(self.shape[0], np.int64)
-        self._first_hit = np.zeros(self.shape[0], np.int64)
-        self._ap, self._inp = np.zeros(self.shape[0]), np.full(self.shape[0], np.nan)
+        rows = self.shape[0], max(1, len(self._protocol.places))
+        self._matches, self._first_hit = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        self._ap, self._inp = np.zeros(rows), np.full(rows, np.nan)
         self._seen = 0
 
     def update(self, block) -> None:
@@ -213,34 +138,42 @@ class Evaluator:
             self._seen += 1
 
     def _score(self, query: int, row: np.ndarray) -> None:
-        matches, same_camera = self._protocol.split(query)
-        if len(matches) == 0:
-            return
-        kept = row.copy()
-        kept[self._junk] = kept[same_camera] = np.inf
-        ranks = _ranks(kept, matches)
-        self._matches[query], self._first_hit[query] = len(ranks), ranks[0]
-        self._ap[query], self._inp[query] = average_precision(ranks, self.ap), len(ranks) / ranks[-1]
+        for trial in range(self._ap.shape[1]):
+            if len(self._protocol.places):
+                matches, removed = self._protocol.shot(query, trial)
+            else:
+                matches, removed = self._protocol.split(query)
+            if len(matches) == 0:
+                return
+            kept = row.copy()
+            kept[self._junk] = kept[removed] = np.inf
+            ranks, at = _ranks(kept, matches), (query, trial)
+            self._matches[at], self._first_hit[at] = len(ranks), ranks[0]
+            self._ap[at], self._inp[at] = average_precision(ranks, self.ap), len(ranks) / ranks[-1]
 
     def result(self) -> Evaluation:
         """The scores, once every query's row has been seen. Raises ValueError before that."""
         if self._seen != self.shape[0]:
             raise ValueError(f"Only {self._seen} of {self.shape[0]} rows of the distance have been scored.")
-        valid = self._matches > 0
+        trials = self._ap.shape[1]
+        parts = {"ap": self._ap, "inp": self._inp, "first_hit": self._first_hit, "matches": self._matches}
+        per_query = pd.DataFrame({name: part.ravel() for name, part in parts.items()})
+        valid = (per_query["matches"] > 0).to_numpy()
         counted = np.ones_like(valid) if self.unmatched == "zero" else valid
         if not counted.any():
             raise ValueError(
                 "Not one query has a true match in another camera, so unmatched='skip' leaves nothing to score; "
                 "compare the ids of the two tables."
             )
-        total = counted.sum()
-        hits = np.bincount(self._first_hit[valid & (self._first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)
-        cmc = hits[1:].cumsum() / total
-        first_hit = pd.Series(self._first_hit, dtype="Int64").where(valid)
-        columns = {"ap": self._ap, "inp": self._inp, "first_hit": first_hit, "matches": self._matches, "valid": valid}
-        per_query = pd.DataFrame(columns).rename_axis("query").reset_index()
+        total, first_hit = counted.sum(), per_query["first_hit"]
+        cmc = np.bincount(first_hit[valid & (first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)[1:].cumsum() / total
+        per_query["first_hit"], per_query["valid"] = first_hit.astype("Int64").where(valid), valid
+        per_query.insert(0, "query", np.arange(len(per_query)) // trials)
+        if trials > 1:
+            per_query.insert(1, "trial", np.arange(len(per_query)) % trials)
         means = float(cmc[0]), float(self._ap.sum() / total), float(per_query["inp"].mean())
-        return Evaluation(*means, cmc, per_query, int((~valid).sum()), self.ap, self.unmatched)
+        about = int((~valid).sum()) // trials, self.ap, self.unmatched, self._protocol.name
+        return Evaluation(*means, cmc, per_query, *about)
 
 
 def average_precision(ranks, definition="trapezoid") -> float:
@@ -272,11 +205,11 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     Returns
     -------
     DataFrame, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match,
-    flag ("junk", "same camera" or "").
+    flag ("junk", "same camera", without cameras "own image", or "").
 
     Raises ValueError for a row of another length than the gallery, NaN or infinity.
     """
-    rule = protocol(pd.DataFrame({c: [query_row[c]] for c in (PERSON, CAMERA)}), gallery_table)
+    rule = protocol(pd.DataFrame([dict(query_row)]), gallery_table)
     distance = _array(distance_row)
     if distance.shape != rule.person.shape:
         raise ValueError(
@@ -286,7 +219,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
         raise ValueError("The distance row holds NaN or infinity; look at this query's features.")
     matches, same_camera = rule.split(0)
     flag = np.where(rule.junk, "junk", np.full(len(rule.junk), "", "U11"))
-    flag[same_camera] = "same camera"
+    flag[same_camera] = rule.passed_over
     order = np.argsort(distance, kind="stable")
     rank = (flag[order] == "").cumsum()
     order = order[: np.searchsorted(rank, top) + 1]  # everything up to the top-th counted image

@@ -12,6 +12,7 @@ import pandas as pd
 
 PERSON, CAMERA = "person_id", "camera_id"  # their columns
 JUNK, DISTRACTOR = -1, 0  # people of the gallery who are nobody
+NO_CAMERA = -1  # of images whose camera is not known; a set has it throughout, or not at all
 INTEGER = re.compile(r"([+-]?[0-9]{1,4000})(\.0*)?")
 LIMITS = np.iinfo(np.int64)
 
@@ -63,6 +64,11 @@ def column(values, name: str) -> np.ndarray:
     if kind not in ("integer", "floating", "empty", "mixed-integer-float"):
         raise ValueError(f"{name} holds {kind} values ({series.iloc[0]!r} first); number them, or use text throughout.")
     return _whole(series, name)
+
+
+def unknown(cameras: np.ndarray) -> np.ndarray:
+    """(n,) bool: which cameras, as `column` gives them, are not known."""
+    return cameras == NO_CAMERA if cameras.dtype.kind == "i" else np.zeros(len(cameras), bool)
 
 
 def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndarray, np.ndarray]:

@@ -292,3 +292,86 @@ def test_unknown_choices_and_unfinished_streams_are_errors():
 def test_importing_evaluation_loads_no_network_nor_pictures():
     code = "import sys, reid_core.evaluation; print(sorted({'torch', 'h5py', 'PIL', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def with_paths(query, gallery, cameras=None):
+    """The tables with image_path: query q is the gallery's image q too, where both are one person's."""
+    query = query.assign(image_path=[f"/q{row}" for row in range(len(query))])
+    gallery = gallery.assign(image_path=[f"/g{row}" for row in range(len(gallery))])
+    for row in range(len(query)):
+        gallery.loc[row, ["person_id", "image_path"]] = query.loc[row, ["person_id", "image_path"]].tolist()
+    return [part if cameras is None else part.assign(camera_id=cameras) for part in (query, gallery)]
+
+
+def test_without_cameras_only_the_querys_own_image_is_passed_over():
+    distance, query, gallery = problem(11)
+    query, gallery = with_paths(query, gallery)
+    rows = np.arange(len(query))
+    distance[rows, rows] = distance.min() - 1  # each query finds itself first
+    found = evaluate(distance, query, gallery, protocol="no_cameras")
+    # as market, were every gallery image of a camera of its own save the query's own
+    own = gallery.assign(camera_id=np.arange(len(gallery)))
+    expected = evaluate(distance, query.assign(camera_id=rows), own)
+    pd.testing.assert_frame_equal(found.per_query, expected.per_query)
+    assert found.protocol == "no_cameras" and expected.protocol == "market" and found.rank1 < 1
+    chosen = evaluate(distance, *(part.assign(camera_id=-1) for part in (query, gallery)))
+    assert chosen.protocol == "no_cameras" and chosen.mAP == found.mAP
+    without = [part.drop(columns="camera_id") for part in (query, gallery)]
+    assert evaluate(distance, *without, protocol="no_cameras").mAP == found.mAP
+    listed = ranked(distance[3], query.assign(camera_id=-1).iloc[3], gallery.assign(camera_id=-1))
+    assert listed.flag[0] == "own image" and listed.gallery_index[0] == 3 and "same camera" not in set(listed.flag)
+
+
+def naive_single_shot(distance, query, gallery, trials, random_state):
+    """CMC at rank 1 and 5, trial by trial: of each person one image, walked down."""
+    random, hits = np.random.default_rng(random_state), []
+    for _ in range(trials):
+        place = random.permutation(len(gallery))
+        for row, person, camera in zip(distance, query.person_id, query.camera_id, strict=True):
+            shown = {}
+            for j in np.argsort(place):
+                p, c = gallery.person_id[j], gallery.camera_id[j]
+                if p != -1 and not (p == person and c == camera):
+                    shown.setdefault(p if p > 0 else ("nobody", j), j)
+            listed = sorted(shown, key=lambda p: (row[shown[p]], shown[p]))
+            hits.append(listed.index(person) + 1 if person in listed else 99)
+    return [(np.array(hits) <= k).mean() for k in (1, 5)], hits
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_single_gallery_shot_equals_the_walk_trial_by_trial(ties):
+    distance, query, gallery = problem(12, ties=ties)
+    query.loc[2, "person_id"] = 99
+    settings = {"protocol": "single_gallery_shot", "trials": 7, "random_state": 3}
+    found = evaluate(distance, query, gallery, **settings)
+    scores, hits = naive_single_shot(distance, query, gallery, 7, 3)
+    assert [found.cmc[0], found.cmc[4]] == pytest.approx(scores)
+    by_trial = found.per_query.sort_values(["trial", "query"])
+    assert by_trial.first_hit.fillna(99).tolist() == hits and (by_trial.matches <= 1).all()
+    assert found.unmatched_queries == sum(hit == 99 for hit in hits[: len(query)]) >= 1
+    assert found.protocol == "single_gallery_shot" and found.rank1 == found.cmc[0]
+    assert evaluate(distance, query, gallery, **settings).mAP == found.mAP
+    assert evaluate(distance, query, gallery, **settings | {"random_state": 4}).mAP != found.mAP
+
+
+@pytest.mark.parametrize(
+    "change, settings, message",
+    [
+        ({}, {"protocol": "nocameras"}, "protocol='nocameras' is unknown.*'no_cameras'"),
+        ({}, {"protocol": "no_cameras"}, "query table lacks the column 'image_path'.*the query's own"),
+        ({"camera_id": -1}, {"protocol": "market"}, "170 of 170 images have camera_id -1.*not known"),
+        ({"camera_id": -1}, {}, "lacks the column 'image_path'"),
+        ({}, {"protocol": "single_gallery_shot", "trials": 0}, "trials=0 must be at least 1"),
+    ],
+)
+def test_protocols_that_cannot_be_followed_are_refused(change, settings, message):
+    distance, query, gallery = problem(13)
+    with pytest.raises(ValueError, match=message):
+        evaluate(distance, query.assign(**change), gallery.assign(**change), **settings)
+
+
+def test_cameras_known_in_part_are_refused():
+    distance, query, gallery = problem(14)
+    gallery.loc[:4, "camera_id"] = -1
+    with pytest.raises(ValueError, match="5 of 170 images have camera_id -1"):
+        evaluate(distance, query, gallery)

@@ -1,0 +1,164 @@
+"""Protocols by name: what each query's ranking leaves out, and what counts as true.
+
+In all of them junk images (person -1) are left out, and distractors (person 0) stay and are always wrong.
+
+- ``market``: the same person in the same camera is passed over. As in the released toolchains of Market-1501 (Zheng et
+  al., ICCV 2015) and of Zhong et al. (CVPR 2017), and as in the paper.
+- ``no_cameras``: only the query's own image is passed over, the gallery row with its image_path. For data whose cameras
+  are not known; photographs of one moment then count, so that scores are not to be compared with the others.
+- ``single_gallery_shot``: as market, or as no_cameras where cameras are not known, but with one image of each person,
+  over seeded trials (CUHK03's and VIPeR's classic protocol). A trial is a random order of the gallery: of each person
+  the first image in it stands for the person, the query's own person by the first that is not passed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from reid_core import ids
+from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
+
+PROTOCOLS = ("market", "no_cameras", "single_gallery_shot")
+PATH = "image_path"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What each query's ranking leaves out and what counts as true; made by `protocol`.
+
+    Attributes
+    ----------
+    name : of `PROTOCOLS`
+    passed_over : what of a query's person is left out: "same camera" or "own image"
+    person : (G,) ids of the gallery, int64, or str where they are text
+    junk : (G,) bool, the images that no query ranks
+    places : (T, G) int64, each gallery image's place in the order of each trial of single_gallery_shot; else no trials
+    """
+
+    name: str
+    passed_over: str
+    person: np.ndarray
+    junk: np.ndarray
+    places: np.ndarray
+    _query_view: np.ndarray
+    _view: np.ndarray
+    _by_person: np.ndarray
+    _first: np.ndarray
+    _last: np.ndarray
+
+    def split(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of the query's person, ascending: its true matches, and what is passed over."""
+        own = self._by_person[self._first[query] : self._last[query]]
+        other = self._view[own] != self._query_view[query]
+        return own[other], own[~other]
+
+    def shot(self, query: int, trial: int) -> tuple[np.ndarray, np.ndarray]:
+        """single_gallery_shot: the query's one true match, (1,) or (0,), and (G,) bool, what its ranking leaves out."""
+        own, passed_over = self.split(query)
+        match = own[[self.places[trial][own].argmin()]] if len(own) else own
+        removed = self._spare[trial].copy()
+        removed[own], removed[passed_over], removed[match] = True, True, False
+        return match, removed
+
+    @cached_property
+    def _spare(self) -> np.ndarray:
+        """(T, G) bool: all but the first image of each person in each trial; distractors are nobody and stay."""
+        nobody = (self.person == DISTRACTOR) if self.person.dtype.kind == "i" else np.zeros(len(self.person), bool)
+        spare = np.ones(self.places.shape, bool)
+        for row, place in zip(spare, self.places, strict=True):
+            order = place.argsort()
+            row[order[np.unique(self.person[order], return_index=True)[1]]] = False
+            row[nobody], row[self.junk] = False, True
+        return spare
+
+    def removed(self, query: int) -> np.ndarray:
+        """(G,) bool: what this query's ranking leaves out, junk and of its person what is passed over."""
+        removed = self.junk.copy()
+        removed[self.split(query)[1]] = True
+        return removed
+
+
+def protocol(query_table, gallery_table, name=None, *, trials=10, random_state=0) -> Protocol:
+    """The protocol for these tables, whose ids are checked.
+
+    Parameters
+    ----------
+    query_table, gallery_table : Q and G rows with columns person_id and camera_id, of any type that
+        `reid_core.ids.column` reads, the same on both sides. As numbers, person -1 is junk and 0 a distractor, in
+        the gallery only; as text nobody is either. Where every camera_id is -1, cameras are not known; without them,
+        image_path is needed to know a query's own image.
+    name : of the module's text; None is market, or no_cameras where cameras are not known.
+    trials, random_state : number of trials of single_gallery_shot, and the seed of their orders.
+
+    Raises ValueError for no rows, a missing column, ids that are missing, none or text on one side only, a query that
+    is a distractor or junk, a gallery person below -1, people "0", "-1", ... as text; market without cameras.
+
+    >>> import pandas as pd
+    >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
+    >>> found = protocol(query, pd.DataFrame({"person_id": [7, -1, 7], "camera_id": [1, 2, 2]}))
+    >>> found.split(0)[0].tolist(), found.removed(0).tolist()
+    ([2], [True, True, False])
+    """
+    if name not in (None, *PROTOCOLS):
+        raise ValueError(f"protocol={name!r} is unknown; choose one of {', '.join(map(repr, PROTOCOLS))}.")
+    if trials < 1:
+        raise ValueError(f"trials={trials!r} must be at least 1.")
+    tables = query_table, gallery_table
+    _check_columns(tables, (PERSON,) if name == "no_cameras" else (PERSON, CAMERA), "use a table of datasets.load")
+    query_person, person = ids.alike(query_table[PERSON], gallery_table[PERSON], PERSON)
+    numbered = person.dtype.kind == "i"
+    _check_people(query_person, "query", DISTRACTOR)
+    _check_people(person, "gallery", JUNK - 1 if numbered else DISTRACTOR)
+    views = _cameras(*tables, name) if name != "no_cameras" else None
+    passed_over = "same camera" if views else "own image"
+    if not views:
+        _check_columns(tables, (PATH,), "without cameras it tells which gallery image is the query's own")
+        views = ids.alike(query_table[PATH], gallery_table[PATH], PATH)
+    name = name or ("market" if passed_over == "same camera" else "no_cameras")
+    by_person = np.argsort(person, kind="stable")
+    ends = (np.searchsorted(person[by_person], query_person, side) for side in ("left", "right"))
+    junk = person == JUNK if numbered else np.zeros(len(person), bool)
+    random = np.random.default_rng(random_state)
+    trials = trials if name == "single_gallery_shot" else 0
+    places = np.array([random.permutation(len(person)) for _ in range(trials)], np.int64)
+    return Protocol(name, passed_over, person, junk, places.reshape(trials, len(person)), *views, by_person, *ends)
+
+
+def _check_columns(tables, columns, remedy: str) -> None:
+    for name, table in zip(("query", "gallery"), tables, strict=True):
+        for column in columns:
+            if column not in table:
+                raise ValueError(f"The {name} table lacks the column {column!r}; {remedy}.")
+        if len(table) == 0:
+            raise ValueError(f"The {name} table is empty; there is nothing to score.")
+
+
+def _cameras(query_table, gallery_table, name: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Cameras of both sides, None where not one is known; ValueError where some are, or `name` needs them."""
+    cameras = ids.alike(query_table[CAMERA], gallery_table[CAMERA], CAMERA)
+    unknown = ids.unknown(np.concatenate(cameras))
+    if not unknown.any():
+        return cameras
+    if name == "market" or not unknown.all():
+        raise ValueError(
+            f"{unknown.sum()} of {len(unknown)} images have camera_id {ids.NO_CAMERA}, which says not known: "
+            "give every image one, or use protocol='no_cameras'."
+        )
+    return None
+
+
+def _check_people(person: np.ndarray, name: str, last: int) -> None:
+    """Refuse people at or below `last`, as numbers or as their digits."""
+    if person.dtype.kind == "i":
+        wrong = np.flatnonzero(person <= last)
+    else:
+        digits = map(ids.INTEGER.fullmatch, np.char.strip(person))
+        wrong = [row for row, match in enumerate(digits) if match and int(match[1]) <= last]
+    if len(wrong):
+        raise ValueError(
+            f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows in "
+            "all); 0 (distractor) and -1 (junk) are integers and occur in the gallery only. Number people from 1."
+        )
