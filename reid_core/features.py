@@ -117,8 +117,8 @@ def extract(
     device, started = machine.choose(device), time.perf_counter()
     with shown(progress):
         values = _values(network, table, meta, outputs, batch_size, device)
-    made = {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
-    features = Features(values, table, meta | made)
+    meta |= {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
+    features = Features(values, table, meta)
     if path is not None:
         save(features, path, data_root)
     return features

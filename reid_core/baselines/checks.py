@@ -72,8 +72,8 @@ def projected(transform):
 
 def compared(X_query, X_gallery, shape, measure, itself=0.0) -> np.ndarray:
     """(Q, G) float32: `measure(query, gallery)` of features (n, *shape), checked, with copies measured only once."""
-    query = as_array(X_query, "query features", shape, np.float32)
-    gallery = as_array(X_gallery, "gallery features", shape, np.float32)
+    sides = {"query features": X_query, "gallery features": X_gallery}
+    query, gallery = (as_array(X, name, shape, np.float32) for name, X in sides.items())
     flat = [X.reshape(len(X), -1) for X in (query, gallery)]
     norms = [squared_norms(X) for X in flat]
     return once(*flat, lambda rows, columns: measure(query[rows], gallery[columns]), norms, itself)

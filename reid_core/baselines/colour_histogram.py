@@ -1,9 +1,9 @@
 """Whole-image colour histogram: the plainest reference a learned feature has to beat.
 
-One joint RGB histogram over all pixels, background included, no position, no learning. Its square root
-is the feature, so that the feature has unit length by itself and the Euclidean distance between two
-features is the Hellinger distance (times the square root of two) between their histograms: without the
-root the few bins of a large background would hide the clothes. No paper prints this row; it is ours.
+One joint RGB histogram over all pixels, background included, no position, no learning. Its square root is the feature,
+so that the feature has unit length by itself and the Euclidean distance between two features is the Hellinger distance
+(times the square root of two) between their histograms: without the root the few bins of a large background would hide
+the clothes. No paper prints this row; it is ours.
 """
 
 import numpy as np

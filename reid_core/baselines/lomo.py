@@ -1,22 +1,21 @@
 """LOMO, local maximal occurrence (Liao, Hu, Zhu and Li, CVPR 2015), the feature of "LOMO+XQDA [19]".
 
-A 128x48 image is read at three sizes, each half of the one before. At each size a 10x10 window slides by
-5 pixels over it and gives three histograms: joint HSV (8x8x8 bins), and SILTP texture of radius 3 and of
-radius 5 (3^4 bins each). Of all windows at one height only the *largest* count of every bin is kept, so
-that a person may turn or stand a little aside. 24 + 11 + 5 heights x (512 + 81 + 81) bins = 26,960
-numbers; logarithm of one plus the count; then the HSV part and the two SILTP parts each get unit length.
+A 128x48 image is read at three sizes, each half of the one before. At each size a 10x10 window slides by 5 pixels over
+it and gives three histograms: joint HSV (8x8x8 bins), and SILTP texture of radius 3 and of radius 5 (3^4 bins each). Of
+all windows at one height only the *largest* count of every bin is kept, so that a person may turn or stand a little
+aside. 24 + 11 + 5 heights x (512 + 81 + 81) bins = 26,960 numbers; logarithm of one plus the count; then the HSV part
+and the two SILTP parts each get unit length.
 
-After the paper and the authors' release: the colour pyramid averages the H, S and V *bin numbers* 2x2,
-rounding down, and joins them afterwards; the texture pyramid averages the gray image. SILTP (Liao et al.,
-CVPR 2010) compares the centre with its right, upper, left and lower neighbour R pixels away, borders
-replicated: 1 if the neighbour is darker than (1 - tau) times the centre, 2 if brighter than (1 + tau)
-times, else 0; tau = 0.3.
+After the paper and the authors' release: the colour pyramid averages the H, S and V *bin numbers* 2x2, rounding down,
+and joins them afterwards; the texture pyramid averages the gray image. SILTP (Liao et al., CVPR 2010) compares the
+centre with its right, upper, left and lower neighbour R pixels away, borders replicated: 1 if the neighbour is darker
+than (1 - tau) times the centre, 2 if brighter than (1 + tau) times, else 0; tau = 0.3.
 
-Where ours differs: multi-scale Retinex precedes the HSV part. The release has it only as a closed binary;
-the paper names the two scales (sigma 5 and 20) and cites Jobson, Rahman and Woodell (IEEE Transactions on
-Image Processing, 1997). `retinex` below is that published algorithm with its colour restoration; the
-stretch to 0..255 is our choice, as neither says it for photographs of this size. `retinex=False` leaves
-it out. The order of the bins within a block is ours too, and does not matter to any metric.
+Where ours differs: multi-scale Retinex precedes the HSV part. The release has it only as a closed binary; the paper
+names the two scales (sigma 5 and 20) and cites Jobson, Rahman and Woodell (IEEE Transactions on Image Processing,
+1997). `retinex` below is that published algorithm with its colour restoration; the stretch to 0..255 is our choice, as
+neither says it for photographs of this size. `retinex=False` leaves it out. The order of the bins within a block is
+ours too, and does not matter to any metric.
 """
 
 import functools
@@ -152,9 +151,9 @@ def siltp(gray: np.ndarray, radius: int) -> np.ndarray:
 def multiscale_retinex(pixels: np.ndarray, *, restoration: float = 125.0, clip: float = 2.0) -> np.ndarray:
     """Multi-scale Retinex with colour restoration, uint8 RGB (n, h, w, 3) to the same.
 
-    Per channel, the logarithm of the image minus that of its Gaussian blur, averaged over sigma 5 and 20;
-    times log(restoration * share of the channel in R + G + B); then each image is stretched linearly, all
-    channels together, so that mean - clip and mean + clip standard deviations become 0 and 255.
+    Per channel, the logarithm of the image minus that of its Gaussian blur, averaged over sigma 5 and 20; times
+    log(restoration * share of the channel in R + G + B); then each image is stretched linearly, all channels together,
+    so that mean - clip and mean + clip standard deviations become 0 and 255.
     """
     light = pixels.astype(np.float32) + 1
     n, h, w, _ = light.shape

@@ -59,8 +59,7 @@ class NullSpace:
         X, person, _ = training_set(X, person_id, camera_id, "DNS", cross_camera=False, dtype=np.float32)
         self.support_ = np.array(X, order="C")
         check_scale(squared_norms(X), "training features")
-        kernel = self._first_kernel()
-        people = np.unique(person, return_inverse=True)[1]
+        kernel, people = self._first_kernel(), np.unique(person, return_inverse=True)[1]
         dual = None if self.solver == "eigh" else _by_cholesky(kernel, people)
         if dual is None and self.solver == "cholesky":
             raise ValueError(

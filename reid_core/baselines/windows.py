@@ -5,17 +5,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def counts(codes: np.ndarray, bins: int, window: tuple[int, int], step: tuple[int, int]) -> np.ndarray:
-    """How often each code 0..bins-1 occurs in each window of one image.
+    """How often each code 0..bins-1 of an image (h, w) occurs in its windows: (down, right, bins) int64.
 
-    Parameters
-    ----------
-    codes : (h, w) integers
-    bins : how many codes there are
-    window, step : in pixels, (down, right); windows that would leave the image are left out
-
-    Returns
-    -------
-    (windows down, windows right, bins) int64
+    `window` and `step` are in pixels, (down, right); windows that would leave the image are left out.
 
     >>> counts(np.array([[0, 1, 1, 1]]), 2, window=(1, 2), step=(1, 2)).tolist()
     [[[1, 1], [0, 2]]]
