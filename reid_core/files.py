@@ -6,8 +6,10 @@ import glob
 import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +29,18 @@ if TYPE_CHECKING:  # loaded where tensors are written: most commands do without
 
 # What flock says on a file system without locks; EBADF is NFS's answer for a folder, which cannot be opened to write.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
-_OWNER = f".{platform.node()}."  # in a temporary's name: several machines may share a folder
+A_DAY = 86400.0  # seconds after which another machine's temporary counts as left behind
+
+
+def _boot(system=Path("/proc")) -> str:
+    """This start of the machine and, where containers share it, the room in which process numbers count."""
+    with contextlib.suppress(OSError):
+        boot = (system / "sys/kernel/random/boot_id").read_text()[:8]
+        return f"{boot}x{(system / 'self/ns/pid').stat().st_ino}"
+    return f"{int(psutil.boot_time()):08x}x0"
+
+
+_HOST, _BOOT = platform.node(), _boot()  # in a temporary's name: several machines may share a folder
 
 
 @contextlib.contextmanager
@@ -46,7 +59,7 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}{_OWNER}{os.getpid()}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.{_HOST}.{_BOOT}.{os.getpid()}-", dir=path.parent))
     try:
         target = temporary if folder else temporary / path.name
         yield target
@@ -60,14 +73,27 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
 def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bool = False) -> None:
     """Remove the temporaries that `replacing` made in `folder` (for `name` there) in processes killed since.
 
-    Those of other machines stay, whose processes cannot be seen from here; all go if the caller is `alone` at work.
+    Those of other machines or containers, whose processes cannot be seen from here, stay for a day after the last
+    change. All go if the caller is `alone` at work.
     """
     for stale in Path(folder).glob(f".{glob.escape(name) if name else '*'}.*"):
-        host, _, owner = stale.name.rpartition(".")
-        owner = owner.partition("-")[0]
-        dead = f"{host}.".endswith(_OWNER) and owner.isdigit() and not psutil.pid_exists(int(owner))
-        if alone or dead:
+        if alone or _dead(stale):
             shutil.rmtree(stale, ignore_errors=True)
+
+
+def _dead(temporary: Path) -> bool:
+    owner = re.fullmatch(r"(.+?)(?:\.([0-9a-f]{8})x(\d+))?\.(\d+)-[a-z0-9_]{8}", temporary.name)
+    if owner is None:  # nothing of `replacing`
+        return False
+    place, boot, _, process = owner.groups()
+    if boot and place.endswith(f".{_HOST}"):
+        if boot != _BOOT[:8]:  # the machine was started anew since
+            return True
+        if temporary.name.startswith(f"{place}.{_BOOT}."):
+            return not psutil.pid_exists(int(process))
+    with contextlib.suppress(OSError):  # gone by now
+        return max(p.stat().st_mtime for p in (temporary, *temporary.rglob("*"))) < time.time() - A_DAY
+    return False
 
 
 @contextlib.contextmanager
@@ -80,7 +106,11 @@ def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[i
     path = Path(path)
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        yield handle if _lock(handle, path, busy) else None
+        held = _lock(handle, path, busy)
+        if held and not path.is_dir():  # a word for who waits
+            os.truncate(handle, 0)
+            os.pwrite(handle, f"{_HOST}, process {os.getpid()}".encode(), 0)
+        yield handle if held else None
     finally:
         os.close(handle)
 
@@ -89,9 +119,11 @@ def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        who = (os.pread(handle, 300, 0).decode(errors="replace") if path.is_file() else "") or "another process"
         if busy is not None:
+            busy.args = (f"{busy} (The lock {path} is held by {who}.)",)
             raise busy from None
-        progress.say(f"Waiting for another process that holds {path} ...")
+        progress.say(f"Waiting for {who}, which holds {path} ...")
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in NO_LOCKS:

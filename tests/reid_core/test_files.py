@@ -1,8 +1,11 @@
 import errno
 import fcntl
 import os
+import platform
+import re
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -56,12 +59,16 @@ def holder(tmp_path):
 
 
 def test_a_lock_that_another_holds_is_refused_or_waited_for(tmp_path, holder, monkeypatch):
-    with pytest.raises(RuntimeError, match="at work"), files.locked(tmp_path / "lock", RuntimeError("at work")):
+    held_by = re.escape(f"{platform.node()}, process {holder.pid}")
+    with (
+        pytest.raises(RuntimeError, match=f"at work.*{held_by}"),
+        files.locked(tmp_path / "lock", RuntimeError("at work")),
+    ):
         pytest.fail("held by two")
     said = []
     monkeypatch.setattr(files.progress, "say", lambda text: (said.append(text), holder.stdin.close()))
     with files.locked(tmp_path / "lock") as held:
-        assert held and str(tmp_path / "lock") in said[0]
+        assert held and str(tmp_path / "lock") in said[0] and f"{platform.node()}, process {holder.pid}" in said[0]
         assert holder.wait(30) == 0
 
 
@@ -102,7 +109,7 @@ def test_only_the_dead_of_this_machine_are_removed_unless_alone(tmp_path, monkey
             patch.setattr(os, "getpid", lambda: 2**30)
             dead = files.replacing(tmp_path / "b.npy", folder=True)
             dead.__enter__()
-            patch.setattr(files, "_OWNER", ".node-7.cluster.")
+            patch.setattr(files, "_HOST", "node-7.cluster")
             elsewhere = files.replacing(tmp_path / "c.npy", folder=True)
             there = elsewhere.__enter__()
         (tmp_path / ".hidden.of-mine").mkdir()
@@ -110,3 +117,39 @@ def test_only_the_dead_of_this_machine_are_removed_unless_alone(tmp_path, monkey
         assert sorted(tmp_path.iterdir()) == sorted([living, there, tmp_path / ".hidden.of-mine"])
         files.remove_dead(tmp_path, "c.npy", alone=True)
         assert sorted(tmp_path.iterdir()) == sorted([living, tmp_path / ".hidden.of-mine"])
+
+
+def left_by(folder, *, host=files._HOST, boot=files._BOOT, process=None, age=0.0):
+    """A temporary of a process on some machine, last changed `age` seconds ago; of this one unless told."""
+    temporary = folder / f".a.npy.{host}.{boot}.{process or os.getpid()}-abcd_123"
+    temporary.mkdir()
+    os.utime(temporary, (time.time() - age,) * 2)
+    return temporary
+
+
+@pytest.mark.parametrize(
+    ("left", "removed"),
+    [
+        ({}, False),
+        ({"age": 10 * files.A_DAY}, False),  # of a living process, however old
+        ({"process": 2**30}, True),
+        ({"boot": "00000000x1"}, True),
+        ({"boot": f"{files._BOOT[:8]}x1", "process": 2**30}, False),  # a container beside this one: not to be seen
+        ({"boot": f"{files._BOOT[:8]}x1", "process": 2**30, "age": 1.1 * files.A_DAY}, True),
+        ({"host": "node-7.cluster", "process": 2**30}, False),
+        ({"host": "node-7.cluster", "process": 2**30, "age": 0.9 * files.A_DAY}, False),
+        ({"host": "node-7.cluster", "age": 1.1 * files.A_DAY}, True),
+    ],
+)
+def test_a_shared_folder_keeps_what_another_machine_may_be_writing(tmp_path, left, removed):
+    temporary = left_by(tmp_path, **left)
+    files.remove_dead(tmp_path)
+    assert temporary.exists() != removed
+
+
+def test_a_file_written_to_for_days_elsewhere_is_alive_while_it_grows(tmp_path):
+    temporary = left_by(tmp_path, host="node-7")
+    (temporary / "a.npy").write_text("1")
+    os.utime(temporary, (0, 0))
+    files.remove_dead(tmp_path)
+    assert temporary.exists()
