@@ -51,19 +51,21 @@ class XQDA:
             raise ValueError(f"regularizer={regularizer!r} must be positive, or S_I may be singular.")
         self.solver, self.regularizer, self.random_state = solver, regularizer, random_state
 
-    def fit(self, X, person_id, camera_id) -> XQDA:
+    def fit(self, X, person_id, camera_id=None) -> XQDA:
         """Learn from training images paired as in Zhong et al. (see `official_pairs`).
 
         Parameters
         ----------
         X : (n, d) features of any floating type, array or tensor; computed in float64
-        person_id, camera_id : (n,) ids, see `reid_core.ids.column`
+        person_id, camera_id : (n,) ids, see `reid_core.ids.column`; camera_id None or -1 throughout: not known, then
+            any two halves of a person's images are pairs
 
         Raises ValueError for lengths that disagree, features that are not finite (the first such row is named) or all
         alike, ids that are none, and no person with images in two cameras. Warns where no direction tells people apart.
         """
         X = as_array(X, "features")
-        person_id, camera_id = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
+        person_id = ids.column(person_id, "person_id")
+        camera_id = np.full(len(person_id), ids.NO_CAMERA) if camera_id is None else ids.column(camera_id, "camera_id")
         if not len(X) == len(person_id) == len(camera_id):
             raise ValueError(
                 f"{len(X)} feature rows, {len(person_id)} person_id and {len(camera_id)} camera_id: "
@@ -73,7 +75,7 @@ class XQDA:
         if len(first) == 0:
             raise ValueError(
                 "No pair of images of one person in two cameras came out of the pairing; XQDA learns from such "
-                "pairs, so give it training images of at least two cameras."
+                "pairs, so give it training images of at least two cameras, or camera_id=None where none is known."
             )
         self.fit_views(X[first], X[second], person_id[first], person_id[second])
         self.n_pairs_ = len(first)
@@ -208,9 +210,10 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
     """Training pairs of Zhong et al.: row numbers (pairs,) of their gallery view and of their probe view, from 0.
 
     Per person in sorted order: its images are permuted, the first half is paired with the second (an odd one is
-    left out), and pairs within one camera are dropped. A permutation of n is argsort(rand(n)) from one MT19937
-    stream, as MATLAB's randperm draws it. The official rule leaves 4,914 pairs on Market-1501 when MATLAB starts
-    afresh, 4,847 +- 31 over seeds; the quoted 4,846 is a NumPy port's seed 0 (RandomState(0).permutation).
+    left out), and pairs within one camera are dropped, save where cameras are not known (-1). A permutation of n is
+    argsort(rand(n)) from one MT19937 stream, as MATLAB's randperm draws it. The official rule leaves 4,914 pairs on
+    Market-1501 when MATLAB starts afresh, 4,847 +- 31 over seeds; the quoted 4,846 is a NumPy port's seed 0
+    (RandomState(0).permutation).
 
     >>> [pair.tolist() for pair in official_pairs(np.array([4, 4, 4, 2]), np.array([1, 2, 2, 1]))]
     [[1], [0]]
@@ -227,7 +230,7 @@ def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray,
         first.append(permuted[:half])
         second.append(permuted[half : 2 * half])
     first, second = np.concatenate(first), np.concatenate(second)
-    kept = camera[first] != camera[second]
+    kept = (camera[first] != camera[second]) | ids.unknown(camera[first])
     return first[kept], second[kept]
 
 

@@ -60,7 +60,7 @@ def extract_untrained(kit: Experiment, run_dir: Path, images: pd.DataFrame) -> f
 
 
 def evaluate(matched: Matched, ap: str) -> dict[str, object]:
-    """Rank-1, rank-5, rank-10 and mAP as fractions, the counts behind them, and each test person's sums (`PEOPLE`)."""
+    """Rank-1, rank-5, rank-10 and mAP as fractions, counts and protocol behind them, and each test person's sums."""
     result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap)
     return {
         **{f"rank{k}": float(result.cmc[min(k, len(result.cmc)) - 1]) for k in (1, 5, 10)},
@@ -68,6 +68,7 @@ def evaluate(matched: Matched, ap: str) -> dict[str, object]:
         "queries": len(matched.query),
         "gallery": len(matched.gallery),
         "queries_without_match": result.unmatched_queries,
+        "protocol": result.protocol,
         PEOPLE: intervals.by_person(result.per_query, matched.query[PERSON].to_numpy(), seed=0),
     }
 
@@ -154,7 +155,7 @@ def score_outputs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchi
             parts.append(score(part, how).assign(**about, output=output, width=part.values.shape[1]))
     table = pd.concat(parts, ignore_index=True)
     table[["rank1", "mAP"]] *= 100
-    return table[[*about, "output", "width", "metric", "reranked", "rank1", "mAP", "queries", "gallery"]]
+    return table[[*about, "output", "width", "metric", "reranked", "rank1", "mAP", "queries", "gallery", "protocol"]]
 
 
 def score_literature(
@@ -207,6 +208,7 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
                 lines.append({
                     "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
                     "mAP": 100 * scores["mAP"], "mAP_low": sure.low, "mAP_high": sure.high,
-                    "run": "" if source == UNTRAINED else run.name, PEOPLE: scores[PEOPLE],
+                    "run": "" if source == UNTRAINED else run.name,
+                    "protocol": scores["protocol"], PEOPLE: scores[PEOPLE],
                 })  # fmt: skip
     return pd.DataFrame(lines)

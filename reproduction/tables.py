@@ -131,7 +131,7 @@ def compare(
     sets : names, in the order of the lines.
     scores : one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
         literature), seed, rank1 and mAP (fractions), people (rows of `intervals.by_person`), queries, run, the seconds
-        of `TIMES`, for the literature also how faithful the row is (`FAITHFUL`) and a note.
+        of `TIMES`, for the literature also how faithful the row is (`FAITHFUL`) and a note; the protocol.
     facts : data_source, profile, ap; they go into every line.
     not_run : a reason by set, method or model.
 
@@ -143,7 +143,7 @@ def compare(
         test people and, with several seeds, other trainings. `people` are those that were tested.
     """
     not_run = not_run or {}
-    known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "note")
+    known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "protocol", "note")
     scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
     lines = [_line(row, name, behind(row, name, scores), not_run) | dict(facts) for row in rows for name in sets]
     counted = {name: "Int64" for name in (PEOPLE, "queries", "queries_without_match")}
@@ -181,7 +181,7 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
     for part in TIMES:
         known = len(scored) and f"seconds_{part}" in scored
         line[f"seconds_{part}"] = round(float(scored[f"seconds_{part}"].mean()), 2) if known else None
-    line["faithful"] = " ".join(scored["faithful"].dropna().unique())
+    line |= {name: " ".join(scored[name].dropna().unique()) for name in ("faithful", "protocol")}
     line["runs"] = " ".join(sorted(scored["run"].dropna().unique())) if len(scored) else ""
     line["note"] = " ".join([row.note, *scored["note"].dropna().unique()]).strip()
     return line

@@ -11,7 +11,7 @@ import pandas as pd
 from reid_core import ids
 from reid_core.datasets import cache, layout
 from reid_core.datasets.table import DATASET, PATH, SOURCE, SUBSET, RowError, several_people, validate
-from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
+from reid_core.ids import CAMERA, DISTRACTOR, JUNK, NO_CAMERA, PERSON
 
 KIND = "kind"
 DECLARED = {"distractor": DISTRACTOR, "junk": JUNK}
@@ -28,7 +28,8 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
     ----------
     path : CSV with the columns image_path (absolute, or relative to the CSV's folder), person_id, camera_id and
         subset (train, query or gallery); `kind` (person, distractor or junk) may declare what a gallery image shows,
-        and must where person_id is 0 (distractor) or -1 (junk). Further columns are ignored.
+        and must where person_id is 0 (distractor) or -1 (junk). Where cameras are not known camera_id is empty in every
+        row, and -1 in the table: scores are by the protocol no_cameras. Further columns are ignored.
     dataset : the data set's name. Two tables of one name given here are taken for one set, with the same people.
     root : the data folder. Without `dataset` the set's name is the CSV's path below it without .csv (the file's name
         alone where it lies elsewhere), so that two files of one name in two folders are two sets. A file that is
@@ -48,7 +49,7 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
     path = Path(path).absolute()
     rows = _read(path)
     rows[PERSON] = _people(rows, path)
-    rows[CAMERA] = _exact(rows[CAMERA].str.strip(), rows, path)
+    rows[CAMERA] = _exact(_cameras(rows, path), rows, path)
     folder = str(path.parent)
     rows[PATH] = [os.path.normpath(os.path.join(folder, image)) for image in rows[PATH]]
     sizes = rows[PATH].map(_size)
@@ -122,6 +123,19 @@ def _check_header(path: Path, names: list[str]) -> None:
             + (f" It is separated by {found[0]}: save it with commas." if found else "")
             + (f" Write {', '.join(near)} in small letters." if near else "")
         )
+
+
+def _cameras(rows: pd.DataFrame, path: Path) -> pd.Series:
+    """camera_id as text, "-1" where the whole column is blank."""
+    text = rows[CAMERA].str.strip()
+    blank = text == ""
+    if blank.any() and not blank.all():
+        lines = ", ".join(map(str, rows.index[blank][:5])) + (", ..." if blank.sum() > 5 else "")
+        raise ValueError(
+            f"{path}, line {lines}: camera_id is blank in {blank.sum():,} of {len(rows):,} rows. Give every image its "
+            "camera or none: with an empty column, only a query's own image is passed over (no_cameras)."
+        )
+    return text.mask(blank, str(NO_CAMERA))
 
 
 def _exact(text: pd.Series, rows: pd.DataFrame, path: Path) -> pd.Series:

@@ -2,7 +2,7 @@
 
 Columns: `dataset`, `subset` (train, query or gallery), `person_id`, `camera_id` and `image_path` (absolute);
 after :func:`reid_core.datasets.combine` also `label`.  Person -1 is junk and person 0 a distractor, as in the
-Market-1501 toolchain; both occur in the gallery only.
+Market-1501 toolchain; both occur in the gallery only.  Camera -1 is not known, in all rows of a data set or in none.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import ids
-from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
+from reid_core.ids import CAMERA, DISTRACTOR, JUNK, NO_CAMERA, PERSON
 
 DATASET, SUBSET, PATH, LABEL = "dataset", "subset", "image_path", "label"
 COLUMNS = (DATASET, SUBSET, PERSON, CAMERA, PATH)
@@ -140,7 +140,11 @@ def _check_rows(table: pd.DataFrame) -> None:
     absolute = table[PATH].str.startswith(os.sep) if os.sep == "/" else table[PATH].map(os.path.isabs)
     refuse(~absolute, "image_path {image_path!r} is relative; an image table in memory holds absolute paths")
     refuse(table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative")
-    refuse(table[CAMERA] < 0, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
+    known = (table[CAMERA] != NO_CAMERA).groupby(table[DATASET]).transform("any")
+    refuse(
+        (table[CAMERA] < 0) & (known | (table[CAMERA] != NO_CAMERA)),
+        "Camera {camera_id} of {image_path} is negative; number cameras from 1",
+    )
     refuse(
         (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY),
         "Person {person_id} of {image_path} is in {subset}: 0 (distractor) and -1 (junk) occur in the gallery only. "
@@ -205,13 +209,14 @@ def _check_people(table: pd.DataFrame) -> None:
 
 
 def unmatched_queries(table: pd.DataFrame) -> pd.DataFrame:
-    """The query rows whose person has no gallery image in another camera of the same data set."""
-    ids = [DATASET, PERSON, CAMERA]
-    cameras = table.loc[table[SUBSET] == GALLERY, ids].drop_duplicates()
-    query = table[table[SUBSET] == QUERY]
-    pairs = query[ids].reset_index(names="row").merge(cameras, on=[DATASET, PERSON], suffixes=("", "_gallery"))
-    matched = pairs.loc[pairs[CAMERA] != pairs[f"{CAMERA}_gallery"], "row"]
-    return query[~query.index.isin(matched)]
+    """The query rows whose person has no gallery image in another camera (not known: in another file) of its set."""
+    whose = [DATASET, PERSON]
+    view = table[CAMERA].where(table[CAMERA] != NO_CAMERA, table[PATH]) if PATH in table else table[CAMERA]
+    views = table[whose].assign(view=view)
+    gallery, query = views[table[SUBSET] == GALLERY].drop_duplicates(), views[table[SUBSET] == QUERY]
+    pairs = query.reset_index(names="row").merge(gallery, on=whose, suffixes=("", "_gallery"))
+    matched = pairs.loc[pairs["view"] != pairs["view_gallery"], "row"]
+    return table.loc[query.index[~query.index.isin(matched)]]
 
 
 def _check_matches(table: pd.DataFrame) -> None:

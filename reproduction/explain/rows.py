@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-FACTS = ("data_source", "profile", "ap")
+FACTS = ("data_source", "profile", "ap", "protocol")
 LONG = 60  # characters: a longer text is no name
 
 

@@ -146,7 +146,9 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
     return shown | {
         "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
         "figure": figure(found, stem, f"Table {table_number}, drawn", DRAWN),
-        "ap": ", ".join(table["ap"].unique()), "facts": [_evaluated(table[table["set"] == part]) for part in sets],
+        **{name: ", ".join(filter(None, map(text, table.get(name, table["ap"][:0]).unique())))
+           for name in ("ap", "protocol")},
+        "facts": [_evaluated(table[table["set"] == part]) for part in sets],
     }  # fmt: skip
 
 

@@ -281,3 +281,17 @@ def test_bad_input_is_named():
         fitted.distance(features[:, :8], features[:, :8])
     with pytest.raises(ValueError, match="Query features have 8 dimensions but gallery features 16"):
         fitted.distance(features[:, :8], features)
+
+
+def test_without_cameras_the_halves_of_each_person_are_paired():
+    features, person, camera = people()
+    first, second = official_pairs(person, np.full(len(person), -1))
+    assert (person[first] == person[second]).all() and not set(first) & set(second)
+    assert (np.bincount(person[first]) == np.bincount(person) // 2).all()
+    found, said = XQDA().fit(features, person), XQDA().fit(features, person, np.full(len(person), -1))
+    assert found.n_pairs_ == len(first) > XQDA().fit(features, person, camera).n_pairs_
+    assert (found.metric_ == said.metric_).all()
+    views = XQDA().fit_views(features[first], features[second], person[first], person[second])
+    np.testing.assert_array_equal(found.metric_, views.metric_)
+    other = XQDA(random_state=1).fit(features, person)
+    assert other.metric_.shape != found.metric_.shape or (other.metric_ != found.metric_).any()

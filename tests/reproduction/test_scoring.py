@@ -192,3 +192,14 @@ def test_scores_of_one_way_only():
     (line,) = scoring.score(found, HOW, ["xqda"], [True]).to_dict("records")
     again = scoring.evaluate(match(found, "xqda", True, HOW), "trapezoid")
     assert (line["metric"], line["reranked"], line["mAP"]) == ("xqda", True, again["mAP"])
+
+
+@pytest.mark.parametrize("camera, protocol", [(1, "market"), (-1, "no_cameras")])
+def test_a_score_and_its_line_in_a_table_say_the_protocol(camera, protocol):
+    query = pd.DataFrame({"person_id": [1], "camera_id": camera, "image_path": ["/q"]})
+    gallery = pd.DataFrame({"person_id": [1, 2], "camera_id": 2 if camera > 0 else camera, "image_path": ["/a", "/b"]})
+    score = scoring.evaluate(match_of(np.float32([[0, 1]]), query, gallery), "step")
+    line = {"model": "hcn", "set": LABELED, "metric": "euclidean", "reranked": False, "seed": 0, "run": "x"}
+    table = tables.compare(paper.rows(3), [LABELED], pd.DataFrame([line | score]), {"ap": "step"})
+    measured = table[table["status"] == tables.MEASURED]
+    assert score["protocol"] == protocol and set(measured["protocol"]) == {protocol} and len(measured) >= 1

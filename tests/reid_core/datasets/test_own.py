@@ -3,10 +3,12 @@ import shutil
 import unicodedata
 import warnings
 
+import numpy as np
 import official_structure
 import pytest
 
 from reid_core import datasets
+from reid_core.evaluation import evaluate
 
 GOOD = """image_path,person_id,camera_id,subset,kind,note
 images/a.png,1,1,train,,first
@@ -309,3 +311,39 @@ def test_every_set_takes_the_progress_option(shop, small_data, capsys):
     for name, root in (("shop.csv", shop.parent), ("market1501", small_data), ("cuhk01", small_data)):
         assert len(datasets.load(name, root, unreadable="refuse", progress=False))
     assert capsys.readouterr().err == ""
+
+
+def without_cameras(shop):
+    rows = [line.split(",") for line in shop.read_text().splitlines()]
+    at = rows[0].index("camera_id")
+    shop.write_text("\n".join(",".join([*row[:at], row[at] if row is rows[0] else "", *row[at + 1 :]]) for row in rows))
+
+
+def test_an_empty_camera_column_is_no_cameras_known(shop):
+    without_cameras(shop)
+    table = datasets.load("shop.csv", shop.parent)
+    assert (table.camera_id == -1).all() and table.camera_id.dtype == "int64"
+    query, gallery = (table[table.subset == name] for name in ("query", "gallery"))
+    found = evaluate(np.ones((len(query), len(gallery)), np.float32), query, gallery)
+    assert found.protocol == "no_cameras" and found.unmatched_queries == 0
+
+
+def test_without_cameras_a_query_needs_another_file_of_its_person(shop):
+    without_cameras(shop)
+    lines = shop.read_text().splitlines()
+    query = next(line for line in lines if "query" in line)
+    same = query.split(",")[1]
+    kept = [line for line in lines if not (line.split(",")[1] == same and "gallery" in line)]
+    shop.write_text("\n".join([*kept, query.replace("query", "gallery")]))
+    with pytest.raises(ValueError, match="Query .* has no gallery image of that person in another camera"):
+        datasets.load("shop.csv", shop.parent)
+
+
+def test_a_camera_column_that_is_empty_in_part_is_refused_with_its_rows(shop):
+    lines = shop.read_text().splitlines()
+    for row in (1, 3):
+        cells = lines[row].split(",")
+        lines[row] = ",".join([*cells[:2], " ", *cells[3:]])
+    shop.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"shop.csv, line 2, 4: camera_id is blank in 2 of \d rows.*no_cameras"):
+        datasets.load("shop.csv", shop.parent)
