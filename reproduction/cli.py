@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reid_core import __version__
+from reproduction.runner import isolation
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # the sidecar's, which on Windows cannot be imported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status (1: an error that was explained, 128 + n: stopped by signal n)."""
+    for name, how in isolation.SLEEPING.items():  # before PyTorch starts its threads
+        os.environ.setdefault(name, how)
     chosen = _parser().parse_args(arguments)
     if lacking := _lacking():
         print(f"reid-core: {lacking}", file=sys.stderr)

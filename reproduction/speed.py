@@ -23,7 +23,7 @@ _TOGETHER = 10  # iterations between looks at the clock on a GPU, as each look w
 
 
 def measure(
-    recipe: Recipe, num_classes: int, *, seconds: float, device: str | torch.device | None = None
+    recipe: Recipe, num_classes: int, *, seconds: float, turns: int = TURNS, device: str | torch.device | None = None
 ) -> pd.DataFrame:
     """Seconds an iteration of the baseline and of HCN with pooled and with plain heads, one line each.
 
@@ -36,6 +36,7 @@ def measure(
     recipe : its `heads`, `weights`, learning rate and length are left aside
     num_classes : people to tell apart
     seconds : of counting for each of the three, all turns together
+    turns : of each
     device : as for `train`
 
     Returns
@@ -52,19 +53,19 @@ def measure(
         raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}, and finite.")
     device = machine.choose(device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    lines, turns = [], {}
+    lines, timed = [], {}
     with generators(recipe, device):
         for name, heads in CONTENDERS:
             # At so small a rate random weights stay finite under frozen statistics too.
             iterations = _iterations(name, replace(recipe, heads=heads, base_lr=1e-9), num_classes, device)
             form, precision = next(iterations)
-            if (name, form) not in turns:
-                turns[name, form] = iterations, []
+            if (name, form) not in timed:
+                timed[name, form] = iterations, []
                 _turn(iterations, 0.0, wait)
-        for _ in range(TURNS):
-            for iterations, taken in turns.values():
-                taken.append(_turn(iterations, seconds / TURNS, wait))
-    for (name, form), (_, taken) in turns.items():
+        for _ in range(turns):
+            for iterations, taken in timed.values():
+                taken.append(_turn(iterations, seconds / turns, wait))
+    for (name, form), (_, taken) in timed.items():
         each = [spent / count for count, spent in taken]
         lines.append({
             "model": name, "form": form, "seconds_per_iteration": statistics.median(each), "fastest_turn": min(each),

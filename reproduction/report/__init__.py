@@ -4,6 +4,7 @@ Images and styles are inside the page, so nothing is loaded from anywhere; the s
 Only the links to the executed notebooks and to the result files need the results folder around the page.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -15,16 +16,17 @@ from reproduction.report import sections, sources
 FOLDER = Path(__file__).resolve().parent
 
 
-def write(results: Path) -> Path:
+def write(results: Path, facts: Mapping[str, str] | None = None) -> Path:
     """Write `<results>/report.html` from a profile's results folder, in one step; return its path.
 
-    claims.csv must be there; any other table, figure, run or executed notebook that is absent is said so on the
-    page. On official data no picture of a person enters the page, wherever it lies.
+    claims.csv must be there, or, while a profile is at work, the `facts` that it will have (`sources.FACTS`); any other
+    table, figure, run or executed notebook that is absent is said so on the page. On official data no picture of a
+    person enters the page, wherever it lies.
 
-    Raises FileNotFoundError without claims.csv, ValueError when a table lacks its columns, when results of embedded
+    Raises FileNotFoundError without both, ValueError when a table lacks its columns, when results of embedded
     and official data are mixed, or when a verdict is in no known words.
     """
-    found = sources.read(results)
+    found = sources.read(results, facts)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,

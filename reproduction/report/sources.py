@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +83,19 @@ class Results(results_folder.Folder):
         return [name for name, digest in there if files.digest(self.path / name) != digest]
 
 
-def read(folder: Path) -> Results:
-    """Open a results folder. Raises FileNotFoundError without claims.csv, ValueError when that is not usable."""
+def read(folder: Path, facts: Mapping[str, str] | None = None) -> Results:
+    """Open a results folder; one without claims.csv has no claims and these `facts`.
+
+    Raises FileNotFoundError without both, ValueError for a claims.csv that is not usable."""
     path = Path(folder) / "claims.csv"
+    columns = ("claim", "section", "text", "paper", "ours", "verdict", "threshold", "confound")
+    if not path.is_file() and facts:
+        return Results(path.parent, facts["data_source"], pd.DataFrame(columns=[*columns, *FACTS]), dict(facts))
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file, and the report begins with its verdicts."
             " Make it first: reid-core reproduce --profile NAME, or reid-core notebook 09_claims --profile NAME."
         )
-    columns = ("claim", "section", "text", "paper", "ours", "verdict", "threshold", "confound")
     claims = results_folder.read_csv(path, (*columns, *FACTS))
     if claims.empty:
         raise ValueError(f"{path}: holds no claim. Make it again: reid-core notebook 09_claims.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core import files
-from reproduction import report, results_folder
+from reproduction import experiment, report, results_folder
 from reproduction.experiment import SINGLE
 from reproduction.runner import notebooks, profiles, staleness, steps, workflow
 from reproduction.runner.staleness import MARK, Now
@@ -43,7 +43,21 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
             for old in now.places.made(step) if workflow.is_step() and step.notebook != TRAIN else ():
                 old.unlink(missing_ok=True)  # so that no part of it can stay behind
             notebooks.run(path, output, step.parameters, now.origin(step), left)
+            if workflow.is_step() and step.notebook != TRAIN:
+                _renew_report(now)
     return now.places.results
+
+
+def _renew_report(now: Now) -> None:
+    """Show in report.html what there is so far, in this process: it takes less than a second. Its step, the last,
+    writes it again; what fails there is said here and stops nothing."""
+    settings = now.settings
+    facts = experiment.Experiment.of(settings).facts(ap=settings.get("ap", "trapezoid"), seeds=settings["seeds"])
+    try:
+        page = report.write(now.places.results, facts)
+        print(f"  so far: {page}", flush=True)
+    except (OSError, ValueError) as error:
+        print(f"  {results_folder.REPORT} was not renewed: {error}", flush=True)
 
 
 def write_report(profile: str, overrides: Sequence[str] = ()) -> None:

@@ -20,6 +20,7 @@ from reproduction.words import duration
 # Share of a large matrix product's rate that a training step is taken to reach, where nothing was measured: two CPU
 # cores reached between half and two thirds. A GPU's tensor cores mostly wait for memory; there it is a mere guess.
 EFFICIENCY, EFFICIENCY_OF_TENSOR_CORES = 0.35, 0.1
+SECOND, REST = 1.0, 2.0  # what a start measures for; a smoke run's time over that of its trainings, on two cores
 
 
 def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
@@ -34,7 +35,7 @@ def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
     preflight.check(settings)
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
     lines += ["", "Data"] + _data(settings)
-    lines += ["", "Trainings"] + _trainings(settings, measure)
+    lines += ["", "Trainings"] + _trainings(settings, measure)[0]
     lines += ["", "Disk"] + _disk(settings)
     return "\n".join(lines)
 
@@ -61,7 +62,21 @@ def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
     return jobs + [(run.model, run.recipe, run.folder) for run in study]
 
 
-def _trainings(settings: Mapping, measure: float) -> list[str]:
+def expected(settings: Mapping[str, object]) -> str | None:
+    """How long a profile's trainings and the rest will take on this device, in a sentence, at the start of a run.
+
+    Small networks on the CPU are trained for a second each; else as `describe` does without `measure`. None where
+    nothing is to be trained.
+    """
+    measured = settings["render_sizes"] in ("smoke", "tiny") and machine.choose(None).type == "cpu"
+    _, seconds = _trainings(settings, SECOND if measured else 0.0)
+    how = "from a second of training of each model" if measured else "a guess, see reid-core plan"
+    longest = duration(seconds * REST) if measured else f"{duration(seconds)} for the trainings alone"
+    return f"Expected here: about {longest} ({how})." if seconds else None
+
+
+def _trainings(settings: Mapping, measure: float) -> tuple[list[str], float]:
+    """Lines on every training, and the seconds of those still to run."""
     jobs = _jobs(settings)
     done = {folder: run for *_, folder in jobs if (run := _finished(folder))}
     own = [run for folder, run in done.items() if folder.parent.name == "runs"]
@@ -84,7 +99,7 @@ def _trainings(settings: Mapping, measure: float) -> list[str]:
         lines.append(line + f"about {duration(seconds)}, {recipe.iterations * flops:.1e} flop")
     if len(done) < len(jobs):
         lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
-    return lines
+    return lines, total
 
 
 def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
@@ -117,7 +132,8 @@ def _speeds(settings: Mapping, measure: float, done: list[dict]) -> tuple[dict[s
     """{model: seconds an iteration} as far as known, and sentences on how."""
     recipe = _recipe(settings, paper.COMBINED, 0)
     if measure > 0:
-        found = speed.measure(recipe, paper.TABLE1["Combined"][1], seconds=measure)
+        turns = {"turns": 2} if measure <= SECOND else {}
+        found = speed.measure(recipe, paper.TABLE1["Combined"][1], seconds=measure, **turns)
         said = [
             f"{line.model}, {line.form} form: {line.seconds_per_iteration:.4g} s an iteration"
             f" ({line.fastest_turn:.4g} to {line.slowest_turn:.4g}), {line.precision},"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import select
 import shlex
@@ -11,12 +12,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
 from reid_core import files, machine
-from reproduction import claims, experiment, words
+from reproduction import claims, experiment, results_folder, words
 from reproduction.claims import effects
 from reproduction.runner import notebooks, preflight, profiles, staleness, stopping
 from reproduction.runner.steps import REPORT, Step
@@ -43,10 +45,27 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) 
     results = experiment.resolve(settings["results_root"])
     with only_one(results) as lock:
         if pending := staleness.pending(settings, forced):
+            _say_what_will_happen(settings, pending)
             _execute(_plan(pending, profiles.find(profile), overrides), results, lock)
         else:
             print(f"Nothing to do: {results} is up to date.")
     return results
+
+
+def _say_what_will_happen(settings: Mapping, pending: Mapping[Step, str]) -> None:
+    """How long it takes here, measured in a process of its own, which leaves no memory taken; and what to look at."""
+    kinds = {step.kind for step in pending}
+    if settings["profile"] != "tiny" and kinds & {"train", "10_sensitivity"}:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            print(pool.submit(_expected, settings).result() or "All is trained.", flush=True)
+    if "report" in kinds:
+        print(f"Tables appear one by one; {results_folder.REPORT} shows them from the first one on.", flush=True)
+
+
+def _expected(settings: Mapping) -> str | None:
+    from reproduction.runner import plan  # which loads PyTorch
+
+    return plan.expected(settings)
 
 
 def steps(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) -> dict[str, int]:

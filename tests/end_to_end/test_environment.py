@@ -1,6 +1,7 @@
 """environment.yml, the lock file and the Makefile make one environment; the pip part installs for real (slow)."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -92,3 +93,26 @@ def test_the_pip_part_installs_into_an_empty_environment_and_imports_the_kit(tmp
     assert found.stdout.strip() == "2048", found.stderr
     subprocess.run([python, "-m", "pip", "check"], check=True, env=clean)
     assert sys.version_info[:2] in ((3, 11), (3, 12), (3, 13))
+
+
+def test_the_devcontainer_takes_the_locks_versions_with_pytorch_from_the_cpu_index(tmp_path):
+    text = (REPOSITORY / ".devcontainer" / "devcontainer.json").read_text()
+    container = json.loads(re.sub(r"^//.*$", "", text, flags=re.MULTILINE))
+    script, index = container["postCreateCommand"].split()[1:]
+    assert index == "https://download.pytorch.org/whl/cpu" and "make lab" in container["postStartCommand"]
+    stub = tmp_path / "bin" / "python3"
+    stub.parent.mkdir()
+    stub.write_text(
+        '#!/bin/bash\nmkdir -p "$3/bin"\n'
+        'printf \'#!/bin/bash\\necho "$@"\\nfor f in "$@"; do [ ! -f "$f" ] || cat "$f"; done\\n\' > "$3/bin/pip"\n'
+        'chmod +x "$3/bin/pip"\n'
+    )
+    stub.chmod(0o755)
+    told = {"PATH": f"{stub.parent}:/usr/bin:/bin", "VIRTUAL_ENV": str(tmp_path / "env")}
+    done = subprocess.run(["bash", script, index], cwd=REPOSITORY, env=told, capture_output=True, text=True, check=True)
+    said, pins = done.stdout.splitlines(), [pin.replace(" ", "") for pin in environment()[1]]
+    first, *rest = [line.replace(" ", "") for line in said]
+    assert first.startswith("install--quiettorch==") and "torchvision==" in first and index in first
+    there = [pin for pin in pins if not pin.startswith(("nvidia-", "cuda-", "triton"))]
+    assert [line for line in rest if re.match(r"[\w.-]+==", line)] == there
+    assert (tmp_path / "env" / ".reid-core-installed").read_text().endswith(f"{REPOSITORY}\n")

@@ -22,7 +22,7 @@ GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 def test_an_interrupted_job_says_so_and_continues_without_making_again_what_was_finished(kit):
     code, said = kit.interrupted
     assert code == 130 and "The same command continues" in said, said[-2000:]
-    assert not kit.had_report
+    assert not kit.had_verdicts
     assert (kit.results / "table1.csv").stat().st_mtime_ns == kit.first_written
 
 

@@ -17,6 +17,7 @@ from reproduction import cli
 from reproduction.runner import plan, profiles
 from reproduction.runner import workflow as reproduce
 from reproduction.sidecar import REPOSITORY
+from reproduction.words import duration
 
 
 def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):
@@ -152,3 +153,37 @@ def test_a_reader_who_has_seen_enough_ends_a_command_quietly(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 128 + signal.SIGPIPE
+
+
+def test_a_start_says_how_long_it_takes_here(tmp_path, monkeypatch):
+    settings = profiles.load("smoke", [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"])
+    measured = []
+
+    def measure(recipe, people, *, seconds, turns):
+        measured.append((seconds, turns))
+        return pd.DataFrame({
+            "model": ["baseline", "hcn"], "form": "pooled", "seconds_per_iteration": 0.5, "fastest_turn": 0.4,
+            "slowest_turn": 0.6, "precision": "fp32",
+        })  # fmt: skip
+
+    monkeypatch.setattr(plan.speed, "measure", measure)
+    monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 1e12)
+    monkeypatch.setattr(plan.machine, "choose", lambda device: torch.device("cpu"))
+    said = plan.expected(settings)
+    iterations = sum(recipe.iterations for _, recipe, _ in plan._jobs(settings))
+    assert said == f"Expected here: about {duration(iterations)} (from a second of training of each model)."
+    assert measured == [(1.0, 2)]
+    monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
+    assert "for the trainings alone (a guess" in plan.expected(profiles.load("gpu", [f"results_root={tmp_path}"]))
+    for _, recipe, folder in plan._jobs(settings):
+        folder.mkdir(parents=True)
+        run = {"finished": True, "model": "hcn", "seconds": 1.0, "recipe": {"iterations": recipe.iterations}}
+        (folder / "run.json").write_text(json.dumps(run))
+    assert plan.expected(settings) is None
+
+
+def test_threads_sleep_while_they_wait_in_every_verb(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert cli.main(["plan", "--profile", "smok"]) == 1
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("passive", "7")

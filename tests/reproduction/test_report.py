@@ -307,6 +307,15 @@ def test_data_digest_is_that_of_the_data_root(results, tmp_path):
     assert "renderer version 7, seed 3, digest e2b89a82eb2e" in Reader(report.write(results).read_text()).text
 
 
+def test_what_there_is_so_far_is_a_page_without_verdicts(results):
+    for name in ("claims.csv", "table2.csv", "report.html"):
+        (results / name).unlink(missing_ok=True)
+    facts = {"data_source": "embedded", "profile": "smoke", "ap": "trapezoid", "seeds": "0"}
+    page = report.write(results, facts).read_text()
+    assert "No verdict yet" in page and 'id="claim-' not in page
+    assert "is not there yet" in page and "Market-1501" in page.split('id="table3"')[1]
+
+
 def test_refuses_without_claims(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"claims\.csv: there is no such file.*reid-core notebook 09_claims"):
         report.write(tmp_path)

@@ -154,3 +154,22 @@ def test_a_step_with_a_reason_runs_and_its_old_results_are_gone_first(done, ran,
     assert len(ran) == 1
     assert not any((done / "results" / name).exists() for name in ("table2.csv", "table2.json", "table2_seeds.csv"))
     assert (done / "results" / "table3.csv").exists() and os.path.exists(done / "results" / "runs")
+
+
+@pytest.mark.parametrize("name, shown", [("03_table2_cuhk03", True), ("02_train-hcn-combined-seed0", False)])
+def test_a_step_of_the_workflow_renews_the_report_and_a_page_that_fails_stops_nothing(
+    done, ran, monkeypatch, capsys, name, shown
+):
+    pages = []
+
+    def write(results, facts):
+        pages.append((results, facts["data_source"], facts["seeds"]))
+        raise ValueError("table1.csv is damaged")
+
+    monkeypatch.setattr(execution.report, "write", write)
+    (done / "plan.json").write_text(json.dumps([{"name": name, "why": "asked for"}]))
+    monkeypatch.setenv(workflow.PLAN, str(done / "plan.json"))
+    given = ["model=hcn", "train_set=combined", "seed=0"] if name.startswith("02") else []
+    execution.notebook(name.partition("-")[0], str(done / "mine.yaml"), given)
+    assert len(ran) == 1 and pages == [(done / "results", "embedded", "0")] * shown
+    assert ("was not renewed: table1.csv is damaged" in capsys.readouterr().out) == shown
