@@ -41,9 +41,9 @@ def re_ranking(q_g_dist, q_q_dist, g_g_dist, k1=20, k2=6, lambda_value=0.3):
         if side.trace(dtype=float) / n > side.mean(dtype=float):
             raise ValueError(f"The {name} of an image to itself exceed others; pass distances, not similarities.")
     distance = np.block([[own[0].T, to_gallery], [to_gallery.T, own[1].T]])  # by columns, as the released code has it
-    distance = distance.astype(np.promote_types(distance.dtype, np.float32))
+    distance = distance.astype(np.promote_types(distance.dtype, np.float32), copy=False)
     distance = np.ldexp(distance, -np.frexp(np.abs(distance).max())[1])  # changes no digit, and squares stay in range
-    distance = np.square(distance).astype(np.float32)
+    distance = np.square(distance, out=distance).astype(np.float32, copy=False)
     found = neighbours.nearest_of(distance, k1 + 1)
     distance = torch.from_numpy(distance)
     vectors = reciprocal_vectors(found, lambda row, column: distance[row, column], settings)
