@@ -1,6 +1,7 @@
 # make reproduce [PROFILE=smoke|gpu|paper|tiny]   tables, figures and a verdict for every claim, in results/$(PROFILE)/
 # make test                                       units and one tiny end-to-end run through the real notebooks
 # make check                                      lint, and the slow tests (whole smoke run, fresh install, JupyterLab)
+# make gpu-check                                  all that only a GPU can show, in 25 minutes: benchmarks/gpu/README.md
 # make lab                                        JupyterLab on notebooks/, which it saves without outputs
 #
 # In an active conda or virtual environment (not conda's base) everything happens there; otherwise in .venv/.
@@ -20,9 +21,9 @@ else
 endif
 RUN := cd "$(HERE)" && PATH="$(PREFIX)/bin:$$PATH" "$(PREFIX)/bin/python"
 
-.PHONY: help reproduce test check lab environment
+.PHONY: help reproduce test check gpu-check lab environment
 help:
-	@sed -n 's/^# //p' "$(HERE)/Makefile" | head -4
+	@sed -n 's/^# //p' "$(HERE)/Makefile" | head -5
 
 reproduce: environment
 	@$(RUN) -m reproduction.cli reproduce --profile "$(PROFILE)"
@@ -33,6 +34,9 @@ test: environment
 check: environment
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 	@$(RUN) -m pytest -q -m slow
+
+gpu-check: environment
+	@$(RUN) benchmarks/gpu/check.py
 
 lab: environment
 	@echo "Open the address with ?token= below; then a notebook, Run > Run All Cells. Ctrl-C ends it."
