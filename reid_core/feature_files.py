@@ -139,7 +139,7 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
     for name in (PERSON, CAMERA):
         if len({table[name].dtype.kind if name in table else None for table in tables}) > 1:
             raise ValueError(f"{name} is there, or is a number, in some parts only; give it alike in all.")
-    return np.concatenate(values), pd.concat(tables, ignore_index=True)
+    return np.concatenate(values), _with_cameras(pd.concat(tables, ignore_index=True))
 
 
 def read_distance(files, query=None, gallery=None, images=None) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
@@ -150,7 +150,11 @@ def read_distance(files, query=None, gallery=None, images=None) -> tuple[np.ndar
     matrix = held.matrix(DISTANCE, len(tables[0]), images, None)
     if matrix.shape[1] != len(tables[1]):
         raise ValueError(f"{held.where}: the matrix is {matrix.shape} for {len(tables[0])} and {len(tables[1])} ids.")
-    return matrix, *tables
+    return matrix, *map(_with_cameras, tables)
+
+
+def _with_cameras(table: pd.DataFrame) -> pd.DataFrame:
+    return table if CAMERA in table else table.assign(**{CAMERA: ids.NO_CAMERA})
 
 
 def _parted(held: Fields, table: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -188,8 +188,8 @@ def read(files=None, *, query=None, gallery=None, train=None, images: str | None
 
     Returns
     -------
-    Features : values (N, d) float32; its table has subset and person_id, and camera_id and image_path where they are
-        there. Names of fields: see `reid_core.feature_files`.
+    Features : values (N, d) float32; its table has subset, person_id, camera_id (-1 without one) and image_path if it
+        is there. Names of fields: see `reid_core.feature_files`.
 
     Raises
     ------

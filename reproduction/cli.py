@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--metric", choices=("euclidean", "cosine", "xqda"), default="euclidean")
     command.add_argument("--rerank", action="store_true", help="by the k-reciprocal distance")
     command.add_argument("--ap", choices=("trapezoid", "step"), default="trapezoid", help="definition of AP")
+    protocols = ("market", "no_cameras", "single_gallery_shot")
+    command.add_argument("--protocol", choices=protocols, help="default: market, or no_cameras where there are none")
     command.add_argument("--images", choices=("rows", "columns"), help="where images are, if lengths do not say")
     for kind in ("distance", "similarity"):
         command.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"FILE holds a {kind}")

@@ -6,26 +6,30 @@ import numpy as np
 import pandas as pd
 
 from reid_core import evaluation, feature_files, features
-from reid_core.datasets.table import CAMERA, PATH, PERSON
+from reid_core.datasets.table import PATH, PERSON
 from reid_core.features import Features
 from reid_core.matching import Matched, Matching, match, split
 from reproduction import intervals
 
 RANKS = (1, 5, 10, 20)
-PROTOCOL = "market: images of the query's person in its own camera, and junk, are passed over"
+PASSED_OVER = {
+    "market": "of the query's person, its own camera is passed over",
+    "no_cameras": "only the query's own image is passed over",
+    "single_gallery_shot": "one image of each gallery person, over random trials",
+}
 
 
 def evaluate(
     files=None, *, query=None, gallery=None, train=None, images=None, metric="euclidean", rerank=False, ap="trapezoid",
-    kind=None,
+    kind=None, protocol=None,
 ) -> dict:  # fmt: skip
     """All that is printed: settings, counts, and each score in per cent with the ends of its 95% interval.
 
     files, query, gallery, train, images: see `features.read`. metric: "euclidean" or "xqda", of the features as they
     are, or "cosine". kind: "distance" or "similarity" takes the files' matrix, without features it is told by images
-    that are on both sides, or asked for.
+    that are on both sides, or asked for. protocol: see `evaluation.evaluate`.
 
-    Raises what `features.read` raises; ValueError for xqda without training features, for cameras that are missing, for
+    Raises what `features.read` raises; ValueError for xqda without training features, and for
     a matrix of which nothing tells whether it grows with likeness.
     """
     if not files and (kind or not query):
@@ -39,12 +43,9 @@ def evaluate(
     else:
         vectors = features.read(files, query=query, gallery=gallery, train=train, images=images)
         matched = compared(vectors, metric, rerank, Matching(ap=ap))
-    for name, side in (("query", matched.query), ("gallery", matched.gallery)):
-        if CAMERA not in side:
-            raise ValueError(f"The {name} has no cameras, by which the protocol passes images over; add camera_id.")
-    result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap)
+    result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap, protocol=protocol)
     person = matched.query[PERSON]
-    return {"metric": metric, "reranked": bool(rerank), "ap": ap, "protocol": PROTOCOL, "queries": len(person),
+    return {"metric": metric, "reranked": bool(rerank), "ap": ap, "protocol": result.protocol, "queries": len(person),
             "gallery": len(matched.gallery), "queries_without_match": result.unmatched_queries,
             "people": person.nunique(), "scores": scores(result, person)}  # fmt: skip
 
@@ -54,7 +55,7 @@ def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Mat
     sizes = {name: len(part) for name, part in split(vectors)._asdict().items()}
     if not sizes["query"] or not sizes["gallery"]:
         raise ValueError(f"Queries and a gallery are needed, but these files have {sizes}.")
-    if metric == "xqda" and (not sizes["train"] or CAMERA not in vectors.table):
+    if metric == "xqda" and not sizes["train"]:
         raise ValueError("XQDA learns from training features with people and cameras; give them with --train.")
     if metric == "cosine":
         lengths = np.linalg.norm(vectors.values.astype(float), axis=1, keepdims=True)
@@ -88,11 +89,12 @@ def _told(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame) -> str
 
 def scores(result: evaluation.Evaluation, person: pd.Series) -> dict[str, dict[str, float]]:
     """{score: {"value", "low", "high"}} in per cent: rank-1 to rank-20, mAP, and mINP of the queries with a match."""
-    hit = result.per_query["first_hit"].astype(float)
+    rows = result.per_query
+    hit, person = rows["first_hit"].astype(float), person.to_numpy()[rows["query"]]
     each = {f"rank{k}": (hit <= k).astype(float) for k in RANKS}
     found = {}
-    for name, values in (each | {"mAP": result.per_query["ap"], "mINP": result.per_query["inp"]}).items():
-        people = values.dropna().groupby(person.to_numpy()[values.notna()]).agg(["sum", "count"]).to_numpy(float)
+    for name, values in (each | {"mAP": rows["ap"], "mINP": rows["inp"]}).items():
+        people = values.dropna().groupby(person[values.notna()]).agg(["sum", "count"]).to_numpy(float)
         if len(people):
             sure = intervals.estimate(people[None, :, 0], queries=people[:, 1])
             found[name] = {"value": sure.value, "low": sure.low, "high": sure.high}
@@ -105,7 +107,7 @@ def describe(found: dict, as_json: bool = False) -> str:
         return json.dumps(found, indent=2)
     lines = [f"{found['queries']:,} queries of {found['people']:,} people, {found['gallery']:,} gallery images"]
     lines += [f"metric {found['metric']}{', re-ranked' if found['reranked'] else ''}; AP by {found['ap']}"]
-    lines += [f"protocol {found['protocol']}"]
+    lines += [f"protocol {found['protocol']}: {PASSED_OVER[found['protocol']]}"]
     if found["queries_without_match"]:
         lines += [
             f"{found['queries_without_match']} queries have no match: zero in all but mINP, which leaves them out"

@@ -101,10 +101,34 @@ def test_xqda_without_training_features_and_queries_without_a_gallery_are_explai
     assert "XQDA learns from training features" in fails(capsys, *apart, "--metric", "xqda")
     assert "'gallery': 0" in fails(capsys, *apart[:2])
     np.savez(tmp_path / "q.npz", feat=values, pid=person)
-    assert "no cameras" in fails(capsys, *apart)
+    assert "lacks the column 'image_path'; without cameras it tells" in fails(capsys, *apart)
     np.savez(tmp_path / "q.npz", feat=values * (np.arange(24) != 3)[:, None], pid=person, cam=camera)
     assert "Row 3 of the features is 0" in fails(capsys, *apart, "--metric", "cosine")
     assert "give FILE" in fails(capsys)
+
+
+@pytest.mark.parametrize("protocol", ["market", "no_cameras", "single_gallery_shot"])
+def test_protocols_are_handed_on_and_named(protocol, file, tmp_path, capsys):
+    tables = {name: table.assign(image_path=[f"{name}{i}" for i in table.index]) for name, table in TABLES.items()}
+    paths = {f"{name}_path": tables[name]["image_path"].to_numpy(str) for name in ("query", "gallery")}
+    scipy.io.savemat(tmp_path / "paths.mat", paths)
+    found = say(capsys, file, str(tmp_path / "paths.mat"), "--protocol", protocol)
+    expected = evaluation.evaluate(distances()[()], tables["query"], tables["gallery"], protocol=protocol)
+    assert found["protocol"] == expected.protocol == protocol
+    assert found["scores"]["mAP"]["value"] == pytest.approx(100 * expected.mAP)
+    assert found["scores"]["rank5"]["value"] == pytest.approx(100 * expected.cmc[4])
+
+
+def test_without_cameras_only_the_own_image_is_passed_over(tmp_path, capsys):
+    found = {}
+    for part, (values, person, _) in TOYS.items():
+        found |= {
+            f"{part}_f": values,
+            f"{part}_pid": person,
+            f"{part}_path": [f"{part}{i}" for i in range(len(person))],
+        }
+    np.savez(tmp_path / "x.npz", **found)
+    assert say(capsys, str(tmp_path / "x.npz"))["protocol"] == "no_cameras"
 
 
 def matrix_file(tmp_path, matrix, query="query", gallery="gallery", **more):
