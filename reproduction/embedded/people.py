@@ -8,58 +8,14 @@ What tells a person from all others is the whole: cut, pattern, layout and thing
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import yaml
 
-# RGB in [0, 1] and how often cloth has that colour, above the waist and below it
-CLOTH = {
-    "black": ((0.07, 0.07, 0.08), 5.0, 7.0),
-    "charcoal": ((0.20, 0.20, 0.22), 2.5, 4.0),
-    "grey": ((0.48, 0.48, 0.50), 3.0, 2.5),
-    "white": ((0.90, 0.90, 0.88), 5.0, 1.0),
-    "navy": ((0.10, 0.13, 0.30), 2.5, 4.0),
-    "denim": ((0.28, 0.38, 0.55), 1.0, 5.0),
-    "sky": ((0.50, 0.68, 0.88), 1.5, 0.7),
-    "blue": ((0.13, 0.27, 0.68), 2.0, 0.6),
-    "red": ((0.74, 0.11, 0.13), 2.0, 0.4),
-    "maroon": ((0.38, 0.08, 0.13), 0.9, 0.4),
-    "pink": ((0.90, 0.52, 0.62), 1.5, 0.5),
-    "orange": ((0.88, 0.44, 0.12), 0.7, 0.1),
-    "yellow": ((0.90, 0.78, 0.24), 1.0, 0.1),
-    "green": ((0.14, 0.44, 0.20), 1.1, 0.3),
-    "olive": ((0.36, 0.37, 0.20), 0.9, 1.1),
-    "teal": ((0.12, 0.48, 0.50), 0.7, 0.2),
-    "purple": ((0.42, 0.22, 0.52), 0.8, 0.3),
-    "brown": ((0.36, 0.23, 0.14), 0.9, 1.2),
-    "beige": ((0.76, 0.67, 0.52), 1.2, 2.4),
-}
-COLOURS = np.array([rgb for rgb, _, _ in CLOTH.values()], np.float32)
-SKIN = np.array(
-    [[0.93, 0.76, 0.66], [0.86, 0.67, 0.53], [0.74, 0.54, 0.40], [0.52, 0.35, 0.25], [0.33, 0.22, 0.16]], np.float32
-)
-HAIR = np.array(
-    [[0.06, 0.05, 0.05], [0.14, 0.09, 0.06], [0.30, 0.19, 0.11], [0.62, 0.47, 0.26], [0.50, 0.49, 0.48]], np.float32
-)
-
-PATTERNS = {
-    "plain": 7.0,
-    "hoops": 2.2,
-    "pinstripes": 1.2,
-    "check": 1.8,
-    "print": 3.0,
-    "yoke": 1.6,
-    "band": 1.4,
-    "dots": 0.9,
-    "sash": 0.6,
-    "halves": 0.6,
-}
-LEG_PATTERNS = {"pinstripes": 3.0, "check": 2.0, "hoops": 0.7, "dots": 0.7, "halves": 0.5}
-HAIR_STYLES = {"short": 4.0, "cropped": 1.5, "bald": 0.6, "bob": 1.8, "long": 2.6, "tail": 1.6, "bun": 0.8}
-HEADWEAR = {"none": 8.0, "cap": 1.3, "hat": 0.4, "hood": 0.6}
-OPENINGS = {"closed": 5.0, "open": 2.5, "zip": 1.5}
-LOWER_KINDS = {"trousers": 6.0, "shorts": 2.6, "skirt": 1.6, "long skirt": 0.7}
-BAGS = {"none": 3.2, "backpack": 3.0, "sling": 2.2, "handbag": 1.4, "shopping": 1.0, "case": 0.5, "umbrella": 0.3}
-SHOE_KINDS = {"shoe": 4.0, "trainer": 3.5, "boot": 1.2, "sandal": 0.8}
+TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+CLOTH, COLOURS = TABLES["CLOTH"], np.array([rgb for rgb, _, _ in TABLES["CLOTH"].values()], np.float32)
+SKIN, HAIR = np.array(TABLES["SKIN"], np.float32), np.array(TABLES["HAIR"], np.float32)
 
 
 @dataclass(frozen=True)
@@ -154,11 +110,11 @@ def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[
 
 def draw_person(rng: np.random.Generator) -> Person:
     """A person at random: build, skin, hair, garments, shoes, things carried; a generator state gives one person."""
-    lower_kind = pick(rng, LOWER_KINDS)
+    lower_kind = pick(rng, TABLES["LOWER_KINDS"])
     length = {"trousers": (0.9, 1.0), "shorts": (0.3, 0.55), "skirt": (0.25, 0.5), "long skirt": (0.6, 0.9)}
-    upper, lower = garment(rng, 1, 0.05, PATTERNS), garment(rng, 2, 0.82, LEG_PATTERNS)
+    upper, lower = garment(rng, 1, 0.05, TABLES["PATTERNS"]), garment(rng, 2, 0.82, TABLES["LEG_PATTERNS"])
     coat = rng.random() < 0.18
-    opening = pick(rng, OPENINGS)
+    opening = pick(rng, TABLES["OPENINGS"])
     sleeve = float(rng.choice([0.08, 0.42, 0.6, 1.0], p=[0.1, 0.42, 0.08, 0.4]))
     some = lambda chance, colour: colour if rng.random() < chance else None  # noqa: E731
     shoe = contrasting(rng, upper.colour, 1) if rng.random() < 0.5 else cloth_colour(rng, 2)
@@ -168,8 +124,8 @@ def draw_person(rng: np.random.Generator) -> Person:
         shoulders=float(np.exp(rng.normal(0, 0.08))),
         skin=SKIN[rng.choice(5, p=[0.3, 0.34, 0.2, 0.1, 0.06])],
         hair=HAIR[rng.choice(5, p=[0.46, 0.24, 0.15, 0.07, 0.08])],
-        hair_style=pick(rng, HAIR_STYLES),
-        headwear=pick(rng, HEADWEAR),
+        hair_style=pick(rng, TABLES["HAIR_STYLES"]),
+        headwear=pick(rng, TABLES["HEADWEAR"]),
         headwear_colour=cloth_colour(rng, 1),
         glasses=bool(rng.random() < 0.25),
         upper=upper,
@@ -185,11 +141,11 @@ def draw_person(rng: np.random.Generator) -> Person:
         fit=float(rng.uniform(0.85, 1.3)),
         side_stripe=some(0.12, contrasting(rng, lower.colour, 2)),
         belt=some(0.25, cloth_colour(rng, 2)),
-        shoe_kind=pick(rng, SHOE_KINDS),
+        shoe_kind=pick(rng, TABLES["SHOE_KINDS"]),
         shoe=shoe,
         sole=np.float32([0.9, 0.9, 0.88]) if rng.random() < 0.5 else np.float32([0.12, 0.11, 0.1]),
         sock=cloth_colour(rng, 1),
-        bag=pick(rng, BAGS),
+        bag=pick(rng, TABLES["BAGS"]),
         bag_colour=cloth_colour(rng, 1),
         bag_trim=cloth_colour(rng, 1),
         bag_side=int(rng.choice([-1, 1])),

@@ -7,7 +7,7 @@ import pytest
 
 from reproduction.embedded.cameras import camera
 from reproduction.embedded.layouts import detector_box
-from reproduction.embedded.people import BAGS, PATTERNS, Garment, Person, person
+from reproduction.embedded.people import TABLES, Garment, Person, person
 from reproduction.embedded.scene.body import draw_person
 from reproduction.embedded.scene.clothes import pattern_weight
 from reproduction.embedded.scene.draw import box, capsule, coverage, ellipse, paint, trunk
@@ -79,10 +79,10 @@ def test_every_pattern_and_thing_is_drawn_differently_from_plain():
         return canvas
 
     plain = picture(replace(base, upper=replace(base.upper, pattern="plain")))
-    for pattern in PATTERNS.keys() - {"plain"}:
+    for pattern in TABLES["PATTERNS"].keys() - {"plain"}:
         other = picture(replace(base, upper=replace(base.upper, pattern=pattern)))
         assert np.abs(other - plain).max() > 0.1, pattern
-    for bag in BAGS.keys() - {"none"}:
+    for bag in TABLES["BAGS"].keys() - {"none"}:
         other = picture(replace(base, upper=replace(base.upper, pattern="plain"), bag=bag, bag_side=1))
         assert np.abs(other - plain).max() > 0.1, bag
 
