@@ -21,6 +21,7 @@ The paper's sections, a line a file; how its tables are made with them says `rep
       device_fit.py distributed.py     what a device can do of a recipe; several processes
     weight_files.py                    weights to start from, known by their content
     features.py feature_files.py       images to features, and the feature file; files of other tools
+    own_network.py                     features by a network that is not the kit's
     distance.py copies.py              squared Euclidean distance, the one check of features; equal ones stay equal
     xqda.py                            Sec. 3.4: the metric XQDA
     reranking/                         Sec. 3.4: `k_reciprocal`, Eq. (4)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.functional import normalize
 
-from reid_core import feature_files, files, images, machine
+from reid_core import feature_files, files, images, machine, model, own_network
 from reid_core.datasets import table as image_table
 from reid_core.datasets.table import DATASET, PATH, SUBSET
 from reid_core.progress import shown
 from reid_core.training import run_folder
+
+_KIT = tuple(model.MODELS.values())
 
 
 @dataclass(frozen=True)
@@ -71,24 +74,34 @@ class Features:
 
 
 def extract(
-    run_dir_or_model: str | Path | nn.Module, table: pd.DataFrame, *, data_root: str | Path,
-    path: str | Path | None = None, output: str = "r5", height: int | None = None, width: int | None = None,
-    batch_size: int = 64, device: str | torch.device | None = None, progress: bool = True,
+    run_dir_or_model: str | Path | Callable, table: pd.DataFrame, *, data_root: str | Path,
+    path: str | Path | None = None, output: str = "r5", layer: str | None = None, height: int | None = None,
+    width: int | None = None, size: tuple[int, int] | None = None, mean: Sequence[float] = images.MEAN,
+    std: Sequence[float] = images.STD, batch_size: int = 64, device: str | torch.device | None = None,
+    progress: bool = True,
 ) -> Features:  # fmt: skip
-    """Features of every image of a table, by a trained run or by a network in memory (an untrained one, too).
+    """Features of every image of a table, by a trained run or by any network in memory.
 
     Parameters
     ----------
-    run_dir_or_model : a finished run folder, or a network of `reid_core.model`
+    run_dir_or_model : a finished run folder; a network of `reid_core.model`; or any torch module (of one with
+        `encode_image`, as CLIP's, that is called) or function of images (n, 3, height, width) float32 that gives
+        (n, d) floats. A module comes back in the mode and on the device that it was in
     table : image table of N rows
     data_root : the data folder, to which paths in the file are relative
     path : the feature file (.safetensors), which is read instead if the same weights made it from the same rows and
-        image files with the same settings, and replaced otherwise; None: nothing is written
-    output : which pooled map: "r5" (the paper's feature), "c1", "c2"; or several joined, such as "r5+c1+c2":
-        each L2-normalised, then concatenated, then normalised again (`parts` takes them apart)
+        image files with the same settings, and replaced otherwise, always where the network is not the kit's, whose
+        code no digest knows; None: nothing is written
+    output : which pooled map of the kit's networks: "r5" (the paper's feature), "c1", "c2"; or several joined, such as
+        "r5+c1+c2": each L2-normalised, then concatenated, then normalised again (`parts` takes them apart)
+    layer : of a torch module, the layer whose output is taken, such as "blocks.11" (`named_modules`): (n, d) as it is,
+        maps (n, d, h, w) averaged over space, tokens (n, t, d) over all tokens; others are refused
     height, width : input size in pixels; for a run the one it was trained at, required for a network
+    size : (height, width), instead of these
+    mean, std : of RGB from 0 to 1, by which the input is normalised; by default ImageNet's. The kit's own networks
+        take these alone
     batch_size : images at a time; the features do not depend on it beyond rounding
-    device : "cpu", "cuda", ...; None: a GPU where there is one
+    device : "cpu", "cuda", ...; None: a GPU where there is one, for a function that is no torch module the CPU
     progress : show how far it is
 
     Returns
@@ -97,12 +110,16 @@ def extract(
 
     Raises
     ------
-    FileNotFoundError for a missing run or image; ValueError for an unfinished run, weights that do not fit the run,
-    an output that the network lacks, a missing input size, or an image that cannot be decoded.
+    FileNotFoundError for a missing run or image; TypeError for no network; ValueError for an unfinished run, weights
+    that do not fit the run, an output or layer that the network lacks, a missing input size, an image that cannot be
+    decoded, and for what is no (n, d) finite floats, at the first batch.
     """
     table = image_table.validate(table)
+    height, width = _size(height, width, size)
     network, meta = _network(run_dir_or_model, height, width)
-    outputs = _outputs(network, output)
+    own = layer is None and isinstance(network, _KIT)
+    mean, std = _normalisation(mean, std, own)
+    outputs = _outputs(network, output) if own else []
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
     meta |= {
@@ -112,11 +129,16 @@ def extract(
         "files_digest": images.files_digest(table),
         "pillow": PIL.__version__,
     }
-    if path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
+    if own and path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
-    device, started = machine.choose(device), time.perf_counter()
+    device = machine.choose(device if own or device or own_network.module_of(network) else "cpu")
+    started = time.perf_counter()
+    inputs = images.streamed(table, meta["height"], meta["width"], batch_size, device, "Extract", mean, std)
     with shown(progress):
-        values = _values(network, table, meta, outputs, batch_size, device)
+        rows = _values(network, outputs, inputs, device) if own else own_network.rows(network, layer, inputs, device)
+        values = torch.cat(list(rows)).numpy()
+    if not own:
+        meta |= {"output": layer or "output", "widths": [values.shape[1]], "mean": mean, "std": std}
     meta |= {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
     features = Features(values, table, meta)
     if path is not None:
@@ -200,13 +222,31 @@ def read(files=None, *, query=None, gallery=None, train=None, images: str | None
     return Features(values, table, {"files": [str(x) for x in (files, query, gallery, train) if x is not None]})
 
 
-def _network(source, height: int | None, width: int | None) -> tuple[nn.Module, dict[str, Any]]:
+def _size(height: int | None, width: int | None, size) -> tuple[int | None, int | None]:
+    if size is None:
+        return height, width
+    if height or width or np.shape(size) != (2,):
+        raise ValueError(f"size is (height, width), instead of these two, not {size!r}.")
+    return tuple(size)
+
+
+def _normalisation(mean, std, own: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Both as numbers; what the network was not trained with, or what is of pixels from 0 to 255, is refused."""
+    mean, std = tuple(map(float, mean)), tuple(map(float, std))
+    if len(mean) != 3 or len(std) != 3 or not all(0 <= x <= 1 for x in mean) or not all(0 < x <= 1 for x in std):
+        raise ValueError(f"mean and std are three numbers each, of RGB from 0 to 1, not {mean} and {std}.")
+    if own and (mean, std) != (images.MEAN, images.STD):
+        raise ValueError("The kit's own networks are trained with ImageNet's mean and std; leave these out.")
+    return mean, std
+
+
+def _network(source, height: int | None, width: int | None) -> tuple[Callable, dict[str, Any]]:
     """The network and what identifies it and its input."""
-    if isinstance(source, nn.Module):
+    if not isinstance(source, str | Path):
         if height is None or width is None:
             raise ValueError("A network in memory does not say its input size; give height and width.")
-        facts = {"model": type(source).__name__, "weights_digest": _state_digest(source)}
-        return source, facts | {"height": height, "width": width}
+        facts = {"model": type(own_network.module_of(source) or source).__name__, "height": height, "width": width}
+        return source, facts | ({"weights_digest": _state_digest(source)} if isinstance(source, _KIT) else {})
     network, run = run_folder.load_network(source)
     size = {"height": height or run["recipe"]["height"], "width": width or run["recipe"]["width"]}
     weights = files.digest(Path(source) / run_folder.WEIGHTS)
@@ -244,15 +284,11 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
 
 
 @torch.inference_mode()
-def _values(network, table, meta, outputs, batch_size, device) -> np.ndarray:
-    """(N, d) float32; the network is left where and as it was."""
-    training, home = network.training, next(network.parameters()).device
-    network.to(device, memory_format=torch.channels_last).eval()
-    try:
-        inputs = images.streamed(table, meta["height"], meta["width"], batch_size, device, "Extract")
-        return torch.cat([_vectors(network, batch, outputs).cpu() for batch in inputs]).numpy()
-    finally:
-        network.train(training).to(home)
+def _values(network: nn.Module, outputs: list[str], batches: Iterable[torch.Tensor], device) -> list[torch.Tensor]:
+    """Rows (n, d) float32 of each batch; the network is left where and as it was."""
+    with own_network.lent(network, device):
+        network.to(memory_format=torch.channels_last)
+        return [_vectors(network, batch, outputs).cpu() for batch in batches]
 
 
 def _vectors(network: nn.Module, batch: torch.Tensor, outputs: list[str]) -> torch.Tensor:

@@ -222,27 +222,27 @@ def _sources(images: Images) -> Sequence:
 
 
 def streamed(
-    images: Images, height: int, width: int, batch_size: int, device: torch.device, desc: str = "Images"
+    images: Images, height: int, width: int, batch_size: int, device: torch.device, desc="Images", mean=MEAN, std=STD
 ) -> Iterator[torch.Tensor]:
     """Network input (n, 3, height, width) float32 on a device, batch by batch; raises what `batches` raises."""
     import torch
 
     for _, pixels in batches(images, height, width, batch_size=batch_size, resample=BILINEAR, desc=desc):
-        yield normalise(torch.from_numpy(pixels).to(device))
+        yield normalise(torch.from_numpy(pixels).to(device), mean, std)
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
+def normalise(pixels: torch.Tensor, mean: tuple = MEAN, std: tuple = STD) -> torch.Tensor:
     """Network input (n, 3, height, width) float32, channels last in memory, of uint8 (n, height, width, 3)."""
-    mean, scale = _mean_and_scale(pixels.device)
+    mean, scale = _mean_and_scale(pixels.device, mean, std)
     return ((pixels.float() - mean) * scale).permute(0, 3, 1, 2)
 
 
 @functools.cache
-def _mean_and_scale(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _mean_and_scale(device: torch.device, mean: tuple, std: tuple) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     with torch.inference_mode(False):
-        return torch.tensor(MEAN, device=device) * 255, 1 / (torch.tensor(STD, device=device) * 255)
+        return torch.tensor(mean, device=device) * 255, 1 / (torch.tensor(std, device=device) * 255)
 
 
 class Decoded(NamedTuple):
