@@ -194,9 +194,7 @@ def squared_euclidean(query, gallery):
     ----------
     query, gallery : (Q, d) and (G, d) float32, both NumPy arrays or both torch tensors on one device
 
-    Returns
-    -------
-    (Q, G) float32, squared, of the inputs' kind and on their device
+    Returns (Q, G) float32, squared, of the inputs' kind and on their device.
 
     Raises ValueError for features empty or not float32, widths that differ, NaN or infinity, values too large or too
     small to square in float32, a gradient asked for.

@@ -202,10 +202,8 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     gallery_table : the G gallery rows.
     top : number of counted images; images the protocol removes stand between them, flagged, without a rank.
 
-    Returns
-    -------
-    DataFrame, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match,
-    flag ("junk", "same camera", without cameras "own image", or "").
+    Returns a table, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match, flag ("junk",
+    "same camera", without cameras "own image", or "").
 
     Raises ValueError for a row of another length than the gallery, NaN or infinity.
     """

@@ -104,15 +104,11 @@ def extract(
     device : "cpu", "cuda", ...; None: a GPU where there is one, for a function that is no torch module the CPU
     progress : show how far it is
 
-    Returns
-    -------
-    Features : values (N, d) float32, rows in the table's order; d = 2048 for R5 of ResNet-50, 5120 for all three
+    Returns values (N, d) float32 in the table's order; d = 2048 for R5 of ResNet-50, 5120 for all three.
 
-    Raises
-    ------
-    FileNotFoundError for a missing run or image; TypeError for no network; ValueError for an unfinished run, weights
-    that do not fit the run, an output or layer that the network lacks, a missing input size, an image that cannot be
-    decoded, and for what is no (n, d) finite floats, at the first batch.
+    Raises FileNotFoundError for a missing run or image; TypeError for no network; ValueError for an unfinished run,
+    weights that do not fit the run, an output or layer that the network lacks, a missing input size, an image that
+    cannot be decoded, and for what is no (n, d) finite floats, at the first batch.
     """
     table = image_table.validate(table)
     height, width = _size(height, width, size)
@@ -208,15 +204,11 @@ def read(files=None, *, query=None, gallery=None, train=None, images: str | None
     query, gallery, train : paths of the parts that lie apart, of one part each
     images : "rows" or "columns" of the features; None: the one that agrees with the number of ids
 
-    Returns
-    -------
-    Features : values (N, d) float32; its table has subset, person_id, camera_id (-1 without one) and image_path if it
-        is there. Names of fields: see `reid_core.feature_files`.
+    Returns values (N, d) float32 and a table with subset, person_id, camera_id (-1 without one) and image_path
+    where it is there. Names of fields: see `reid_core.feature_files`.
 
-    Raises
-    ------
-    FileNotFoundError for a missing file; ValueError, with the file's fields and the names that are wanted, for a field
-    that is missing, damaged, pickled or of another length.
+    Raises FileNotFoundError for a missing file; ValueError, with the file's fields and the names that are wanted, for a
+    field that is missing, damaged, pickled or of another length.
     """
     values, table = feature_files.read(files, query, gallery, train, images)
     return Features(values, table, {"files": [str(x) for x in (files, query, gallery, train) if x is not None]})

@@ -44,14 +44,10 @@ def column(values, name: str) -> np.ndarray:
     values : (n,) or (n, 1) whole numbers of any type (unsigned, nullable, floating, categories), or text
     name : what to call them in an error, such as "person_id"
 
-    Returns
-    -------
-    (n,) int64, or (n,) str where they are text
+    Returns (n,) int64, or (n,) str where they are text.
 
-    Raises
-    ------
-    ValueError : another shape; missing ids; fractions, or numbers too large to be held exactly; numbers and text mixed;
-        true and false, dates or other types. The first such row is named.
+    Raises ValueError for another shape; missing ids; fractions, or numbers too large to be held exactly; numbers and
+    text mixed; true and false, dates or other types. The first such row is named.
     """
     series = _series(values, name)
     _refuse(series, series.isna(), name, "is missing", "give every image one, or leave it out")

@@ -67,12 +67,10 @@ def rgb(source: bytes | File, name: File | None = None, *, at_least: tuple[int, 
     name : what messages call it; the path where there is one
     at_least : (width, height) below which nobody will look at it: a JPEG is decoded at a fraction of its size then
 
-    Raises
-    ------
-    FileNotFoundError for a missing file. Undecodable (a ValueError) for what is empty, no image or cut short; larger
-    than `PIL.Image.MAX_IMAGE_PIXELS`; of several frames or pages, but for the extra views that phones add to a JPEG;
-    of 32-bit integers or floats, whose range the file does not say; or of 16 bits with its values in so small a part
-    of the range (12 of 16 bits, say) that at most 16 of 256 levels would be left.
+    Raises FileNotFoundError for a missing file. Undecodable (a ValueError) for what is empty, no image or cut short;
+    larger than `PIL.Image.MAX_IMAGE_PIXELS`; of several frames or pages, but for the extra views that phones add to a
+    JPEG; of 32-bit integers or floats, whose range the file does not say; or of 16 bits with its values in so small a
+    part of the range (12 of 16 bits, say) that at most 16 of 256 levels would be left.
     """
     name = source if name is None and not isinstance(source, bytes) else name
     content = source if isinstance(source, bytes) else read(source)
@@ -173,9 +171,7 @@ def batches(
     ------
     rows, pixels : which images, as a slice; their uint8 RGB pixels (n, height, width, 3)
 
-    Raises
-    ------
-    ValueError for another kind of input, or an empty one; and what `rgb` raises.
+    Raises ValueError for another kind of input, or an empty one; and what `rgb` raises.
     """
     sources = _sources(images)
     if min(height, width, batch_size) < 1:

@@ -25,9 +25,7 @@ class Matching:
     xqda_solver : "svd", the released code's, or "eigh", the text's of [19]
     junk_in_pool : whether junk images stay among the neighbours while re-ranking, as in the official toolchain
 
-    Raises
-    ------
-    ValueError for a value that evaluation, XQDA or re-ranking would not take.
+    Raises ValueError for a value that evaluation, XQDA or re-ranking would not take.
     """
 
     ap: str = "trapezoid"

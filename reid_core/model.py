@@ -237,12 +237,8 @@ class ResNet50Baseline(_Network):
     backbone : a ResNet of torchvision, "resnet50" in the paper.
     options : the fields of Settings.
 
-    Raises
-    ------
-    ValueError : a backbone, an option or a value that does not exist.
+    Raises ValueError for a backbone, an option or a value that does not exist.
 
-    Examples
-    --------
     >>> net = ResNet50Baseline(10, backbone="resnet18")
     >>> {name: tuple(x.shape) for name, x in net(torch.zeros(2, 3, 64, 32)).items()}
     {'r5': (2, 10)}
@@ -261,8 +257,6 @@ class HCN(_Network):
     ----------
     num_classes, backbone, options : as for ResNet50Baseline, with the same errors.
 
-    Examples
-    --------
     >>> net = HCN(10, backbone="resnet18", merge_relu=True)
     >>> {name: tuple(x.shape) for name, x in net(torch.zeros(2, 3, 64, 32)).items()}
     {'r5': (2, 10), 'c1': (2, 10), 'c2': (2, 10)}

@@ -53,10 +53,8 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
         with any one prefix before all names ("module."); fc.* is ignored, BatchNorm's counters may be absent
     progress : a line where a file is downloaded
 
-    Raises
-    ------
-    FileNotFoundError for a missing file, also where it cannot be downloaded; ValueError for a damaged one, and for one
-    that does not fit the backbone.
+    Raises FileNotFoundError for a missing file, also where it cannot be downloaded; ValueError for a damaged one, and
+    for one that does not fit the backbone.
     """
     name, path = network.backbone_name, located(weights, network.backbone_name)
     if weights == IMAGENET:

@@ -168,10 +168,8 @@ class XQDA:
         ----------
         X_query, X_gallery : (Q, d) and (G, d) float32, both arrays or both tensors
 
-        Returns
-        -------
-        (Q, G) float32 NumPy array, for tensors too: a squared-type distance, not to be squared again, in units of the
-        metric. With solver "svd" it may be negative. Copies have equal distances, and 0 to each other.
+        Returns (Q, G) float32 NumPy array, for tensors too: a squared-type distance, not to be squared again, in units
+        of the metric. With solver "svd" it may be negative. Copies have equal distances, and 0 to each other.
 
         Raises ValueError where not fitted, or for features empty, not float32, not finite or of another width.
         """

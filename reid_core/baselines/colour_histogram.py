@@ -22,9 +22,7 @@ def extract(images: Images, *, bins: int = 8, height: int = 128, width: int = 64
     height, width : pixels to which all images are brought first
     progress : show how far it is
 
-    Raises
-    ------
-    ValueError for other `bins`, and what `reid_core.images.batches` raises.
+    Raises ValueError for other `bins`, and what `reid_core.images.batches` raises.
 
     >>> red = np.zeros((1, 128, 64, 3), np.uint8)
     >>> red[..., 0] = 255

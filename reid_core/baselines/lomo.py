@@ -51,10 +51,8 @@ def extract(
         and read-only, for sets that do not fit in memory.
     progress : show how far it is.
 
-    Raises
-    ------
-    ValueError : height or width is too small for the three pyramid levels (44 pixels), or `path` does not end in .npy;
-        and what `reid_core.images.batches` raises.
+    Raises ValueError for height or width below the three pyramid levels' 44 pixels, and a `path` that does not end in
+    .npy; and what `reid_core.images.batches` raises.
     """
     smallest = max(WINDOW, 2 * max(SILTP_RADII) + 1) * 2 ** (LEVELS - 1)
     if min(height, width) < smallest:

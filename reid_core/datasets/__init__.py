@@ -37,10 +37,8 @@ def load(
     progress : show bars where something takes long (all images of a set read, a .mat extracted).
     options : market1501: distractors=True; cuhk03: boxes="labeled"|"detected", form, testset; own data: dataset.
 
-    Raises
-    ------
-    FileNotFoundError : the set is not there; the message says what to place where.
-    ValueError : an unknown name, data that the set's loader refuses, or an unreadable image with "refuse".
+    Raises FileNotFoundError, saying what to place where, for an absent set; ValueError for an unknown name, data that
+    the set's loader refuses, or an unreadable image with "refuse".
     """
     if unreadable not in (None, "refuse", "drop"):
         raise ValueError(f"unreadable is {unreadable!r}; it is None, 'refuse' or 'drop'.")

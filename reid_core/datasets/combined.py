@@ -27,15 +27,10 @@ def combine(
         "report" (warn), "leave_out" or "refuse" (raise). With CUHK03 labeled in training and both forms scored
         that is person 1202, a training person of the one and a test person of the other.
 
-    Returns
-    -------
-    DataFrame
-        Image table of the training rows, in the order given, with an int64 column `label`.
+    Returns the image table of the training rows, in the order given, with an int64 column `label`.
 
-    Raises
-    ------
-    ValueError : no table, a table without training rows, one name for own data of two files, leaked people with
-        leaked="refuse".
+    Raises ValueError for no table, a table without training rows, one name for own data of two files, leaked people
+    with leaked="refuse".
     """
     if leaked not in LEAKED:
         raise ValueError(f"leaked is {leaked!r}; it is one of {', '.join(LEAKED)}.")
@@ -72,11 +67,7 @@ def _settle(train: pd.DataFrame, people: pd.DataFrame, leaked: str) -> pd.DataFr
 def leaked_people(train: pd.DataFrame, scored: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Training people who are also query or gallery people of a scored table.
 
-    Returns
-    -------
-    DataFrame
-        One row a person: `dataset`, `person_id`, `training_images`, `test_images` (over all scored tables).
-        Empty when training is safe.
+    Returns one row a person: dataset, person_id, training_images, test_images (over all scored tables).
     """
     scored, keys = list(scored), [DATASET, PERSON]
     _check_names([train, *scored])

@@ -42,11 +42,9 @@ def load(
         test images of view 1 are queries and those of view 2 the gallery. Needs the .mat. The classic evaluation
         draws one gallery image a person at random and averages over draws; drawing is left to the caller.
 
-    Raises
-    ------
-    FileNotFoundError : neither form is there, or a folder of it is missing or empty.
-    ValueError : wrong option, unreadable or other .mat, unparsable file name, or a full-size official .mat whose
-        split is not the published one.
+    Raises FileNotFoundError where neither form is there, or a folder is missing or empty; ValueError for a wrong
+    option, unreadable or other .mat, unparsable file name, or a full-size official .mat whose split is not the
+    published one.
     """
     if boxes not in BOXES:
         raise ValueError(f"boxes is {boxes!r}; CUHK03 has 'labeled' and 'detected'.")
@@ -112,12 +110,8 @@ def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.nda
     person_id, camera_id : (N,) integers; the camera is 1 or 2.
     test_people : how many; by default 700 of 1,467 people, and the same share (rounded) of any other number.
 
-    Returns
-    -------
-    (N,) array of str: train, query or gallery.
+    Returns (N,) str: train, query or gallery.
 
-    Examples
-    --------
     >>> new_protocol([1, 1, 1, 1, 2, 2], [1, 1, 2, 2, 1, 2], test_people=1).tolist()
     ['query', 'gallery', 'gallery', 'query', 'train', 'train']
     """

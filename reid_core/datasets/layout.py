@@ -114,10 +114,7 @@ def _remedy(root: Path) -> str:
 def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str, re.Match]]:
     """The files of a folder in sorted order with the match of their names, without clutter (:func:`is_clutter`).
 
-    Raises
-    ------
-    FileNotFoundError : the folder is missing or holds no image.
-    ValueError : a name does not have the given form.
+    Raises FileNotFoundError for no folder or no image in it, ValueError for a name that is not of the given form.
     """
     found, state = set(), "empty"
     try:

@@ -25,10 +25,8 @@ def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
     root : the data folder.
     distractors : add the 500,000 further images of Market-1501+500k to the gallery, all as distractors.
 
-    Raises
-    ------
-    FileNotFoundError : the data set or one of its folders is missing or empty.
-    ValueError : a file name that does not parse, or rows that :func:`reid_core.datasets.table.validate` refuses.
+    Raises FileNotFoundError for a set or folder that is missing or empty; ValueError for a file name that does not
+    parse, or rows that :func:`reid_core.datasets.table.validate` refuses.
     """
     table = three_folders(NAME, layout.existing(root, TITLE, layout.MARKET1501_FOLDER))
     if distractors:

@@ -35,16 +35,12 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         alone where it lies elsewhere), so that two files of one name in two folders are two sets. A file that is
         called as an official set holds people of that set, wherever it lies.
 
-    Warns
-    -----
-    UserWarning : a copy of a picture is listed in another camera.
+    Warns where a copy of a picture is listed in another camera.
 
-    Raises
-    ------
-    FileNotFoundError : the CSV or one of its images is not there.
-    ValueError : a column is missing, a value is wrong (named with its line), or rows that
-        :func:`reid_core.datasets.table.validate` refuses, e.g. a query without a match in another camera, or a person
-        who is in train and in query or gallery; or a copy of a picture, byte by byte, is listed as another person.
+    Raises FileNotFoundError for a CSV or image that is not there; ValueError for a missing column, a wrong value
+    (named with its line), or rows that :func:`reid_core.datasets.table.validate` refuses, e.g. a query without a
+    match in another camera, or a person who is in train and in query or gallery; or a copy of a picture, byte by byte,
+    that is listed as another person.
     """
     path = Path(path).absolute()
     rows = _read(path)

@@ -51,31 +51,19 @@ class RowError(ValueError):
 
 
 def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_apart: bool = False) -> pd.DataFrame:
-    """Check an image table and return it with int64 ids and a fresh index.
+    """Check an image table and return its rows in the same order, with int64 ids and a fresh index.
 
     Parameters
     ----------
     table : DataFrame with the columns of :data:`COLUMNS`; further columns are kept.
-    every_query_matched : bool
-        Refuse a query whose person has no gallery image in another camera (such a query scores zero whatever
-        the method).  Only looked at where a data set has both queries and a gallery.
+    every_query_matched : refuse a query whose person has no gallery image in another camera (it scores zero whatever
+        the method). Only looked at where a data set has both queries and a gallery.
     people_apart : refuse a person of a data set who is in training and in query or gallery.
 
-    Returns
-    -------
-    DataFrame
-        The same rows in the same order, `person_id` and `camera_id` as int64.
-
-    Raises
-    ------
-    TypeError
-        If it is no DataFrame.
-    ValueError
-        For a missing column or an empty table.
-    RowError
-        A ValueError that knows the row: an id that is no integer, an unknown subset, a relative path, junk or
-        distractors outside the gallery, an image listed twice, an image in training and in the test set; a query or a
-        person that the options refuse.
+    Raises TypeError for no DataFrame; ValueError for a missing column or an empty table; RowError, a ValueError that
+    knows the row, for an id that is no integer, an unknown subset, a relative path, junk or distractors outside the
+    gallery, an image listed twice, an image in training and in the test set; a query or a person that the options
+    refuse.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"An image table is a pandas DataFrame, not {type(table).__name__}.")

@@ -67,15 +67,11 @@ def k_reciprocal(
     progress : show the expected time and memory where they are large, then progress and time left, on stderr.
     out : (Q, G) float32 array or tensor to write to row block by row block, such as a memory map; made if None.
 
-    Returns
-    -------
-    (Q, G) float32, `out` where given; else a NumPy array for arrays, a tensor on the computing device for tensors.
+    Returns (Q, G) float32, `out` where given; else an array for arrays, a tensor on the computing device for tensors.
 
-    Raises
-    ------
-    ValueError : features empty, not float32, not finite or of unequal width; a setting out of range; a metric not
-        fitted or of another width; `out` of another shape or dtype, not C-contiguous or not writable.
-    MemoryError : before any computing, where the device's free memory does not hold the work or the host's the result.
+    Raises ValueError for features empty, not float32, not finite or of unequal width; a setting out of range; a metric
+    not fitted or of another width; `out` of another shape or dtype, not C-contiguous or not writable; MemoryError,
+    before any computing, where the device's free memory does not hold the work or the host's the result.
 
     Bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
     neighbourhood. Equal input gives equal bits on one device.

@@ -56,13 +56,11 @@ def train(
     progress : one live line with the time left, where somebody sees it
     other_recipe : what to do with a folder that holds another run: "refuse", or "set_aside", which renames it
 
-    Raises
-    ------
-    ValueError for an unknown model, a table without labels, a batch larger than the set, a folder of another
-    run (with the differences), a broken image, several processes for an objective that takes one; FileNotFoundError for
-    a missing image or weights file; OSError for a full disk; RuntimeError when another process trains in the
-    folder; FloatingPointError when the loss is no longer finite, with iteration, image files and last checkpoint.
-    SIGINT and SIGTERM write a checkpoint and then raise KeyboardInterrupt and SystemExit.
+    Raises ValueError for an unknown model, a table without labels, a batch larger than the set, a folder of another run
+    (with the differences), a broken image, several processes for an objective that takes one; FileNotFoundError for a
+    missing image or weights file; OSError for a full disk; RuntimeError when another process trains in the folder;
+    FloatingPointError when the loss is no longer finite, with iteration, image files and last checkpoint. SIGINT and
+    SIGTERM write a checkpoint and then raise KeyboardInterrupt and SystemExit.
     """
     objective = Objective(model_name) if isinstance(model_name, str) else model_name
     table, run_dir = _checked(table, recipe), Path(run_dir)
