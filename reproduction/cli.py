@@ -100,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"FILE holds a {kind}")
     command.add_argument("--json", action="store_true")
 
+    command = _verb(
+        commands, "compare", _compare, "two sets of results, cell by cell (exit code 1: differ)", profile=False
+    )
+    for side in ("first", "second"):
+        command.add_argument(side, help="a results folder or a ZIP of one")
+    command.add_argument("--all", action="store_true", help="list every cell, not those alone that differ")
+
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     what = "which sets are found, in which form, counts against the published"
@@ -161,6 +168,12 @@ def _evaluate(chosen) -> None:
 
     given = {name: x or None for name, x in vars(chosen).items() if name not in ("run", "json")}
     print(evaluate.describe(evaluate.evaluate(given.pop("files"), **given), chosen.json))
+
+
+def _compare(chosen) -> None:
+    from reproduction import compare
+
+    sys.exit(compare.run(chosen.first, chosen.second, chosen.all))
 
 
 def _data_status(chosen) -> None:

@@ -1,0 +1,95 @@
+import shutil
+import zipfile
+
+import pandas as pd
+import pytest
+
+from reproduction import cli, compare
+
+ROW = {"set": "market1501", "ours_rank1": "33.3333", "ours_rank1_low": "27.0", "ours_rank1_high": "39.0",
+       "status": "measured", "seconds_train": "9.1", "runs": "", "data_source": "embedded"}  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two folders with one table: a row that trains and one that does not."""
+    rows = [ROW | {"method": "HCN", "runs": "hcn-market1501-seed0"}, ROW | {"method": "LOMO"}]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pd.DataFrame(rows).to_csv(tmp_path / name / "table3.csv", index=False)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def change(folder, method, **cells):
+    table = pd.read_csv(folder / "table3.csv", dtype=str, keep_default_na=False)
+    table.loc[table["method"] == method, list(cells)] = list(cells.values())
+    table.to_csv(folder / "table3.csv", index=False)
+
+
+def status(*words):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["compare", *map(str, words)])
+    return stopped.value.code
+
+
+def test_equal_results_are_equal_and_times_are_no_difference(results, capsys):
+    change(results[1], "LOMO", seconds_train="100.0")
+    assert status(*results) == 0
+    assert {cell.verdict for cell in compare.compare(*results)} == {compare.EQUAL}
+    assert "LOMO" not in capsys.readouterr().out
+    assert status(*results, "--all") == 0
+    assert "table3: market1501, LOMO: ours_rank1: 33.3333 | 33.3333: equal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "cells", "code"),
+    [
+        ("HCN", {"ours_rank1": "38.0"}, 0),  # its interval and the other's overlap
+        ("HCN", {"ours_rank1": "50.0", "ours_rank1_low": "45.0", "ours_rank1_high": "55.0"}, 1),
+        ("HCN", {"ours_rank1": "38.0", "ours_rank1_low": "", "ours_rank1_high": ""}, 1),  # no interval to be within
+        ("HCN", {"status": "not run"}, 1),  # no measurement
+        ("LOMO", {"ours_rank1": "33.3334"}, 1),  # trains nothing: equal to the digit
+    ],
+)
+def test_what_trains_may_lie_within_the_intervals_all_else_is_equal(results, capsys, method, cells, code):
+    change(results[1], method, **cells)
+    assert status(*results) == code
+    found = [cell for cell in compare.compare(*results) if cell.verdict != compare.EQUAL]
+    assert {cell.verdict for cell in found} == {compare.DIFFERS if code else compare.WITHIN}
+    assert set(cells) == {cell.column for cell in found} and (method in capsys.readouterr().out) == bool(code)
+
+
+def test_a_row_that_is_not_there_differs(results, capsys):
+    table = pd.read_csv(results[1] / "table3.csv")
+    table[table["method"] != "LOMO"].to_csv(results[1] / "table3.csv", index=False)
+    assert status(*results) == 1 and "market1501, LOMO: row: there | -: differs" in capsys.readouterr().out
+
+
+def test_an_archive_compares_like_its_folder(results, tmp_path):
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", results[0].parent, "a")
+    assert status(packed, results[1]) == 0
+    change(results[1], "LOMO", ours_rank1="5")
+    assert status(packed, results[1]) == 1
+
+
+def test_what_cannot_be_compared_says_why(results, tmp_path, capsys):
+    def refused(first, second, *words):
+        assert status(first, second) == 2
+        said = capsys.readouterr().err
+        assert all(word in said for word in words), said
+
+    (tmp_path / "empty").mkdir()
+    refused(results[0], tmp_path / "empty", "in common", str(tmp_path / "empty"))
+    refused(results[0], tmp_path / "gone", "gone", "no such")
+    (tmp_path / "cut.zip").write_bytes(b"PK")
+    refused(tmp_path / "cut.zip", results[1], "cut.zip", "not a whole ZIP")
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        for folder in "xy":
+            archive.write(results[0] / "table3.csv", f"{folder}/table3.csv")
+    refused(tmp_path / "twice.zip", results[1], "twice")
+    with zipfile.ZipFile(tmp_path / "outside.zip", "w") as archive:
+        archive.write(results[0] / "table3.csv", "../table3.csv")
+    refused(tmp_path / "outside.zip", results[1], "outside")
+    change(results[1], "LOMO", data_source="official")
+    change(results[1], "HCN", data_source="official")
+    refused(*results, "embedded data", "official")
