@@ -82,7 +82,7 @@ def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bo
 
 
 def _dead(temporary: Path) -> bool:
-    owner = re.fullmatch(r"(.+?)(?:\.([0-9a-f]{8})x(\d+))?\.(\d+)-[a-z0-9_]{8}", temporary.name)
+    owner = re.fullmatch(r"(.+?)(?:\.([0-9a-f]{8})x(\d+))?\.(\d+)-[a-z0-9_]{8}(?:-old)?", temporary.name)
     if owner is None:  # nothing of `replacing`
         return False
     place, boot, _, process = owner.groups()

@@ -18,8 +18,6 @@ operations each. That block is small for this reason: Market-1501 has 66 million
 to train and 25 to match.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +47,7 @@ class Looks(NamedTuple):
     maps: Tensor
     rows: Tensor
 
-    def part(self, index) -> Looks:
+    def part(self, index) -> "Looks":
         """Some of the images."""
         return Looks(self.maps[index], self.rows[index])
 
@@ -221,7 +219,7 @@ class Gated:
         self.passes, self.people, self.learning_rate, self.width = passes, people, learning_rate, width
         self.random_state, self.device = random_state, device
 
-    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> Gated:
+    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> "Gated":
         """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
         and code; another run there is moved aside.
 

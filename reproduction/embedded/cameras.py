@@ -1,7 +1,5 @@
 """What a camera does to a picture: where it looks, its light and colour cast, resolution, blur, noise, JPEG."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

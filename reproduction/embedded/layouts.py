@@ -1,7 +1,5 @@
 """The three official layouts: what a worker draws for each, and what the parent writes from it."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path
@@ -105,7 +103,7 @@ class CUHK03Writer:
     def __init__(self, path: Path, sizes: CUHK03Sizes):
         self.file, self.sizes = MatFile(path), sizes
 
-    def __enter__(self) -> CUHK03Writer:
+    def __enter__(self) -> "CUHK03Writer":
         self.file.__enter__()
         self.cells = {
             form: [[[None] * 10 for _ in range(people)] for people in self.sizes.pair_people]

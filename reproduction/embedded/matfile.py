@@ -1,7 +1,5 @@
 """A MATLAB 7.3 file (HDF5 with a MATLAB header) of nested cells, as MATLAB writes CUHK03's release."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 
@@ -21,15 +19,14 @@ def deflate(array: np.ndarray) -> bytes:
 class MatFile:
     """Writer of one MATLAB 7.3 file; use it as a context manager.
 
-    MATLAB stores arrays column by column, so an (H, W, 3) image is an HDF5 data set of shape (3, W, H) and an
-    (m, n) cell one of (n, m) references into the group `#refs#`. No time stamps are kept: the same calls
-    give the same bytes.
+    MATLAB stores arrays column by column, so an (H, W, 3) image is an HDF5 data set of shape (3, W, H) and an (m, n)
+    cell one of (n, m) references into the group `#refs#`. No time stamps are kept: the same calls give the same bytes.
     """
 
     def __init__(self, path: Path):
         self.path = path
 
-    def __enter__(self) -> MatFile:
+    def __enter__(self) -> "MatFile":
         self.file = h5py.File(self.path, "w", userblock_size=USERBLOCK, libver=("earliest", "v108"))
         self.refs = self.file.create_group("#refs#", track_order=False)
         self.count = 0

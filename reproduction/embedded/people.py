@@ -5,8 +5,6 @@ dress nearly alike (classmates in one uniform, friends of one taste) and differ 
 What tells a person from all others is the whole: cut, pattern, layout and things carried.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which images there are: a pure function of sizes and seed, made before anything is drawn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ other cameras. The file for profile smoke's network comes with the package; for 
 or image size it is trained once, in the cache. `python -m reproduction.embedded.pretraining FILE` makes it again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sys

@@ -1,7 +1,5 @@
 """Rendering a whole data folder: workers, progress, and nothing half-written."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import json

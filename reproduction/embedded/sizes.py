@@ -1,7 +1,5 @@
 """How many people and images of each set the renderer makes."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -87,12 +85,12 @@ class Sizes:
     cuhk01: CUHK01Sizes = CUHK01Sizes()
 
     @classmethod
-    def full(cls) -> Sizes:
+    def full(cls) -> "Sizes":
         """Table 1 of the paper: 1,501, 1,467 and 971 people and all their images."""
         return cls()
 
     @classmethod
-    def share(cls, fraction: float) -> Sizes:
+    def share(cls, fraction: float) -> "Sizes":
         """All counts of the full size times `fraction` (0 < fraction <= 1), each rounded.
 
         Raises ValueError if `fraction` is outside that range or leaves a set with too few people.
@@ -106,7 +104,7 @@ class Sizes:
         ).checked()
 
     @classmethod
-    def smoke(cls) -> Sizes:
+    def smoke(cls) -> "Sizes":
         """About 4,900 images: minutes of training on two CPU cores. Of test people 120 a set, with few images each:
 
         how far a score is off depends on how many people it is of.
@@ -117,12 +115,12 @@ class Sizes:
         return cls(Market1501Sizes(60, 650, 120, 240, 480, 120, 160), campus, CUHK01Sizes(40)).checked()
 
     @classmethod
-    def tiny(cls) -> Sizes:
+    def tiny(cls) -> "Sizes":
         """A few hundred images for tests."""
         return cls(Market1501Sizes(12, 72, 12, 24, 72, 12, 16), cuhk03_share(24), CUHK01Sizes(8)).checked()
 
     @classmethod
-    def named(cls, name: str | float) -> Sizes:
+    def named(cls, name: str | float) -> "Sizes":
         """The sizes a profile names: "tiny", "smoke", "full", or a share of the full size as text ("0.2").
 
         >>> Sizes.named("0.2").cuhk01.people
@@ -148,7 +146,7 @@ class Sizes:
         """Plain dictionaries, lists and integers, fit for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    def checked(self) -> Sizes:
+    def checked(self) -> "Sizes":
         """Return self; raise ValueError, naming the count, if no data set of these sizes can exist."""
         m, c = self.market1501, self.cuhk03
         others = c.people - c.test_people

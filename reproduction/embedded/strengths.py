@@ -4,8 +4,6 @@ Each strength is a share of what looked like street cameras, 0 for none; the peo
 every strength. results/NOTES.md has what each does to hand-crafted features and to a network.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What stands behind and before the people: one wide painted scene a camera, cropped anew for every picture."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

@@ -1,7 +1,5 @@
 """Drawing a figure back to front: far limbs, legs, trunk, head, near arms, and what is worn on them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reproduction.embedded.scene import carried, head

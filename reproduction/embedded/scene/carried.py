@@ -1,7 +1,5 @@
 """Things carried: backpack, sling bag, handbag, shopping bag, suitcase, umbrella."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reproduction.embedded.scene.draw import DARK, box, capsule, ellipse, mix, paint, trunk

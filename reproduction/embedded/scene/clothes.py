@@ -1,7 +1,5 @@
 """Patterns of cloth in the coordinates of the body that wears it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reproduction.embedded.people import Garment

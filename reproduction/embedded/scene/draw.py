@@ -5,8 +5,6 @@ Every shape is a signed distance in pixels (negative inside) with surface coordi
 Textures and shading are functions of these, so cloth follows the limb that wears it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

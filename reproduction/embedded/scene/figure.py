@@ -5,8 +5,6 @@ of a nominal height. Heading 0 faces the camera, pi/2 walks to the picture's rig
 at body angle a (0 = front, positive to the person's left) is seen at the angle a + heading.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Heads: face, hair and headwear."""
 
-from __future__ import annotations
-
 from reproduction.embedded.scene.draw import DARK, capsule, ellipse, paint
 from reproduction.embedded.scene.figure import Figure
 

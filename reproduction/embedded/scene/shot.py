@@ -1,7 +1,5 @@
 """One picture: a person walking through a camera's place, and what the camera makes of it."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from functools import lru_cache

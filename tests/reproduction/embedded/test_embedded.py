@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import tqdm
 from PIL import Image
 
+from reid_core import files
 from reproduction.embedded import CUHK01Sizes, CUHK03Sizes, Market1501Sizes, Sizes, rendering
 from reproduction.embedded.rendering import render
 
@@ -187,7 +187,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, workers):
 
 
 def test_what_a_killed_rendering_left_is_removed(tmp_path):
-    killed = f"{platform.node()}.999999999-x"
+    killed = f"{files._HOST}.{files._BOOT}.999999999-abcd_123"
     dead, other = tmp_path / f".data.{killed}", tmp_path / f".mine.{killed}"
     for folder in (dead, dead.with_name(f"{dead.name}-old"), other):
         folder.mkdir()
