@@ -222,6 +222,14 @@ class Folder:
         return {name: record.get("papermill") or {} for name, record in records.items()}
 
 
+def seeds_behind(row: Mapping[str, str], seeds: pd.DataFrame) -> pd.DataFrame:
+    """The lines of <stem>_seeds.csv that a row of <stem>.csv is the mean of; both read as text."""
+    for column in ("set", "method", "model", "metric", "reranked"):
+        if column in row and column in seeds:
+            seeds = seeds[seeds[column].isin((row[column], ""))]
+    return seeds
+
+
 def training(run: str) -> dict[str, Any] | None:
     """What notebook 02 is given for a run of this name; None for one that another notebook trains.
 

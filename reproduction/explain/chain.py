@@ -15,7 +15,6 @@ from reid_core import files
 from reproduction import experiment, results_folder, tables
 from reproduction.results_folder import Folder, shown
 
-JOINED = ("set", "method", "model", "metric", "reranked")  # what a mean over seeds and its parts have in common
 OWN = {*results_folder.SIDECAR, *results_folder.FACTS, "seeds", "runs", "notebook", "commit"}
 
 
@@ -148,11 +147,7 @@ def seeds_behind(result: Result, row: dict[str, str]) -> tuple[Path, pd.DataFram
     path = result.path.with_name(f"{result.path.stem}_seeds.csv")
     if not path.is_file():
         return None
-    table = results_folder.read_csv(path, as_text=True)
-    for column in JOINED:
-        if column in row and column in table:
-            table = table[(table[column] == row[column]) | (table[column] == "")]
-    return path, table
+    return path, results_folder.seeds_behind(row, results_folder.read_csv(path, as_text=True))
 
 
 def mean_agrees(row: dict[str, str], seeds: pd.DataFrame) -> dict[str, tuple[float, bool]]:

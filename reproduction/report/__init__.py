@@ -4,8 +4,11 @@ Images and styles are inside the page, so nothing is loaded from anywhere; the s
 Only the links to the executed notebooks and to the result files need the results folder around the page.
 """
 
+import base64
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -27,6 +30,11 @@ def write(results: Path, facts: Mapping[str, str] | None = None) -> Path:
     and official data are mixed, or when a verdict is in no known words.
     """
     found = sources.read(results, facts)
+    return files.write_text(found.path / "report.html", render("report", sections.everything(found)))
+
+
+def render(name: str, values: Mapping[str, Any]) -> str:
+    """The page of the template `<name>.html.j2` with the script `<name>.js`, the only one that its policy lets run."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -36,5 +44,6 @@ def write(results: Path, facts: Mapping[str, str] | None = None) -> Path:
     )
     environment.filters["typeset"] = words.typeset
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
-    page = environment.get_template("report.html.j2").render(style=style, **sections.everything(found))
-    return files.write_text(found.path / "report.html", page)
+    script = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    return environment.get_template(f"{name}.html.j2").render(style=style, script=script, digest=digest, **values)

@@ -6,7 +6,7 @@ from typing import Any
 from reproduction import experiment, results_folder, tables
 from reproduction.report.sources import Results
 from reproduction.runner import notebooks
-from reproduction.words import duration, number
+from reproduction.words import duration, number, text
 
 
 def address(found: Results, section: str) -> dict[str, Any]:
@@ -24,7 +24,15 @@ def address(found: Results, section: str) -> dict[str, Any]:
         "executed": found.link(found.copy(notebook)),
         "command": found.command(notebook),
         "explain": list(filter(None, (explained(found, stem) for stem in stems))),
+        "claims": [
+            line.claim for line in found.claims.itertuples() if {f"{stem}.csv" for stem in stems} & set(read_from(line))
+        ],
     }
+
+
+def read_from(claim) -> list[str]:
+    """The files that the verdict of a line of claims.csv was read from."""
+    return text(getattr(claim, "files", "")).split()
 
 
 def explained(found: Results, stem: str) -> str | None:

@@ -1,17 +1,18 @@
 """The report's contents as plain values for the template: every number formatted, every absent file named."""
 
 import math
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from reid_core import __version__
-from reproduction import claims, paper, tables
+from reproduction import claims, paper, results_folder, tables
 from reproduction.claims import verdicts as words
 from reproduction.report.figures import DRAWN, FIGURES, PEOPLE, figure
-from reproduction.report.further import sections
-from reproduction.report.origin import address, executed, explained, files, origin, runs
+from reproduction.report.further import OWN, SECTIONS, sections
+from reproduction.report.origin import address, executed, explained, files, origin, read_from, runs
 from reproduction.report.sources import Results
 from reproduction.runner import profiles
 from reproduction.words import duration, interval, number, plural, text
@@ -23,6 +24,8 @@ MARKS = {
     **{f"{trainings}: {word}": "open" for trainings in (words.ONE_EACH, words.SINGLE) for word in words.DECIDABLE},
     **dict.fromkeys(words.OUTSIDE, "none"),
 }  # fmt: skip
+# The ids of the parts of the page whose name is not that of the result, besides those of further.yaml.
+PLACES = {"subsets": "table1", "convergence": "figure3_time"}
 
 
 def everything(found: Results) -> dict[str, Any]:
@@ -37,6 +40,7 @@ def everything(found: Results) -> dict[str, Any]:
         "sure": sure(found),
         "trace": explained(found, "claims"),
         "claims": [claim(line) for line in found.claims.itertuples()],
+        "places": {one.made.section: f"about-{one.key}" for one in SECTIONS if one.made.section not in OWN} | PLACES,
         "tally": tally(found.claims["verdict"]),
         "table1": table1(found),
         "subsets": subsets(found),
@@ -68,7 +72,8 @@ def claim(line) -> dict[str, str]:
         ends = f"95%: {interval(line.low, line.high, signed=True)}"
         people = f"{number(line.people, 0)} people, " if pd.notna(line.people) else ""
         shown["difference"] = f"{points} points ({ends}); {people}seeds {text(line.seeds)}"
-    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail}
+    files = [made for made in results_folder.MADE if f"{made.stem}.csv" in read_from(line) and not made.people]
+    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail, "read_from": files}
 
 
 def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
@@ -131,6 +136,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
     if table is None:
         return shown
     sets = list(table["set"].unique())
+    behind = _behind(found, stem)
     notes: list[str] = []
     rows = []
     for method, lines in table.groupby("method", sort=False):
@@ -141,6 +147,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
             "method": method, "model": model, "first": not rows or rows[-1]["model"] != model,
             "notes": [notes.index(note) + 1 for note in own], "faithful": next(iter(lines["faithful"].dropna()), ""),
             "sets": [_scores(lines[lines["set"] == part].iloc[0], digits) for part in sets],
+            "behind": [behind[place] for place in lines.index if place in behind],
         })  # fmt: skip
     words = {word: meaning for word, meaning in tables.FAITHFUL.items() if word in {row["faithful"] for row in rows}}
     return shown | {
@@ -150,6 +157,27 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
            for name in ("ap", "protocol")},
         "facts": [_evaluated(table[table["set"] == part]) for part in sets],
     }  # fmt: skip
+
+
+def _behind(found: Results, stem: str) -> dict[int, dict[str, Any]]:
+    """{place of a measured row: the seeds that it is the mean of, its people and intervals, the commands for it}."""
+    if not (found.path / f"{stem}_seeds.csv").is_file():
+        return {}
+    table, seeds = (
+        results_folder.read_csv(found.path / f"{name}.csv", as_text=True) for name in (stem, f"{stem}_seeds")
+    )
+    return {place: {
+        "set": paper.SET_TITLES.get(row["set"], row["set"]), "people": row["people"], "queries": row["queries"],
+        "within": [interval(*(float(row[f"ours_{score}_{end}"] or "nan") for end in ("low", "high")))
+                   for score in tables.SCORES],
+        "explain": f"{explained(found, stem)} --row {shlex.join((row['method'], row['set']))}",
+        "seeds": [
+            {"seed": one["seed"], "run": one["run"], "scores": [number(100 * float(one[s])) for s in tables.SCORES],
+             "link": one["run"] and found.link(found.path / "runs" / one["run"] / "run.json"),
+             "command": results_folder.training(one["run"]) and found.command(f"02_train-{one['run']}")}
+            for one in results_folder.seeds_behind(row, seeds).to_dict("records")
+        ],
+    } for place, row in enumerate(table.to_dict("records")) if row["status"] == tables.MEASURED}  # fmt: skip
 
 
 def _scores(line: pd.Series, digits: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from reproduction.runner import notebooks
 from reproduction.sidecar import REPOSITORY
 
 PACKAGES = ("reid_core", "reproduction")
-BESIDE = (".j2", ".css", ".yaml")  # what a module reads that lies beside it
+BESIDE = (".j2", ".css", ".js", ".yaml")  # what a module reads that lies beside it
 
 
 def code(notebook: Path) -> dict[str, str]:

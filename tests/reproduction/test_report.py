@@ -19,7 +19,7 @@ LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "obje
 
 
 class Reader(HTMLParser):
-    """Text of a page outside its style, its elements' ids, its links, and what it would load."""
+    """Text of a page outside its style and script, its elements' ids, its links, and what it would load."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -33,11 +33,11 @@ class Reader(HTMLParser):
         self._inside = tag
         self.ids += [found["id"]] if "id" in found else []
         self.links += [found["href"]] if tag in ("a", "use") else []
-        self.loads += [found[LOADED[tag]]] if tag in LOADED else []
+        self.loads += [found[LOADED[tag]]] if LOADED.get(tag) in found else []
         self.images += [found["src"]] if tag == "img" else []
 
     def handle_data(self, data):
-        self.words += [data] if self._inside != "style" else []
+        self.words += [data] if self._inside not in ("style", "script") else []
 
 
 def plain(words: str) -> str:
@@ -284,7 +284,7 @@ def test_texts_are_escaped(results):
     claims.to_csv(results / "claims.csv", index=False)
     text = report.write(results).read_text()
     page = Reader(text)
-    assert "<script" not in text and "http://x/y.png" not in page.loads
+    assert text.count("<script") == 1 and "<script>alert" not in text and "http://x/y.png" not in page.loads
     assert "<script>alert(1)</script>" in page.text and 'a & b <img src="http://x/y.png">' in page.text
 
 
@@ -361,7 +361,7 @@ def test_a_half_written_run_is_named_with_what_it_lacks(results):
 
 def test_template_and_style_are_shipped():
     settings = (sidecar.REPOSITORY / "pyproject.toml").read_text()
-    assert '"reproduction.report" = ["report.html.j2", "report.css", "further.yaml"]' in settings
+    assert '"reproduction.report" = ["report.html.j2", "report.css", "report.js", "further.yaml"]' in settings
     assert '"reproduction.claims" = ["claims.yaml"]' in settings and "*.safetensors" in settings
 
 
@@ -424,3 +424,62 @@ def test_in_chromium_fits_its_width_and_asks_for_nothing(embedded, width, dark):
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         level = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
         assert level < 64 if dark else level > 192
+
+
+def test_a_claim_leads_to_what_it_was_read_from_and_back(embedded):
+    text = embedded.read_text()
+    claim = text.partition('id="claim-hcn_beats_baseline_market1501"')[2].partition("</li>")[0]
+    assert '<a href="#table3">table3_people.csv</a>' in claim
+    table = text.partition('<section id="table3">')[2].partition("</section>")[0]
+    assert '<a href="#claim-hcn_beats_baseline_market1501">' in table and "#claim-figure4" not in table
+
+
+def test_a_measured_row_of_the_tables_has_its_seeds_people_intervals_and_commands_behind_it(official):
+    table, seeds = (pd.read_csv(official.parent / f"table3{end}.csv") for end in ("", "_seeds"))
+    row = table.set_index("method").loc["HCN+re-rank"]
+    text = official.read_text().partition('<section id="table3">')[2].partition("</section>")[0]
+    behind = [Reader(part.partition("</tr>")[0]).text for part in text.split("<tr class=")[1:] if part[1:7] == "behind"]
+    assert len(behind) == (table["status"] == "measured").sum()
+    (own,) = (one for one in behind if "--row HCN+re-rank market1501" in one)
+    assert f"{row['queries']:.0f} queries of {row['people']:.0f} people" in own
+    assert f"{number(row['ours_mAP_low'])}–{number(row['ours_mAP_high'])}" in own
+    each = seeds[(seeds["model"] == "hcn") & (seeds["metric"] == row["metric"]) & seeds["reranked"]]
+    assert len(each) == 3
+    for line in each.itertuples():
+        assert f"seed {line.seed}: rank-1 {100 * line.rank1:.1f}, mAP {100 * line.mAP:.1f}; {line.run}" in own
+    assert own.count("reid-core notebook 02_train") == 3 and "-p seed=2" in own
+    assert text.count('class="behind"') == text.count("hidden><td")
+
+
+def test_without_the_scores_of_single_seeds_nothing_stands_behind_a_row(results):
+    (results / "table3_seeds.csv").unlink()
+    text = report.write(results).read_text()
+    assert 'id="behind-2-' in text and 'id="behind-3-' not in text
+
+
+@pytest.mark.slow
+def test_in_chromium_a_click_sorts_a_table_and_opens_a_row(embedded):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    numbers = """[...document.querySelectorAll('#table3 tbody tr:not(.behind)')]
+        .map(row => row.cells[3]).filter(Boolean).map(cell => parseFloat(cell.firstChild?.textContent))
+        .filter(value => !isNaN(value))"""
+    button = "document.querySelectorAll('#table3 .units th')[2].querySelector('button')"
+    with chromium.page(browser) as page:
+        page.look(1400)
+        page.open(embedded.as_uri())
+        own = page.evaluate(numbers)
+        seen = []
+        for _ in range(3):
+            click = f"const start = performance.now(); {button}.click(); return performance.now() - start"
+            assert page.evaluate(f"(() => {{ {click} }})()") < 100
+            seen.append(page.evaluate(numbers))
+        assert seen == [sorted(own, reverse=True), sorted(own), own] and own != sorted(own)
+        page.evaluate("document.querySelector('#table3 .opener').focus()")
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        for kind in ("keyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, **enter)
+        assert page.evaluate("document.querySelector('#table3 .behind').getBoundingClientRect().height > 30")
+        asked = [url for url in page.requested if not url.startswith("data:")]
+        assert asked == [embedded.as_uri()] and not page.errors
