@@ -76,7 +76,10 @@ def recipe(settings: Mapping[str, object]) -> training.Recipe:
         return asked
     path = located(asked)
     if not path.is_file():
-        pretrain(path, asked)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(path.with_suffix(".lock")):  # trainings may begin at once: the others wait for the first
+            if not path.is_file():
+                pretrain(path, asked)
     return dataclasses.replace(asked, weights=str(path))
 
 

@@ -260,15 +260,20 @@ def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
         sensitivity.options(how, given["sensitivity_matching"])
 
 
-def study(settings: dict[str, Any]):
+def study(settings: Mapping[str, Any], not_run: Mapping[str, str] | None = None, *, as_trained: bool = False):
     """The trainings of 10_sensitivity under a profile, a `sensitivity.variants.Study`; what it does not give is
-    the notebook's default. Raises what `sensitivity.design` raises."""
+    the notebook's default. `not_run`: {absent train set: reason}. With `as_trained`, backbones that the recipes name are
+    made. Raises what `sensitivity.design` raises."""
     from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
     kit, schedules = experiment.Experiment.of(given), given.get("schedules", {})
     recipes = {name: given.get("recipe", {}) | schedules.get(name, {}) for name in TRAIN_SETS}
+    if as_trained:
+        from reproduction.embedded import pretraining
+
+        recipes = {name: pretraining.recipe(recipe).to_dict() for name, recipe in recipes.items()}
     keys = {"default_seeds": "seeds", "variant_seeds": "variant_seeds", "schedule": "schedule", "variants": "variants"}
     options = {name: given[f"sensitivity_{key}"] for name, key in keys.items()}
-    made = sensitivity.design(kit, recipes, given["sensitivity_set"], **options)
-    return sensitivity.with_controls(made, kit, given["sensitivity_controls"])
+    made = sensitivity.design(kit, recipes, given["sensitivity_set"], **options, not_run=not_run)
+    return sensitivity.with_controls(made, kit, given["sensitivity_controls"], not_run)

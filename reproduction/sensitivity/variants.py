@@ -259,15 +259,18 @@ def words(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def train(kit: Experiment, study: Study, images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def train(
+    kit: Experiment, study: Study, images: Mapping[str, pd.DataFrame], runs: Iterable[Run] | None = None
+) -> pd.DataFrame:
     """Train what is not finished; one line a run: folder, iterations, seconds, and the failure of one that diverged.
 
     `images`: {train set: its labelled training images, as for the profile's own runs}, without those that are absent.
+    `runs`: some of the study's; None for all.
     A variant whose loss does not stay finite is an outcome and does not stop the others; the default's must.
     Raises what `training.train` raises otherwise.
     """
     lines = []
-    for run in study.runs:
+    for run in study.runs if runs is None else runs:
         failure, seconds = "", None
         try:
             table = images[run.train_set]
