@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _verb(commands, "reproduce", _reproduce, "tables, figures and verdicts of a profile")
     command.add_argument("--force", nargs="+", default=[], metavar="NOTEBOOK", help="run these again")
+    command.add_argument("--executor", help="of Snakemake's for a cluster, such as slurm: every step is a job there")
+    command.add_argument("--jobs", type=int, default=100, metavar="N", help="at once on the cluster (default: 100)")
+    command.add_argument("more", nargs="*", metavar="-- OPTION", help="Snakemake's own, after --")
 
     command = _verb(commands, "plan", _plan, "the runs of a profile, their time and disk, what is missing")
     command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
@@ -75,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _verb(commands, "notebook", _notebook, "run one notebook, strictly")
     command.add_argument("name", help="02_train, 02, or a path")
     command.add_argument("--output", help="the executed copy (default: in the results folder)")
+
+    command = _verb(commands, "train", _train, "make one training of the studies, or find it made; a step of a cluster")
+    command.add_argument("run", help="its folder below runs/, such as sensitivity/relu-cuhk03_labeled-seed0")
 
     _verb(commands, "report", _report, "write report.html from the results of a profile")
 
@@ -133,7 +139,8 @@ def _verb(commands, name: str, run: Callable, what: str, profile: bool = True) -
 def _reproduce(chosen) -> None:
     from reproduction.runner import workflow
 
-    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force)))
+    where = (chosen.executor, chosen.jobs, chosen.more)
+    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force, *where)))
 
 
 def _plan(chosen) -> None:
@@ -149,6 +156,12 @@ def _notebook(chosen) -> None:
     from reproduction.runner import execution
 
     execution.notebook(chosen.name, chosen.profile, chosen.overrides, chosen.output)
+
+
+def _train(chosen) -> None:
+    from reproduction.runner import further
+
+    further.train(chosen.run, chosen.profile, chosen.overrides)
 
 
 def _report(chosen) -> None:

@@ -1,41 +1,107 @@
-"""What the steps of a plan ask of a cluster, and what is asked of the cluster before they go out."""
+"""Steps elsewhere than one after another on one device: on a cluster by a Snakemake executor, or one a local GPU."""
 
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from reid_core import files, progress
+from reid_core import progress
 from reproduction import embedded
-from reproduction.runner import plan, preflight, profiles
+from reproduction.runner import further, plan, preflight, profiles, steps
 from reproduction.sidecar import REPOSITORY
 
-GPUS = "REID_CORE_GPUS"  # of the steps of a workflow: this machine's, which they share out among themselves
-LIGHT = ("05", "06", "07", "09", "report")  # run where the workflow does; 05 and 06 read what trainings noted
+LIGHT = ("06", "07", "report")  # read small files alone: they run where the workflow does
 SLACK, LEAST = 3, 60  # a limit of time is so many times the expected one, and so many minutes more
+THREADS = 4
 
 
-def resources(settings: Mapping[str, object], names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """{step: threads, mem_mb, runtime in minutes, gpu} of steps; 0 threads: it runs where the workflow does.
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where steps run: by an `executor` of Snakemake's, at most `jobs` at once, with its `more` options; or, without
+    one, on the local `gpus`."""
+
+    executor: str | None
+    jobs: int
+    more: Sequence[str] = ()
+    gpus: Sequence[str] = ()
+
+    def options(self) -> list[str]:
+        """For Snakemake; `profiles/<executor>/` is its own profile where there is one."""
+        if not self.executor:
+            alone = ["--cores", "all", "--workflow-profile", "none", "--quiet", "all"]
+            return [*alone, "--resources", f"gpu={len(self.gpus)}"]
+        own = profiles.FOLDER / self.executor
+        chosen = str(own) if own.is_dir() else "none"
+        return ["--executor", self.executor, "--jobs", str(self.jobs), "--workflow-profile", chosen, *self.more]
+
+    def check(self, settings: Mapping[str, object], results: Path) -> None:
+        """Raise ValueError, with the remedy, for an executor that is not installed, a partition of Slurm without GPU
+        for a profile that is for one, as far as sinfo tells, and results on a disk of this machine alone."""
+        if self.executor and not _installed(self.executor):
+            name = f"snakemake-executor-plugin-{self.executor}"
+            remedy = f"-e '{REPOSITORY}[cluster]'" if self.executor == "slurm" else name
+            raise ValueError(f"--executor {self.executor}: {name} is not installed: pip install {remedy}.")
+        if self.executor == "slurm":
+            _check_slurm(settings, self.more)
+            _check_shared(results)
+
+    def spread(
+        self, planned: list[dict], settings: Mapping[str, object], command: Callable[..., str], results: Path
+    ) -> list[dict]:
+        """A plan with a step for every training and with what each step may take. `command(verb, word)` is one of
+        `reid-core` for this profile. What a step on a cluster says is in `logs/<step>.log` of the results."""
+        waits = {step["name"] for step in planned}
+        added = {further.step_name(run): (run, book) for run, book in further.runs(settings).items() if book in waits}
+        for step in planned:
+            step["after"] = [*step["after"], *(name for name, (_, book) in added.items() if book == step["name"])]
+        before = [steps.DATASETS] if steps.DATASETS in waits else []
+        own = [
+            {"name": name, "why": f"{book} reads it", "after": before, "command": command("train", run)}
+            for name, (run, book) in added.items()
+        ]
+        first = next((n for n, step in enumerate(planned) if step["name"][:2] > "02"), len(planned))
+        every = [*planned[:first], *own, *planned[first:]]
+        asked = resources(settings, [step["name"] for step in every])
+        for step in every:
+            step |= asked[step["name"]]
+            if self.gpus:
+                step["threads"] = max(1, len(os.sched_getaffinity(0)) // len(self.gpus))
+                step["resources"] = {} if step["local"] or step["name"] == steps.DATASETS else {"gpu": 1}
+            elif not step["local"]:
+                log = results / "logs" / f"{step['name']}.log"
+                log.parent.mkdir(exist_ok=True)
+                step["command"] = f"({step['command']}) >> {shlex.quote(str(log))} 2>&1"
+        return every
+
+
+def elsewhere(executor: str | None, jobs: int, more: Sequence[str]) -> Elsewhere | None:
+    """None where steps run one after another on this machine's one device, or on its processors."""
+    gpus = [] if executor else local_gpus()
+    return Elsewhere(executor, jobs, more, gpus) if executor or gpus else None
+
+
+def resources(settings: Mapping[str, object], names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """{step: "threads"; "resources": mem_mb, runtime in minutes, gpu; "local": it runs where the workflow does}.
 
     Times are those of `reid-core plan`: of finished runs, or guessed from the arithmetic at the rate of this machine's
     device. Memory is four matrices of float32 between half of all images, the largest re-ranking, and 4 GiB.
     """
     sizes = settings["render_sizes"]
     images = (embedded.Sizes.full() if sizes == "none" else embedded.Sizes.named(sizes)).images
-    seconds = {folder.name: time for folder, time in plan.expected(settings).items()}
+    seconds = {further.step_name(run): time for run, time in plan.seconds_of_runs(settings).items()}
     longest = max(seconds.values(), default=0.0)
-    each = {"threads": 4, "mem_mb": 4096 + 16 * (images // 2) ** 2 // 2**20, "gpu": int(wants_gpu(settings))}
-    asked = {}
+    memory, asked = 4096 + 16 * (images // 2) ** 2 // 2**20, {}
     for name in names:
-        run = next((run for run in seconds if name.endswith(f"-{run}")), None)
-        time = seconds[run] if run else longest  # a notebook scores for about as long as a training takes
+        time = seconds.get(name.replace("02_train", "train"), longest)  # a notebook is given as long as a training
+        each = {"mem_mb": memory, "runtime": LEAST + round(SLACK * time / 60)}
+        each |= {"gpu": 1} if wants_gpu(settings) and name != steps.DATASETS else {}
         light = name.startswith(LIGHT)
-        asked[name] = each | {"runtime": LEAST + round(SLACK * time / 60)} | ({"threads": 0} if light else {})
+        asked[name] = {"threads": 1 if light else THREADS, "local": light, "resources": {} if light else each}
     return asked
 
 
@@ -44,38 +110,21 @@ def wants_gpu(settings: Mapping[str, object]) -> bool:
     return settings["render_sizes"] in ("none", "full")
 
 
-def options(executor: str, jobs: int, further: Sequence[str]) -> list[str]:
-    """Snakemake's options for an executor; `profiles/<executor>/` is its Snakemake profile where there is one."""
-    own = profiles.FOLDER / executor
-    chosen = str(own) if own.is_dir() else "none"
-    given = ["--executor", executor, "--jobs", str(jobs), "--workflow-profile", chosen, "--quiet", "progress"]
-    return [*given, *further]
+def _installed(executor: str) -> bool:
+    return importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is not None
 
 
-def check(executor: str, settings: Mapping[str, object], further: Sequence[str], results: Path) -> None:
-    """Raise ValueError, with the remedy, for an executor that is not installed, a partition of Slurm without GPU
-    for a profile that is for one, as far as sinfo tells, and results on a disk of this machine alone."""
-    if importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
-        package = f"snakemake-executor-plugin-{executor}"
-        remedy = f"pip install -e '{REPOSITORY}[cluster]'" if executor == "slurm" else f"pip install {package}"
-        raise ValueError(f"--executor {executor}: Snakemake's plugin for it is not installed; {remedy}.")
-    if executor == "slurm":
-        _check_slurm(settings, further)
-        _check_shared(results)
-
-
-def _check_slurm(settings: Mapping[str, object], further: Sequence[str]) -> None:
+def _check_slurm(settings: Mapping[str, object], more: Sequence[str]) -> None:
     if shutil.which("sbatch") is None:
         raise ValueError("--executor slurm: there is no sbatch here; run this on a login node of the cluster.")
-    partition = re.search(r"slurm_partition=['\"]?([\w.-]+)", " ".join(further))
+    partition = re.search(r"slurm_partition=['\"]?([\w.-]+)", " ".join(more))
     command = ["sinfo", "--noheader", "--format=%G", *(["--partition", partition[1]] if partition else [])]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if said.returncode or partition and not said.stdout.strip():
-        named = f"no partition {partition[1]}" if partition and not said.returncode else said.stderr.strip()
-        raise ValueError(f"--executor slurm: sinfo says: {named}.")
+    where = f"partition {partition[1]}" if partition else "this cluster"
+    if said.returncode or not said.stdout.strip():
+        raise ValueError(f"--executor slurm: sinfo knows no nodes of {where}. {said.stderr.strip()}".rstrip())
     if wants_gpu(settings) and "gpu" not in said.stdout:
-        where = f"partition {partition[1]}" if partition else "this cluster"
-        remedy = "Name one: -- --default-resources slurm_partition=NAME, or take a profile for processors (smoke)."
+        remedy = "Name another: -- --default-resources slurm_partition=NAME; or take a profile for processors (smoke)."
         raise ValueError(f"--executor slurm: {where} has no GPU, for which this profile is. {remedy}")
 
 
@@ -84,19 +133,20 @@ def _check_shared(results: Path) -> None:
     token = results / f".token-{os.getpid()}"
     command = ["srun", "--quiet", "--ntasks=1", "--time=5", "--immediate=60", "--chdir=/", "touch", str(token)]
     said = subprocess.run(command, capture_output=True, text=True)
-    if "allocate" in said.stderr:  # no node is free within a minute
+    os.listdir(results)  # NFS looks again
+    if said.returncode and "llocate" in said.stderr:
         progress.say(f"No node is free to try whether it sees {results}: the first job will tell.")
     elif not token.exists():
-        why = said.stderr.strip() or "a job on a node wrote a file there which is not seen here"
+        why = said.stderr.strip() or "what a job on a node wrote there is not seen here"
         raise ValueError(
-            f"{results} is not shared with the nodes of the cluster ({why}). Put repository, data, cache and results on"
+            f"{results} is not shared with the nodes of the cluster ({why}). Put repository, data, results and cache on"
             " a shared file system (-p data_root=..., -p results_root=..., REID_CORE_CACHE)."
         )
     token.unlink(missing_ok=True)
 
 
 def local_gpus() -> list[str]:
-    """This machine's GPUs that PyTorch may use, as CUDA_VISIBLE_DEVICES names them; empty where there is one or none."""
+    """This machine's GPUs that PyTorch may use, as CUDA_VISIBLE_DEVICES names them; empty where there is but one."""
     if len(preflight.cards()) < 2:
         return []
     import torch
@@ -104,20 +154,3 @@ def local_gpus() -> list[str]:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     found = shown.split(",") if shown else [str(number) for number in range(torch.cuda.device_count())]
     return found if len(found) > 1 else []
-
-
-@contextmanager
-def one_gpu(folder: Path) -> Iterator[None]:
-    """Show one of `GPUS` that no other step holds to what is started from here; the workflow starts no more steps than
-    there are. The lock goes with the process."""
-    shown = [gpu for gpu in os.environ.get(GPUS, "").split(",") if gpu]
-    with ExitStack() as held:
-        for gpu in shown:
-            with suppress(BlockingIOError):
-                held.enter_context(files.locked(folder / f"gpu-{gpu}", BlockingIOError()))
-                os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-                break
-        else:
-            if shown:
-                raise RuntimeError(f"all GPUs of {GPUS}={','.join(shown)} are held by other steps")
-        yield

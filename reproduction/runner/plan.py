@@ -69,19 +69,25 @@ def expected(settings: Mapping[str, object]) -> str | None:
     nothing is to be trained.
     """
     measured = settings["render_sizes"] in ("smoke", "tiny") and machine.choose(None).type == "cpu"
-    _, seconds = _trainings(settings, SECOND if measured else 0.0)
+    seconds = sum(_trainings(settings, SECOND if measured else 0.0)[1].values())
     how = "from a second of training of each model" if measured else "a guess, see reid-core plan"
     longest = duration(seconds * REST) if measured else f"{duration(seconds)} for the trainings alone"
     return f"Expected here: about {longest} ({how})." if seconds else None
 
 
-def _trainings(settings: Mapping, measure: float) -> tuple[list[str], float]:
-    """Lines on every training, and the seconds of those still to run."""
+def seconds_of_runs(settings: Mapping[str, object]) -> dict[str, float]:
+    """{run below `runs/`: seconds that it will take}, of those still to train."""
+    below = experiment.resolve(settings["results_root"]) / "runs"
+    return {folder.relative_to(below).as_posix(): time for folder, time in _trainings(settings, 0.0)[1].items()}
+
+
+def _trainings(settings: Mapping, measure: float) -> tuple[list[str], dict[Path, float]]:
+    """Lines on every training, and the seconds of those still to run, by their folders."""
     jobs = _jobs(settings)
     done = {folder: run for *_, folder in jobs if (run := _finished(folder))}
     own = [run for folder, run in done.items() if folder.parent.name == "runs"]
     speeds, said = _speeds(settings, measure, own) if len(done) < len(jobs) else ({}, [])
-    lines, total, rate = [], 0.0, None
+    lines, times, rate = [], {}, None
     for name, recipe, folder in jobs:
         line = f"  {folder.name:<42} {recipe.iterations:>7} iterations  "
         if folder in done:
@@ -95,11 +101,11 @@ def _trainings(settings: Mapping, measure: float) -> tuple[list[str], float]:
             each = speeds[name] * flops / step_flops(name, _recipe(settings, paper.COMBINED, 0))
         else:
             each = flops / rate
-        total += (seconds := recipe.iterations * each)
+        times[folder] = seconds = recipe.iterations * each
         lines.append(line + f"about {duration(seconds)}, {recipe.iterations * flops:.1e} flop")
     if len(done) < len(jobs):
-        lines += [f"  still to train: about {duration(total)}", *(f"  {sentence}" for sentence in said)]
-    return lines, total
+        lines += [f"  still to train: about {duration(sum(times.values()))}", *(f"  {sentence}" for sentence in said)]
+    return lines, times
 
 
 def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:

@@ -262,8 +262,8 @@ def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
 
 def study(settings: Mapping[str, Any], not_run: Mapping[str, str] | None = None, *, as_trained: bool = False):
     """The trainings of 10_sensitivity under a profile, a `sensitivity.variants.Study`; what it does not give is
-    the notebook's default. `not_run`: {absent train set: reason}. With `as_trained`, backbones that the recipes name are
-    made. Raises what `sensitivity.design` raises."""
+    the notebook's default. `not_run`: {absent train set: reason}. With `as_trained`, the backbones that the recipes
+    name are made. Raises what `sensitivity.design` raises."""
     from reproduction import sensitivity
 
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings

@@ -153,7 +153,8 @@ class Now:
             for path in sorted((self.places.results / folder).rglob("*")):
                 name = str(path.relative_to(self.places.results))
                 if path.suffix in _KEPT and (name in before or path.stat().st_ctime >= since):
-                    found[name] = _digest(path) if path.suffix == ".json" else None
+                    whole = path.name != RUN or _record(path).get("finished")  # or another job is at it
+                    found[name] = _digest(path) if path.suffix == ".json" and whole else None
         return {"left": found, "data": data_digest(self.places.data, self.places.results)}
 
     def settings_there(self, step: Step) -> list[dict[str, Any] | None]:

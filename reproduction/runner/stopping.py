@@ -81,6 +81,7 @@ def _ask(process: psutil.Process) -> None:
     """Ask Snakemake or a step to end; a kernel is asked by its step, a shell ends with it."""
     try:
         if {"snakemake", "reproduction.cli"} & set(process.cmdline()):
-            process.terminate()
+            waits = "--executor" in process.cmdline()  # for jobs on a cluster; an interrupt cancels them
+            process.send_signal(signal.SIGINT if waits else signal.SIGTERM)
     except psutil.Error:
         return

@@ -1,6 +1,7 @@
 """The main job: every notebook of a profile in order, resumable, one at a time, with a word on what it is doing."""
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -24,32 +25,59 @@ from reproduction.runner import notebooks, preflight, profiles, staleness, stopp
 from reproduction.runner.steps import REPORT, Step
 from reproduction.sidecar import REPOSITORY
 
-PLAN, LOG = "REID_CORE_PLAN", "workflow.log"  # set for the steps of a workflow: the file of its plan
+LOG = "workflow.log"
+PLAN, GPUS = "REID_CORE_PLAN", "REID_CORE_GPUS"  # for steps: the file of their plan; GPUs of which each takes one
 
 
 class WorkflowError(RuntimeError):
     """The workflow stopped; the failing step has said why."""
 
 
-def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = ()) -> Path:
+def run(
+    profile: str,
+    overrides: Sequence[str] = (),
+    force: Sequence[str] = (),
+    executor: str | None = None,
+    jobs: int = 100,
+    more: Sequence[str] = (),
+) -> Path:
     """Make everything of a profile that is missing or out of date; return the results folder.
 
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
-    them. Raises what `profiles.load`, `preflight.check` and `notebooks.find` raise, before anything runs, and
+    them. With an `executor` of Snakemake's, steps run there, at most `jobs` at once, with its `more` options. Raises
+    what `profiles.load`, `preflight.check`, `cluster.check` and `notebooks.find` raise, before anything runs, and
     WorkflowError when a step fails.
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
     preflight.check(settings)
+    where = _elsewhere(executor, jobs, more)
     forced = [notebooks.find(name).stem for name in force]
     results = experiment.resolve(settings["results_root"])
     with only_one(results) as lock:
         if pending := staleness.pending(settings, forced):
-            _say_what_will_happen(settings, pending)
-            _execute(_plan(pending, profiles.find(profile), overrides), results, lock)
+            plan = _plan(pending, profiles.find(profile), overrides)
+            if where:
+                where.check(settings, results)
+                command = functools.partial(_command, profile=profiles.find(profile), overrides=overrides)
+                plan = where.spread(plan, settings, command, results)
+            else:
+                _say_what_will_happen(settings, pending)
+            _execute(plan, results, lock, where)
         else:
             print(f"Nothing to do: {results} is up to date.")
     return results
+
+
+def _elsewhere(executor: str | None, jobs: int, more: Sequence[str]):
+    """A `cluster.Elsewhere`, or None; that loads PyTorch, which a machine without a second card is spared."""
+    if not executor and more:
+        raise ValueError(f"{' '.join(more)}: options of Snakemake's are for an executor, such as --executor slurm.")
+    if not executor and len(preflight.cards()) < 2:
+        return None
+    from reproduction.runner import cluster
+
+    return cluster.elsewhere(executor, jobs, more)
 
 
 def _say_what_will_happen(settings: Mapping, pending: Mapping[Step, str]) -> None:
@@ -90,15 +118,19 @@ def _plan(pending: Mapping[Step, str], profile: Path, overrides: Sequence[str]) 
     plan = []
     for step, why in pending.items():
         verb = [REPORT] if step.notebook == REPORT else ["notebook", step.notebook]
-        command = ["python", "-m", "reproduction.cli", *verb, "--profile", str(profile)]
-        for override in (*overrides, *(f"{key}={value}" for key, value in step.of_a_run.items())):
-            command += ["-p", override]
+        given = (*overrides, *(f"{key}={value}" for key, value in step.of_a_run.items()))
         after = [name for name in step.after if name in names]
-        plan.append({"name": step.name, "why": why, "after": after, "command": shlex.join(command)})
+        command = _command(*verb, profile=profile, overrides=given)
+        plan.append({"name": step.name, "why": why, "after": after, "command": command})
     return plan
 
 
-def _execute(plan: list[dict], results: Path, lock: int | None) -> None:
+def _command(*verb: str, profile: Path, overrides: Sequence[str]) -> str:
+    given = [word for override in overrides for word in ("-p", override)]
+    return shlex.join(["python", "-m", "reproduction.cli", *verb, "--profile", str(profile), *given])
+
+
+def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> None:
     started, log = time.monotonic(), results / LOG
     _note(log, f"commit {json.dumps(machine.commit())}")
     for step in plan:
@@ -109,13 +141,16 @@ def _execute(plan: list[dict], results: Path, lock: int | None) -> None:
     folder.mkdir()
     try:
         files.write_text(folder / "plan.json", json.dumps(plan))
-        code = _snakemake(folder, lock)
+        for step in plan:  # in files, since Snakemake would fill in braces in a command
+            files.write_text(folder / f"{step['name']}.sh", step["command"])
+        code = _snakemake(folder, lock, where)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if code and _reader_is_gone():
         raise BrokenPipeError
     if code:
-        said = "A step failed; what it said is above. The same command continues from there once it is mended."
+        place = f"in {results / 'logs'}" if where and where.executor else "above"
+        said = f"A step failed; what it said is {place}. The same command continues from there once it is mended."
         _note(log, said)
         raise WorkflowError(said)
     _note(log, said := f"Done in {words.duration(time.monotonic() - started)}.")
@@ -131,13 +166,14 @@ def _reader_is_gone() -> bool:
     return False
 
 
-def _snakemake(folder: Path, lock: int | None) -> int:
+def _snakemake(folder: Path, lock: int | None, where=None) -> int:
     """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in that folder. Where
     this process is stopped, the steps are, in good order, and only then it ends."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "all"]
-    command += ["--nolock", "--workflow-profile", "none", "--quiet", "all"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--nolock"]
+    command += where.options() if where else ["--cores", "all", "--workflow-profile", "none", "--quiet", "all"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
     environment |= {PLAN: str(folder / "plan.json"), "XDG_CACHE_HOME": str(folder / "cache")}
+    environment |= {GPUS: ",".join(where.gpus)} if where else {}
     for key, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
         environment[key] = os.pathsep.join(filter(None, [str(first), environment.get(key)]))
     kept = () if lock is None else (lock,)  # a main process that is killed leaves the lock with the workflow
@@ -164,8 +200,22 @@ def step(name: str, title: str, results: Path) -> Iterator[str | None]:
         return
     plan = json.loads(Path(os.environ[PLAN]).read_text(encoding="utf-8"))
     number, planned = next((n, planned) for n, planned in enumerate(plan, 1) if planned["name"] == name)
-    with _announced(f"[{number}/{len(plan)}] {title}", results / LOG):
+    with _announced(f"[{number}/{len(plan)}] {title}", results / LOG), _one_gpu(planned, results / ".steps"):
         yield planned["why"]
+
+
+@contextlib.contextmanager
+def _one_gpu(planned: Mapping, folder: Path) -> Iterator[None]:
+    """Show one of `GPUS` that no other step holds to what is started from here. Snakemake starts no more steps that ask
+    for one than there are; the lock goes with the process."""
+    shown = os.environ.get(GPUS) if planned.get("resources") else None
+    with contextlib.ExitStack() as held:
+        for gpu in shown.split(",") if shown else ():
+            with contextlib.suppress(BlockingIOError):
+                held.enter_context(files.locked(folder / f"gpu-{gpu}", BlockingIOError(f"GPU {gpu} is in use")))
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+                break
+        yield
 
 
 @contextlib.contextmanager
