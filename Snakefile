@@ -35,7 +35,7 @@ for number, step in enumerate(STEPS):
         output:
             touch(done(step["name"])),
         priority: len(STEPS) - number  # in the order of the plan
-        threads: step.get("threads", workflow.cores)
+        threads: step["threads"] if "threads" in step else workflow.cores
         resources:
             **step.get("resources", {}),
         shell:

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", help="the executed copy (default: in the results folder)")
 
     command = _verb(commands, "train", _train, "make one training of the studies, or find it made; a step of a cluster")
-    command.add_argument("run", help="its folder below runs/, such as sensitivity/relu-cuhk03_labeled-seed0")
+    command.add_argument("name", help="its folder below runs/, such as sensitivity/relu-cuhk03_labeled-seed0")
 
     _verb(commands, "report", _report, "write report.html from the results of a profile")
 
@@ -161,7 +161,7 @@ def _notebook(chosen) -> None:
 def _train(chosen) -> None:
     from reproduction.runner import further
 
-    further.train(chosen.run, chosen.profile, chosen.overrides)
+    further.train(chosen.name, chosen.profile, chosen.overrides)
 
 
 def _report(chosen) -> None:

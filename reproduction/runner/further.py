@@ -65,4 +65,4 @@ def _kit(settings: Mapping[str, Any]) -> tuple[experiment.Experiment, Mapping[st
 
 
 def _study(settings: Mapping[str, Any], as_trained: bool = False):
-    return profiles.study(settings, _kit(settings)[1], as_trained)
+    return profiles.study(settings, _kit(settings)[1], as_trained=as_trained)

@@ -139,17 +139,19 @@ def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> N
     folder = results / ".steps"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir()
+    code, keep = 0, False
     try:
         files.write_text(folder / "plan.json", json.dumps(plan))
         for step in plan:  # in files, since Snakemake would fill in braces in a command
             files.write_text(folder / f"{step['name']}.sh", step["command"])
-        code = _snakemake(folder, lock, where)
+        code, keep = _snakemake(folder, lock, where), bool(where and where.executor)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not (code and keep):  # a scheduler's own logs lie there
+            shutil.rmtree(folder, ignore_errors=True)
     if code and _reader_is_gone():
         raise BrokenPipeError
     if code:
-        place = f"in {results / 'logs'}" if where and where.executor else "above"
+        place = f"in {results / 'logs'}, or in the log that is named above" if where and where.executor else "above"
         said = f"A step failed; what it said is {place}. The same command continues from there once it is mended."
         _note(log, said)
         raise WorkflowError(said)

@@ -7,26 +7,26 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from tiny_kit import Kit
 
 from reproduction import sidecar
 
 pytestmark = pytest.mark.slow
-LACKING = [
-    name
-    for name in ("munged", "slurmctld", "slurmd", "sbatch")
-    if not shutil.which(name, path="/usr/sbin:" + os.environ["PATH"])
-]
+DAEMONS, WHERE = ("munged", "slurmctld", "slurmd", "sbatch"), f"/usr/sbin:{os.environ['PATH']}"
+LACKING = [name for name in DAEMONS if not shutil.which(name, path=WHERE)]
 TIMES = re.compile("seconds|hours|turn|rate|flop|share_of_baselines|images_per|note|text|ours$|detail")
 ALONE = ["table4_forms", "convergence_time"]  # nothing but measured times
 PATIENCE = 900
+LATENCY = ["--latency-wait", "20"]
+PLACE = Path("/etc/slurm/slurm.conf")  # the executor takes Slurm's variables out of a job's environment
 
 CONF = """
 ClusterName=loopback
@@ -57,6 +57,8 @@ def slurm(tmp_path_factory):
     """Environment in which Slurm's commands speak to a Slurm of this test's own."""
     if LACKING:
         pytest.skip(f"Slurm is not here ({', '.join(LACKING)}): apt-get install slurmctld slurmd slurm-client munge")
+    if PLACE.exists():
+        pytest.skip(f"{PLACE} is there: this machine belongs to a Slurm already")
     if os.getuid():
         pytest.skip("Slurm's daemons start as root alone")
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
@@ -66,8 +68,8 @@ def slurm(tmp_path_factory):
         (folder / name).mkdir()
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
-    (folder / "slurm.conf").write_text(CONF.format(folder=folder, host=platform.node().partition(".")[0]))
-    env = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"/usr/sbin:{os.environ['PATH']}"}
+    PLACE.write_text(CONF.format(folder=folder, host=platform.node().partition(".")[0]))
+    env = os.environ | {"PATH": WHERE}
     munge = [
         f"--{name}={folder / ('munge.' + end)}"
         for name, end in (
@@ -91,6 +93,7 @@ def slurm(tmp_path_factory):
             time.sleep(1)
         yield env
     finally:
+        PLACE.unlink()
         for process in reversed(started):
             process.terminate()
         for process in started:
@@ -102,16 +105,12 @@ def slurm(tmp_path_factory):
 def ran(slurm, tmp_path_factory):
     """The main job through Slurm; one training's job is killed once it has a checkpoint."""
     kit = Kit(tmp_path_factory.mktemp("cluster"))
-    kit.environment = slurm | kit.environment | {"SLURM_CONF": slurm["SLURM_CONF"], "PATH": slurm["PATH"]}
-    kit.environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    more = [
-        "--slurm-status-command",
-        "squeue",
-        "--slurm-init-seconds-before-status-checks",
-        "5",
-        "--latency-wait",
-        "20",
-    ]
+    kit.environment |= {
+        "PATH": slurm["PATH"],
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    more = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5", *LATENCY]
     command = [*kit.command("reproduce"), "--executor", "slurm", "--jobs", "4", "--", *more]
     process = subprocess.Popen(command, env=kit.environment, cwd=sidecar.REPOSITORY, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -119,8 +118,8 @@ def ran(slurm, tmp_path_factory):
     kit.killed = None
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and kit.killed is None and time.monotonic() < deadline:
-        if list(victim.glob("checkpoint*")):
-            kit.killed = _kill(victim.name, kit)
+        if list(victim.glob("checkpoints/*")):
+            kit.killed = _kill(kit)
         time.sleep(0.05)
     kit.said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, kit.said[-3000:] + "".join(
@@ -129,14 +128,15 @@ def ran(slurm, tmp_path_factory):
     return kit
 
 
-def _kill(run, kit):
-    """Kill the training in the middle, as a node that runs out of memory would; True if it was still at work."""
-    for line in subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines():
-        words = line.split()
-        if "reproduction.cli" in words and f"results_root={kit.results}" in words and "notebook" in words:
-            if {"model=hcn", "train_set=market1501", "seed=0"} <= set(words) and words[1].endswith("python"):
-                os.kill(int(words[0]), signal.SIGKILL)
-                return True
+def _kill(kit):
+    """Kill the job of the training, as a node that runs out of memory would; its number, None if it has ended."""
+    given = {"notebook", f"results_root={kit.results}", "model=hcn", "train_set=market1501"}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if given <= set(process.cmdline()):
+                job = process.environ()["SLURM_JOB_ID"]
+                subprocess.run(["scancel", "--signal=KILL", "--full", job], env=kit.environment, check=True)
+                return job
     return None
 
 

@@ -1,0 +1,160 @@
+"""Steps on a cluster: what each asks for, every training one of its own, and what is refused before jobs go out."""
+
+import functools
+import json
+import os
+
+import pytest
+
+from reproduction import cli
+from reproduction.runner import cluster, further, preflight, profiles, staleness, workflow
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """The plan of a profile spread over a cluster, or over local GPUs."""
+    monkeypatch.setattr(cluster.plan, "seconds_of_runs", lambda settings: {"hcn-combined-seed0": 6000.0})
+
+    def make(profile="tiny", executor="slurm", gpus=(), changes=()):
+        places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path / 'results'}", *changes]
+        settings = profiles.load(profile, places, recipes=False)
+        (tmp_path / "results").mkdir(exist_ok=True)
+        plan = workflow._plan(staleness.pending(settings), profiles.find(profile), places)
+        command = functools.partial(workflow._command, profile=profiles.find(profile), overrides=places)
+        where = cluster.Elsewhere(executor, 9, (), gpus)
+        return {step["name"]: step for step in where.spread(plan, settings, command, tmp_path / "results")}
+
+    return make
+
+
+def test_every_training_is_a_step_of_its_own_that_its_notebook_waits_for(planned):
+    plan = planned(changes=["literature=['Gated [21]']"])
+    study = {name for name in plan if name.startswith("train-sensitivity-")}
+    assert study == {f"train-sensitivity-{name}-seed0" for name in (
+        "default-cuhk03_labeled", "adjacent-cuhk03_labeled", "conv1-cuhk03_labeled", "heads_alone-cuhk03_labeled",
+        "baseline_twice-market1501")} | {"train-sensitivity-default-cuhk03_labeled-seed1"}  # fmt: skip
+    assert study <= set(plan["10_sensitivity"]["after"])
+    assert "train-gated-market1501-seed0" in plan["04_table3_market1501"]["after"]
+    assert {"train-gated-cuhk03_labeled-seed0", "train-gated-cuhk03_detected-seed0"} <= set(
+        plan["03_table2_cuhk03"]["after"]
+    )
+    one = plan["train-sensitivity-conv1-cuhk03_labeled-seed0"]
+    assert one["after"] == ["01_datasets"]
+    assert "reproduction.cli train sensitivity/conv1-cuhk03_labeled-seed0 --profile" in one["command"]
+    order = list(plan)
+    assert all(order.index(before) < order.index(name) for name, step in plan.items() for before in step["after"])
+
+
+def test_a_step_asks_for_what_the_plan_knows_and_light_ones_stay_here(planned):
+    plan = planned()
+    assert plan["02_train-hcn-combined-seed0"]["resources"] == {"mem_mb": 4097, "runtime": 360}
+    assert plan["02_train-hcn-combined-seed0"]["threads"] == 4
+    assert {name for name, step in plan.items() if step["local"]} == {
+        "06_figure3_loss_curves", "07_figure4_ap_and_cmc", "report"}  # fmt: skip
+    assert all(("/logs/" in step["command"]) != step["local"] for step in plan.values())
+    gpu = planned("gpu")
+    without = {name for name, step in gpu.items() if "gpu" not in step["resources"]}
+    assert without == {"01_datasets", "06_figure3_loss_curves", "07_figure4_ap_and_cmc", "report"}
+    assert gpu["03_table2_cuhk03"]["resources"]["mem_mb"] > 10_000
+
+
+def test_local_gpus_are_shared_out_one_a_step(planned, tmp_path, monkeypatch):
+    plan = planned(executor=None, gpus=["0", "1"])
+    assert plan["02_train-hcn-combined-seed0"]["resources"] == {"gpu": 1} and not plan["report"]["resources"]
+    assert cluster.Elsewhere(None, 9, (), ["0", "1"]).options()[-2:] == ["--resources", "gpu=2"]
+    monkeypatch.setenv(workflow.GPUS, "4,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    step, seen = plan["02_train-hcn-combined-seed0"], []
+    with workflow._one_gpu(step, tmp_path):
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        with workflow._one_gpu(step, tmp_path):
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    with workflow._one_gpu(step, tmp_path):
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["4", "7", "4"]
+
+
+def refused(capsys, tmp_path, *words):
+    assert cli.main(["reproduce", *words, "-p", f"results_root={tmp_path / 'results'}"]) == 1
+    assert not (tmp_path / "results" / ".steps").exists()
+    return capsys.readouterr().err
+
+
+def program(folder, name, script):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A pretended Slurm: its sinfo knows partitions cpu and gpu, its srun does what it is told here."""
+    monkeypatch.setattr(cluster, "_installed", lambda executor: True)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    program(tmp_path / "bin", "sbatch", "exit 1")
+    program(
+        tmp_path / "bin", "sinfo", 'case "$*" in *"n cpu"*) echo "(null)";; *"n none"*) ;; *) echo gpu:a100:4;; esac'
+    )
+    program(tmp_path / "bin", "srun", 'while [ "$1" != touch ]; do shift; done; "$@"')
+    return tmp_path / "bin"
+
+
+def test_an_executor_that_is_not_installed_is_named_with_the_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_installed", lambda executor: False)
+    assert "[cluster]'" in refused(capsys, tmp_path, "--profile", "tiny", "--executor", "slurm")
+    said = refused(capsys, tmp_path, "--profile", "tiny", "--executor", "googlebatch")
+    assert "snakemake-executor-plugin-googlebatch is not installed: pip install snakemake-exec" in said
+
+
+def test_a_partition_without_gpu_is_refused_for_a_profile_that_is_for_one(slurm, tmp_path):
+    settings = {"render_sizes": "full"}
+    cluster._check_slurm(settings, ["--default-resources", "slurm_partition=gpu"])
+    cluster._check_slurm({"render_sizes": "tiny"}, ["--default-resources", "slurm_partition=cpu"])
+    with pytest.raises(ValueError, match="partition cpu has no GPU"):
+        cluster._check_slurm(settings, ["--default-resources", "slurm_partition=cpu"])
+    with pytest.raises(ValueError, match="knows no nodes of partition none"):
+        cluster._check_slurm(settings, ["--default-resources", "slurm_partition=none"])
+
+
+def test_results_that_the_nodes_do_not_see_are_refused(slurm, capsys, tmp_path):
+    (tmp_path / "results").mkdir()
+    cluster._check_shared(tmp_path / "results")
+    assert not list((tmp_path / "results").iterdir())
+    program(slurm, "srun", "echo 'touch: No such file or directory' >&2; exit 1")
+    said = refused(capsys, tmp_path, "--profile", "tiny", "--executor", "slurm")
+    assert "is not shared with the nodes of the cluster (touch: No such file" in said and "REID_CORE_CACHE" in said
+
+
+def test_snakemakes_options_without_an_executor_are_refused(capsys, tmp_path):
+    assert "are for an executor" in refused(capsys, tmp_path, "--profile", "tiny", "--", "--retries", "3")
+
+
+def test_an_executor_has_its_own_profile_or_none():
+    slurm, other = (cluster.Elsewhere(name, 5, ["--retries", "3"]).options() for name in ("slurm", "kubernetes"))
+    assert str(profiles.FOLDER / "slurm") in slurm and "none" in other
+    assert slurm[-2:] == ["--retries", "3"] and slurm[:4] == ["--executor", "slurm", "--jobs", "5"]
+
+
+def test_one_gpu_or_none_needs_no_sharing(monkeypatch):
+    monkeypatch.setattr(preflight, "cards", lambda: [("one", "580", (9, 0))])
+    assert workflow._elsewhere(None, 1, ()) is None and cluster.local_gpus() == []
+    monkeypatch.setattr(preflight, "cards", lambda: [("one", "580", (9, 0))] * 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    assert workflow._elsewhere(None, 1, ()).gpus == ["1", "3"]
+
+
+def test_an_unknown_further_training_lists_those_there_are(tmp_path):
+    places = [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"]
+    with pytest.raises(ValueError, match="there are: sensitivity/default-cuhk03_labeled-seed0"):
+        further.train("sensitivity/relu-x-seed0", "tiny", places)
+
+
+def test_a_run_that_another_job_is_at_does_not_make_a_notebook_stale(tmp_path):
+    """Jobs run side by side: what a notebook finds half-made is another's."""
+    places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path / 'results'}"]
+    now = staleness.Now(profiles.load("tiny", places, recipes=False))
+    for name, finished in (("whole", True), ("half", False)):
+        (tmp_path / "results" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "results" / "runs" / name / "run.json").write_text(json.dumps({"finished": finished}))
+    left = now.left(None, 0.0)["left"]
+    assert left["runs/whole/run.json"] and left["runs/half/run.json"] is None
