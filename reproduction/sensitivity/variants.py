@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from reid_core import training
 from reid_core.training import run_folder
@@ -22,41 +23,9 @@ from reproduction.words import unknown_name
 DEFAULT = "default"
 BATCHNORM = "batchnorm"
 NO_STATISTICS = "not run: random weights have no statistics to freeze"
-VARIANTS: dict[str, dict[str, object]] = {
-    "relu": {"merge_relu": True},
-    "conv3x3": {"merge_conv3x3": True},
-    "maximum": {"pooling": "maximum"},
-    "adjacent": {"merging": "adjacent"},
-    "conv1": {"conv1_level": True},
-    "half_losses": {"loss_weights": [1.0, 0.5, 0.5]},
-    "double_losses": {"loss_weights": [1.0, 2.0, 2.0]},
-    "no_dropout": {"dropout": 0.0},
-    BATCHNORM: {},  # the other of frozen and live
-}
-TITLES = {
-    "merge_relu": "ReLU after merging",
-    "merge_conv3x3": "FPN's 3x3 after merging",
-    "pooling": "Pooling of all heads",
-    "merging": "Merged levels",
-    "conv1_level": "conv1 as a further level",
-    "loss_weights": "Loss weights of R5, C1, C2",
-    "dropout": "Dropout rate",
-    "batchnorm": "BatchNorm statistics",
-    "iterations": "Iterations",
-    "lr_step": "step",
-    "base_lr": "Learning rate",
-}
-NOTES = {
-    "relu": "Section 3.2 mentions none.",
-    "conv3x3": "Section 3.2 mentions none; FPN, whose concept it follows, has one on each merged map.",
-    "maximum": "R5's too, so that the retrieval feature itself is another; the learning rate is the default's.",
-    "adjacent": "Section 3.2: not the best choice. Three cross maps and losses, as wide as R5, instead of two.",
-    "conv1": "Section 3.2: does not help. One cross map and loss more: R1 + R3.",
-    "half_losses": "The paper gives no weights.",
-    "double_losses": "The paper gives no weights.",
-    "no_dropout": "The paper gives no rate.",
-    BATCHNORM: "Zhong et al. keep ImageNet's; the paper does not say.",
-}
+_WORDS = yaml.safe_load(Path(__file__).with_name("variants.yaml").read_text(encoding="utf-8"))
+VARIANTS: dict[str, dict[str, object]] = _WORDS["variants"]
+NOTES, TITLES = _WORDS["notes"], _WORDS["titles"]
 
 
 @dataclass(frozen=True)
@@ -135,14 +104,9 @@ def design(
     variants: Iterable[str | Mapping[str, Mapping]],
     not_run: Mapping[str, str] | None = None,
 ) -> Study:
-    """What to train for the variants, checked before anything is trained.
+    """What to train for the variants on `train_set`, one of `reproduction.paper.SETS`, checked before it is trained.
 
-    Parameters
-    ----------
-    kit : whose runs they are
     recipes : {train set: settings of the profile's runs on it}
-    train_set : the set to train and test on, one of `reproduction.paper.SETS`
-    default_seeds : of the default
     variant_seeds : of each variant; where one side has fewer seeds, the other takes as many, the first ones
     schedule : settings on top of the recipe, for the default and all variants alike; empty: the profile's own, whose
         HCN run of a seed is then the default's
@@ -166,9 +130,8 @@ def design(
     default = maker.runs(DEFAULT, {}, default_seeds)
     named = [_named(variant) for variant in variants]
     chosen = dict(named)
-    if len(chosen) < len(named):
-        names = [name for name, _ in named]
-        twice = next(name for name in names if names.count(name) > 1)
+    names = [name for name, _ in named]
+    if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"sensitivity_variants names {twice!r} twice; a variant is trained once a seed.")
     absent = dict(not_run or {})
     comparisons = []
