@@ -85,10 +85,8 @@ def check_scale(norms, name: str) -> None:
     largest = float(norms.max())
     if 0 < largest < SMALLEST or largest > LARGEST:
         how = "small" if largest < 1 else "large"
-        raise ValueError(
-            f"The {name} are at most {largest**0.5:.2g} long, beside what they share: too {how} to square in float32. "
-            "Scale them, for example to unit length."
-        )
+        length = f"at most {largest**0.5:.2g} long, beside what they share"
+        raise ValueError(f"The {name} are {length}: too {how} to square in float32. Scale them, as to unit length.")
 
 
 def check_differ(features: np.ndarray, method: str) -> None:
@@ -107,10 +105,8 @@ def check_features(query, gallery) -> tuple:
     for name, features in (("query", query), ("gallery", gallery)):
         _check_side(features, f"{name} features")
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"Query features have {query.shape[1]} dimensions but gallery features {gallery.shape[1]}; "
-            "extract both with the same model."
-        )
+        widths = f"{query.shape[1]} dimensions but gallery features {gallery.shape[1]}"
+        raise ValueError(f"Query features have {widths}; extract both with the same model.")
     if is_tensor(query) != is_tensor(gallery):
         raise ValueError("Query and gallery features must both be NumPy arrays or both be torch tensors.")
     if is_tensor(query) and query.device != gallery.device:
@@ -129,10 +125,8 @@ def _check_side(features, name: str) -> None:
     if features.ndim != 2:
         raise ValueError(f"The {name} have shape {tuple(features.shape)}; expected (n, d).")
     if not str(features.dtype).endswith("float32"):
-        raise ValueError(
-            f"The {name} have dtype {features.dtype}; convert them to float32 first, "
-            "for example with .astype(numpy.float32) or .float()."
-        )
+        remedy = "convert them to float32 first, for example with .astype(numpy.float32) or .float()"
+        raise ValueError(f"The {name} have dtype {features.dtype}; {remedy}.")
     if 0 in features.shape:
         raise ValueError(f"The {name} are empty: shape {tuple(features.shape)}.")
 
@@ -142,18 +136,14 @@ def _refuse_kind(features, name: str) -> None:
     if kind or isinstance(features, np.matrix | np.ma.MaskedArray):
         raise ValueError(f"The {name} are a {kind}{type(features).__name__}; pass a NumPy array or a torch tensor.")
     if is_tensor(features) and features.requires_grad and torch.is_grad_enabled():
-        raise ValueError(
-            f"The {name} require a gradient, which nothing here passes on; detach them first, or compute under "
-            "torch.no_grad(). For a loss use torch.cdist."
-        )
+        remedy = "detach them first, or compute under torch.no_grad(). For a loss use torch.cdist"
+        raise ValueError(f"The {name} require a gradient, which nothing here passes on; {remedy}.")
 
 
 def _refuse_rows(bad: np.ndarray, name: str, what: str) -> None:
     if bad.any():
-        raise ValueError(
-            f"Row {np.argmax(bad)} of the {name} holds {what} ({np.sum(bad)} such rows in all); extract the features "
-            "again or drop these images."
-        )
+        all_told = f"({np.sum(bad)} such rows in all); extract the features again or drop these images."
+        raise ValueError(f"Row {np.argmax(bad)} of the {name} holds {what} {all_told}")
 
 
 def common_part(*parts) -> np.ndarray | None:

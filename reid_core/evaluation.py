@@ -125,15 +125,11 @@ class Evaluator:
         if not np.issubdtype(block.dtype, np.floating):
             raise ValueError(f"The distance has dtype {block.dtype}; expected a floating-point type.")
         if block.ndim != 2 or block.shape[1] != self.shape[1] or self._seen + len(block) > self.shape[0]:
-            raise ValueError(
-                f"A block of shape {block.shape} does not fit after row {self._seen} of a {self.shape} distance."
-            )
+            raise ValueError(f"A {block.shape} block does not fit after row {self._seen} of a {self.shape} distance.")
         for row in block:
             if not (finite := np.isfinite(row)).all():
-                raise ValueError(
-                    f"Row {self._seen} of the distance holds NaN or infinity (first at column {np.argmin(finite)}); "
-                    "look at this query's features."
-                )
+                found = f"NaN or infinity (first at column {np.argmin(finite)})"
+                raise ValueError(f"Row {self._seen} of the distance holds {found}; look at this query's features.")
             self._score(self._seen, row)
             self._seen += 1
 
@@ -161,10 +157,8 @@ class Evaluator:
         valid = (per_query["matches"] > 0).to_numpy()
         counted = np.ones_like(valid) if self.unmatched == "zero" else valid
         if not counted.any():
-            raise ValueError(
-                "Not one query has a true match in another camera, so unmatched='skip' leaves nothing to score; "
-                "compare the ids of the two tables."
-            )
+            none = "Not one query has a true match in another camera"
+            raise ValueError(f"{none}, so unmatched='skip' leaves nothing to score; compare the two tables' ids.")
         total, first_hit = counted.sum(), per_query["first_hit"]
         cmc = np.bincount(first_hit[valid & (first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)[1:].cumsum() / total
         per_query["first_hit"], per_query["valid"] = first_hit.astype("Int64").where(valid), valid
@@ -210,9 +204,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     rule = protocol(pd.DataFrame([dict(query_row)]), gallery_table)
     distance = _array(distance_row)
     if distance.shape != rule.person.shape:
-        raise ValueError(
-            f"The distance row has shape {distance.shape}, but there are {len(rule.person)} gallery images."
-        )
+        raise ValueError(f"The distance row has shape {distance.shape} for {len(rule.person)} gallery images.")
     if not np.isfinite(distance).all():
         raise ValueError("The distance row holds NaN or infinity; look at this query's features.")
     matches, same_camera = rule.split(0)

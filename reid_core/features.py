@@ -56,10 +56,8 @@ class Features:
         chosen = pd.Series(np.asarray(mask))
         kind = pd.api.types.infer_dtype(chosen, skipna=False)
         if kind != "boolean" or chosen.isna().any() or len(chosen) != len(self):
-            raise ValueError(
-                f"A mask is one true or false for each of the {len(self)} rows, not {len(chosen)} {kind} values; "
-                "for row numbers there is `take`."
-            )
+            wanted = f"one true or false for each of the {len(self)} rows"
+            raise ValueError(f"A mask is {wanted}, not {len(chosen)} {kind} values; for row numbers there is `take`.")
         return self.take(np.flatnonzero(chosen.to_numpy(bool)))
 
     def take(self, rows) -> "Features":
@@ -67,8 +65,7 @@ class Features:
         rows = np.asarray(rows)
         whole = rows.ndim == 1 and (not len(rows) or rows.dtype.kind in "iu")
         if not whole or len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            limits = f"from 0 to {len(self) - 1}"
-            raise ValueError(f"Row numbers are integers {limits}; for a mask there is `subset`.")
+            raise ValueError(f"Row numbers are integers from 0 to {len(self) - 1}; for a mask there is `subset`.")
         rows = rows.astype(np.int64)
         return Features(self.values[rows], self.table.iloc[rows].reset_index(drop=True), self.meta)
 

@@ -74,10 +74,8 @@ def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndar
     """
     first, second = column(first, f"{name} of the {sides[0]}"), column(second, f"{name} of the {sides[1]}")
     if first.dtype.kind != second.dtype.kind and len(first) and len(second):
-        raise ValueError(
-            f"{name} is text on one side and a number on the other: {first[0].item()!r} in the {sides[0]} but "
-            f"{second[0].item()!r} in the {sides[1]}; use one kind."
-        )
+        found = (f"{x[0].item()!r} in the {side}" for x, side in zip((first, second), sides, strict=True))
+        raise ValueError(f"{name} is text on one side and a number on the other: {' but '.join(found)}; use one kind.")
     return first, second
 
 
@@ -114,7 +112,5 @@ def _whole(series: pd.Series, name: str) -> np.ndarray:
 def _refuse(series: pd.Series, bad, name: str, what: str, remedy: str) -> None:
     if bad.any():
         row = int(np.argmax(bad.to_numpy(bool)))
-        raise ValueError(
-            f"{name} {what} in row {series.index[row]}: {series.iloc[row]!r} "
-            f"({int(bad.sum())} such rows in all); {remedy}."
-        )
+        found = f"{series.iloc[row]!r} ({int(bad.sum())} such rows in all)"
+        raise ValueError(f"{name} {what} in row {series.index[row]}: {found}; {remedy}.")

@@ -128,12 +128,9 @@ class _Network(nn.Module):
 
         # R5's head is drawn first, so that baseline and HCN start from the same numbers under the same seed.
         self.classifiers = nn.ModuleDict({n: _classifier(d, num_classes) for n, d in self.widths.items()})
-        self.laterals = nn.ModuleDict(
-            {n: nn.Conv2d(widths[lower], widths[n], 1) for n, (_, lower) in self.merges.items()}
-        )
-        self.after = nn.ModuleDict(
-            {n: nn.Conv2d(widths[n], widths[n], 3, padding=1) for n in self.merges if settings.merge_conv3x3}
-        )
+        laterals = {n: nn.Conv2d(widths[lower], widths[n], 1) for n, (_, lower) in self.merges.items()}
+        after = {n: nn.Conv2d(widths[n], widths[n], 3, padding=1) for n in self.merges if settings.merge_conv3x3}
+        self.laterals, self.after = nn.ModuleDict(laterals), nn.ModuleDict(after)
         for convolution in (*self.laterals.values(), *self.after.values()):
             nn.init.kaiming_uniform_(convolution.weight, a=1)  # FPN's; the paper does not say
             nn.init.zeros_(convolution.bias)

@@ -143,10 +143,8 @@ def _cameras(query_table, gallery_table, name: str | None) -> tuple[np.ndarray, 
     if not unknown.any():
         return cameras
     if name == "market" or not unknown.all():
-        raise ValueError(
-            f"{unknown.sum()} of {len(unknown)} images have camera_id {ids.NO_CAMERA}, which says not known: "
-            "give every image one, or use protocol='no_cameras'."
-        )
+        found = f"{unknown.sum()} of {len(unknown)} images have camera_id {ids.NO_CAMERA}, which says not known"
+        raise ValueError(f"{found}: give every image one, or use protocol='no_cameras'.")
     return None
 
 

@@ -92,10 +92,8 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
     except Exception as error:
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". Please use")[0]
         reason = reason.partition("\n")[0] or type(error).__name__
-        raise ValueError(
-            f"{path} cannot be read as weights ({reason}); "
-            f"{remedy or 'write it again, as .safetensors, or as .pth with nothing but tensors in it'}."
-        ) from error
+        remedy = remedy or "write it again, as .safetensors, or as .pth with nothing but tensors in it"
+        raise ValueError(f"{path} cannot be read as weights ({reason}); {remedy}.") from error
 
 
 def load_state(

@@ -67,10 +67,8 @@ class XQDA:
         person_id = ids.column(person_id, "person_id")
         camera_id = np.full(len(person_id), ids.NO_CAMERA) if camera_id is None else ids.column(camera_id, "camera_id")
         if not len(X) == len(person_id) == len(camera_id):
-            raise ValueError(
-                f"{len(X)} feature rows, {len(person_id)} person_id and {len(camera_id)} camera_id: "
-                "XQDA needs one of each an image."
-            )
+            found = f"{len(X)} feature rows, {len(person_id)} person_id and {len(camera_id)} camera_id"
+            raise ValueError(f"{found}: XQDA needs one of each an image.")
         first, second = official_pairs(person_id, camera_id, self.random_state)
         if len(first) == 0:
             raise ValueError(
@@ -94,16 +92,12 @@ class XQDA:
         X_gallery, X_probe = as_array(X_gallery, "gallery view"), as_array(X_probe, "probe view")
         gallery_id, probe_id = ids.alike(gallery_id, probe_id, "person_id", ("gallery view", "probe view"))
         if X_gallery.shape[1] != X_probe.shape[1]:
-            raise ValueError(
-                f"The gallery view has {X_gallery.shape[1]} dimensions but the probe view {X_probe.shape[1]}; "
-                "extract both with the same model."
-            )
+            widths = f"{X_gallery.shape[1]} dimensions but the probe view {X_probe.shape[1]}"
+            raise ValueError(f"The gallery view has {widths}; extract both with the same model.")
         n_gallery, n_probe = len(X_gallery), len(X_probe)
         if (n_gallery, n_probe) != (len(gallery_id), len(probe_id)):
-            raise ValueError(
-                f"{n_gallery} and {n_probe} rows in the two views do not go with {len(gallery_id)} and "
-                f"{len(probe_id)} person numbers."
-            )
+            rows = f"{n_gallery} and {n_probe} rows in the two views"
+            raise ValueError(f"{rows} do not go with {len(gallery_id)} and {len(probe_id)} person numbers.")
         rows = np.concatenate([X_gallery, X_probe], dtype=np.float64)
         person = np.unique(np.concatenate([gallery_id, probe_id]), return_inverse=True)[1]
         centre = common_part(X_gallery, X_probe)
@@ -199,9 +193,8 @@ class XQDA:
         if not hasattr(self, "components_"):
             raise ValueError("This XQDA has not been fitted; call fit(X, person_id, camera_id) first.")
         if width not in (None, len(self.components_)):
-            raise ValueError(
-                f"This XQDA metric was fitted on {len(self.components_)} dimensions but the features have {width}."
-            )
+            wide = f"{len(self.components_)} dimensions but the features have {width}"
+            raise ValueError(f"This XQDA metric was fitted on {wide}.")
 
 
 def official_pairs(person_id, camera_id, random_state=5489) -> tuple[np.ndarray, np.ndarray]:

@@ -25,10 +25,8 @@ def training_set(
     X = as_array(X, "training features", shape, dtype)
     person, camera = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
     if not len(X) == len(person) == len(camera):
-        raise ValueError(
-            f"{method} needs features (n, {', '.join(shape)}) with n person and n camera numbers, "
-            f"not {X.shape}, {person.shape} and {camera.shape}."
-        )
+        found = f"{person.shape}, {camera.shape} and {X.shape}"
+        raise ValueError(f"{method} needs n person and n camera numbers for n features, not {found}.")
     check_differ(X, method)
     training_people(person, camera, method, cross_camera=cross_camera)
     return X, person, camera
@@ -40,9 +38,8 @@ def training_people(person, camera, method: str, *, cross_camera: bool = True) -
     if len(people) < 2:
         raise ValueError(f"{method} needs two or more people to tell apart, not {len(people)}.")
     if images.max() < 2:
-        raise ValueError(
-            f"{method} needs people with two or more images; each of the {len(people)} people here has one image."
-        )
+        one = f"each of the {len(people)} people here has one image"
+        raise ValueError(f"{method} needs people with two or more images; {one}.")
     if cross_camera:
         cameras, seen_by = np.unique(camera, return_inverse=True)
         pairs = np.unique(np.stack([numbers, seen_by]), axis=1)

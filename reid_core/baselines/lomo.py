@@ -56,10 +56,8 @@ def extract(
     """
     smallest = max(WINDOW, 2 * max(SILTP_RADII) + 1) * 2 ** (LEVELS - 1)
     if min(height, width) < smallest:
-        raise ValueError(
-            f"{height}x{width} pixels are too few for LOMO: its {LEVELS} pyramid levels need at least "
-            f"{smallest} in height and width; use the published 128x48."
-        )
+        few = f"{height}x{width} pixels are too few for LOMO"
+        raise ValueError(f"{few}: its {LEVELS} levels need at least {smallest} each way; use the published 128x48.")
     shape = count(images), dimension(height, width)
     if path is None:
         with shown(progress):

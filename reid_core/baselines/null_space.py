@@ -62,10 +62,8 @@ class NullSpace:
         kernel, people = self._first_kernel(), np.unique(person, return_inverse=True)[1]
         dual = None if self.solver == "eigh" else _by_cholesky(kernel, people)
         if dual is None and self.solver == "cholesky":
-            raise ValueError(
-                "The kernel matrix has deficient rank (images alike, or fewer dimensions than images); "
-                "use solver='auto' or 'eigh'."
-            )
+            why = "images alike, or fewer dimensions than images"
+            raise ValueError(f"The kernel matrix has deficient rank ({why}); use solver='auto' or 'eigh'.")
         self.solver_ = "eigh" if dual is None else "cholesky"
         self.dual_ = _by_eigh(kernel, people) if dual is None else dual
         return self

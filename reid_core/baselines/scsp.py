@@ -49,10 +49,8 @@ class SCSP:
         n_queries=1500, random_state=0,
     ):  # fmt: skip
         if min(penalty, rho) <= 0 or sparsity < 0 or iterations < 1 or n_queries < 1:
-            raise ValueError(
-                f"penalty={penalty}, rho={rho}, iterations={iterations} and n_queries={n_queries} must be positive "
-                f"and sparsity={sparsity} not negative."
-            )
+            positive = f"{penalty=}, {rho=}, {iterations=} and {n_queries=}"
+            raise ValueError(f"{positive} must be positive and {sparsity=} not negative.")
         self.layer_weights = layer_weights
         self.n_distance, self.n_bilinear = n_distance, n_bilinear
         self.penalty, self.sparsity, self.rho, self.iterations = penalty, sparsity, rho, iterations
@@ -73,9 +71,7 @@ class SCSP:
         self.n_queries_ = len(queries)
         maps = self._mean_maps(X, person, camera, queries)
         if np.abs(maps).max() < ROUNDING:
-            raise ValueError(
-                "All training features have one direction; SCSP, which compares directions, sees no person."
-            )
+            raise ValueError("All training features have one direction; SCSP, which compares these, sees no person.")
         self.distance_, self.bilinear_ = self._unpacked(self._admm(maps))
         return self
 

@@ -54,6 +54,4 @@ def _load(name: str, root: str | Path, options: dict) -> pd.DataFrame:
         return own.load(Path(root) / name, root=root, **options)
     if name in LOADERS:
         return LOADERS[name](root, **options)
-    raise ValueError(
-        f"There is no data set {name!r}; there are {', '.join(LOADERS)} and own data as a path ending in .csv."
-    )
+    raise ValueError(f"There is no data set {name!r}; there are {', '.join(LOADERS)} and own data, a path to a .csv.")

@@ -55,9 +55,7 @@ def _settle(train: pd.DataFrame, people: pd.DataFrame, leaked: str) -> pd.DataFr
     who = "1 training person is a test person" if len(people) == 1 else f"{len(people)} training people are test people"
     message = f"{who} of a set to be scored: {named}"
     if leaked == "refuse":
-        raise ValueError(
-            f"{message}. Leave them out of training with leaked='leave_out' (leaked_people: leave_out in a profile)."
-        )
+        raise ValueError(f"{message}. Leave them out with leaked='leave_out' (leaked_people: leave_out in a profile).")
     if leaked == "report":
         warnings.warn(f"{message}. The training keeps them (leaked='report').", stacklevel=3)
         return train

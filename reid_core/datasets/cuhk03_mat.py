@@ -79,10 +79,7 @@ def open_mat(path: Path):
         with open(path, "rb") as head:
             version5 = head.read(20).startswith(b"MATLAB 5.0")
         if version5:
-            reason = (
-                "it is a MATLAB v5 file, as the split files cuhk03_new_protocol_config_*.mat are; "
-                "the images are in cuhk-03.mat"
-            )
+            reason = "it is a MATLAB v5 file, as the split files *_config_*.mat are; the images are in cuhk-03.mat"
         elif "truncated" in str(error) or not path.stat().st_size:
             reason = f"it is truncated ({path.stat().st_size:,} bytes are here); copy or download it again"
         else:
@@ -113,9 +110,8 @@ def _opened(path: Path) -> h5py.File:
             raise
         held = isinstance(error, BlockingIOError)
         remedy = "Another program has it open to write: close it there" if held else "The file itself may be whole"
-        raise type(error)(
-            error.errno, f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
-        ) from error
+        message = f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
+        raise type(error)(error.errno, message) from error
 
 
 @contextlib.contextmanager
@@ -126,10 +122,9 @@ def _naming(path: Path):
     except (KeyError, RuntimeError, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise
-        reason = str(error).strip("'\"")
-        raise ValueError(
-            f"{path} cannot be read as CUHK03: it is damaged ({reason}). Copy or download it again."
-        ) from error
+        found = str(error).strip("'\"")
+        reason = f"it is damaged ({found}). Copy or download it again"
+        raise ValueError(f"{path} cannot be read as CUHK03: {reason}.") from error
 
 
 def index(mat: Path, boxes: str) -> Release:
@@ -173,10 +168,8 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
 
 def _pairs(file: h5py.File, boxes: str) -> list[np.ndarray]:
     """Per camera pair the (M, 10) references to its image cells."""
-    pairs = [
-        _references(file, file[pair], f"a camera pair of {boxes}")
-        for pair in _references(file, file[boxes], boxes).ravel()
-    ]
+    cells = _references(file, file[boxes], boxes).ravel()
+    pairs = [_references(file, file[cell], f"a camera pair of {boxes}") for cell in cells]
     for number, pair in enumerate(pairs, 1):
         if pair.ndim != 2 or pair.shape[0] != _VIEWS * _IMAGES_PER_VIEW:
             raise ValueError(
@@ -219,9 +212,8 @@ def _is_empty(cell: h5py.Dataset) -> bool:
 def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray:
     """(height, width, 3) uint8 of a cell; MATLAB stores the axes in reverse."""
     if cell.ndim != 3 or cell.shape[0] != 3 or cell.dtype != np.uint8:
-        raise ValueError(
-            f"{mat}: image {name} of {boxes} is {cell.dtype} of HDF5 shape {cell.shape}, not uint8 (3, width, height)."
-        )
+        found = f"{cell.dtype} of HDF5 shape {cell.shape}"
+        raise ValueError(f"{mat}: image {name} of {boxes} is {found}, not uint8 (3, width, height).")
     try:
         return cell[()].transpose(2, 1, 0)
     except OSError as error:

@@ -95,9 +95,8 @@ def missing(root: str | Path, what: str, where: str) -> FileNotFoundError:
 def nothing(root: str | Path) -> FileNotFoundError:
     """The error for a data folder without any data set, saying what to do."""
     root = Path(root).absolute()
-    return FileNotFoundError(
-        f"no data set found: the data folder {root} {_state(root, 'has none')}. Place one there {_remedy(root)}"
-    )
+    state = f"the data folder {root} {_state(root, 'has none')}"
+    return FileNotFoundError(f"no data set found: {state}. Place one there {_remedy(root)}")
 
 
 def _state(root: Path, otherwise: str) -> str:
@@ -105,10 +104,8 @@ def _state(root: Path, otherwise: str) -> str:
 
 
 def _remedy(root: Path) -> str:
-    return (
-        f"(`reid-core data add PATH` does it; `reid-core data status --root {root}` shows what is "
-        "found), or use the embedded data, which `make reproduce` renders."
-    )
+    add = f"`reid-core data add PATH` does it; `reid-core data status --root {root}` shows what is found"
+    return f"({add}), or use the embedded data, which `make reproduce` renders."
 
 
 def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str, re.Match]]:

@@ -142,10 +142,8 @@ def _exact(text: pd.Series, rows: pd.DataFrame, path: Path) -> pd.Series:
             numbers[cell] = ids.exact(cell)
         except ValueError as error:
             line = _line(text == cell)
-            raise ValueError(
-                f"{path}, line {line}: {text.name} must be an integer, but it is {cell!r} for {rows[PATH][line]}: "
-                f"{error}"
-            ) from error
+            wrong = f"{text.name} must be an integer, but it is {cell!r} for {rows[PATH][line]}"
+            raise ValueError(f"{path}, line {line}: {wrong}: {error}") from error
     return text.map(numbers).astype("int64")
 
 
@@ -154,10 +152,8 @@ def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
     kind = rows[KIND].str.strip().replace("", "person") if KIND in rows.columns else pd.Series("person", rows.index)
     unknown = ~kind.isin(KINDS)
     if unknown.any():
-        raise ValueError(
-            f"{path}, line {_line(unknown)}: kind is {kind[unknown].iloc[0]!r}; "
-            f"it is one of {', '.join(KINDS)} or blank."
-        )
+        found = f"{path}, line {_line(unknown)}: kind is {kind[unknown].iloc[0]!r}"
+        raise ValueError(f"{found}; it is one of {', '.join(KINDS)} or blank.")
     text = rows[PERSON].str.strip()
     meant = text.mask(text == "", kind.map({kind: str(number) for kind, number in DECLARED.items()}).fillna(""))
     people = _exact(meant, rows, path)

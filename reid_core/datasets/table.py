@@ -36,10 +36,8 @@ def cache_root() -> Path:
 
 def build(dataset: str, subset, person_id, camera_id, image_path) -> pd.DataFrame:
     """An image table from columns of equal length; scalars are repeated.  Not validated."""
-    return pd.DataFrame(
-        {DATASET: dataset, SUBSET: subset, PERSON: person_id, CAMERA: camera_id, PATH: image_path},
-        index=range(len(image_path)),
-    )
+    columns = zip(COLUMNS, (dataset, subset, person_id, camera_id, image_path), strict=True)
+    return pd.DataFrame(dict(columns), index=range(len(image_path)))
 
 
 class RowError(ValueError):
@@ -68,10 +66,8 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"An image table is a pandas DataFrame, not {type(table).__name__}.")
     if missing := [column for column in COLUMNS if column not in table.columns]:
-        raise ValueError(
-            f"The image table lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}. "
-            f"It needs {', '.join(COLUMNS)}."
-        )
+        has = f"it has {', '.join(map(str, table.columns))}. It needs {', '.join(COLUMNS)}."
+        raise ValueError(f"The image table lacks the column(s) {', '.join(missing)}; {has}")
     if table.empty:
         raise ValueError("The image table has no rows.")
     table = table.reset_index(drop=True)
@@ -119,9 +115,8 @@ def _check_rows(table: pd.DataFrame) -> None:
             shown = {column: first[column] for column in COLUMNS}
             raise RowError(f"{message.format(**shown)} ({_count(bad.sum(), 'such row')}).", first.name)
 
-    refuse(
-        ~table[SUBSET].isin(SUBSETS), "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery"
-    )
+    unknown = ~table[SUBSET].isin(SUBSETS)
+    refuse(unknown, "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery")
     refuse(table[DATASET].isna() | (table[DATASET] == ""), "The data set of {image_path} has no name")
     texts = table[PATH].map(lambda path: isinstance(path, str))
     refuse(~texts, "image_path must be text, but it is {image_path!r} for person {person_id}")
@@ -129,10 +124,8 @@ def _check_rows(table: pd.DataFrame) -> None:
     refuse(~absolute, "image_path {image_path!r} is relative; an image table in memory holds absolute paths")
     refuse(table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative")
     known = (table[CAMERA] != NO_CAMERA).groupby(table[DATASET]).transform("any")
-    refuse(
-        (table[CAMERA] < 0) & (known | (table[CAMERA] != NO_CAMERA)),
-        "Camera {camera_id} of {image_path} is negative; number cameras from 1",
-    )
+    negative = (table[CAMERA] < 0) & (known | (table[CAMERA] != NO_CAMERA))
+    refuse(negative, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
     refuse(
         (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY),
         "Person {person_id} of {image_path} is in {subset}: 0 (distractor) and -1 (junk) occur in the gallery only. "

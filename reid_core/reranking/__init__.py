@@ -133,9 +133,8 @@ class Settings:
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
         if self.k2 > self.k1:
-            raise ValueError(
-                f"k2={self.k2} exceeds k1={self.k1}; the query expansion averages among the k1 nearest, so lower k2."
-            )
+            why = "the query expansion averages among the k1 nearest"
+            raise ValueError(f"k2={self.k2} exceeds k1={self.k1}; {why}, so lower k2.")
         if not 0 <= self.lambda_value <= 1:
             raise ValueError(f"lambda_value={self.lambda_value!r} must lie in [0, 1], the original distance's part.")
         for name, choices in CHOICES.items():

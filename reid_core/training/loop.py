@@ -166,9 +166,8 @@ class _Run:
         self.heads, self.sampler = objective.heads(network), objective.sampler(table, recipe)
         self.step = self.make_step(network, Batches(images.pixels, self.device))
         losses = np.zeros((recipe.iterations, len(self.heads)), np.float32)
-        self.state = checkpoint.State(
-            network, self.step.optimizer, self.step.scaler, self.device, losses, np.zeros(recipe.iterations)
-        )
+        changing, seconds = (network, self.step.optimizer, self.step.scaler), np.zeros(recipe.iterations)
+        self.state = checkpoint.State(*changing, self.device, losses, seconds)
         if found is not None:
             self.restore(*found)
         if group.first:
@@ -286,10 +285,8 @@ class _Run:
         """
         signals = [signal.Signals(number).name for number in received] or ["a signal in another process"]
         kept = f"checkpoint written in {self.checkpoints}. The same command continues from there"
-        self.say(
-            f"Stopped by {signals[0]} after iteration {self.state.iteration} of {self.recipe.iterations}; "
-            f"{'the run is finished' if self.facts['finished'] else kept}."
-        )
+        kept = "the run is finished" if self.facts["finished"] else kept
+        self.say(f"Stopped by {signals[0]} after iteration {self.state.iteration} of {self.recipe.iterations}; {kept}.")
         for number in received:
             if number != signal.SIGINT:
                 raise SystemExit(128 + number)

@@ -111,10 +111,8 @@ def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe
     if not (found := differences(run_dir, identity, recipe)):
         return
     if other_recipe == "refuse":
-        raise ValueError(
-            f"{run_dir} holds another run: {'; '.join(found)}. Choose another folder, or have "
-            'this one moved aside with other_recipe="set_aside".'
-        )
+        remedy = 'Choose another folder, or have this one moved aside with other_recipe="set_aside"'
+        raise ValueError(f"{run_dir} holds another run: {'; '.join(found)}. {remedy}.")
     with locked(run_dir):
         first = aside = run_dir.with_name(f"{run_dir.name}.aside-{time.strftime('%Y%m%d-%H%M%S')}")
         numbers = itertools.count(1)

@@ -1,4 +1,3 @@
-import platform
 from fractions import Fraction
 from math import floor, log
 
@@ -7,6 +6,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from reid_core import files
 from reid_core.baselines import lomo
 
 
@@ -162,7 +162,8 @@ def test_batches_do_not_matter_and_same_input_same_bits():
 
 def test_feature_file_holds_the_same_and_leaves_no_litter(tmp_path):
     images = people(3)
-    (tmp_path / "deep" / f".other.npy.{platform.node()}.999999999-x").mkdir(parents=True)  # a killed process's
+    killed = f".other.npy.{files._HOST}.{files._BOOT}.999999999-abcdefgh"  # a temporary of a process that is gone
+    (tmp_path / "deep" / killed).mkdir(parents=True)
     stored = lomo.extract(images, path=tmp_path / "deep" / "lomo.npy", progress=False)
     assert isinstance(stored, np.memmap) and not stored.flags.writeable
     np.testing.assert_array_equal(stored, lomo.extract(images, progress=False))
