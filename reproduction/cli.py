@@ -106,12 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"FILE holds a {kind}")
     command.add_argument("--json", action="store_true")
 
-    command = _verb(
-        commands, "compare", _compare, "two sets of results, cell by cell (exit code 1: differ)", profile=False
-    )
+    what = "two sets of results, cell by cell (exit code 1: differ)"
+    command = _verb(commands, "compare", _compare, what, profile=False)
     for side in ("first", "second"):
         command.add_argument(side, help="a results folder or a ZIP of one")
     command.add_argument("--all", action="store_true", help="list every cell, not those alone that differ")
+    command.add_argument("--across", action="store_true", help="compare different profiles or data sources, too")
 
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
@@ -186,7 +186,7 @@ def _evaluate(chosen) -> None:
 def _compare(chosen) -> None:
     from reproduction import compare
 
-    sys.exit(compare.run(chosen.first, chosen.second, chosen.all))
+    sys.exit(compare.run(chosen.first, chosen.second, chosen.all, chosen.across))
 
 
 def _data_status(chosen) -> None:

@@ -2,7 +2,7 @@
 
 Two machines with one seed train to numbers that differ by several points, so the measurements of rows that train (those
 that name runs) have to lie in each other's intervals alone; all else is equal to the digit. Left out are times, which
-measure the machine, and tables without intervals of what was trained.
+measure the machine, tables without intervals of what was trained, and columns that one side alone has, which are named.
 """
 
 import sys
@@ -16,28 +16,11 @@ import pandas as pd
 from reproduction import results_folder
 from reproduction.intake import archives
 
-EQUAL, WITHIN, DIFFERS = "equal", "within the intervals", "differs"
+EQUAL, WITHIN, DIFFERS, NOT_COMPARED = "equal", "within the intervals", "differs", "not compared"
 TABLES = ("table1", "table1_subsets", "table2", "table3", "figure4", "near_duplicate_counts")
-KEYS = (
-    "table",
-    "set",
-    "name",
-    "dataset",
-    "list",
-    "train_set",
-    "test_set",
-    "subset",
-    "method",
-    "model",
-    "metric",
-    "reranked",
-)
+KEYS = "table set name dataset list train_set test_set subset method model metric reranked".split()
+_ORIGIN = ("data_source", "profile")
 _MAX_BYTES = 64 * 2**20
-_MACHINE = ("seconds", "profile")  # begin columns that no number depends on
-
-
-class CannotCompare(ValueError):
-    """The two have nothing that could be compared."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +38,27 @@ class Cell:
         return f"{self.table}: {self.row}: {self.column}: {self.first or '-'} | {self.second or '-'}: {self.verdict}"
 
 
-def compare(first: Path, second: Path) -> list[Cell]:
+def compare(first: Path, second: Path, across: bool = False) -> list[Cell]:
     """Every cell of the tables that two results folders or bundles both have.
 
-    Raises CannotCompare where no table is in both, one is damaged, or they are of different data; FileNotFoundError
-    where there is no such folder or file.
+    Raises ValueError where no table is in both, one is damaged, or they are of different data or profiles and not to
+    be compared `across` these; FileNotFoundError where there is no such folder or file.
     """
     left, right = _tables(first), _tables(second)
     if not (both := [name for name in left if name in right]):
-        raise CannotCompare(f"{first} and {second} have none of {', '.join(TABLES)} in common.")
+        raise ValueError(f"{first} and {second} have none of {', '.join(TABLES)} in common.")
+    for name in () if across else both:
+        for column in _ORIGIN:
+            one, other = (", ".join(sorted(set(table.get(column, ())))) for table in (left[name], right[name]))
+            if one != other and one and other:
+                raise ValueError(f"{name}: {column} is {one} in {first}, {other} in {second} (or give --across).")
     return [cell for name in both for cell in _cells(name, left[name], right[name])]
 
 
-def run(first: str, second: str, everything: bool = False) -> int:
+def run(first: str, second: str, everything: bool = False, across: bool = False) -> int:
     """Print the comparison; 0 where nothing differs, 1 where something does, 2 where they cannot be compared."""
     try:
-        cells = compare(Path(first), Path(second))
+        cells = compare(Path(first), Path(second), across)
     except (ValueError, OSError) as error:
         print(f"reid-core: {error}", file=sys.stderr)
         return 2
@@ -79,11 +67,11 @@ def run(first: str, second: str, everything: bool = False) -> int:
 
 
 def describe(cells: list[Cell], everything: bool = False) -> str:
-    """Counts by table, then the cells that differ, or all."""
+    """Counts by table, then all cells, or those that differ or are not compared."""
     counts = pd.crosstab([cell.table for cell in cells], [cell.verdict for cell in cells], rownames=[""])
-    counts = counts.reindex(columns=[EQUAL, WITHIN, DIFFERS], fill_value=0)
-    listed = [str(cell) for cell in cells if everything or cell.verdict == DIFFERS]
-    return "\n".join([counts.rename_axis(columns="").to_string(), *listed])
+    counts = counts.reindex(columns=[EQUAL, WITHIN, DIFFERS, NOT_COMPARED], fill_value=0).rename_axis(columns="")
+    listed = (str(cell) for cell in cells if everything or cell.verdict in (DIFFERS, NOT_COMPARED))
+    return "\n".join([counts.to_string(), *listed])
 
 
 def _tables(place: Path) -> dict[str, pd.DataFrame]:
@@ -96,9 +84,9 @@ def _tables(place: Path) -> dict[str, pd.DataFrame]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = {name: info for name, info in archives.members(place).items() if Path(name).name in names}
         if len({Path(name).name for name in chosen}) < len(chosen):
-            raise CannotCompare(f"{place} holds a table twice, in different folders.")
+            raise ValueError(f"{place} holds a table twice, in different folders.")
         if sum(info.file_size for info in chosen.values()) > _MAX_BYTES:
-            raise CannotCompare(f"{place} is refused: its tables declare more than {_MAX_BYTES >> 20} MiB.")
+            raise ValueError(f"{place} is refused: its tables declare more than {_MAX_BYTES >> 20} MiB.")
         archives.unpack(place, Path(folder), lambda name: PurePosixPath(Path(name).name) if name in chosen else None)
         return _read(Path(folder))
 
@@ -109,42 +97,34 @@ def _read(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def _cells(name: str, left: pd.DataFrame, right: pd.DataFrame) -> Iterator[Cell]:
-    sources = [set(table.get("data_source", [])) for table in (left, right)]
-    if all(sources) and sources[0] != sources[1]:
-        raise CannotCompare(f"{name}: one is of {min(sources[0])} data, the other of {min(sources[1])}.")
-    rows = [_keyed(table) for table in (left, right)]
+    for column in left.columns.symmetric_difference(right.columns, sort=False):
+        there = ("there" if column in table else "" for table in (left, right))
+        yield Cell(name, "every row", column, *there, NOT_COMPARED)
+    columns = [c for c in left.columns if c in right.columns and not c.startswith(("seconds", *_ORIGIN))]
+    rows = [_keyed(table, [key for key in KEYS if key in columns]) for table in (left, right)]
     for key in dict.fromkeys((*rows[0], *rows[1])):
         words = ", ".join(filter(None, key[:-1]))
         one, other = (table.get(key) for table in rows)
         if one is None or other is None:
             yield Cell(name, words, "row", "there" if one else "", "there" if other else "", DIFFERS)
             continue
-        for column in dict.fromkeys((*one, *other)):
-            if not column.startswith(_MACHINE):
-                values = one.get(column, ""), other.get(column, "")
-                yield Cell(name, words, column, *values, _verdict(column, one, other))
+        for column in columns:
+            yield Cell(name, words, column, one[column], other[column], _verdict(column, one, other))
 
 
-def _keyed(table: pd.DataFrame) -> dict[tuple, dict[str, str]]:
+def _keyed(table: pd.DataFrame, keys: list[str]) -> dict[tuple, dict[str, str]]:
     """Rows by what they are of; equal keys are told apart by their order."""
-    keys = [column for column in KEYS if column in table]
     order = table.groupby(keys, sort=False).cumcount()
     return {(*(row[k] for k in keys), n): row for row, n in zip(table.to_dict("records"), order, strict=True)}
 
 
 def _verdict(column: str, one: dict[str, str], other: dict[str, str]) -> str:
-    if one.get(column, "") == other.get(column, ""):
+    if one[column] == other[column]:
         return EQUAL
-    trained = one.get("runs") and other.get("runs")
     measure = next((m for m in ("rank1", "mAP") if m in column), None)
-    if not (trained and measure):
+    if not (one.get("runs") and other.get("runs") and measure):
         return DIFFERS
-    spans = [_span(row, measure) for row in (one, other)]
-    overlap = all(spans) and max(low for low, _ in spans) <= min(high for _, high in spans)
-    return WITHIN if overlap else DIFFERS
-
-
-def _span(row: dict[str, str], measure: str) -> tuple[float, float] | None:
-    """The interval of a row's measure."""
-    ends = [row.get(f"ours_{measure}_{end}") for end in ("low", "high")]
-    return (float(ends[0]), float(ends[1])) if all(ends) else None
+    spans = [[row.get(f"ours_{measure}_{end}") for end in ("low", "high")] for row in (one, other)]
+    if not all(end for span in spans for end in span):
+        return DIFFERS
+    return WITHIN if max(float(low) for low, _ in spans) <= min(float(high) for _, high in spans) else DIFFERS

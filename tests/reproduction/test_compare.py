@@ -1,13 +1,17 @@
+import runpy
 import shutil
 import zipfile
 
 import pandas as pd
 import pytest
+import yaml
 
-from reproduction import cli, compare
+from reproduction import cli, compare, results_folder
+from reproduction.sidecar import REPOSITORY
 
 ROW = {"set": "market1501", "ours_rank1": "33.3333", "ours_rank1_low": "27.0", "ours_rank1_high": "39.0",
-       "status": "measured", "seconds_train": "9.1", "runs": "", "data_source": "embedded"}  # fmt: skip
+       "status": "measured", "rank1_std": "", "seconds_train": "9.1", "runs": "", "data_source": "embedded",
+       "profile": "smoke"}  # fmt: skip
 
 
 @pytest.fixture
@@ -49,6 +53,9 @@ def test_equal_results_are_equal_and_times_are_no_difference(results, capsys):
         ("HCN", {"ours_rank1": "38.0", "ours_rank1_low": "", "ours_rank1_high": ""}, 1),  # no interval to be within
         ("HCN", {"status": "not run"}, 1),  # no measurement
         ("LOMO", {"ours_rank1": "33.3334"}, 1),  # trains nothing: equal to the digit
+        ("HCN", {"rank1_std": "1.5"}, 0),
+        ("LOMO", {"rank1_std": "1.5"}, 1),
+        ("LOMO", {"ours_rank1_high": "39.5"}, 1),
     ],
 )
 def test_what_trains_may_lie_within_the_intervals_all_else_is_equal(results, capsys, method, cells, code):
@@ -90,6 +97,42 @@ def test_what_cannot_be_compared_says_why(results, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "outside.zip", "w") as archive:
         archive.write(results[0] / "table3.csv", "../table3.csv")
     refused(tmp_path / "outside.zip", results[1], "outside")
-    change(results[1], "LOMO", data_source="official")
-    change(results[1], "HCN", data_source="official")
-    refused(*results, "embedded data", "official")
+    for column, value in (("data_source", "official"), ("profile", "tiny")):
+        for method in ("LOMO", "HCN"):
+            change(results[1], method, **{column: value})
+        refused(*results, column, value, ROW[column], "--across")
+        assert status(*results, "--across") == 0
+        for method in ("LOMO", "HCN"):
+            change(results[1], method, **{column: ROW[column]})
+
+
+def test_a_column_that_one_side_alone_has_is_not_compared_and_named(results, capsys):
+    table = pd.read_csv(results[1] / "table3.csv", dtype=str, keep_default_na=False)
+    table.assign(protocol="market").to_csv(results[1] / "table3.csv", index=False)
+    assert status(*results) == 0
+    assert "table3: every row: protocol: - | there: not compared" in capsys.readouterr().out
+
+
+def test_a_run_of_smoke_is_set_beside_the_tables_that_the_repository_ships(tmp_path, capsys):
+    script = runpy.run_path(str(REPOSITORY / "docs" / "reference.py"))
+    shipped = script["REFERENCE"] / "smoke"
+    script["take"](shipped, tmp_path / "smoke")
+    assert {path.stem for path in (tmp_path / "smoke").iterdir()} == set(compare.TABLES)
+    assert status(tmp_path / "smoke", shipped) == 0
+    table = pd.read_csv(tmp_path / "smoke" / "table3.csv", dtype=str, keep_default_na=False)
+    table.loc[table["method"] == "LOMO", "ours_rank1"] = "99.0000"
+    table.to_csv(tmp_path / "smoke" / "table3.csv", index=False)
+    assert status(tmp_path / "smoke", shipped) == 1
+    said = capsys.readouterr().out
+    assert "LOMO" in said and {"embedded"} == set(pd.read_csv(shipped / "table2.csv")["data_source"])
+
+
+def test_all_that_a_reviewer_checks_is_made_by_smoke_or_shipped():
+    listed = yaml.safe_load((REPOSITORY / "codecheck.yml").read_text(encoding="utf-8"))
+    smoke = REPOSITORY / "results" / "smoke"
+    made = [path for one in results_folder.made() for path in one.files(smoke, smoke)] + [smoke / results_folder.REPORT]
+    files = [REPOSITORY / entry["file"] for entry in listed["manifest"]]
+    assert [path for path in files if path not in made and not path.is_file()] == []
+    assert {"version", "paper", "manifest", "codechecker", "report"} <= set(listed)
+    assert all(entry["comment"] for entry in listed["manifest"])
+    assert {"title", "authors", "reference"} == {*listed["paper"]}
