@@ -86,7 +86,7 @@ class Batches:
     def __init__(self, images: np.ndarray, device: torch.device):
         self.images = torch.from_numpy(images)
         self.device = device
-        self.resident = device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+        self.resident = device.type in ("cpu", "mps") or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
         if self.resident:
             self.images = self.images.to(device)
 
