@@ -20,6 +20,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     scoring.py                         runs on sets to scores
     evaluate.py                        anybody's features scored
     compare.py                         two sets of results, cell by cell
+    export.py                          a run as an ONNX file
     literature.py cached.py            published methods as rows; LOMO kept for them
     similarity.py                      SCSP re-ranked, which gives no distance
     gated.py                           the gated network [21] re-created, on the library's training loop

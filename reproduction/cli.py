@@ -113,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--all", action="store_true", help="list every cell, not those alone that differ")
     command.add_argument("--across", action="store_true", help="compare different profiles or data sources, too")
 
+    command = _verb(commands, "export", _export, "a trained run as an ONNX file", profile=False)
+    command.add_argument("folder", metavar="RUN", help="a run folder")
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .onnx")
+
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     what = "which sets are found, in which form, counts against the published"
@@ -187,6 +191,13 @@ def _compare(chosen) -> None:
     from reproduction import compare
 
     sys.exit(compare.run(chosen.first, chosen.second, chosen.all, chosen.across))
+
+
+def _export(chosen) -> None:
+    from reproduction import export
+
+    facts = export.export(chosen.folder, chosen.output)
+    print("\n".join([f"Written: {chosen.output}", *(f"  {name}: {value}" for name, value in facts.items())]))
 
 
 def _data_status(chosen) -> None:
