@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from toy_training import one_thread, thin_backbones, toy_root, toy_table, traini
 
 from reid_core import features, files, images, training
 from reproduction import cli, export
+from reproduction.sidecar import REPOSITORY
 
 
 @pytest.fixture(scope="module", params=[("hcn", "average"), ("baseline", "maximum")], ids=" ".join)
@@ -85,3 +87,8 @@ def test_a_missing_extra_is_named_with_the_command_that_brings_it(run, tmp_path,
     with pytest.raises(ValueError, match=r"^onnxscript not installed; .* pip install -e '\.\[onnx\]'"):
         export.export(run, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_the_extra_brings_what_is_asked_for():
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [name.partition(">")[0] for name in extras["onnx"]] == ["onnx", "onnxscript", "onnxruntime"]

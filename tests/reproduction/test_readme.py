@@ -51,11 +51,13 @@ RUN_SLOWLY = (
 APART = "tests/reproduction/test_evaluate.py::test_parts_in_files_apart_score_the_same"
 WHOLE = "tests/reproduction/test_evaluate.py::test_scores_are_those_of_the_library_on_the_same_arrays"
 SHIPPED = "tests/reproduction/test_compare.py::test_a_run_of_smoke_is_set_beside_the_tables_that_the_repository_ships"
+ONNX = "tests/reproduction/test_export.py::test_onnxruntime_gives_pytorch_s_features_for_any_number_of_images"
 ELSEWHERE = {
     "reid-core compare results/smoke results/reference/smoke": SHIPPED,
     "python docs/reference.py": SHIPPED,
     "reid-core evaluate pytorch_result.mat --metric cosine --rerank": WHOLE,
     "reid-core evaluate --query q.npz --gallery g.npz --train t.npz --metric xqda --json": APART,
+    "reid-core export RUN -o model.onnx": ONNX,
     "make reproduce": SMOKE,
     "make lab": LAB,
     "reid-core notebook 01 --profile paper -p 'own_sets=[shop.csv]'": OWN,
@@ -78,6 +80,7 @@ UNDERSTOOD = {
     "PIP_NO_CACHE_DIR=1 make reproduce": "installs 6 GB",
     "PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make reproduce": "installs 6 GB",
     "pip install torch==2.14.1 torchvision==0.29.2 --index-url https://download.pytorch.org/whl/cu126": "an old GPU's",
+    "pip install -e '.[onnx]'": "installs three packages; test_export.py holds the words to the extra",
     "pip install .": "installs PyTorch; tests/test_structure.py imports the library alone",
     "pip download -r requirements.lock -d wheels": "downloads 3 GB",
     'pip download "setuptools>=77" -d wheels': "goes with it",
