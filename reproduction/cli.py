@@ -117,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", metavar="RUN", help="a run folder")
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .onnx")
 
+    _data_verbs(commands)
+    return parser
+
+
+def _data_verbs(commands) -> None:
     data = commands.add_parser("data", help="the official data sets on this machine")
     actions = data.add_subparsers(required=True, metavar="ACTION")
     what = "which sets are found, in which form, counts against the published"
@@ -127,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("path", help="a folder, cuhk-03.mat or a ZIP archive")
     command.add_argument("--copy", action="store_true", help="copy a folder or file instead of linking to it")
     command.add_argument("--accept-differences", action="store_true", help="take data that differs from the published")
-    return parser
 
 
 def _verb(commands, name: str, run: Callable, what: str, profile: bool = True) -> argparse.ArgumentParser:
