@@ -25,8 +25,8 @@ def training_set(
     X = as_array(X, "training features", shape, dtype)
     person, camera = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
     if not len(X) == len(person) == len(camera):
-        found = f"{person.shape}, {camera.shape} and {X.shape}"
-        raise ValueError(f"{method} needs n person and n camera numbers for n features, not {found}.")
+        wanted, found = f"(n, {', '.join(shape)})", f"{X.shape}, {person.shape} and {camera.shape}"
+        raise ValueError(f"{method} needs features {wanted} with n person and n camera numbers, not {found}.")
     check_differ(X, method)
     training_people(person, camera, method, cross_camera=cross_camera)
     return X, person, camera
