@@ -200,7 +200,8 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
     """Table 4: training hours, three baselines against one combined HCN, the paper's hours beside ours.
 
     `runs`: one line per run with model, train_set, seed, hours, iterations, seconds_per_iteration. Rows: the paper's
-    two, and the three separate HCN trainings for comparison. A row's total needs all of its runs.
+    two, and the three separate HCN trainings for comparison. A row's total needs all of its runs. Every note says so
+    where runs were trained on unlike devices.
     """
     rows = (
         ("Zhong [13]", "baseline", paper.SETS, "paper: [13]'s schedules, 75k + 75k + 50k iterations"),
@@ -223,8 +224,18 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
         summed = runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
         total["hours_std"] = summed.std(ddof=1) if complete and len(summed) > 1 else None
         total["status"] = MEASURED if complete else NOT_YET
-        lines += [part | {"note": note} for part in [*parts, total]]
+        lines += [part | {"note": note + unlike(runs)} for part in [*parts, total]]
     return pd.DataFrame([line | dict(facts) for line in lines]).astype({"iterations": "Int64"})
+
+
+def unlike(table: pd.DataFrame) -> str:
+    """A remark where the `device` of runs, or of Table 4's lines, is not the same one.
+
+    >>> unlike(pd.DataFrame({"device": ["A100", "H100 / A100", None]}))
+    '; on unlike devices (A100, H100), whose hours do not compare'
+    """
+    found = sorted({name for cell in table["device"].dropna() for name in cell.split(" / ") if name})
+    return f"; on unlike devices ({', '.join(found)}), whose hours do not compare" if len(found) > 1 else ""
 
 
 def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:

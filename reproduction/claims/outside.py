@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from reproduction import paper
+from reproduction import paper, tables
 from reproduction.claims.sides import Absent, Results
 from reproduction.claims.verdicts import Finding
 
@@ -58,8 +58,10 @@ def _half_time(results: Results) -> Finding:
     words = (
         f"{_time(hours['Our'])} against {_time(hours['Zhong [13]'])} ({shares[0]:.0%}) by the runs' clocks; from the"
         f" steady speed {', '.join(f'{value:.0%} ({form} heads)' for form, value in steady.items())}"
+    ) + tables.unlike(found)
+    return Finding(
+        words + tables.unlike(found), word=f"set by the schedule: the iteration counts alone imply {shares[1]:.0%}"
     )
-    return Finding(words, word=f"set by the schedule: the iteration counts alone imply {shares[1]:.0%}")
 
 
 def _longer(results: Results) -> Finding:
@@ -70,7 +72,7 @@ def _longer(results: Results) -> Finding:
     ours, single = runs.loc["Our"].iloc[0], runs.loc["Zhong [13]"].max()
     words = f"{_time(ours['ours_hours'])} against at most {_time(single['ours_hours'])} by the runs' clocks"
     counts = f"{ours['iterations']:.0f} iterations against at most {single['iterations']:.0f}"
-    return Finding(words, word=f"set by the schedule: {counts}")
+    return Finding(words + tables.unlike(found), word=f"set by the schedule: {counts}")
 
 
 def _time(hours: float) -> str:

@@ -26,7 +26,7 @@ READ = {  # the columns that are read of a table
     "convergence": ("set", "baseline_log_loss", "hcn_log_loss"),
     "loss_levels": ("set", "seed", "share", "baseline_iterations", "hcn_iterations", "runs"),
     "figure4": ("ap_step", "ap_trapezoid", "cmc"),
-    "table4": ("method", "train_set", "ours_hours", "iterations"),
+    "table4": ("method", "train_set", "ours_hours", "iterations", "device"),
     "table4_forms": ("method", "form", "share_of_baselines"),
 }
 KEYS = [name for name in intervals.COLUMNS if name not in SCORES]

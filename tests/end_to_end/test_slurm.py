@@ -25,7 +25,7 @@ LACKING = [name for name in DAEMONS if not shutil.which(name, path=WHERE)]
 TIMES = re.compile("seconds|hours|turn|rate|flop|share_of_baselines|images_per|note|text|ours$|detail")
 ALONE = ["table4_forms", "convergence_time"]  # nothing but measured times
 PATIENCE = 900
-LATENCY = ["--latency-wait", "20"]
+LATENCY = ["--latency-wait", "20", "--seconds-between-status-checks", "3"]
 PLACE = Path("/etc/slurm/slurm.conf")  # the executor takes Slurm's variables out of a job's environment
 
 CONF = """
@@ -47,7 +47,7 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldPort=16817
 SlurmdPort=16818
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=64000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 

@@ -425,7 +425,7 @@ def test_sooner_needs_a_loss_that_every_training_reaches(tmp_path):
 def test_times_are_set_by_the_schedule_and_say_what_was_measured(tmp_path):
     table = {"method": ["Our", "Our", "Zhong [13]", "Zhong [13]", "Zhong [13]"],
              "train_set": [paper.COMBINED, "total", "market1501", "cuhk03_labeled", "total"],
-             "iterations": [90, 90, 120, 80, 200], "ours_hours": [1.4, 1.4, 1.5, 1.5, 3.0]}  # fmt: skip
+             "iterations": [90, 90, 120, 80, 200], "ours_hours": [1.4, 1.4, 1.5, 1.5, 3.0], "device": "a"}  # fmt: skip
     pd.DataFrame(table).to_csv(tmp_path / "table4.csv", index=False)
     assert verdict(tmp_path, "half_training_time") == claims.NOT_MEASURED
     forms = {"method": "Our", "form": ["pooled", "plain"], "share_of_baselines": [0.4, 0.7]}
@@ -436,6 +436,10 @@ def test_times_are_set_by_the_schedule_and_say_what_was_measured(tmp_path):
     longer = line(tmp_path, "combined_trains_longer")
     assert longer["verdict"] == "set by the schedule: 90 iterations against at most 120"
     assert longer["ours"] == "1.4 h against at most 1.5 h by the runs' clocks"
+    unlike = pd.DataFrame(table).assign(device=["a", "a", "b", "b", "b"])
+    unlike.to_csv(tmp_path / "table4.csv", index=False)
+    for claim in ("half_training_time", "combined_trains_longer"):
+        assert "on unlike devices (a, b), whose hours do not compare" in line(tmp_path, claim)["ours"]
     pd.DataFrame(table).assign(ours_hours=[None] * 2 + [1, 1, 2]).to_csv(tmp_path / "table4.csv", index=False)
     assert verdict(tmp_path, "half_training_time") == verdict(tmp_path, "combined_trains_longer") == "not measured"
 

@@ -23,7 +23,7 @@ from reproduction import cli, explain, paper, results_folder, tables
 from reproduction.sidecar import REPOSITORY
 
 BENCHMARKS = tuple(f"benchmarks/{name}/README.md" for name in ("explorer", "retrieval", "training"))
-PAGES = ("README.md", "data/README.md", "results/README.md", *BENCHMARKS)
+PAGES = ("README.md", "docs/cluster.md", "data/README.md", "results/README.md", *BENCHMARKS)
 TEXT = {page: (REPOSITORY / page).read_text(encoding="utf-8") for page in PAGES}
 PROGRAM = re.compile(r"(?:[A-Z_]+=\S+ )*(?:make|reid-core|conda|papermill|pip|python|peer/bin/\w+|apt) \S")
 
@@ -34,6 +34,8 @@ INSTALL = (
 OWN = "tests/end_to_end/test_official_structure.py::test_own_data_goes_through_the_notebooks"
 LEFT_OUT = "reid-core reproduce --profile paper -p near_duplicates=leave_out -p results_root=results/paper-left-out"
 LAB = "tests/notebooks/test_jupyterlab.py::test_run_all"
+
+SLURM = "reid-core reproduce --profile paper --executor slurm --jobs 20"
 
 RUN = (
     "reid-core explain results/smoke/table2.csv",
@@ -74,6 +76,9 @@ UNDERSTOOD = {
     "reid-core reproduce -p unreadable=drop": "all of profile smoke; the setting is tried in test_experiment.py",
     "reid-core plan --measure 60": "minutes; test_cli.py holds the projection to a measurement",
     "make reproduce PROFILE=paper-large-batch": "official data and a GPU; training/test_recipe.py holds it to paper",
+    f"{SLURM} -- --default-resources slurm_partition=gpu": "a cluster; end_to_end/test_slurm.py tries one",
+    SLURM: "a cluster; end_to_end/test_slurm.py tries one",
+    "pip install -e '.[cluster]'": "installs",
     "make reproduce PROFILE=gpu": "hours without a GPU",
     "make reproduce PROFILE=<profile>": "stands for the commands above",
     "REID_CORE_CACHE=/other/disk make reproduce": "the folder is the reader's",

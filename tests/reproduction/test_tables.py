@@ -141,6 +141,13 @@ def test_table4_adds_up_and_needs_every_run():
     assert some.loc["Zhong [13]", "status"] == tables.NOT_YET
 
 
+def test_table4_says_where_devices_are_unlike():
+    assert not tables.table4(runs(), FACTS)["note"].str.contains("unlike").any()
+    mixed = runs().assign(device=lambda t: t["device"].where(t["model"] == "hcn", "another"))
+    table = tables.table4(mixed, FACTS)
+    assert table["note"].str.contains("on unlike devices (a device, another), whose hours", regex=False).all()
+
+
 def test_table4_totals_have_a_spread_over_seeds():
     second = runs().assign(seed=1, hours=lambda t: t["hours"] + 0.1)
     table = tables.table4(pd.concat([runs(), second]), FACTS)
