@@ -41,10 +41,8 @@ def ground(rng, canvas, kind: str) -> None:
     shade = 1 + rough * (2.2 if kind == "grass" else 1.0)
     if kind in ("paving", "tiles"):
         distance = 9000 / (y + 40)
-        joints = np.maximum(
-            lines(distance, rng.uniform(7, 16), 1.2), lines(x * 90 / (y + 40), rng.uniform(14, 30), 1.0)
-        )
-        shade = shade * (1 - 0.3 * joints)
+        along, across = lines(distance, rng.uniform(7, 16), 1.2), lines(x * 90 / (y + 40), rng.uniform(14, 30), 1.0)
+        shade = shade * (1 - 0.3 * np.maximum(along, across))
     area[:] = colour[:, None, None] * shade
     if kind == "asphalt" and rng.random() < 0.8:
         stripe = lines(y + 0 * x, 400, rng.uniform(5, 9)) if rng.random() < 0.4 else 0
@@ -120,8 +118,7 @@ def things(rng, canvas, count: int) -> None:
                 steel = tone(rng, 0.05, 0.6, 0.2)
                 for side in (-20, 20):
                     ring = ellipse(canvas, (x + side * k, y - 15 * k), 14 * k, 14 * k)
-                    if ring is not None:
-                        paint(ring, DARK_STEEL, opacity=np.clip((ring.distance + 3) / 1.5, 0, 1))
+                    paint(ring, DARK_STEEL, opacity=np.clip((ring.distance + 3) / 1.5, 0, 1))
                 paint(capsule(canvas, (x - 20 * k, y - 15 * k), (x + 14 * k, y - 34 * k), 1.6 * k, 1.6 * k), steel)
                 paint(capsule(canvas, (x, y - 15 * k), (x - 6 * k, y - 38 * k), 1.6 * k, 1.6 * k), steel)
             case "sign":
@@ -132,16 +129,11 @@ def things(rng, canvas, count: int) -> None:
 
 
 DARK_STEEL = np.float32([0.08, 0.08, 0.09])
-SCENES = {
-    "street": ("shops", "asphalt", 9),
-    "market": ("shops", "paving", 7),
-    "campus": ("hedge", "paving", 6),
-    "lawn": ("hedge", "grass", 6),
-    "wall": ("brick", "asphalt", 5),
-    "court": ("windows", "tiles", 5),
-    "hall": ("panels", "tiles", 3),
-    "offices": ("windows", "paving", 6),
-}
+SCENES = {  # above the horizon, below it, how many things
+    "street": ("shops", "asphalt", 9), "market": ("shops", "paving", 7), "campus": ("hedge", "paving", 6),
+    "lawn": ("hedge", "grass", 6), "wall": ("brick", "asphalt", 5), "court": ("windows", "tiles", 5),
+    "hall": ("panels", "tiles", 3), "offices": ("windows", "paving", 6),
+}  # fmt: skip
 
 
 def backdrop(rng: np.random.Generator, scene: str) -> Image.Image:
@@ -183,5 +175,5 @@ def occluder(rng: np.random.Generator, canvas: np.ndarray, scale: float) -> None
         case "board":
             half = rng.uniform(0.05, 0.12) * scale
             patch = patch_of(canvas, side - half, height - 0.5 * scale, side + half, height)
-            if patch is not None:
+            if patch.pixels.size:
                 patch.pixels[:] = tone(rng, 0.15, 0.85, 0.2)[:, None, None]

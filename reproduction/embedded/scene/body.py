@@ -88,7 +88,7 @@ def draw_skirt(canvas, figure: Figure) -> None:
     figure.cloth(trunk(canvas, figure.at(0, 0, 0.585), low, [0, 1], widths, 0.008 * s), p.lower)
 
 
-def torso_shape(canvas, figure: Figure, bottom: float) -> Surface | None:
+def torso_shape(canvas, figure: Figure, bottom: float) -> Surface:
     """Neck to hem: half widths to the side and to the front at seven heights, scaled by the build."""
     b = figure.person.build
     frame = figure.person.shoulders * b**0.5
@@ -97,22 +97,18 @@ def torso_shape(canvas, figure: Figure, bottom: float) -> Surface | None:
     sagittal = [0.034, 0.045, 0.056, 0.068 * b**0.6, 0.062 * b**1.3, 0.072 * b, 0.075 * b]
     widths = [figure.width(la, sa) for la, sa in zip(lateral, sagittal, strict=True)]
     levels = (up[0] - up) / (up[0] - bottom)
-    top, low = figure.at(0, 0, up[0]), figure.at(0, 0, bottom)
-    return trunk(canvas, top, low, levels, widths, 0.01 * figure.size)
+    return trunk(canvas, figure.at(0, 0, up[0]), figure.at(0, 0, bottom), levels, widths, 0.01 * figure.size)
 
 
 def draw_torso(canvas, figure: Figure) -> None:
     """Neck, hips and the upper garment with opening, collar and belt."""
     p, s = figure.person, figure.size
-    neck = capsule(canvas, figure.at(0, 0, 0.82), figure.at(0, 0.01, 0.88), 0.03 * s, 0.028 * s)
-    figure.plain(neck, p.skin)
+    figure.plain(capsule(canvas, figure.at(0, 0, 0.82), figure.at(0, 0.01, 0.88), 0.03 * s, 0.028 * s), p.skin)
     if p.lower_kind in ("trousers", "shorts"):
         widths = [figure.width(0.088 * p.build, 0.066 * p.build), figure.width(0.096 * p.build, 0.072 * p.build)]
         hips = trunk(canvas, figure.at(0, 0, 0.585), figure.at(0, 0, 0.455), [0, 1], widths, 0.02 * s)
         figure.cloth(hips, p.lower, 0, 0.1)
     shirt = torso_shape(canvas, figure, 0.52 - p.hem)
-    if shirt is None:
-        return
     angle = figure.angle(shirt.across)
     shade = figure.shade(shirt) * (1 - 0.12 * np.maximum(shirt.along * 6 - 5, 0))
     paint(shirt, cloth_colours(p.upper, angle, shirt.along), shade)

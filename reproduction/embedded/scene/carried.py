@@ -15,8 +15,7 @@ def on_back(canvas, figure: Figure) -> None:
     half = figure.width(0.085 * k, 0.055 * k)
     figure.plain(box(canvas, figure.at(0, -0.095, 0.69), half, 0.125 * k * s, 0, 0.03 * s), p.bag_colour)
     if figure.cos < 0.2:
-        pocket = box(canvas, figure.at(0, -0.13, 0.63), half * 0.7, 0.05 * k * s, 0, 0.015 * s)
-        figure.plain(pocket, p.bag_trim)
+        figure.plain(box(canvas, figure.at(0, -0.13, 0.63), half * 0.7, 0.05 * k * s, 0, 0.015 * s), p.bag_trim)
 
 
 def straps(canvas, figure: Figure) -> None:
@@ -76,6 +75,5 @@ def overhead(canvas, figure: Figure) -> None:
     wide = 0.23 * p.bag_size * s
     arch = [0.05 * wide, 0.5 * wide, 0.76 * wide, 0.93 * wide, wide]
     canopy = trunk(canvas, crown, rim, [0, 0.15, 0.4, 0.75, 1], arch, 0)
-    if canopy is not None:
-        panels = np.clip(np.sin(np.arcsin(canopy.across) * 4 + 0.8) * 2 + 0.5, 0, 1)
-        paint(canopy, mix(p.bag_colour, p.bag_trim, panels), figure.shade(canopy))
+    panels = np.clip(np.sin(np.arcsin(canopy.across) * 4 + 0.8) * 2 + 0.5, 0, 1)
+    paint(canopy, mix(p.bag_colour, p.bag_trim, panels), figure.shade(canopy))

@@ -31,24 +31,20 @@ class Surface:
     across: np.ndarray
 
 
-def patch_of(canvas: np.ndarray, left: float, top: float, right: float, bottom: float) -> Patch | None:
-    """The part of `canvas` (3, H, W) within the box, or None where they do not meet."""
+def patch_of(canvas: np.ndarray, left: float, top: float, right: float, bottom: float) -> Patch:
+    """The part of `canvas` (3, H, W) within the box, without pixels where they do not meet."""
     height, width = canvas.shape[1:]
-    x0, x1 = max(0, int(left) - 1), min(width, int(right) + 2)
-    y0, y1 = max(0, int(top) - 1), min(height, int(bottom) + 2)
-    if x0 >= x1 or y0 >= y1:
-        return None
+    x0, y0 = max(0, int(left) - 1), max(0, int(top) - 1)
+    x1, y1 = max(x0, min(width, int(right) + 2)), max(y0, min(height, int(bottom) + 2))
     x = np.arange(x0, x1, dtype=np.float32)[None, :] + np.float32(0.5)
     y = np.arange(y0, y1, dtype=np.float32)[:, None] + np.float32(0.5)
     return Patch(canvas[:, y0:y1, x0:x1], x, y)
 
 
-def capsule(canvas, a, b, radius_a: float, radius_b: float) -> Surface | None:
+def capsule(canvas, a, b, radius_a: float, radius_b: float) -> Surface:
     """A limb from point a to point b whose radius changes linearly, with round ends."""
     r = max(radius_a, radius_b)
     patch = patch_of(canvas, min(a[0], b[0]) - r, min(a[1], b[1]) - r, max(a[0], b[0]) + r, max(a[1], b[1]) + r)
-    if patch is None:
-        return None
     dx, dy = float(b[0] - a[0]), float(b[1] - a[1])
     length2 = dx * dx + dy * dy + 1e-4
     px, py = patch.x - np.float32(a[0]), patch.y - np.float32(a[1])
@@ -63,12 +59,10 @@ def capsule(canvas, a, b, radius_a: float, radius_b: float) -> Surface | None:
     return Surface(patch, distance, along, across)
 
 
-def trunk(canvas, top, bottom, heights, half_widths, rounding: float) -> Surface | None:
+def trunk(canvas, top, bottom, heights, half_widths, rounding: float) -> Surface:
     """An upright shape around the line top -> bottom with half width `half_widths` (px) at `heights` in [0, 1]."""
     reach = max(half_widths)
     patch = patch_of(canvas, min(top[0], bottom[0]) - reach, top[1], max(top[0], bottom[0]) + reach, bottom[1])
-    if patch is None:
-        return None
     extent = max(float(bottom[1] - top[1]), 1.0)
     v = np.clip((patch.y - np.float32(top[1])) / np.float32(extent), 0, 1)
     half = np.interp(v[:, 0], heights, half_widths).astype(np.float32)[:, None]
@@ -76,26 +70,20 @@ def trunk(canvas, top, bottom, heights, half_widths, rounding: float) -> Surface
     offset = patch.x - centre
     side = np.abs(offset) - half
     cap = np.maximum(np.float32(top[1]) - patch.y, patch.y - np.float32(bottom[1]))
+    distance = np.maximum(side, cap)
     if rounding > 0:
         s, c = np.maximum(side + rounding, 0), np.maximum(cap + rounding, 0)
-        distance = np.sqrt(s * s + c * c) - np.float32(rounding)
-        distance = np.where(distance > -rounding, distance, np.maximum(side, cap))
-    else:
-        distance = np.maximum(side, cap)
+        rounded = np.sqrt(s * s + c * c) - np.float32(rounding)
+        distance = np.where(rounded > -rounding, rounded, distance)
     across = np.clip(offset / np.maximum(half, 0.5), -1, 1)
     return Surface(patch, distance, np.broadcast_to(v, distance.shape), across)
 
 
-def ellipse(canvas, centre, radius_x: float, radius_y: float, angle: float = 0.0) -> Surface | None:
+def ellipse(canvas, centre, radius_x: float, radius_y: float) -> Surface:
     """An ellipse; `along` runs from its upper to its lower end."""
     r = max(radius_x, radius_y)
     patch = patch_of(canvas, centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r)
-    if patch is None:
-        return None
     x, y = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1])
-    if angle:
-        c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        x, y = x * c + y * s, y * c - x * s
     u, v = x / np.float32(max(radius_x, 0.3)), y / np.float32(max(radius_y, 0.3))
     k = np.sqrt(u * u + v * v)
     distance = (k - 1) * np.float32(min(radius_x, radius_y))
@@ -103,12 +91,10 @@ def ellipse(canvas, centre, radius_x: float, radius_y: float, angle: float = 0.0
     return Surface(patch, distance, np.broadcast_to(along, k.shape), np.clip(u, -1, 1) + 0 * v)
 
 
-def box(canvas, centre, half_x: float, half_y: float, angle: float, rounding: float) -> Surface | None:
+def box(canvas, centre, half_x: float, half_y: float, angle: float, rounding: float) -> Surface:
     """A rectangle with rounded corners, turned by `angle` radians."""
     r = half_x + half_y
     patch = patch_of(canvas, centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r)
-    if patch is None:
-        return None
     x, y = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1])
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     x, y = x * c + y * s, y * c - x * s
@@ -119,22 +105,17 @@ def box(canvas, centre, half_x: float, half_y: float, angle: float, rounding: fl
     return Surface(patch, distance, along, np.clip(x / np.float32(max(half_x, 0.3)), -1, 1))
 
 
-def coverage(distance: np.ndarray, softness: float = 1.0) -> np.ndarray:
+def coverage(distance: np.ndarray) -> np.ndarray:
     """Share of each pixel inside the shape, (h, w) in [0, 1], from its distance in pixels."""
-    return np.clip(0.5 - distance / np.float32(softness), 0, 1)
+    return np.clip(0.5 - distance, 0, 1)
 
 
-def paint(surface: Surface | None, colour: np.ndarray, shade=1.0, opacity=1.0) -> None:
+def paint(surface: Surface, colour: np.ndarray, shade=1.0, opacity=1.0) -> None:
     """Lay `colour` ((3,) or (3, h, w)) times `shade` (number or (h, w)) over the canvas under the surface."""
-    if surface is None:
-        return
     colour = np.asarray(colour, np.float32)
     if colour.ndim == 1:
         colour = colour[:, None, None]
-    alpha = coverage(surface.distance)
-    if not isinstance(opacity, float) or opacity != 1.0:
-        alpha = alpha * opacity
-    pixels = surface.patch.pixels
+    alpha, pixels = coverage(surface.distance) * opacity, surface.patch.pixels
     pixels += alpha * (colour * np.asarray(shade, np.float32) - pixels)
 
 

@@ -88,10 +88,8 @@ class Figure:
         bottom = max(p[1] for p, _ in points) + 0.03 * self.size
         return left, self.at(0, 0, 1.005)[1], right, bottom
 
-    # ---- joints of the walk, as (left, forward, up) -------------------------------------------------------
-
     def leg(self, side: int):
-        """Hip, knee, ankle and toe; side is 1 for the left leg and -1 for the right."""
+        """Hip, knee, ankle and toe as (left, forward, up); side is 1 for the left leg and -1 for the right."""
         p = self.person
         phase = self.pose.phase + (0 if side > 0 else np.pi)
         thigh = np.sin(phase) * self.pose.stride * p.stride * 1.25
@@ -103,7 +101,7 @@ class Figure:
         return hip, knee, ankle, (ankle[0] * 1.25, ankle[1] + 0.085 * np.cos(shin * 0.6), toe_up)
 
     def arm(self, side: int):
-        """Shoulder, elbow and hand; an arm that carries something hardly swings."""
+        """Shoulder, elbow and hand as (left, forward, up); an arm that carries something hardly swings."""
         p = self.person
         phase = self.pose.phase + (0 if side > 0 else np.pi)
         upper = -np.sin(phase) * self.pose.stride * (p.swing + 0.4)
@@ -117,26 +115,20 @@ class Figure:
         hand = (elbow[0], elbow[1] + 0.15 * np.sin(upper + bend), elbow[2] - 0.15 * np.cos(upper + bend))
         return shoulder, elbow, hand
 
-    # ---- paint --------------------------------------------------------------------------------------------
-
     def shade(self, surface: Surface, far: float = 1.0) -> np.ndarray:
         """Light on a round surface with the folds of its cloth; `far` darkens limbs on the averted side."""
         folds = np.float32(self.pose.folds)
-        drape = np.sin(surface.along * np.float32(9) + folds)
-        drape = drape * np.cos(surface.across * np.float32(2.5) + 2 * folds)
+        drape = np.sin(surface.along * np.float32(9) + folds) * np.cos(surface.across * np.float32(2.5) + 2 * folds)
         return (self.light.on(surface.across) + np.float32(0.05) * drape) * np.float32(far)
 
-    def cloth(self, surface: Surface | None, garment: Garment, start=0.0, stretch=1.0, far=1.0) -> None:
+    def cloth(self, surface: Surface, garment: Garment, start=0.0, stretch=1.0, far=1.0) -> None:
         """Paint a surface with a garment whose heights run from `start` over `stretch` along it."""
-        if surface is not None:
-            along = surface.along * np.float32(stretch) + np.float32(start)
-            colours = cloth_colours(garment, self.angle(surface.across), along)
-            paint(surface, colours, self.shade(surface, far))
+        along = surface.along * np.float32(stretch) + np.float32(start)
+        paint(surface, cloth_colours(garment, self.angle(surface.across), along), self.shade(surface, far))
 
-    def plain(self, surface: Surface | None, colour: np.ndarray, far: float = 1.0) -> None:
+    def plain(self, surface: Surface, colour: np.ndarray, far: float = 1.0) -> None:
         """Paint a surface with one colour (3,)."""
-        if surface is not None:
-            paint(surface, colour, self.shade(surface, far))
+        paint(surface, colour, self.shade(surface, far))
 
 
 def between(a: Point, b: Point, share: float) -> Point:

@@ -60,8 +60,7 @@ def draw_headwear(canvas, figure: Figure, rx: float, ry: float) -> None:
     if p.headwear == "hood":
         figure.plain(ellipse(canvas, figure.at(0, -0.02, 0.94), rx * 1.25, ry * 1.15), p.upper.colour)
         if figure.cos > 0.2:
-            face = ellipse(canvas, figure.at(0, 0.03, 0.92), rx * 0.75 * figure.cos, ry * 0.8)
-            figure.plain(face, p.skin)
+            figure.plain(ellipse(canvas, figure.at(0, 0.03, 0.92), rx * 0.75 * figure.cos, ry * 0.8), p.skin)
         return
     figure.plain(ellipse(canvas, figure.at(0, 0, 0.972), rx * 1.1, ry * 0.52), p.headwear_colour)
     if p.headwear == "cap":

@@ -102,15 +102,8 @@ def walk(world: World, who: int, number: int, place: Camera, rng, foot, tall: fl
     track = world.rng(6, who, number)
     back = track.random() < place.return_share
     heading = place.path_heading + (np.pi if back else 0) + track.normal(0, 0.35) + rng.normal(0, 0.15)
-    return Pose(
-        foot=foot,
-        scale=tall,
-        heading=float(heading),
-        phase=float(rng.uniform(0, 2 * np.pi)),
-        pitch=place.pitch,
-        stride=float(rng.uniform(0.25, 1.0)),
-        folds=float(rng.uniform(0, 6)),
-    )
+    phase, stride, folds = (float(rng.uniform(*ends)) for ends in ((0, 2 * np.pi), (0.25, 1.0), (0, 6)))
+    return Pose(foot, tall, float(heading), phase, place.pitch, stride, folds)
 
 
 def passer_by(world: World, rng, canvas, foot, tall, light, behind: bool) -> None:
