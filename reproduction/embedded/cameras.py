@@ -6,6 +6,9 @@ import numpy as np
 
 from reproduction.embedded.scene.backdrop import SCENES
 
+RANGES = {"saturation": (0.6, 1.1), "contrast": (0.8, 1.15), "sun": (-1.2, 1.2), "ambient": (0.4, 0.8),
+          "resolution": (60, 120), "blur": (0.0, 0.9), "noise": (0.006, 0.03)}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -47,12 +50,6 @@ def camera(world: tuple[int, ...], number: int, path_heading: float | None = Non
         gain=gain.astype(np.float32),
         cast=(rng.uniform(0.0, 0.08) * rng.uniform(0.5, 1.0, 3)).astype(np.float32),
         gamma=float(np.exp(rng.normal(0, 0.12))),
-        saturation=float(rng.uniform(0.6, 1.1)),
-        contrast=float(rng.uniform(0.8, 1.15)),
-        sun=float(rng.uniform(-1.2, 1.2)),
-        ambient=float(rng.uniform(0.4, 0.8)),
-        resolution=float(rng.uniform(60, 120)),
-        blur=float(rng.uniform(0.0, 0.9)),
-        noise=float(rng.uniform(0.006, 0.03)),
+        **{name: float(rng.uniform(*ends)) for name, ends in RANGES.items()},
         quality=int(rng.integers(45, 88)),
     )

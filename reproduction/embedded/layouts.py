@@ -97,31 +97,24 @@ def cuhk01_file(world: World, image: plan.CampusImage) -> bytes:
     return stream.getvalue()
 
 
-class CUHK03Writer:
+class CUHK03Writer(MatFile):
     """Writes `cuhk-03.mat` from frames that come in file order."""
 
     def __init__(self, path: Path, sizes: CUHK03Sizes):
-        self.file, self.sizes = MatFile(path), sizes
-
-    def __enter__(self) -> "CUHK03Writer":
-        self.file.__enter__()
+        super().__init__(path)
         self.cells = {
-            form: [[[None] * 10 for _ in range(people)] for people in self.sizes.pair_people]
+            form: [[[None] * 10 for _ in range(people)] for people in sizes.pair_people]
             for form in ("labeled", "detected")
         }
-        return self
 
     def add(self, frame: plan.CampusFrame, form: str, shape: tuple[int, int, int], chunk: bytes) -> None:
-        self.cells[form][frame.pair][frame.person][5 * frame.view + frame.column] = self.file.image(shape, chunk)
+        self.cells[form][frame.pair][frame.person][5 * frame.view + frame.column] = self.image(shape, chunk)
 
     def finish(self, testsets: list[np.ndarray]) -> None:
         """Write the cells, which hold the references of all images."""
         for form in ("detected", "labeled"):
-            self.file.cell([[self.file.cell(pair)] for pair in self.cells[form]], form)
-        self.file.cell([[self.file.matrix(table)] for table in testsets], "testsets")
-
-    def __exit__(self, *error) -> None:
-        self.file.__exit__(*error)
+            self.cell([[self.cell(pair)] for pair in self.cells[form]], form)
+        self.cell([[self.matrix(table)] for table in testsets], "testsets")
 
 
 def draw(job: tuple[World, Path, list]) -> list:
@@ -133,17 +126,15 @@ def draw(job: tuple[World, Path, list]) -> list:
     world, root, batch = job
     done = []
     for item in batch:
-        match item:
-            case plan.MarketImage():
-                content = market_file(world, item)
-                (root / MARKET1501_FOLDER / item.folder / item.name).write_bytes(content)
-                done.append((None, hashlib.sha256(content).digest()))
-            case plan.CampusImage():
-                content = cuhk01_file(world, item)
-                (root / CUHK01_FOLDER / item.name).write_bytes(content)
-                done.append((None, hashlib.sha256(content).digest()))
-            case plan.CampusFrame():
-                for form, array in cuhk03_boxes(world, item).items():
-                    digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
-                    done.append(((item, form, array.shape, deflate(array)), digest))
+        if isinstance(item, plan.CampusFrame):
+            for form, array in cuhk03_boxes(world, item).items():
+                digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
+                done.append(((item, form, array.shape, deflate(array)), digest))
+            continue
+        if isinstance(item, plan.MarketImage):
+            content, place = market_file(world, item), root / MARKET1501_FOLDER / item.folder
+        else:
+            content, place = cuhk01_file(world, item), root / CUHK01_FOLDER
+        (place / item.name).write_bytes(content)
+        done.append((None, hashlib.sha256(content).digest()))
     return done

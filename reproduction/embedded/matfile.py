@@ -30,10 +30,9 @@ class MatFile:
         self.file = h5py.File(self.path, "w", userblock_size=USERBLOCK, libver=("earliest", "v108"))
         self.refs = self.file.create_group("#refs#", track_order=False)
         self.count = 0
-        self.empty = self.refs.create_dataset("a", data=np.zeros(2, np.uint64), track_times=False)
-        self.label(self.empty, "canonical empty", empty=True)
-        self.blank = self.refs.create_dataset("b", data=np.zeros(2, np.uint64), track_times=False)
-        self.label(self.blank, "double", empty=True)
+        for name, matlab_class in (("a", "canonical empty"), ("b", "double")):
+            self.blank = self._new(matlab_class, name, data=np.zeros(2, np.uint64))
+            self.blank.attrs.create("MATLAB_empty", np.uint8(1))
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -42,41 +41,29 @@ class MatFile:
             with open(self.path, "r+b") as stream:
                 stream.write(HEADER_TEXT.ljust(116) + bytes(8) + b"\x00\x02IM")
 
-    def label(self, dataset: h5py.Dataset, matlab_class: str, empty: bool = False) -> None:
-        """Attach MATLAB's class, a fixed-length ASCII string, and its mark of an empty array."""
+    def _new(self, matlab_class: str, name: str | None = None, group: h5py.Group | None = None, **data) -> h5py.Dataset:
+        """A data set with MATLAB's class, a fixed-length ASCII string; in `#refs#` and numbered unless told."""
+        self.count += name is None
+        group = self.refs if group is None else group
+        dataset = group.create_dataset(name or f"c{self.count:06d}", track_times=False, **data)
         dataset.attrs.create("MATLAB_class", np.bytes_(matlab_class))
-        if empty:
-            dataset.attrs.create("MATLAB_empty", np.uint8(1))
-
-    def _name(self) -> str:
-        self.count += 1
-        return f"c{self.count:06d}"
+        return dataset
 
     def image(self, shape: tuple[int, int, int], chunk: bytes) -> h5py.Reference:
         """Store a uint8 image from its HDF5 shape (3, W, H) and its compressed bytes; return its reference."""
-        dataset = self.refs.create_dataset(
-            self._name(), shape, np.uint8, chunks=shape, compression="gzip", compression_opts=DEFLATE_LEVEL,
-            track_times=False,
-        )  # fmt: skip
+        how = {"chunks": shape, "compression": "gzip", "compression_opts": DEFLATE_LEVEL}
+        dataset = self._new("uint8", shape=shape, dtype=np.uint8, **how)
         dataset.id.write_direct_chunk((0, 0, 0), chunk)
-        self.label(dataset, "uint8")
         return dataset.ref
 
     def matrix(self, values: np.ndarray) -> h5py.Reference:
         """Store an (m, n) matrix of doubles; return its reference."""
-        data = np.asarray(values, np.float64).T
-        dataset = self.refs.create_dataset(self._name(), data=data, track_times=False)
-        self.label(dataset, "double")
-        return dataset.ref
+        return self._new("double", data=np.asarray(values, np.float64).T).ref
 
     def cell(self, references: list[list[h5py.Reference | None]], name: str | None = None) -> h5py.Reference:
         """Store an (m, n) cell from rows of references (None: `[]`), as variable `name` or within another cell."""
-        rows, columns = len(references), len(references[0])
-        data = np.empty((columns, rows), dtype=h5py.ref_dtype)
+        data = np.empty((len(references[0]), len(references)), dtype=h5py.ref_dtype)
         for i, row in enumerate(references):
             for j, reference in enumerate(row):
                 data[j, i] = self.blank.ref if reference is None else reference
-        group = self.refs if name is None else self.file
-        dataset = group.create_dataset(name or self._name(), data=data, dtype=h5py.ref_dtype, track_times=False)
-        self.label(dataset, "cell")
-        return dataset.ref
+        return self._new("cell", name, name and self.file, data=data, dtype=h5py.ref_dtype).ref

@@ -32,15 +32,9 @@ PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def render(
-    root: str | os.PathLike,
-    sizes: Sizes,
-    seed: int = 0,
-    *,
-    strengths: Strengths = FULL,
-    workers: int | None = None,
-    progress: bool = True,
-    replace: bool = False,
-) -> Path:
+    root: str | os.PathLike, sizes: Sizes, seed: int = 0, *, strengths: Strengths = FULL, workers: int | None = None,
+    progress: bool = True, replace: bool = False,
+) -> Path:  # fmt: skip
     """Render the embedded data sets in their official layouts below `root`; return its absolute path.
 
     Everything is drawn into a temporary folder beside `root` that takes its name at the end, so an
@@ -58,11 +52,9 @@ def render(
     progress : show one bar with images a second and time left.
     replace : replace another embedded rendering at `root`. Nothing else is ever replaced.
 
-    Raises
-    ------
-    FileExistsError : `root` holds another rendering and `replace` is false, or something else.
-    OSError : too little free space, found before anything is drawn.
-    ValueError : sizes that no layout can hold, a negative seed or fewer than one worker.
+    Raises FileExistsError where `root` holds another rendering and `replace` is false, or something else; OSError for
+    too little free space, found before anything is drawn; ValueError for sizes that no layout can hold, a negative
+    seed or fewer than one worker.
     """
     root = Path(root).resolve()
     sizes.checked()
@@ -127,15 +119,14 @@ def render_into(folder: Path, sizes: Sizes, seed: int, strengths: Strengths, wor
     (folder / CUHK01_FOLDER).mkdir(parents=True)
     mat = folder / CUHK03_MAT
     mat.parent.mkdir()
-    people = {
-        plan.MARKET1501: sizes.market1501.train_people + sizes.market1501.test_people,
-        plan.CUHK03: sizes.cuhk03.people,
-        plan.CUHK01: sizes.cuhk01.people,
-    }
-    worlds = {number: World(seed, number, count, strengths) for number, count in people.items()}
+    parts = (
+        (plan.MARKET1501, sizes.market1501.train_people + sizes.market1501.test_people, market),
+        (plan.CUHK03, sizes.cuhk03.people, campus),
+        (plan.CUHK01, sizes.cuhk01.people, early),
+    )
     jobs = [
-        (worlds[number], folder, items[k : k + BATCH])
-        for number, items in ((plan.MARKET1501, market), (plan.CUHK03, campus), (plan.CUHK01, early))
+        (World(seed, number, people, strengths), folder, items[k : k + BATCH])
+        for number, people, items in parts
         for k in range(0, len(items), BATCH)
     ]
     total = len(market) + sum(f.labeled + f.detected for f in campus) + len(early)
@@ -152,16 +143,9 @@ def render_into(folder: Path, sizes: Sizes, seed: int, strengths: Strengths, wor
                 digest.update(content)
             bar.update(len(batch))
         writer.finish(plan.cuhk03_testsets(sizes.cuhk03, seed))
-    return counts_of(market, campus, early), digest.hexdigest()
-
-
-def counts_of(market, campus, early) -> dict:
-    """Images of each data set by subset or form."""
-    return {
-        "market1501": dict(Counter(image.kind for image in market)),
-        "cuhk03": {form: sum(getattr(f, form) for f in campus) for form in ("labeled", "detected")},
-        "cuhk01": {"campus": len(early)},
-    }
+    forms = {form: sum(getattr(f, form) for f in campus) for form in ("labeled", "detected")}
+    kinds = dict(Counter(image.kind for image in market))
+    return {"market1501": kinds, "cuhk03": forms, "cuhk01": {"campus": len(early)}}, digest.hexdigest()
 
 
 @contextmanager
