@@ -52,6 +52,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
       steps.py workflow.py             the steps of a profile; all of them in order
       staleness.py sources.py          what is up to date; the code behind a notebook
       stopping.py plan.py preflight.py signals; what a profile will take; can the GPU be used
+      cluster.py further.py            steps on a cluster; trainings beside the paper's, one by one
     intake/                            official data: status, add, near-duplicates
       published.py status.py           what the owners publish; what is there
       recognise.py add.py archives.py  what something is; put in its place; ZIP files

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reid_core import progress
+from reid_core import machine, progress
 from reproduction import embedded
 from reproduction.runner import further, plan, preflight, profiles, steps
 from reproduction.sidecar import REPOSITORY
@@ -70,7 +70,7 @@ class Elsewhere:
         for step in every:
             step |= asked[step["name"]]
             if self.gpus:
-                step["threads"] = max(1, len(os.sched_getaffinity(0)) // len(self.gpus))
+                step["threads"] = max(1, machine.cores() // len(self.gpus))
                 step["resources"] = {} if step["local"] or step["name"] == steps.DATASETS else {"gpu": 1}
             elif not step["local"]:
                 log = results / "logs" / f"{step['name']}.log"

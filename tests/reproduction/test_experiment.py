@@ -307,7 +307,8 @@ def test_own_sets_are_crossed_whatever_their_names(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "extract_untrained", lambda *given: None)
     monkeypatch.setattr(scoring, "match", lambda *given: None)
     people = pd.DataFrame({"seed": 0, "person_id": ["a", "b"], "queries": 1, "rank1": [0, 1], "mAP": [0.25, 0.75]})
-    monkeypatch.setattr(scoring, "evaluate", lambda *given: {"rank1": 0.5, "mAP": 0.5, "people": people})
+    scores = {"rank1": 0.5, "mAP": 0.5, "protocol": "market", "people": people}
+    monkeypatch.setattr(scoring, "evaluate", lambda *given: scores)
     names = ["sub/my_a.csv", "sub/my_b.csv", paper.CUHK03_LABELED, paper.CUHK03_DETECTED]
     for name in names:
         finished_run(tmp_path, "hcn", name)
