@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from reid_core import training
-from reid_core.training import run_folder
 from reproduction import experiment, intervals, paper
 
 SHARES = (0.75, 0.5, 0.25, 0.1)  # of the loss of guessing
@@ -39,12 +37,14 @@ def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
 
     Beside the losses stand seed and classes, the number of people that the training tells apart.
     """
+    from reid_core.training import run_folder  # which loads PyTorch: the report and the verdicts do without
+
     losses: dict = {}
     for name, model in itertools.product(paper.SETS, experiment.MODELS):
         chosen = runs[(runs["train_set"] == name) & (runs["model"] == model)].sort_values("seed")
         for line in chosen.itertuples():
             about = {"seed": line.seed, "classes": run_folder.read(line.folder)["num_classes"]}
-            curve = training.loss_curve(line.folder).assign(**about)
+            curve = run_folder.loss_curve(line.folder).assign(**about)
             losses.setdefault(name, {}).setdefault(model, []).append(curve)
     return losses
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_core import files
-from reproduction import experiment, report, results_folder
+from reproduction import experiment, results_folder
 from reproduction.experiment import SINGLE
 from reproduction.runner import notebooks, profiles, staleness, steps, workflow
 from reproduction.runner.staleness import MARK, Now
@@ -51,6 +51,8 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
 def _renew_report(now: Now) -> None:
     """Show in report.html what there is so far, in this process: it takes less than a second. Its step, the last,
     writes it again; what fails there is said here and stops nothing."""
+    from reproduction import report  # trainings, most of the steps, do without
+
     settings = now.settings
     facts = experiment.Experiment.of(settings).facts(ap=settings.get("ap", "trapezoid"), seeds=settings["seeds"])
     try:
@@ -62,6 +64,8 @@ def _renew_report(now: Now) -> None:
 
 def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
     """Write report.html of a profile; its last line says what it was made from."""
+    from reproduction import report
+
     now = Now(profiles.load(profile, overrides, recipes=False))
     step = Step(REPORT, REPORT, {}, tuple(step.name for step in steps.of(now.settings)[:-1]))
     with workflow.step(REPORT, REPORT, now.places.results) as why:

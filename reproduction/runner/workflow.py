@@ -16,11 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-
 from reid_core import files, machine
-from reproduction import claims, experiment, results_folder, words
-from reproduction.claims import effects
+from reproduction import experiment, results_folder, words
 from reproduction.runner import notebooks, preflight, profiles, staleness, stopping
 from reproduction.runner.steps import REPORT, Step
 from reproduction.sidecar import REPOSITORY
@@ -252,6 +249,11 @@ def only_one(results: Path) -> Iterator[int | None]:
 
 def verdicts(results: Path) -> str:
     """The claims and their verdicts as lines of text, and where the results are."""
+    import pandas as pd
+
+    from reproduction import claims
+    from reproduction.claims import effects  # a step does without
+
     table = pd.read_csv(results / "claims.csv")
     source = table["data_source"].iloc[0]
     lines = [f"Verdicts on {source} data, profile {table['profile'].iloc[0]}:"]

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from test_staleness import places, write, write_data
 
+from reproduction import report
 from reproduction.runner import execution, notebooks, profiles, staleness, steps, workflow
 
 
@@ -166,7 +167,7 @@ def test_a_step_of_the_workflow_renews_the_report_and_a_page_that_fails_stops_no
         pages.append((results, facts["data_source"], facts["seeds"]))
         raise ValueError("table1.csv is damaged")
 
-    monkeypatch.setattr(execution.report, "write", write)
+    monkeypatch.setattr(report, "write", write)
     (done / "plan.json").write_text(json.dumps([{"name": name, "why": "asked for"}]))
     monkeypatch.setenv(workflow.PLAN, str(done / "plan.json"))
     given = ["model=hcn", "train_set=combined", "seed=0"] if name.startswith("02") else []
