@@ -18,7 +18,7 @@ from reproduction.runner import notebooks
 from reproduction.sidecar import REPOSITORY
 
 FOLDER = REPOSITORY / "profiles"
-SOURCES = {".ci", ".git", "benchmarks", "data", "docs", "notebooks", "profiles", "reid_core", "reproduction", "tests"}
+SOURCES = set(".ci .git benchmarks data docs examples notebooks profiles reid_core reproduction tests".split())
 TRAIN_SETS = (*paper.SETS, paper.COMBINED)
 GROUPS = {  # parameters that may be given together, by the object that they become
     "data": ("data_root", *experiment.CHOICES, "own_sets", "training_lists"),
