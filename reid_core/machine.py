@@ -79,7 +79,7 @@ def device_name(device: "str | torch.device | None" = None) -> str:
     """The name of a GPU (None: one if there is one), or of the processor with its number of usable cores."""
     import torch
 
-    if (kind := choose(device).type) == "cuda":
+    if (kind := (torch.device(device) if device else choose(None)).type) == "cuda":
         return torch.cuda.get_device_name(device)
     models = [platform.processor() or platform.machine()]
     with contextlib.suppress(OSError):
