@@ -62,8 +62,8 @@ def test_the_lock_file_pins_every_dependency_of_the_project():
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert extras["dev"][0] == "reid-core[reproduction,cluster]" and extras["cluster"][0] == "reid-core[reproduction]"
-    wanted = project["dependencies"] + extras["reproduction"] + extras["cluster"][1:] + extras["dev"][1:]
+    assert extras["dev"][0] == "reid-core[reproduction]"
+    wanted = project["dependencies"] + extras["reproduction"] + extras["dev"][1:]
     lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
     lines = [line for line in lines if line[:1] not in ("", "#", " ")]
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
