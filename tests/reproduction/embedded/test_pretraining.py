@@ -85,7 +85,7 @@ def test_embedded_weights_are_the_file_of_the_size(made, monkeypatch, tmp_path):
 
     def pretrain(path, network):
         calls.append((network.backbone, network.height))
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made.read_bytes())
 
     monkeypatch.setattr(pretraining, "pretrain", pretrain)
