@@ -30,6 +30,7 @@ TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HC
 PRINTED = "As printed in the paper"
 METRICS = {"euclidean": "Euclidean", "xqda": "XQDA"}
 RIGHT, WRONG, JUNK_COLOUR, QUERY_COLOUR, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
+KINDS = {"match": RIGHT, "other": WRONG, "passed over": JUNK_COLOUR}  # of `caption`
 FRAMES = {RIGHT: 2.6, WRONG: 1.2, JUNK_COLOUR: 1.2, QUERY_COLOUR: 2.6, PLAIN: 0.0}  # points
 SMALL = 7  # points, the smallest letters
 GRAY = "#555555"  # of what is said aside
@@ -232,16 +233,19 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
 
     add(SIDE, query, QUERY_COLOUR, "query", "")
     for place, image in enumerate(ranked.itertuples(), start=1):
-        colour, above = WRONG, f"{image.rank} ✗"
-        if image.flag:
-            colour, above = JUNK_COLOUR, image.flag.replace("camera", "cam.")
-        elif image.is_match:
-            colour, above = RIGHT, f"{image.rank} ✓"
-        below = f"c{image.camera_id} · {image.distance:.3g}"
-        add(SIDE + GAP + place * PITCH, image.image_path, colour, above, below)
+        kind, above, below = caption(image)
+        add(SIDE + GAP + place * PITCH, image.image_path, KINDS[kind], above, below)
     axis.imshow(canvas, extent=(0, canvas.shape[1], top + high, top), aspect="auto", zorder=1)
     widths = [FRAMES[colour] for colour in colours]
     axis.add_collection(PatchCollection(corners, facecolors="none", edgecolors=colours, linewidths=widths, zorder=2))
+
+
+def caption(image) -> tuple[str, str, str]:
+    """What stands around one line of `ranklists.nearest`: its kind, the words above and below."""
+    below = f"c{image.camera_id} · {image.distance:.3g}"
+    if image.flag:
+        return "passed over", image.flag.replace("camera", "cam."), below
+    return ("match", f"{image.rank} ✓", below) if image.is_match else ("other", f"{image.rank} ✗", below)
 
 
 def _pixels(path: str) -> np.ndarray:

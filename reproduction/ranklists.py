@@ -154,16 +154,18 @@ def nearest(ranking: Ranking, query: int, top: int = TOP, ignored: bool = False)
     return ranked if ignored else ranked[ranked["rank"].notna()].reset_index(drop=True)
 
 
+def told(ranking: Ranking, query: int, ignored: bool = False) -> str:
+    """A list in words: its AP, the first match, and how many more than those shown are passed over."""
+    hit = ranking.per_query["first_hit"].iloc[query]
+    match = "no match in the gallery" if pd.isna(hit) else f"first match at rank {hit}"
+    more = ranking.passed_over[query] - PASSED_OVER
+    return f"AP {ranking.ap[query]:.2f}, {match}" + (f"; {more} more passed over" if ignored and more > 0 else "")
+
+
 def example(why: str, query: int, lists: Sequence[tuple[str, Ranking]], ignored: bool = False) -> dict:
     """What `reproduction.plots.rank_lists` draws for one query: its image and one ranked list a method."""
     about = lists[0][1].query.iloc[query]
-    labelled = []
-    for label, ranking in lists:
-        hit = ranking.per_query["first_hit"].iloc[query]
-        match = "no match in the gallery" if pd.isna(hit) else f"first match at rank {hit}"
-        more = ranking.passed_over[query] - PASSED_OVER
-        others = f"; {more} more passed over" if ignored and more > 0 else ""
-        words = f"{label}: AP {ranking.ap[query]:.2f}, {match}{others}"
-        labelled.append((words, nearest(ranking, query, ignored=ignored)))
+    labelled = [(f"{label}: {told(ranking, query, ignored)}", nearest(ranking, query, ignored=ignored))
+                for label, ranking in lists]  # fmt: skip
     title = f"query {query}: person {about[PERSON]}, camera {about[CAMERA]}" + (f" ({why})" if why else "")
     return {"query": about[PATH], "title": title, "lists": labelled}

@@ -18,7 +18,7 @@ import pandas as pd
 
 from reproduction import experiment
 
-REPORT = "report.html"
+REPORT, EXPLORER = "report.html", "explorer.html"
 TABLE, DRAWING, PICTURE = (".csv",), (".png", ".svg"), (".png",)
 RUN_FILES = ("run.json", "weights.safetensors", "loss.csv", "timing.csv", "labels.csv")  # of a finished training
 

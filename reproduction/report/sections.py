@@ -35,6 +35,7 @@ def everything(found: Results) -> dict[str, Any]:
         "facts": found.facts,
         "embedded": found.embedded,
         "results": found.shown,
+        "explorer": found.link(found.private / results_folder.EXPLORER),
         "people_folder": found.link(found.private),
         "data": found.data(),
         "sure": sure(found),

@@ -63,14 +63,16 @@ def _renew_report(now: Now) -> None:
 
 
 def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
-    """Write report.html of a profile; its last line says what it was made from."""
-    from reproduction import report
-
+    """Write explorer.html and report.html of a profile; the last line of this one says what it was made from."""
     now = Now(profiles.load(profile, overrides, recipes=False))
-    step = Step(REPORT, REPORT, {}, tuple(step.name for step in steps.of(now.settings)[:-1]))
+    step = steps.of(now.settings)[-1]
     with workflow.step(REPORT, REPORT, now.places.results) as why:
         if not _settled(now, step, why):
+            from reproduction import report  # slow to load
+            from reproduction.report import explorer_page
+
             origin = json.dumps(now.origin(step)).replace("--", "-\\u002d")
+            explorer_page.write(step.parameters)
             report.write(now.places.results)
             page = now.places.results / results_folder.REPORT
             files.write_text(page, f"{page.read_text(encoding='utf-8').rstrip()}\n{MARK}{origin} -->\n")

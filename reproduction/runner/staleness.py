@@ -82,7 +82,7 @@ class Now:
 
     def _code(self, step: Step) -> dict[str, str]:
         if step.notebook == REPORT:
-            return sources.code_of_module("reproduction.report")
+            return sources.code_of_module("reproduction.report.explorer_page")
         path = notebooks.find(step.notebook)
         code = sources.code(path)
         return {path.name: code[path.name]} if step.notebook == TRAIN else code  # a run is known by recipe and data

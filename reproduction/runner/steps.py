@@ -10,6 +10,7 @@ from reproduction import experiment, paper, results_folder
 from reproduction.runner import notebooks, profiles
 
 DATASETS, TRAIN, REPORT = "01_datasets", "02_train", "report"
+RANK_LISTS = "08_figure5_rank_lists"  # explorer.html, part of the report, is given what this notebook is
 PLACES = ("data_root", "results_root")  # where things lie is no setting of theirs
 OF_A_RUN = ("model", "train_set", "seed")
 
@@ -57,7 +58,7 @@ class Places:
     def made(self, step: Step) -> list[Path]:
         """Every file that a step leaves whenever it runs; features, and runs of its own, not among them."""
         if step.notebook == REPORT:
-            return [self.results / results_folder.REPORT]
+            return [self.results / results_folder.REPORT, self.private / results_folder.EXPLORER]
         if step.notebook == TRAIN:
             folder = self.run(step.name.partition("-")[2])
             return [*(folder / name for name in results_folder.RUN_FILES), self.executed(step)]
@@ -78,7 +79,7 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     for notebook in _analyses(settings, set(absent)):
         before = needed(notebook) if notebook.startswith("07") else (*trainings, *needed(notebook))
         found.append(Step(notebook, notebook, select(notebook), before))
-    return [*found, Step(REPORT, REPORT, {}, tuple(step.name for step in found))]
+    return [*found, Step(REPORT, REPORT, select(RANK_LISTS), tuple(step.name for step in found))]
 
 
 def one(settings: Mapping[str, Any], notebook: Path) -> Step:
@@ -101,7 +102,7 @@ def _analyses(settings: Mapping[str, Any], absent: set[str]) -> list[str]:
     """The notebooks after the trainings, the claims after what they judge."""
     names = sorted({made.notebook for made in results_folder.MADE} - {DATASETS})
     if {settings["rank_list_set"], paper.COMBINED} & absent:  # Figure 5 compares the two models on one set
-        names.remove("08_figure5_rank_lists")
+        names.remove(RANK_LISTS)
     if set(paper.SETS) <= absent:  # nothing to retrieve from
         names.remove("11_inside_hcn")
     return sorted(names, key=lambda name: (name.startswith("09"), name))

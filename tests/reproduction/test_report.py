@@ -361,7 +361,7 @@ def test_a_half_written_run_is_named_with_what_it_lacks(results):
 
 def test_template_and_style_are_shipped():
     settings = (sidecar.REPOSITORY / "pyproject.toml").read_text()
-    assert '"reproduction.report" = ["report.html.j2", "report.css", "report.js", "further.yaml"]' in settings
+    assert '"reproduction.report" = ["*.j2", "*.css", "*.js", "further.yaml"]' in settings
     assert '"reproduction.claims" = ["claims.yaml"]' in settings and "*.safetensors" in settings
 
 
@@ -483,3 +483,9 @@ def test_in_chromium_a_click_sorts_a_table_and_opens_a_row(embedded):
         assert page.evaluate("document.querySelector('#table3 .behind').getBoundingClientRect().height > 30")
         asked = [url for url in page.requested if not url.startswith("data:")]
         assert asked == [embedded.as_uri()] and not page.errors
+
+
+def test_the_explorer_is_linked_to_where_it_is(results):
+    assert "explorer.html" not in Reader(report.write(results).read_text()).links
+    (results / "explorer.html").write_text("")
+    assert "explorer.html" in Reader(report.write(results).read_text()).links

@@ -1,0 +1,108 @@
+"""explorer.html: every query's rank lists by every model and metric, with their pictures, in one file without a server.
+
+What a list holds and the words around it are those of `ranklists`, which Figure 5 and notebook 08 draw. Its last part,
+`#set=...&upper=...&lower=...&query=...`, says what it shows. It shows people: of official data it is kept apart.
+"""
+
+import base64
+import io
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reid_core import files, images
+from reid_core.datasets.table import CAMERA, PATH, PERSON
+from reid_core.matching import Matching
+from reproduction import explorer, paper, plots, ranklists, report, results_folder
+from reproduction.experiment import Experiment
+from reproduction.ranklists import Method, Ranking, Rankings
+
+WIDE, HIGH, COLUMNS, SHEET = 48, 96, 32, 1024  # pixels of a picture; pictures in a line and in a sheet
+QUALITY = 60
+ALL, HUNDRED = 1000, 100  # of a set with more queries than ALL: a hundred each of the worst, the best, ...
+
+
+def write(given: Mapping[str, Any]) -> Path:
+    """Write the explorer of the finished runs of the first seed; `given` are the parameters of notebook 08.
+
+    Returns its path: `explorer.html` in the results folder or, on official data, in the folder for what shows people.
+    """
+    own = sorted({given["rank_list_set"], *given.get("own_sets", ())} - set(paper.SETS))
+    kit = Experiment.of({**given, "own_sets": own})
+    how = Matching(**{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver") if key in given})
+    page = render(ranklists.of_runs(kit, how), kit.facts(ap=how.ap, seeds=kit.seeds[:1]))
+    return files.write_text(kit.private / results_folder.EXPLORER, page)
+
+
+def render(rankings: Rankings, facts: Mapping[str, Any]) -> str:
+    """The page of these rankings, each made when it comes to it; `facts` as sidecars have them."""
+    pictures, marks = {}, {}
+    sets = [_set(rankings, name, pictures, marks) for name in rankings.models]
+    data = {"sets": sets, "marks": list(marks), "rules": explorer.RULES, "columns": COLUMNS, "sheet": SHEET}
+    values = {
+        "facts": facts, "sets": sets, "sheets": list(_sheets(list(pictures))), "frames": plots.KINDS,
+        "wide": WIDE, "high": HIGH, "columns": COLUMNS, "all": ALL,
+        "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }  # fmt: skip
+    return report.render("explorer", values)
+
+
+def _set(rankings: Rankings, name: str, pictures: dict[str, int], marks: dict[tuple, int]) -> dict[str, Any]:
+    """A set as the page holds it; new pictures and marks, (kind, words above), are numbered in the order they come."""
+    methods = [Method(*one) for one in itertools.product(rankings.models[name], plots.METRICS, (False, True))]
+    ranks = {method: rankings(name, method) for method in methods}
+    first = next(iter(ranks.values()))
+    # Figure 5's pair where both models are there: its gains are those that the choice is made by
+    ours, theirs = (ranks[Method(rankings.models[name][place], "xqda", True)] for place in (-1, 0))
+    chosen = choose(ours.ap, theirs.ap)
+    about = first.query.iloc[chosen]
+
+    def shown(ranking: Ranking, query: int) -> list[list]:
+        ranked = []
+        for image in ranklists.nearest(ranking, query, ignored=True).itertuples():
+            kind, above, below = plots.caption(image)
+            picture = pictures.setdefault(image.image_path, len(pictures))
+            ranked.append([picture, marks.setdefault((kind, above), len(marks)), below])
+        return ranked
+
+    return {
+        "name": name, "title": paper.SET_TITLES.get(name, name), "count": len(first.query),
+        "queries": [[number, int(line[PERSON]), int(line[CAMERA]), pictures.setdefault(line[PATH], len(pictures))]
+                    for number, line in zip(chosen, about.to_dict("records"), strict=True)],
+        "methods": [{
+            "key": "-".join((method.model, method.metric, *["reranked"] * method.reranked)),
+            "title": explorer.title(method),
+            "ap": [round(float(ranking.ap[query]), 4) if ranking.per_query["valid"].iloc[query] else None
+                   for query in chosen],
+            "told": [ranklists.told(ranking, query, ignored=True) for query in chosen],
+            "lists": [shown(ranking, query) for query in chosen],
+        } for method, ranking in ranks.items()],
+    }  # fmt: skip
+
+
+def choose(ours: np.ndarray, theirs: np.ndarray) -> list[int]:
+    """Numbers of the queries that the page holds, by the AP of two methods, (Q,) each: all, or of more than ALL a
+    hundred each of the worst and best of `ours`, of the largest gains and losses against `theirs`, and by lot."""
+    if len(ours) <= ALL:
+        return list(range(len(ours)))
+    orders = (np.argsort(values, kind="stable") for values in (ours, -ours, ours - theirs, theirs - ours))
+    parts = [order[:HUNDRED] for order in orders]
+    parts.append(np.random.default_rng(0).choice(len(ours), HUNDRED, replace=False))
+    return sorted({int(number) for part in parts for number in part})
+
+
+def _sheets(paths: list[str]) -> Iterable[str]:
+    """The pictures in sheets, COLUMNS in a line, each sheet a WebP as a data URI."""
+    for start in range(0, len(paths), SHEET):
+        part = paths[start : start + SHEET]
+        sheet = np.zeros((-(-len(part) // COLUMNS), HIGH, COLUMNS, WIDE, 3), np.uint8)
+        for place, path in enumerate(part):
+            sheet[place // COLUMNS, :, place % COLUMNS] = images.decode(path, HIGH, WIDE)
+        written = io.BytesIO()
+        Image.fromarray(sheet.reshape(-1, COLUMNS * WIDE, 3)).save(written, "WEBP", quality=QUALITY)
+        yield f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode('ascii')}"

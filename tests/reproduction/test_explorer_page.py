@@ -1,0 +1,129 @@
+"""explorer.html of a gallery small enough to work out by hand: what it holds, and what a click changes."""
+
+import json
+import re
+
+import chromium
+import numpy as np
+import pytest
+import toy_rankings
+
+from reproduction import explorer, plots, ranklists
+from reproduction.report import explorer_page
+
+FACTS = {"data_source": "embedded", "profile": "test", "ap": "step", "seeds": [0]}
+METHODS = [("hcn", metric, reranked) for metric in plots.METRICS for reranked in (False, True)]
+
+
+@pytest.fixture
+def rankings(tmp_path, monkeypatch):
+    plain = toy_rankings.ORDERS[toy_rankings.PLAIN]
+    for model in ("baseline", "hcn"):
+        for metric in plots.METRICS:
+            for reranked in (False, True):
+                orders = toy_rankings.ORDERS.get(ranklists.Method(model, metric, reranked), plain)
+                monkeypatch.setitem(toy_rankings.ORDERS, ranklists.Method(model, metric, reranked), orders)
+    return toy_rankings.rankings(tmp_path)
+
+
+@pytest.fixture
+def page(rankings, tmp_path):
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer_page.render(rankings, FACTS))
+    return path
+
+
+def held(path) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text())[1])
+
+
+def test_the_page_holds_the_lists_frames_and_words_of_the_notebooks_explorer(page, rankings):
+    data = held(page)
+    assert [one["name"] for one in data["sets"]] == ["market1501", "cuhk03_labeled"]
+    market = data["sets"][0]
+    assert len(market["methods"]) == 8 and data["rules"] == explorer.RULES
+    for method in market["methods"]:
+        model, metric, *reranked = method["key"].split("-")
+        ranking = rankings("market1501", ranklists.Method(model, metric, bool(reranked)))
+        assert method["ap"] == pytest.approx(ranking.ap, abs=1e-4)
+        for query in (0, 1):
+            example = ranklists.example("", query, [(method["title"], ranking)], ignored=True)
+            ((words, ranked),) = example["lists"]
+            assert words == f"{method['title']}: {method['told'][query]}"
+            captions = [(*data["marks"][mark], below) for _, mark, below in method["lists"][query]]
+            assert captions == [plots.caption(image) for image in ranked.itertuples()]
+    (own,) = (one for one in market["methods"] if one["key"] == "hcn-xqda-reranked")
+    assert own["told"][1] == "AP 0.33, first match at rank 3"
+    assert market["queries"][0][:3] == [0, 5, 1]
+
+
+def test_the_page_is_one_file_that_loads_nothing(page):
+    text = page.read_text()
+    sources = set(re.findall(r"(?:src|href)=[\"']?([^\"'> ]+)|url\(([^)]{10})", text))
+    assert sources == {("data:,", ""), ("", "data:image")}
+    assert text.count("<script") == 2 and "default-src 'none'" in text
+
+
+def test_a_query_without_a_match_has_no_ap(rankings, tmp_path):
+    query = toy_rankings.image_table(tmp_path, "query", [(9, 1), (5, 1)])
+    gallery = toy_rankings.image_table(tmp_path, "gallery", toy_rankings.PEOPLE)
+    made = ranklists.Matched(np.tile(np.arange(6, dtype=np.float32), (2, 1)), query, gallery, 0.0)
+    lone = ranklists.Rankings(lambda *_: ranklists.rank(made), {"market1501": ("hcn",)})
+    path = tmp_path / "page.html"
+    path.write_text(explorer_page.render(lone, FACTS))
+    method = held(path)["sets"][0]["methods"][0]
+    assert method["ap"][0] is None and method["ap"][1] > 0 and "no match in the gallery" in method["told"][0]
+
+
+def test_without_a_finished_training_the_page_says_so():
+    text = explorer_page.render(ranklists.Rankings(None, {}), FACTS)
+    assert "No training of seed 0 is finished" in text
+
+
+def test_of_many_queries_it_holds_the_worst_the_best_the_largest_gains_and_some_by_lot():
+    draw = np.random.default_rng(5)
+    ours, theirs = draw.random((2, 3368))
+    chosen = explorer_page.choose(ours, theirs)
+    assert chosen == sorted(set(chosen)) and 300 < len(chosen) <= 500
+    for values in (ours, -ours, ours - theirs, theirs - ours):
+        assert set(np.argsort(values)[:100].tolist()) <= set(chosen)
+    extreme = set(np.concatenate([np.argsort(v)[:100] for v in (ours, -ours, ours - theirs, theirs - ours)]).tolist())
+    assert 60 <= len(set(chosen) - extreme) <= 100
+    assert explorer_page.choose(ours[:1000], theirs[:1000]) == list(range(1000))
+
+
+@pytest.mark.slow
+def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    says, lists = "document.getElementById('says').textContent", "[...document.querySelectorAll('#lists h2')]"
+    with chromium.page(browser) as view:
+        for width, dark in ((360, False), (800, True), (1400, False)):
+            view.look(width, dark=dark)
+            view.open(page.as_uri())
+            assert "query 0: person 5" in view.evaluate(says)
+            assert view.evaluate("document.documentElement.scrollWidth") <= width
+        click = """const start = performance.now();
+            document.querySelector("circle[data-place='1']").dispatchEvent(new MouseEvent("click", {bubbles: true}));
+            return performance.now() - start"""
+        assert view.evaluate(f"(() => {{ {click} }})()") < 100
+        assert "query 1: person 7" in view.evaluate(says)
+        titles = view.evaluate(f"{lists}.map(title => title.textContent)")
+        assert titles[0] == "HCN, XQDA, re-ranked: AP 0.33, first match at rank 3" and len(titles) == 2
+        address = view.evaluate("location.href")
+        assert "set=market1501" in address and "upper=hcn-xqda-reranked" in address and address.endswith("query=1")
+        view.evaluate("document.getElementById('next').click()")
+        assert "query 0" in view.evaluate(says)
+        view.evaluate("location.hash = '#set=market1501&upper=hcn-xqda&lower=none&query=1'")
+        view.until(f"{says}.includes('query 1') && {lists}.length === 1", 5)
+        view.evaluate("location.hash = '#set=market1501&query=7'")
+        view.until(f"{says}.startsWith('There is no query 7 here: Market-1501 has the queries 0 to 1.')", 5)
+        choose = """const select = document.querySelector("[name=where]"); select.value = "loss";
+            select.dispatchEvent(new Event("change", {bubbles: true}))"""
+        view.evaluate("location.hash = '#set=market1501&upper=hcn-xqda-reranked&lower=baseline-xqda-reranked&query=0'")
+        view.until(f"{lists}.length === 2", 5)
+        view.evaluate(f"(() => {{ {choose} }})()")
+        assert "query 1" in view.evaluate(says) and "1 of 1" in view.evaluate(says)
+        asked = [url.partition("#")[0] for url in view.requested if not url.startswith("data:")]
+        assert set(asked) == {page.as_uri()} and not view.errors
