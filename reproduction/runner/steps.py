@@ -58,7 +58,7 @@ class Places:
     def made(self, step: Step) -> list[Path]:
         """Every file that a step leaves whenever it runs; features, and runs of its own, not among them."""
         if step.notebook == REPORT:
-            return [self.results / results_folder.REPORT, self.private / results_folder.EXPLORER]
+            return [self.private / results_folder.EXPLORER, self.results / results_folder.REPORT]
         if step.notebook == TRAIN:
             folder = self.run(step.name.partition("-")[2])
             return [*(folder / name for name in results_folder.RUN_FILES), self.executed(step)]

@@ -43,7 +43,7 @@ def write(now, step):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{step.name} {path.name}")
     if step.notebook == steps.REPORT:
-        made[0].write_text(f"<html>\n{staleness.MARK}{json.dumps(origin)} -->\n")
+        made[-1].write_text(f"<html>\n{staleness.MARK}{json.dumps(origin)} -->\n")
         return
     sidecars = [path for path in made if path.suffix == ".json"] if step.notebook != steps.TRAIN else []
     for path in sidecars:
