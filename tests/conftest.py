@@ -1,5 +1,6 @@
 """What several tests share: one run of the whole kit on profile tiny."""
 
+import importlib.util
 import os
 import signal
 
@@ -9,6 +10,8 @@ for name, how in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0")):  # a
 import official_structure  # noqa: E402
 import pytest  # noqa: E402
 from tiny_kit import Kit  # noqa: E402
+
+from reproduction.sidecar import REPOSITORY  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,19 @@ def kit(tmp_path_factory):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     kit.said = done.stdout
     return kit
+
+
+@pytest.fixture(scope="session")
+def script():
+    """script("docs/lock.py"): a script of the repository as a module."""
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location(path.rpartition("/")[2].removesuffix(".py"), REPOSITORY / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """environment.yml, the lock file and the Makefile make one environment; the pip part installs for real (slow)."""
 
-import importlib.util
 import json
 import os
 import re
@@ -16,12 +15,8 @@ from reproduction.sidecar import REPOSITORY
 
 
 @pytest.fixture(scope="module")
-def lock():
-    """docs/lock.py as a module."""
-    spec = importlib.util.spec_from_file_location("lock", REPOSITORY / "docs" / "lock.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def lock(script):
+    return script("docs/lock.py")
 
 
 def environment():

@@ -5,7 +5,6 @@ official data or another installation, only understood (UNDERSTOOD, each with wh
 first test until it is in one of the three.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -281,11 +280,8 @@ def test_troubles_are_those_that_the_kit_says():
 
 
 @pytest.fixture(scope="module")
-def readme_tables():
-    spec = importlib.util.spec_from_file_location("readme_tables", REPOSITORY / "docs" / "readme_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def readme_tables(script):
+    return script("docs/readme_tables.py")
 
 
 def test_the_readmes_results_are_ours_alone_with_their_intervals(readme_tables):

@@ -1,6 +1,5 @@
 """The retrieval benchmark at size tiny, without peers, and its verdicts on peers made up here."""
 
-import importlib.util
 import json
 import subprocess
 
@@ -9,15 +8,11 @@ import pandas as pd
 import pytest
 
 from reid_core import machine
-from reproduction.sidecar import REPOSITORY
 
 
 @pytest.fixture
-def compare(monkeypatch, tmp_path):
-    path = REPOSITORY / "benchmarks" / "retrieval" / "compare.py"
-    spec = importlib.util.spec_from_file_location("compare", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def compare(monkeypatch, tmp_path, script):
+    module = script("benchmarks/retrieval/compare.py")
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "DIMENSIONS", 32)
     return module

@@ -63,13 +63,14 @@ def test_a_card_that_can_be_used_alone_or_beside_an_old_one_is_not_spoken_of(mac
     assert not capsys.readouterr().err
 
 
-def test_without_a_card_or_with_hidden_ones_there_is_nothing_to_say(machine, monkeypatch, tmp_path):
+def test_without_a_card_or_with_hidden_ones_there_is_nothing_to_say(machine, monkeypatch, capsys, tmp_path):
     machine(PASCAL)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     preflight.check({"render_sizes": "full"})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     preflight.check({"render_sizes": "full"})
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("verb", ["plan", "reproduce"])
