@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from safetensors.numpy import load_file
 from tiny_kit import Kit
 
 from reproduction import sidecar
@@ -118,7 +120,8 @@ def ran(slurm, tmp_path_factory):
     kit.killed = None
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and kit.killed is None and time.monotonic() < deadline:
-        if list(victim.glob("checkpoints/*")):
+        if there := sorted(victim.glob("checkpoints/*.json")):
+            kit.seconds = load_file(there[0].with_suffix(".safetensors"))["seconds"]
             kit.killed = _kill(kit)
         time.sleep(0.05)
     kit.said, _ = process.communicate(timeout=PATIENCE)
@@ -154,6 +157,9 @@ def test_every_step_but_the_light_ones_was_a_job_and_every_training_one_of_its_o
 def test_a_killed_job_is_tried_again_and_continues(ran):
     log = (ran.results / "logs" / "02_train-hcn-market1501-seed0.log").read_text()
     assert ran.killed and log.count("02_train (model hcn") >= 3, log  # begun twice, ended once
+    timing = pd.read_csv(ran.results / "runs" / "hcn-market1501-seed0" / "timing.csv")["seconds"]
+    first = len(ran.seconds)
+    assert first == 5 and np.allclose(timing[:first], ran.seconds, atol=1e-6), "its clock goes on from the checkpoint's"
 
 
 def test_the_tables_are_those_of_one_machine(ran, kit):
