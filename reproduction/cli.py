@@ -148,7 +148,7 @@ def _reproduce(chosen) -> None:
     from reproduction.runner import workflow
 
     where = (chosen.executor, chosen.jobs, chosen.more)
-    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force, *where)))
+    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force, where)))
 
 
 def _plan(chosen) -> None:

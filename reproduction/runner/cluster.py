@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from reid_core import machine, progress
 from reproduction import embedded
-from reproduction.runner import further, plan, preflight, profiles, steps
+from reproduction.runner import further, plan, profiles, steps
 from reproduction.sidecar import REPOSITORY
 
 LIGHT = ("06", "07", "report")  # read small files alone: they run where the workflow does
@@ -79,12 +81,6 @@ class Elsewhere:
         return every
 
 
-def elsewhere(executor: str | None, jobs: int, more: Sequence[str]) -> Elsewhere | None:
-    """None where steps run one after another on this machine's one device, or on its processors."""
-    gpus = [] if executor else local_gpus()
-    return Elsewhere(executor, jobs, more, gpus) if executor or gpus else None
-
-
 def resources(settings: Mapping[str, object], names: Sequence[str]) -> dict[str, dict[str, object]]:
     """{step: "threads"; "resources": mem_mb, runtime in minutes, gpu; "local": it runs where the workflow does}.
 
@@ -146,11 +142,6 @@ def _check_shared(results: Path) -> None:
 
 
 def local_gpus() -> list[str]:
-    """This machine's GPUs that PyTorch may use, as CUDA_VISIBLE_DEVICES names them; empty where there is but one."""
-    if len(preflight.cards()) < 2:
-        return []
-    import torch
-
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    found = shown.split(",") if shown else [str(number) for number in range(torch.cuda.device_count())]
-    return found if len(found) > 1 else []
+    """This machine's GPUs that PyTorch may use, as CUDA_VISIBLE_DEVICES names them."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return shown.split(",") if shown else [str(number) for number in range(torch.cuda.device_count())]

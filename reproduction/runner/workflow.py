@@ -30,37 +30,30 @@ class WorkflowError(RuntimeError):
     """The workflow stopped; the failing step has said why."""
 
 
-def run(
-    profile: str,
-    overrides: Sequence[str] = (),
-    force: Sequence[str] = (),
-    executor: str | None = None,
-    jobs: int = 100,
-    more: Sequence[str] = (),
-) -> Path:
+def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = (), where: tuple = (None, 1, ())) -> Path:
     """Make everything of a profile that is missing or out of date; return the results folder.
 
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
-    them. With an `executor` of Snakemake's, steps run there, at most `jobs` at once, with its `more` options. Raises
-    what `profiles.load`, `preflight.check`, `cluster.check` and `notebooks.find` raise, before anything runs, and
+    them; `where` is an executor of Snakemake's or None, how many jobs at once, and options for Snakemake. Raises what
+    `profiles.load`, `preflight.check`, `notebooks.find` and `cluster.Elsewhere.check` raise, before anything runs, and
     WorkflowError when a step fails.
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
     preflight.check(settings)
-    where = _elsewhere(executor, jobs, more)
+    elsewhere = _elsewhere(*where)
     forced = [notebooks.find(name).stem for name in force]
     results = experiment.resolve(settings["results_root"])
     with only_one(results) as lock:
         if pending := staleness.pending(settings, forced):
             plan = _plan(pending, profiles.find(profile), overrides)
-            if where:
-                where.check(settings, results)
+            if elsewhere:
+                elsewhere.check(settings, results)
                 command = functools.partial(_command, profile=profiles.find(profile), overrides=overrides)
-                plan = where.spread(plan, settings, command, results)
+                plan = elsewhere.spread(plan, settings, command, results)
             else:
                 _say_what_will_happen(settings, pending)
-            _execute(plan, results, lock, where)
+            _execute(plan, results, lock, elsewhere)
         else:
             print(f"Nothing to do: {results} is up to date.")
     return results
@@ -74,7 +67,8 @@ def _elsewhere(executor: str | None, jobs: int, more: Sequence[str]):
         return None
     from reproduction.runner import cluster
 
-    return cluster.elsewhere(executor, jobs, more)
+    gpus = [] if executor else cluster.local_gpus()
+    return cluster.Elsewhere(executor, jobs, more, gpus) if executor or len(gpus) > 1 else None
 
 
 def _say_what_will_happen(settings: Mapping, pending: Mapping[Step, str]) -> None:

@@ -18,6 +18,16 @@ from reproduction.words import unknown_name
 Way = tuple[str, bool]  # metric and re-ranking
 PLAIN: Way = ("euclidean", False)
 REPORTED: dict[str, Way] = {name: (metric, True) for name, metric in paper.PRINTED_METRIC.items()}
+NAMED = {  # of Matching: what a field is, its values, what a choice of it needs, a note
+    "ap": ("Average precision", evaluation.AP_DEFINITIONS, "",
+           "Figure 4 is computed by step, the tables by trapezoid."),
+    "junk_in_pool": ("Junk in the re-ranking pool", (True, False), "junk",
+                     "The official toolchain leaves it in; some ports do not."),
+    "jaccard": ("Jaccard distance", reranking.CHOICES["jaccard"], "reranking",
+                "Eq. (5) is that of sets, without query expansion; the released code weighs."),
+    "xqda_solver": ("XQDA's subspace", xqda.SOLVERS, "xqda",
+                    "The released code takes the SVD, the text of [19] the generalised eigenvectors."),
+}  # fmt: skip
 NUMBERS = {"k1": "k1", "k2": "k2, query expansion", "lambda_value": "lambda"}
 
 
@@ -43,21 +53,11 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
 
     Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take.
     """
-    ap, solver, jaccard = how.ap, how.xqda_solver, how.jaccard
-    other_ap = next(name for name in evaluation.AP_DEFINITIONS if name != ap)
-    other_solver = next(name for name in xqda.SOLVERS if name != solver)
-    other_jaccard = next(name for name in reranking.CHOICES["jaccard"] if name != jaccard)
-    junk = how.junk_in_pool
-    choices = [
-        Option("ap", "Average precision", ap, other_ap, {"ap": other_ap}, "",
-               "Figure 4 is computed by step, the tables by trapezoid."),
-        Option("junk_in_pool", "Junk in the re-ranking pool", words(junk), words(not junk),
-               {"junk_in_pool": not junk}, "junk", "The official toolchain leaves it in; some ports do not."),
-        Option("jaccard", "Jaccard distance", jaccard, other_jaccard, {"jaccard": other_jaccard}, "reranking",
-               "Eq. (5) is that of sets, without query expansion; the released code weighs."),
-        Option("xqda_solver", "XQDA's subspace", solver, other_solver, {"xqda_solver": other_solver}, "xqda",
-               "The released code takes the SVD, the text of [19] the generalised eigenvectors."),
-    ]  # fmt: skip
+    choices = []
+    for name, (choice, values, needs, note) in NAMED.items():
+        own = getattr(how, name)
+        other = next(value for value in values if value != own)
+        choices.append(Option(name, choice, words(own), words(other), {name: other}, needs, note))
     if not isinstance(numbers, Mapping):
         raise ValueError(f"sensitivity_matching is {numbers!r}; write it as {{k1: [10, 30]}}.")
     for name, values in numbers.items():
@@ -68,13 +68,13 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
             raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")
         if len(set(values)) < len(values):
             raise ValueError(f"sensitivity_matching: {name} names a value twice: {list(values)}.")
-        for value in (value for value in values if value != getattr(how, name)):
+        own = getattr(how, name)
+        for value in (value for value in values if value != own):
             try:
                 replace(how, **{name: value})
             except (TypeError, ValueError) as error:
                 raise ValueError(f"sensitivity_matching: {error}") from None
-            was = words(getattr(how, name))
-            choices.append(Option(name, NUMBERS[name], was, words(value), {name: value}, "reranking"))
+            choices.append(Option(name, NUMBERS[name], words(own), words(value), {name: value}, "reranking"))
     return choices
 
 

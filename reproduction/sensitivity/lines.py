@@ -54,24 +54,21 @@ def matching_lines(
         raise ValueError(f"sensitivity_pairings is {pairings}; it is a number of seeds, at least 0 (0: none).")
     lines = []
     for name in paper.SETS:
+        bench, reason = benches.get(name), not_run.get(name)
         for option in choices:
-            way = option.way(name)
+            way, lacking = option.way(name), reason
+            if not reason and option.needs == "junk" and not _has_junk(bench):
+                lacking = NO_JUNK
             line = _about("matching", option.field, option.choice, option.default, option.other, name, way, option.note)
-            if name in not_run:
-                lines.append(line | {"status": not_run[name]})
-            elif option.needs == "junk" and not _has_junk(benches[name]):
-                lines.append(line | {"status": NO_JUNK})
-            else:
-                bench = benches[name]
-                lines.append(line | _paired(bench, way, bench.again(way, option.changes)))
+            found = {"status": lacking} if lacking else _paired(bench, way, bench.again(way, option.changes))
+            lines.append(line | found)
         if pairings:
-            lines.append(_pairing_line(benches.get(name), name, pairings, not_run))
+            lines.append(_pairing_line(bench, name, pairings, not_run))
     return lines
 
 
 def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mapping[str, str]) -> dict:
-    way = ("xqda", True)
-    other = f"seeds 0 to {pairings - 1}"
+    way, other = ("xqda", True), f"seeds 0 to {pairings - 1}"
     note = "XQDA pairs the training images at random; the mean over these seeds."
     line = _about("matching", "xqda_pairing", "XQDA's random pairing", "seed 5489", other, name, way, note)
     if bench is None:
@@ -92,8 +89,7 @@ def fit_lines(benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run
     for name in paper.SETS:
         line = _about("matching", "xqda_fit", "Combined HCN: XQDA fitted on", "the tested set", "all sets", name, way,
                       "The paper does not say.") | {"model": paper.COMBINED}  # fmt: skip
-        reason = not_run.get(name) or not_run.get(paper.COMBINED)
-        if reason:
+        if reason := not_run.get(name) or not_run.get(paper.COMBINED):
             lines.append(line | {"status": reason})
             continue
         bench = benches[name]
@@ -238,26 +234,15 @@ def headline(table: pd.DataFrame) -> dict[str, float] | None:
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
     """The table for reading: choice, options, set, matching, and per score both values, difference and interval."""
-    shown = pd.DataFrame({
-        "choice": table["choice"], "default": table["default"], "other": table["other"],
-        "set": table["set"].map(paper.SET_TITLES), "matching": table["matching"],
-    })  # fmt: skip
-    measured = table["status"] == MEASURED
+    shown = table[["choice", "default", "other", "set", "matching"]].replace({"set": paper.SET_TITLES})
     for score, title in zip(SCORES, ("rank-1", "mAP"), strict=True):
-        shown[title] = [
-            f"{a:.1f} → {b:.1f}" if known else status
-            for a, b, known, status in zip(
-                table[f"default_{score}"], table[f"other_{score}"], measured, table["status"], strict=True
-            )
-        ]
+        sides = table[[f"default_{score}", f"other_{score}", "status"]].itertuples(index=False)
+        shown[title] = [f"{a:.1f} → {b:.1f}" if status == MEASURED else status for a, b, status in sides]
         shown[f"{title} difference"] = table[f"{score}_difference"].map("{:+.1f}".format).replace("+nan", "")
-        ends = zip(table[f"{score}_low"], table[f"{score}_high"], table[f"{score}_spread"], strict=True)
         shown[f"{title} interval"] = [
             f"±{spread:.1f}".replace("±nan", "") if pd.isna(low) else f"{low:+.1f} to {high:+.1f}"
-            for low, high, spread in ends
+            for low, high, spread in table[[f"{score}_{end}" for end in ("low", "high", "spread")]].to_numpy(float)
         ]
-    shown["R5 loss"] = [
-        "" if pd.isna(a) else f"{a:.2f} → {b:.2f}"
-        for a, b in zip(table["default_loss"], table["other_loss"], strict=True)
-    ]
+    losses = table[["default_loss", "other_loss"]].to_numpy(float)
+    shown["R5 loss"] = ["" if np.isnan(a) else f"{a:.2f} → {b:.2f}" for a, b in losses]
     return shown.assign(iterations=table["iterations"])

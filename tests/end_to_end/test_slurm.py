@@ -95,6 +95,8 @@ def slurm(tmp_path_factory):
             time.sleep(1)
         yield env
     finally:
+        subprocess.run(["scancel", "--user=root"], env=env)
+        time.sleep(3)
         PLACE.unlink()
         for process in reversed(started):
             process.terminate()

@@ -137,10 +137,12 @@ def test_an_executor_has_its_own_profile_or_none():
 
 def test_one_gpu_or_none_needs_no_sharing(monkeypatch):
     monkeypatch.setattr(preflight, "cards", lambda: [("one", "580", (9, 0))])
-    assert workflow._elsewhere(None, 1, ()) is None and cluster.local_gpus() == []
+    assert workflow._elsewhere(None, 1, ()) is None
     monkeypatch.setattr(preflight, "cards", lambda: [("one", "580", (9, 0))] * 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
     assert workflow._elsewhere(None, 1, ()).gpus == ["1", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert workflow._elsewhere(None, 1, ()) is None
 
 
 def test_an_unknown_further_training_lists_those_there_are(tmp_path):
