@@ -108,10 +108,8 @@ def describe(found: dict, as_json: bool = False) -> str:
     lines = [f"{found['queries']:,} queries of {found['people']:,} people, {found['gallery']:,} gallery images"]
     lines += [f"metric {found['metric']}{', re-ranked' if found['reranked'] else ''}; AP by {found['ap']}"]
     lines += [f"protocol {found['protocol']}: {PASSED_OVER[found['protocol']]}"]
-    if found["queries_without_match"]:
-        lines += [
-            f"{found['queries_without_match']} queries have no match: zero in all but mINP, which leaves them out"
-        ]
+    if lost := found["queries_without_match"]:
+        lines += [f"{lost} queries have no match: zero in all but mINP, which leaves them out"]
     lines += ["", "score      %    95% interval over test people"]
     lines += [
         f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}" for name, x in found["scores"].items()

@@ -149,20 +149,9 @@ class Experiment:
         """The experiment that a profile's settings describe; names that it does not know are passed over."""
         return cls(**{known.name: settings[known.name] for known in fields(cls) if known.name in settings})
 
-    @property
-    def data(self) -> Path:
-        """The data folder."""
-        return resolve(self.data_root)
-
-    @property
-    def results(self) -> Path:
-        """The results folder."""
-        return resolve(self.results_root)
-
-    @property
-    def source(self) -> str:
-        """Of which kind the data is: embedded, or official (own data too)."""
-        return datasets.data_source(self.data)
+    data = property(lambda self: resolve(self.data_root), doc="The data folder.")
+    results = property(lambda self: resolve(self.results_root), doc="The results folder.")
+    source = property(lambda self: datasets.data_source(self.data), doc="Kind of data: embedded, or official (own too)")
 
     @property
     def private(self) -> Path:
@@ -276,10 +265,8 @@ class Run:
     set: str
     seed: int
 
-    @property
-    def name(self) -> str:
-        """Its folder below `runs/`."""
-        return run_name(self.model, self.set, self.seed)
+    name = property(lambda self: run_name(self.model, self.set, self.seed), doc="Its folder below `runs/`.")
+    finished = property(lambda self: bool(self.record.get("finished")), doc="Whether the training came to its end.")
 
     @property
     def folder(self) -> Path:
@@ -292,11 +279,6 @@ class Run:
         from reid_core.training import run_folder  # which loads PyTorch: the workflow asks for names alone
 
         return run_folder.read(self.folder) if (self.folder / run_folder.RUN).is_file() else {}
-
-    @property
-    def finished(self) -> bool:
-        """Whether the training came to its end."""
-        return bool(self.record.get("finished"))
 
     def check(self) -> "Run":
         """The run itself. Raises FileNotFoundError, with the command that makes it, when it is not finished, and

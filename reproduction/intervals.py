@@ -73,16 +73,9 @@ class Interval:
 def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.DataFrame:
     """Sums over the queries of each test person: what every interval is made from.
 
-    Parameters
-    ----------
-    per_query : the rows of `evaluation.Evaluation.per_query`, one a query.
-    person : (Q,) person of each query.
-    seed : the training's.
-
-    Returns
-    -------
-    DataFrame with the columns seed, person_id, queries, rank1 (queries whose first image matches) and mAP (sum of their
-    average precisions, 0-1 each), sorted by person. A query without a match counts as zero.
+    `per_query`: the rows of `evaluation.Evaluation.per_query`, one a query; `person`: (Q,), of each; `seed`: the
+    training's. Returns the columns seed, person_id, queries, rank1 (queries whose first image matches) and mAP (sum of
+    their average precisions, 0-1 each), sorted by person. A query without a match counts as zero.
     """
     hits = (per_query["first_hit"] == 1).fillna(False).astype(float)
     rows = pd.DataFrame({PERSON: person, "queries": 1, "rank1": hits, "mAP": per_query["ap"]})
@@ -101,9 +94,7 @@ def interval(
     theirs : likewise, the other side of a difference.
     random : of each side, whether its training draws at random; one without counts as known but for the test people.
 
-    Raises
-    ------
-    ValueError : the two sides have other people or other numbers of queries, or a side repeats a seed.
+    Raises ValueError where the two sides have other people or other numbers of queries, or a side repeats a seed.
     """
     sides = [_sums(rows, score) for rows in (ours, theirs) if rows is not None]
     queries = sides[0].queries

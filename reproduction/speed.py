@@ -39,15 +39,9 @@ def measure(
     turns : of each
     device : as for `train`
 
-    Returns
-    -------
-    Columns model, form (what the network computes, "pooled" or "plain": some settings have no pooled form),
+    Returns columns model, form (what the network computes, "pooled" or "plain": some settings have no pooled form),
     seconds_per_iteration, fastest_turn, slowest_turn, over_baseline (ratio of times), iterations (counted), device,
-    precision.
-
-    Raises
-    ------
-    ValueError for seconds that are not above 0.
+    precision. Raises ValueError for seconds that are not above 0.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}, and finite.")

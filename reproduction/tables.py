@@ -35,12 +35,9 @@ def table1(images: Mapping[str, pd.DataFrame], combined: pd.DataFrame | None = N
         one). A data set of Table 1 that is not given is shown with nothing found.
     combined : images that the combined training learns from, `Experiment.training_table`; None where a set is absent.
 
-    Returns
-    -------
-    DataFrame
-        Rows in Table 1's order, then other data sets; columns `dataset` and, for each of `IDENTITIES`, `<column>
-        published`, `found` and `difference` (Int64, missing where the paper prints none or nothing was found). Combined
-        counts the people who train, not the sum of the sets: `left out` are those who are tested, as `note` says.
+    Returns rows in Table 1's order, then other data sets; columns `dataset` and, for each of `IDENTITIES`, `<column>
+    published`, `found` and `difference` (Int64, missing where the paper prints none or nothing was found). Combined
+    counts the people who train, not the sum of the sets: `left out` are those who are tested, as `note` says.
     """
     counts = {}
     for name, table in images.items():
@@ -117,12 +114,9 @@ def _dataset(name: str, table: pd.DataFrame) -> str:
 
 
 def compare(
-    rows: Iterable[paper.Row],
-    sets: Iterable[str],
-    scores: pd.DataFrame,
-    facts: Mapping[str, object],
+    rows: Iterable[paper.Row], sets: Iterable[str], scores: pd.DataFrame, facts: Mapping[str, object],
     not_run: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Table 2 or 3: one line per row of the paper and set.
 
     Parameters
@@ -135,12 +129,9 @@ def compare(
     facts : data_source, profile, ap; they go into every line.
     not_run : a reason by set, method or model.
 
-    Returns
-    -------
-    DataFrame
-        Scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
-        ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`), over other
-        test people and, with several seeds, other trainings. `people` are those that were tested.
+    Returns scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
+    ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`), over other
+    test people and, with several seeds, other trainings. `people` are those that were tested.
     """
     not_run = not_run or {}
     known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "protocol", "note")

@@ -95,15 +95,9 @@ def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[
     motif = np.column_stack(
         [rng.uniform(-0.5, 0.5, 3), rng.uniform(0.2, 0.55, 3), rng.uniform(0.15, 0.5, 3), rng.uniform(0.04, 0.14, 3)]
     ).astype(np.float32)
-    return Garment(
-        colour=colour,
-        second=contrasting(rng, colour, column),
-        pattern="plain" if rng.random() < plain else pick(rng, patterns),
-        pitch=float(rng.uniform(3.0, 8.0)),
-        phase=float(rng.random()),
-        motif=motif,
-        back=bool(rng.random() < 0.3),
-    )
+    second, pattern = contrasting(rng, colour, column), "plain" if rng.random() < plain else pick(rng, patterns)
+    pitch, phase, back = float(rng.uniform(3.0, 8.0)), float(rng.random()), bool(rng.random() < 0.3)
+    return Garment(colour, second, pattern, pitch, phase, motif, back)
 
 
 def draw_person(rng: np.random.Generator) -> Person:
@@ -154,20 +148,11 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-DETAILS = (
-    ("bag", "bag_colour", "bag_trim", "bag_side", "bag_size"),
-    ("shoe_kind", "shoe", "sole", "sock"),
-    ("hair", "hair_style", "headwear", "headwear_colour"),
-    ("lower_kind", "lower", "lower_length", "fit", "side_stripe", "belt"),
-    ("sleeve", "sleeve_colour", "collar"),
-    ("upper", "inner"),
-)
-
-
 def person(world: tuple[int, ...], index: int, people: int) -> Person:
     """Person `index` of `people` in the world (seed, data set number).
 
-    A pure function of its arguments: neighbouring indices have nothing in common.
+    A pure function of its arguments: neighbouring indices have nothing in common. Who dresses as a circle does keeps
+    the own BODY and up to three of the DETAILS of people.yaml.
     """
     rng = np.random.default_rng((*world, 1, index))
     own = draw_person(rng)
@@ -175,7 +160,7 @@ def person(world: tuple[int, ...], index: int, people: int) -> Person:
         return own
     circle = int(rng.integers(max(1, people // 8)))
     shared = draw_person(np.random.default_rng((*world, 2, circle)))
-    body = ("height", "build", "shoulders", "skin", "glasses", "stride", "swing", "lean")
-    groups = rng.choice(len(DETAILS), size=int(rng.choice(4, p=[0.12, 0.23, 0.35, 0.3])), replace=False)
-    kept = [field for group in groups for field in DETAILS[group]]
-    return replace(shared, **{field: getattr(own, field) for field in (*body, *kept)})
+    details = TABLES["DETAILS"]
+    groups = rng.choice(len(details), size=int(rng.choice(4, p=[0.12, 0.23, 0.35, 0.3])), replace=False)
+    kept = [field for group in groups for field in details[group]]
+    return replace(shared, **{field: getattr(own, field) for field in (*TABLES["BODY"], *kept)})

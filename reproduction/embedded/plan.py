@@ -102,8 +102,7 @@ def market1501(sizes: Market1501Sizes, seed: int) -> list[MarketImage]:
 def sightings(rng, people: np.ndarray, pairs: int, images: int):
     """(person, camera, images) for `pairs` pairs, two to six cameras a person, that hold `images` images."""
     n = len(people)
-    low, high = np.full(n, 2), np.full(n, MARKET_CAMERAS)
-    cameras = allocate(rng, pairs, low, high, rng.gamma(6.0, size=n))
+    cameras = allocate(rng, pairs, np.full(n, 2), np.full(n, MARKET_CAMERAS), rng.gamma(6.0, size=n))
     seen = [(pid, cam + 1) for pid, k in zip(people, cameras, strict=True) for cam in np.sort(rng.permutation(6)[:k])]
     counts = allocate(rng, images, np.ones(len(seen), int), np.full(len(seen), 40), rng.gamma(1.6, size=len(seen)))
     return [(pid, cam, int(count)) for (pid, cam), count in zip(seen, counts, strict=True)]
@@ -138,20 +137,17 @@ class FileNames:
 
 
 def test_people(many: np.ndarray, count: int) -> np.ndarray:
-    """Mask of the people that CUHK03's new protocol takes for test, as Zhong et al. (CVPR 2017) drew them.
+    """Mask of the `count` people that CUHK03's new protocol takes for test, as Zhong et al. (CVPR 2017) drew them.
 
-    Parameters
-    ----------
     many : (n,) bool, in file order: both views hold more than one image.
-    count : number of people to take.
-
-    Notes
-    -----
-    MATLAB's `randperm(n)` from `rng(0)` is `argsort` of n draws of the Mersenne Twister seeded with 5489.
     """
-    order = np.argsort(np.random.RandomState(MATLAB_SEED).rand(len(many)), kind="stable")
-    taken = order[many[order]][:count]
-    return np.isin(np.arange(len(many)), taken)
+    order = matlab_order(len(many))
+    return np.isin(np.arange(len(many)), order[many[order]][:count])
+
+
+def matlab_order(n: int) -> np.ndarray:
+    """MATLAB's `randperm(n)` from `rng(0)`: `argsort` of n draws of the Mersenne Twister seeded with 5489."""
+    return np.argsort(np.random.RandomState(MATLAB_SEED).rand(n), kind="stable")
 
 
 def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
@@ -163,11 +159,8 @@ def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
     """
     rng = np.random.default_rng((seed, CUHK03, 0))
     n, test = sizes.people, sizes.test_people
-    order = np.argsort(np.random.RandomState(MATLAB_SEED).rand(n), kind="stable")
-    single = rng.choice(n, size=scarce_people(n), replace=False)
-    scarce = np.zeros(n, bool)
-    scarce[single] = True
-    odd = next(p for p in order if not scarce[p])
+    scarce = np.isin(np.arange(n), rng.choice(n, size=scarce_people(n), replace=False))
+    odd = next(p for p in matlab_order(n) if not scarce[p])
     counts = {}
     for boxes in ("labeled", "detected"):
         few = scarce.copy()
@@ -176,8 +169,7 @@ def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
         low, high = np.full((n, 2), 2), np.full((n, 2), 5)
         low[few, 0] = high[few, 0] = 1
         per_view = np.zeros((n, 2), int)
-        train = getattr(sizes, f"{boxes}_train_images")
-        gallery = getattr(sizes, f"{boxes}_gallery_images")
+        train, gallery = (getattr(sizes, f"{boxes}_{part}_images") for part in ("train", "gallery"))
         for part, total in ((~tested, train), (tested, gallery + 2 * test)):
             lowest, highest = low[part].ravel(), high[part].ravel()
             rng = np.random.default_rng((seed, CUHK03, 1))
@@ -208,9 +200,8 @@ def cuhk03(sizes: CUHK03Sizes, seed: int) -> list[CampusFrame]:
 def cuhk03_testsets(sizes: CUHK03Sizes, seed: int) -> list[np.ndarray]:
     """The twenty (k, 2) tables of 1-based (pair, person) of the first protocol; k = 100, or half the people."""
     everybody = np.array([(p + 1, k + 1) for p, people in enumerate(sizes.pair_people) for k in range(people)])
-    rng = np.random.default_rng((seed, CUHK03, 2))
-    count = min(100, len(everybody) // 2)
-    return [everybody[np.sort(rng.permutation(len(everybody))[:count])] for _ in range(20)]
+    rng, n = np.random.default_rng((seed, CUHK03, 2)), len(everybody)
+    return [everybody[np.sort(rng.permutation(n)[: min(100, n // 2)])] for _ in range(20)]
 
 
 def cuhk01(sizes: CUHK01Sizes) -> list[CampusImage]:

@@ -70,9 +70,7 @@ class CUHK01Sizes:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts of all three embedded data sets.
-
-    The default is the full size, Table 1 of the paper.
+    """Counts of all three embedded data sets; the default is the full size, Table 1 of the paper.
 
     >>> Sizes().market1501.train_images, Sizes().cuhk03.images("labeled"), Sizes().cuhk01.images
     (12936, 14096, 3884)
@@ -131,9 +129,8 @@ class Sizes:
         try:
             share = float(name)
         except ValueError:
-            raise ValueError(
-                f"render_sizes is {name!r}; it is tiny, smoke, full or a share of the full size such as '0.2'."
-            ) from None
+            known = "tiny, smoke, full or a share of the full size such as '0.2'"
+            raise ValueError(f"render_sizes is {name!r}; it is {known}.") from None
         return cls.share(share)
 
     @property
@@ -186,19 +183,16 @@ def cuhk03_share(people: int) -> CUHK03Sizes:
     pairs = [max(1, int(count)) for count in exact]
     while sum(pairs) != people:
         step = 1 if sum(pairs) < people else -1
-        index = max(range(5), key=lambda k: step * (exact[k] - pairs[k]))
-        pairs[index] += step
+        pairs[max(range(5), key=lambda k: step * (exact[k] - pairs[k]))] += step
     test = round(people * NP_TEST_SHARE)
-    train = people - test
     counts = {
         f"{boxes}_{part}_images": round(getattr(full, f"{boxes}_{part}_images") * now / then)
         for boxes in ("labeled", "detected")
-        for part, now, then in (("train", train, 767), ("gallery", test, 700))
+        for part, now, then in (("train", people - test, 767), ("gallery", test, 700))
     }
-    if counts["labeled_train_images"] == counts["detected_train_images"]:
-        counts["detected_train_images"] -= 1
-    if counts["labeled_gallery_images"] == counts["detected_gallery_images"]:
-        counts["detected_gallery_images"] += 2
+    for part, change in (("train", -1), ("gallery", 2)):  # the two forms never have as many
+        if counts[f"labeled_{part}_images"] == counts[f"detected_{part}_images"]:
+            counts[f"detected_{part}_images"] += change
     return CUHK03Sizes(tuple(pairs), **counts)
 
 

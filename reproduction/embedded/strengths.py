@@ -12,22 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Strengths:
-    """Non-negative numbers; 0 is without.
+    """Non-negative numbers; 0 is without. Raises ValueError for a negative one."""
 
-    colour : of a camera: colour channels mixed (3x3), a tone curve a channel.
-    light : coloured light across a picture, other in each.
-    boxes : a detector's boxes (Market-1501, CUHK03 detected) off in size and place.
-    drawn : the same of boxes drawn by hand (CUHK03 labeled, CUHK01), which are off by less.
-    clutter : other people in their clothes behind the person.
-
-    Raises ValueError for a negative one.
-    """
-
-    colour: float = 1.0
-    light: float = 1.0
-    boxes: float = 1.0
-    drawn: float = 0.6
-    clutter: float = 1.0
+    colour: float = 1.0  # of a camera: colour channels mixed (3x3), a tone curve a channel
+    light: float = 1.0  # coloured light across a picture, other in each
+    boxes: float = 1.0  # a detector's boxes (Market-1501, CUHK03 detected) off in size and place
+    drawn: float = 0.6  # the same of boxes drawn by hand (CUHK03 labeled, CUHK01), which are off by less
+    clutter: float = 1.0  # other people in their clothes behind the person
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():

@@ -34,20 +34,12 @@ def add(
     accept_differences : place data whose people, images or digests differ from the published ones all the same.
     progress : show the progress of unpacking.
 
-    Returns
-    -------
-    DataFrame
-        The rows of :func:`reproduction.intake.status.status` for what was placed, with its `target` below the root.
+    Returns the rows of :func:`reproduction.intake.status.status` for what was placed.
 
-    Raises
-    ------
-    FileNotFoundError : `path` is not there.
-    FileExistsError : such a set is in the data folder already.
-    ValueError : `root` holds embedded data, nothing is recognised, a subset is missing, a set does not load or differs
-        from the published one, or an archive that :mod:`reproduction.intake.archives` refuses.
-    OSError : the data folder cannot be written, or its disk is full; the message names it.
-
-    On any of them nothing is left in the data folder.
+    Raises FileNotFoundError where `path` is not there; FileExistsError where such a set is in the data folder already;
+    ValueError where `root` holds embedded data, nothing is recognised, a subset is missing, a set does not load or
+    differs from the published one, or for an archive that :mod:`reproduction.intake.archives` refuses; OSError, naming
+    it, for a data folder that cannot be written or whose disk is full. Nothing is left in the data folder then.
     """
     path, root = Path(path).expanduser().absolute(), Path(root).expanduser().absolute()
     if layout.data_source(root) == "embedded":

@@ -23,11 +23,8 @@ _ALWAYS_ALLOWED = 64 * 2**20
 def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a ZIP by name, after every check that needs no unpacking.
 
-    Raises
-    ------
-    ValueError
-        It is no ZIP or a damaged one, or a member is encrypted, leads outside, is a link or a special file, occurs
-        twice, or is larger (or there are more) than any of the data sets has.
+    Raises ValueError where it is no ZIP or a damaged one, or a member is encrypted, leads outside, is a link or a
+    special file, occurs twice, or is larger (or there are more) than any of the data sets has.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -74,12 +71,9 @@ def _checked_name(archive: Path, info: zipfile.ZipInfo) -> str:
 def unpack(archive: Path, target: Path, place: Callable[[str], PurePosixPath | None]) -> None:
     """Unpack the members for which `place(name)` gives a path below the empty folder `target`.
 
-    On any exception (Ctrl-C too) the folder is emptied.
-
-    Raises
-    ------
-    ValueError : as :func:`members`, or a member whose content is damaged or larger than the archive declares.
-    OSError : too little disk space (before anything is written), or a write that fails.
+    On any exception (Ctrl-C too) the folder is emptied. Raises ValueError as :func:`members`, or for a member whose
+    content is damaged or larger than the archive declares; OSError for too little disk space (before anything is
+    written), or a write that fails.
     """
     wanted = {name: (info, below) for name, info in members(archive).items() if (below := place(name)) is not None}
     total = _bounded(archive, [info for info, _ in wanted.values()])

@@ -29,9 +29,7 @@ def write_audit(
     source : what the pictures are, printed on the sheet; as from `reproduction.plots.source_text`.
     shown : how many pairs the sheet shows, the first ones.
 
-    Returns
-    -------
-    (csv, sheet) : the two paths.
+    Returns the two paths, of the CSV file and of the sheet.
     """
     folder = Path(folder)
     paths = {column: portable_paths(pairs[column], root) for column in ("train_path", "test_path")}

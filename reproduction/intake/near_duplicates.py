@@ -42,13 +42,9 @@ _BLOCK = 64
 
 
 def find(
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    max_bits: int = MAX_BITS,
-    min_correlation: float = MIN_CORRELATION,
-    per_image: int = 3,
-    progress: bool = True,
-) -> pd.DataFrame:
+    tables: Mapping[str, pd.DataFrame], *, max_bits: int = MAX_BITS, min_correlation: float = MIN_CORRELATION,
+    per_image: int = 3, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
     """Pairs of a training image and a query or gallery image that show the same picture.
 
     Parameters
@@ -60,11 +56,8 @@ def find(
         match is listed, and so is every test image.
     progress : show how far it is.
 
-    Returns
-    -------
-    DataFrame
-        One row a pair, the most alike first, with the columns of :data:`COLUMNS`; `matches` is the number of test
-        images found for the training image, listed or not. Empty where there is nothing to compare.
+    Returns one row a pair, the most alike first, with the columns of :data:`COLUMNS`; `matches` is the number of test
+    images found for the training image, listed or not. Empty where there is nothing to compare.
     """
     train, test = _sides(tables)
     if train.empty or test.empty:
@@ -77,7 +70,7 @@ def find(
         position = pd.Series(picture_of, index=paths)
         train_picture, test_picture = position[train[PATH]].to_numpy(), position[test[PATH]].to_numpy()
         pairs = _compare(pictures, np.unique(train_picture), np.unique(test_picture), max_bits, min_correlation)
-    return _rows(pairs, train, test, train_picture, test_picture, per_image)
+    return _rows(pairs, _named(train, "train", train_picture), _named(test, "test", test_picture), per_image)
 
 
 def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -104,12 +97,9 @@ def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 def counts(tables: Mapping[str, pd.DataFrame], pairs: pd.DataFrame) -> pd.DataFrame:
     """How many training images have a near-duplicate in a test set, without naming any.
 
-    Returns
-    -------
-    DataFrame
-        One row per training set and test set, then one with `test_set` "any", of: `training images` and `people` of
-        the training set, `images found`, `people found` (who have such an image), `people lost` (who have no other),
-        `test images found`.
+    Returns one row per training set and test set, then one with `test_set` "any", of: `training images` and `people` of
+    the training set, `images found`, `people found` (who have such an image), `people lost` (who have no other),
+    `test images found`.
     """
     rows = []
     for name, table in tables.items():
@@ -191,11 +181,7 @@ def _compare(
 def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(n,) float32 colour correlation of picture pairs at their best crop; -1 where the gray copies are too unlike.
 
-    Parameters
-    ----------
-    pictures : (N, 32, 16, 3) uint8 copies.
-    gray : (N, 16, 8) float32, half as large.
-    first, second : (n,) int64, the two pictures of each pair.
+    `pictures`: (N, 32, 16, 3) uint8; `gray`: (N, 16, 8) float32, half as large; `first`, `second`: (n,) int64.
     """
     correlation = np.full(len(first), -1.0, np.float32)
     coarse, _ = _best_crop(gray[first], gray[second], _COARSE)
@@ -215,9 +201,7 @@ def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.n
     """Greatest correlation of (n, h, w) gray copies over crops of the first, then of the second, and its number.
 
     Either picture may be the narrower cut of the frame, so each is cropped and held against the whole other one.
-    Number k < len(crops) is a crop of the first, len(crops) + k of the second.
-
-    Returns (n,) float32 and (n,) int64.
+    Number k < len(crops) is a crop of the first, len(crops) + k of the second. Returns (n,) float32 and (n,) int64.
     """
     best, number = np.empty(len(first), np.float32), np.empty(len(first), np.int64)
     operators = _operators(first.shape[1:], tuple(crops))
@@ -225,9 +209,7 @@ def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.n
     for start in range(0, len(first), chunk := max(1, 2**15 // len(crops))):
         sides = first[start : start + chunk], second[start : start + chunk]
         units = [_normalised(side) for side in sides]
-        correlation = np.hstack(
-            [_crop_correlations(units[0], units[1], operators), _crop_correlations(units[1], units[0], operators)]
-        )
+        correlation = np.hstack([_crop_correlations(*pair, operators) for pair in (units, units[::-1])])
         number[start : start + chunk] = correlation.argmax(axis=1)
         best[start : start + chunk] = correlation.max(axis=1)
     return best, number
@@ -278,23 +260,12 @@ def _crops(cuts: tuple[float, ...]) -> list[tuple[tuple[float, float], tuple[flo
 _COARSE, _FINE = _crops((0, 0.1)), _crops((0, 0.05, 0.1))
 
 
-def _rows(
-    pairs: pd.DataFrame,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    train_picture: np.ndarray,
-    test_picture: np.ndarray,
-    per_image: int,
-) -> pd.DataFrame:
+def _rows(pairs: pd.DataFrame, left: pd.DataFrame, right: pd.DataFrame, per_image: int) -> pd.DataFrame:
     """Picture pairs as rows of images: of every image the best `per_image` in each set of the other side."""
-    left, right = _named(train, "train", train_picture), _named(test, "test", test_picture)
-    copies = pairs["test"].map(right.groupby("test").size())
-    matches = copies.groupby(pairs["train"]).sum()
-    both_ways = [
-        _nearest(pairs, left, right, ("train", "test"), per_image),
-        _nearest(pairs, right, left, ("test", "train"), per_image),
-    ]
-    listed = pd.concat(both_ways).drop_duplicates(["train_set", "train_path", "test_set", "test_path"])
+    matches = pairs["test"].map(right.groupby("test").size()).groupby(pairs["train"]).sum()
+    one_way = _nearest(pairs, left, right, ("train", "test"), per_image)
+    other_way = _nearest(pairs, right, left, ("test", "train"), per_image)
+    listed = pd.concat([one_way, other_way]).drop_duplicates(["train_set", "train_path", "test_set", "test_path"])
     listed["matches"] = listed["train"].map(matches).astype(np.int64)
     return listed.sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])[list(COLUMNS)].reset_index(drop=True)
 

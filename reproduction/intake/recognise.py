@@ -34,11 +34,9 @@ class Piece:
 def recognise_path(path: Path) -> list[Piece]:
     """The data sets in a folder, a .mat or a ZIP archive, recognised by names inside, not by its own name.
 
-    Raises
-    ------
-    FileNotFoundError : nothing is there; the message says where a link leads, or which path is nearly the same.
-    ValueError : nothing is recognised, a subset is missing, a set is there more than once, or an archive that
-        :mod:`reproduction.intake.archives` refuses.
+    Raises FileNotFoundError where nothing is there; the message says where a link leads, or which path is nearly the
+    same. Raises ValueError where nothing is recognised, a subset is missing, a set is there more than once, or for an
+    archive that :mod:`reproduction.intake.archives` refuses.
     """
     if path.is_dir():
         return recognise(bar(walk(path), desc=f"Looking through {path.name}", unit="file", delay=2), path)

@@ -27,15 +27,13 @@ TITLES = {
 }
 WHAT_TO_PLACE = {
     "market1501": f"{layout.MARKET1501_FOLDER}/ with {', '.join(layout.SUBSET_FOLDERS.values())}",
-    "cuhk03_labeled": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/labeled/",
-    "cuhk03_detected": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/detected/",
+    **{f"cuhk03_{boxes}": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/{boxes}/" for boxes in cuhk03.BOXES},
     "cuhk01": f"{layout.CUHK01_FOLDER}/ with 0001001.png and so on",
     DISTRACTORS: f"{layout.DISTRACTORS_FOLDER}/ with the 500,000 images, or {layout.MARKET1501_FOLDER}/images/",
 }
 PLACES = {
     "market1501": (layout.MARKET1501_FOLDER,),
-    "cuhk03_labeled": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/labeled"),
-    "cuhk03_detected": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/detected"),
+    **{f"cuhk03_{boxes}": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/{boxes}") for boxes in cuhk03.BOXES},
     "cuhk01": (layout.CUHK01_FOLDER,),
     DISTRACTORS: (layout.DISTRACTORS_FOLDER,),
 }
@@ -69,15 +67,12 @@ def missing(root: str | Path) -> dict[str, str]:
 
 
 def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
-    """Everything found below a data folder, one row a set, form and subset.
+    """Everything found below a data folder, one row a set, form and subset; columns of :data:`COLUMNS`.
 
-    Returns
-    -------
-    DataFrame
-        Columns of :data:`COLUMNS`. `state` is "ok" (people, images and digest as published), "differs", "found"
-        (embedded or own data, which have no published numbers), "missing" or "broken" (`note` says why). The digest
-        is that of the image indices for the .mat (the CUHK03-NP split as released) and that of the sorted
-        (person, camera) rows for folders. Nothing is extracted and no image is decoded.
+    `state` is "ok" (people, images and digest as published), "differs", "found" (embedded or own data, which have no
+    published numbers), "missing" or "broken" (`note` says why). The digest is that of the image indices for the .mat
+    (the CUHK03-NP split as released) and that of the sorted (person, camera) rows for folders. Nothing is extracted and
+    no image is decoded.
     """
     with shown(progress):
         return _status(Path(root).absolute())
@@ -150,21 +145,15 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
         cells.append((*about, *counts, digest if row["digest published"] else "", row["state"]))
     widths = [max(len(cell[column]) for cell in cells) for column in range(len(header))]
     for cell in cells:
-        aligned = [
-            text.rjust(width) if 3 <= column <= 6 else text.ljust(width)
-            for column, (text, width) in enumerate(zip(cell, widths, strict=True))
-        ]
+        aligned = (f"{text:{'>' if 3 <= n <= 6 else '<'}{widths[n]}}" for n, text in enumerate(cell))
         lines.append("  ".join(aligned).rstrip())
     notes = frame[frame["note"] != ""].drop_duplicates("note")
     if len(notes):
         lines.append("")
         lines += [f"{TITLES.get(row.set, row.set)}: {row.note}" for row in notes.itertuples()]
     if (frame["state"] == DIFFERS).any():
-        lines += [
-            "",
-            "What differs from the published set is measured all the same, and Table 1 shows by how much; for the",
-        ]
-        lines += ["paper's numbers unpack or obtain that set again, whole."]
+        text = "What differs from the published set is measured all the same, and Table 1 shows by how much; for the"
+        lines += ["", text, "paper's numbers unpack or obtain that set again, whole."]
     if (frame["state"] == MISSING).any() and source == "official":
         lines += ["", "`reid-core data add PATH` links or unpacks what you have to the right place."]
     return "\n".join(lines)
@@ -173,11 +162,9 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
 def _rows(root: Path, name: str, form: str) -> list[dict]:
     facts = published.SETS.get(name, {})
     if name == DISTRACTORS:
-        images = len(market1501.distractor_files(root))
+        images, known = len(market1501.distractor_files(root)), published.MARKET1501_DISTRACTORS
         row = {"set": name, "form": form, "subset": GALLERY, "people": 0, "people published": 0, "images": images}
-        row["images published"] = published.MARKET1501_DISTRACTORS
-        row["state"] = OK if images == published.MARKET1501_DISTRACTORS else DIFFERS
-        return [row]
+        return [row | {"images published": known, "state": OK if images == known else DIFFERS}]
     if form == "mat":
         return _mat_rows(root, name)
     if name.startswith(cuhk03.NAME):
@@ -206,10 +193,5 @@ def _row(name: str, form: str, subset: str, part: pd.DataFrame, facts: published
     row = {"set": name, "form": form, "subset": subset, "people": found.people, "images": found.images}
     if facts is None:
         return row | {"state": FOUND}
-    return row | {
-        "people published": facts.people,
-        "images published": facts.images,
-        "digest": found.ids,
-        "digest published": facts.ids,
-        "state": OK if found == facts else DIFFERS,
-    }
+    row |= {"people published": facts.people, "images published": facts.images, "digest": found.ids}
+    return row | {"digest published": facts.ids, "state": OK if found == facts else DIFFERS}
