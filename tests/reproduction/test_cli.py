@@ -170,8 +170,9 @@ def test_a_start_says_how_long_it_takes_here(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 1e12)
     monkeypatch.setattr(plan.machine, "choose", lambda device: torch.device("cpu"))
     said = plan.expected(settings)
-    iterations = sum(recipe.iterations for _, recipe, _ in plan._jobs(settings))
-    assert said == f"Expected here: about {duration(iterations)} (from a second of training of each model)."
+    trainings = 0.5 * sum(recipe.iterations for _, recipe, _ in plan._jobs(settings))
+    assert 2.0 < plan.REST < 4.0, "a smoke run spends a third to a half of its time in training"
+    assert said == f"Expected here: about {duration(trainings * plan.REST)} (from a second of training of each model)."
     assert measured == [(1.0, 2)]
     monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
     assert "for the trainings alone (a guess" in plan.expected(profiles.load("gpu", [f"results_root={tmp_path}"]))
