@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from reid_core.matching import split
-from reproduction import experiment, literature, paper, sensitivity
+from reproduction import experiment, literature, sensitivity
 from reproduction.gated import Gated
-from reproduction.runner import profiles, workflow
+from reproduction.runner import profiles, steps, workflow
 
 GATED = "Gated [21]"
-READERS = {paper.MARKET1501: "04_table3_market1501"} | dict.fromkeys(
-    (paper.CUHK03_DETECTED, paper.CUHK03_LABELED), "03_table2_cuhk03"
-)
 
 
 def runs(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -25,7 +22,7 @@ def runs(settings: Mapping[str, Any]) -> dict[str, str]:
     kit, absent = _kit(settings)
     found = {run.name: "10_sensitivity" for run in _study(settings).runs}
     if GATED in {method.name for method in literature.entries(settings["literature"])}:
-        found |= {kit.run("gated", name, 0).name: book for name, book in READERS.items() if name not in absent}
+        found |= {kit.run("gated", name, 0).name: book for name, book in steps.READERS.items() if name not in absent}
     own = {kit.run(*training, seed).name for training in experiment.trainings() for seed in kit.seeds}
     return {name: notebook for name, notebook in found.items() if name not in own}
 

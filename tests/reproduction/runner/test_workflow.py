@@ -176,6 +176,19 @@ def test_a_plan_gives_each_step_its_command(tmp_path):
     assert [step["name"] for step in plan] == [step.name for step in all_steps.of(settings)]
 
 
+def test_table_2_comes_as_soon_as_what_it_reads_is_trained(tmp_path):
+    """So that somebody who watches has a table to look at early; all that it shows is in it."""
+    settings = profiles.load("smoke", [f"data_root={tmp_path}", f"results_root={tmp_path}"], recipes=False)
+    found = {step.name: step for step in all_steps.of(settings)}
+    order = list(found)
+    table2, table3 = (found[name] for name in ("03_table2_cuhk03", "04_table3_market1501"))
+    assert sorted(order[: order.index(table2.name)]) == sorted({*table2.after, "01_datasets"})
+    assert {f"02_train-hcn-{name}-seed2" for name in ("cuhk03_detected", "combined")} < {*table2.after}
+    assert len(table2.after) == 15 + 1 and not any("market1501" in name for name in table2.after)
+    assert len(table3.after) == 9 + 1 and not any("cuhk03" in name for name in table3.after)
+    assert len(found["10_sensitivity"].after) == 21 + 1
+
+
 def test_signals_are_as_before_afterwards():
     before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.heeded():
