@@ -1,5 +1,6 @@
 """What a data folder holds: each set found or not, in which form, against the published numbers."""
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -17,53 +18,37 @@ COUNTS = ("people", "people published", "images", "images published")
 _BLANK = {column: None if column in COUNTS else "" for column in COLUMNS}
 OK, DIFFERS, FOUND, MISSING, BROKEN = "ok", "differs", "found", "missing", "broken"
 DISTRACTORS = "market1501+500k"
-NAMES = (*published.SETS, DISTRACTORS)
-TITLES = {
-    "market1501": "Market-1501",
-    "cuhk03_labeled": "CUHK03 labeled",
-    "cuhk03_detected": "CUHK03 detected",
-    "cuhk01": "CUHK01",
-    DISTRACTORS: "Market-1501 + 500k distractors (optional)",
-}
-WHAT_TO_PLACE = {
-    "market1501": f"{layout.MARKET1501_FOLDER}/ with {', '.join(layout.SUBSET_FOLDERS.values())}",
-    **{f"cuhk03_{boxes}": f"{layout.CUHK03_MAT}, or {layout.CUHK03_NP_FOLDER}/{boxes}/" for boxes in cuhk03.BOXES},
-    "cuhk01": f"{layout.CUHK01_FOLDER}/ with 0001001.png and so on",
-    DISTRACTORS: f"{layout.DISTRACTORS_FOLDER}/ with the 500,000 images, or {layout.MARKET1501_FOLDER}/images/",
-}
-PLACES = {
-    "market1501": (layout.MARKET1501_FOLDER,),
-    **{f"cuhk03_{boxes}": (layout.CUHK03_MAT, f"{layout.CUHK03_NP_FOLDER}/{boxes}") for boxes in cuhk03.BOXES},
-    "cuhk01": (layout.CUHK01_FOLDER,),
-    DISTRACTORS: (layout.DISTRACTORS_FOLDER,),
-}
+
+_MARKET, _NP, _FAR = layout.MARKET1501_FOLDER, layout.CUHK03_NP_FOLDER, layout.DISTRACTORS_FOLDER
+_ABOUT = {  # a set's title, what to place, and {form: where it lies below the data folder}
+    "market1501": ("Market-1501", f"{_MARKET}/ with {', '.join(layout.SUBSET_FOLDERS.values())}", {"folders": _MARKET}),
+    **{f"cuhk03_{boxes}": (f"CUHK03 {boxes}", f"{layout.CUHK03_MAT}, or {_NP}/{boxes}/",
+                           {"mat": layout.CUHK03_MAT, "np": f"{_NP}/{boxes}"}) for boxes in cuhk03.BOXES},
+    "cuhk01": ("CUHK01", f"{layout.CUHK01_FOLDER}/ with 0001001.png and so on", {"folders": layout.CUHK01_FOLDER}),
+    DISTRACTORS: ("Market-1501 + 500k distractors (optional)", f"{_FAR}/ with the 500,000 images, or {_MARKET}/images/",
+                  {"folders": _FAR}),
+}  # fmt: skip
+TITLES = {name: title for name, (title, _, _) in _ABOUT.items()}
 
 
 def forms(root: str | Path) -> dict[str, list[str]]:
     """Which sets are there, by whether their folder or file exists: set to forms (folders, mat, np), none if absent."""
     root = Path(root).absolute()
-    has_mat = (root / layout.CUHK03_MAT).is_file()
-    found = {
-        "market1501": ["folders"] if (root / layout.MARKET1501_FOLDER).is_dir() else [],
-        "cuhk01": ["folders"] if (root / layout.CUHK01_FOLDER).is_dir() else [],
-    }
-    for boxes in cuhk03.BOXES:
-        has_np = (root / layout.CUHK03_NP_FOLDER / boxes).is_dir()
-        found[f"cuhk03_{boxes}"] = ["mat"] * has_mat + ["np"] * has_np
-    try:
+    kinds = {"mat": Path.is_file, "folders": Path.is_dir, "np": Path.is_dir}
+    found = {name: [form for form, place in places.items() if kinds[form](root / place)]
+             for name, (_, _, places) in _ABOUT.items()} | {DISTRACTORS: []}  # fmt: skip
+    with contextlib.suppress(FileNotFoundError):
         market1501.distractor_folder(root)
         found[DISTRACTORS] = ["folders"]
-    except FileNotFoundError:
-        found[DISTRACTORS] = []
-    return {name: found[name] for name in NAMES}
+    return found
 
 
 def missing(root: str | Path) -> dict[str, str]:
     """{set: why its rows are not run} for the sets of the paper that are absent; nothing is read."""
-    absent = [name for name, there in forms(root).items() if not there and name != DISTRACTORS]
-    no_cuhk03 = {"cuhk03_labeled", "cuhk03_detected"} <= set(absent)
-    titles = {name: cuhk03.TITLE if no_cuhk03 and name.startswith(cuhk03.NAME) else TITLES[name] for name in absent}
-    return {name: f"not run: {titles[name]} not found (see reid-core data status)" for name in absent}
+    absent = {name: TITLES[name] for name, there in forms(root).items() if not there and name != DISTRACTORS}
+    if {"cuhk03_labeled", "cuhk03_detected"} <= set(absent):
+        absent |= dict.fromkeys(("cuhk03_labeled", "cuhk03_detected"), cuhk03.TITLE)
+    return {name: f"not run: {title} not found (see reid-core data status)" for name, title in absent.items()}
 
 
 def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
@@ -74,27 +59,20 @@ def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
     (the CUHK03-NP split as released) and that of the sorted (person, camera) rows for folders. Nothing is extracted and
     no image is decoded.
     """
+    root, rows = Path(root).absolute(), []
+    found = forms(root)
+    everything = [(name, form) for name, there in found.items() for form in there or [""]]
+    everything += [(csv.name, "csv") for csv in sorted(root.glob("*.csv"))]
     with shown(progress):
-        return _status(Path(root).absolute())
-
-
-def _status(root: Path) -> pd.DataFrame:
-    rows, found = [], forms(root)
-    elsewhere = _elsewhere(root, found)
-    for name, there in found.items():
-        if not there:
-            rows.append({"set": name, "state": MISSING, "note": _what_to_do(root, name, elsewhere)})
-        for form in there:
+        elsewhere = _elsewhere(root, found)
+        for name, form in everything:
             try:
-                rows += _rows(root, name, form)
+                if form:
+                    rows += _rows(root, name, form)
+                else:
+                    rows.append({"set": name, "state": MISSING, "note": _what_to_do(root, name, elsewhere)})
             except (ValueError, OSError) as error:
                 rows.append({"set": name, "form": form, "state": BROKEN, "note": str(error)})
-    for csv in sorted(root.glob("*.csv")):
-        try:
-            table = own.load(csv)
-            rows += [_row(csv.name, "csv", subset, part) for subset, part in table.groupby(SUBSET, sort=False)]
-        except (ValueError, OSError) as error:
-            rows.append({"set": csv.name, "form": "csv", "state": BROKEN, "note": str(error)})
     frame = pd.DataFrame([_BLANK | row for row in rows])
     if layout.data_source(root) == "embedded":
         frame.loc[frame["state"].isin([OK, DIFFERS]), "state"] = FOUND
@@ -106,7 +84,7 @@ def _elsewhere(root: Path, found: dict[str, list[str]]) -> dict[str, Path]:
     """{place: where it lies below the data folder instead} of sets that are not in their place."""
     if not root.is_dir() or all(found.values()):
         return {}
-    there = {place for places in PLACES.values() for place in places if (root / place).exists()}
+    there = {place for *_, places in _ABOUT.values() for place in places.values() if (root / place).exists()}
     try:
         with warnings.catch_warnings(action="ignore"):
             pieces = recognise(bar(walk(root, there), desc="Looking around", unit="file", delay=2), root)
@@ -117,8 +95,9 @@ def _elsewhere(root: Path, found: dict[str, list[str]]) -> dict[str, Path]:
 
 def _what_to_do(root: Path, name: str, elsewhere: dict[str, Path]) -> str:
     """What to do about a missing set: place it; or mend the link, or use what lies elsewhere in the data folder."""
-    note = f"place {WHAT_TO_PLACE[name]} in {root}"
-    for place in PLACES[name]:
+    _, what, places = _ABOUT[name]
+    note = f"place {what} in {root}"
+    for place in places.values():
         if dead := layout.dead_link(root / place, root):
             note += f".{layout.hint(dead)} Put the data back there, or remove the link (it is no data) and add it again"
         elif lying := elsewhere.get(place):
@@ -135,22 +114,19 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
     lines = [f"Data folder {Path(root).absolute()} ({source} data)", ""]
     if not Path(root).is_dir():
         lines.insert(1, f"It is not there.{layout.hint(root)}")
-    header = ("set", "form", "subset", "people", "published", "images", "published", "digest", "state")
-    cells = [header]
+    cells = [("set", "form", "subset", "people", "published", "images", "published", "digest", "state")]
     for row in frame.to_dict("records"):
-        number = {key: "" if pd.isna(row[key]) else f"{row[key]:,}" for key in row if key.startswith(("peo", "ima"))}
         digest = row["digest"] + ("" if row["digest"] == row["digest published"] or source == "embedded" else " (!)")
-        counts = [number[key] for key in COUNTS]
+        counts = ["" if pd.isna(row[key]) else f"{row[key]:,}" for key in COUNTS]
         about = [TITLES.get(row["set"], row["set"]), row["form"], row["subset"]]
         cells.append((*about, *counts, digest if row["digest published"] else "", row["state"]))
-    widths = [max(len(cell[column]) for cell in cells) for column in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for cell in cells:
         aligned = (f"{text:{'>' if 3 <= n <= 6 else '<'}{widths[n]}}" for n, text in enumerate(cell))
         lines.append("  ".join(aligned).rstrip())
     notes = frame[frame["note"] != ""].drop_duplicates("note")
     if len(notes):
-        lines.append("")
-        lines += [f"{TITLES.get(row.set, row.set)}: {row.note}" for row in notes.itertuples()]
+        lines += ["", *(f"{TITLES.get(row.set, row.set)}: {row.note}" for row in notes.itertuples())]
     if (frame["state"] == DIFFERS).any():
         text = "What differs from the published set is measured all the same, and Table 1 shows by how much; for the"
         lines += ["", text, "paper's numbers unpack or obtain that set again, whole."]
@@ -160,30 +136,26 @@ def render_text(frame: pd.DataFrame, root: str | Path) -> str:
 
 
 def _rows(root: Path, name: str, form: str) -> list[dict]:
-    facts = published.SETS.get(name, {})
+    if form == "csv":
+        return [_row(name, form, subset, part) for subset, part in own.load(root / name).groupby(SUBSET, sort=False)]
     if name == DISTRACTORS:
         images, known = len(market1501.distractor_files(root)), published.MARKET1501_DISTRACTORS
         row = {"set": name, "form": form, "subset": GALLERY, "people": 0, "people published": 0, "images": images}
         return [row | {"images published": known, "state": OK if images == known else DIFFERS}]
+    base, _, boxes = name.partition("_")
+    digests = {}
     if form == "mat":
-        return _mat_rows(root, name)
-    if name.startswith(cuhk03.NAME):
-        table = cuhk03.load(root, boxes=name.partition("_")[2], form="np")
+        release = cuhk03_mat.index(root / layout.CUHK03_MAT, boxes)
+        table, digests = cuhk03.release_table(release), cuhk03.split_digests(cuhk03.split(release))
     else:
-        table = {"market1501": market1501, "cuhk01": cuhk01}[name].load(root)
-    return [_row(name, form, subset, table[table[SUBSET] == subset], facts[subset]) for subset in facts]
-
-
-def _mat_rows(root: Path, name: str) -> list[dict]:
-    boxes = name.partition("_")[2]
-    release = cuhk03_mat.index(root / layout.CUHK03_MAT, boxes)
-    table, digests = cuhk03.release_table(release), cuhk03.split_digests(cuhk03.split(release))
+        options = {"boxes": boxes, "form": form} if boxes else {}
+        table = {"market1501": market1501, "cuhk03": cuhk03, "cuhk01": cuhk01}[base].load(root, **options)
     rows = []
     for subset, facts in published.SETS[name].items():
-        row = _row(name, "mat", subset, table[table[SUBSET] == subset], facts)
-        row["digest"], row["digest published"] = digests[subset], cuhk03.SPLIT_DIGESTS[boxes][subset]
-        if row["digest"] != row["digest published"]:
-            row["state"] = DIFFERS
+        row = _row(name, form, subset, table[table[SUBSET] == subset], facts)
+        if digests:
+            row |= {"digest": digests[subset], "digest published": cuhk03.SPLIT_DIGESTS[boxes][subset]}
+            row["state"] = row["state"] if row["digest"] == row["digest published"] else DIFFERS
         rows.append(row)
     return rows
 
