@@ -1,8 +1,8 @@
 """A results folder: which notebook leaves which files in it, where the report shows each, and how all of it is read.
 
-A new result is one entry of MADE and the cell of its notebook that saves it. The workflow, the report, `explain`, the
-claims and the pages for readers follow from that: its files, its sidecar, the notebook and the command that makes it.
-What is damaged raises a ValueError that names the file.
+A new result is one entry of results_folder.yaml and the cell of its notebook that saves it. The workflow, the report,
+`explain`, the claims and the pages for readers follow from that: its files, its sidecar, the notebook and the command
+that makes it. What is damaged raises a ValueError that names the file.
 """
 
 import csv
@@ -15,21 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from reproduction import experiment
 
 REPORT, EXPLORER = "report.html", "explorer.html"
-TABLE, DRAWING, PICTURE = (".csv",), (".png", ".svg"), (".png",)
+TABLE = (".csv",)
 RUN_FILES = ("run.json", "weights.safetensors", "loss.csv", "timing.csv", "labels.csv")  # of a finished training
 
 
 @dataclass(frozen=True)
 class Made:
-    """A result of a notebook: the files `<stem><suffix>`, with one sidecar `<stem>.json` beside them.
-
-    `section` is the part of the report that shows it or links to it. What shows `people` lies in the folder for
-    such (:func:`reproduction.experiment.shows_people`); what is not made `always` needs more than its own profile.
-    """
+    """A result of a notebook, as results_folder.yaml has it: the files `<stem><suffix>`, and their sidecar."""
 
     notebook: str
     stem: str
@@ -44,53 +41,10 @@ class Made:
         return [folder / f"{self.stem}{suffix}" for suffix in (*self.suffixes, ".json")]
 
 
-MADE = (
-    Made("01_datasets", "table1", "table1"),
-    Made("01_datasets", "table1_subsets", "subsets"),
-    Made("01_datasets", "near_duplicate_counts", "near-duplicates"),
-    Made("01_datasets", "near_duplicates", "near-duplicates", TABLE + PICTURE, people=True),
-    Made("01_datasets", "people", "people", DRAWING, people=True),
-    Made("03_table2_cuhk03", "table2", "table2", TABLE + DRAWING),
-    Made("03_table2_cuhk03", "table2_seeds", "table2"),
-    Made("03_table2_cuhk03", "table2_people", "table2"),
-    Made("04_table3_market1501", "table3", "table3", TABLE + DRAWING),
-    Made("04_table3_market1501", "table3_seeds", "table3"),
-    Made("04_table3_market1501", "table3_people", "table3"),
-    Made("05_table4_training_time", "table4", "table4"),
-    Made("05_table4_training_time", "table4_forms", "forms"),
-    Made("06_figure3_loss_curves", "figure3", "figure3", DRAWING),
-    Made("06_figure3_loss_curves", "figure3_time", "figure3_time", DRAWING),
-    Made("06_figure3_loss_curves", "convergence", "convergence"),
-    Made("06_figure3_loss_curves", "convergence_time", "convergence"),
-    Made("06_figure3_loss_curves", "loss_curves", "convergence"),
-    Made("06_figure3_loss_curves", "loss_levels", "levels"),
-    Made("07_figure4_ap_and_cmc", "figure4", "figure4", TABLE + DRAWING),
-    Made("08_figure5_rank_lists", "figure5", "figure5"),
-    Made("08_figure5_rank_lists", "figure5", "figure5", DRAWING, people=True),
-    Made("09_claims", "claims", "claims"),
-    Made("09_claims", "cross_dataset", "across"),
-    Made("09_claims", "cross_dataset_people", "across"),
-    Made("09_claims", "near_duplicate_scores", "met-in-training"),
-    Made("09_claims", "near_duplicate_retrained", "met-in-training", always=False),
-    Made("10_sensitivity", "sensitivity", "sensitivity", TABLE + DRAWING),
-    Made("10_sensitivity", "sensitivity_people", "sensitivity"),
-    Made("11_inside_hcn", "inside_hcn", "inside", TABLE + DRAWING),
-    Made("11_inside_hcn", "response_maps", "inside", DRAWING, people=True),
-    Made("11_inside_hcn", "pooling_demonstration", "pooling"),
-)
-
-# The tables that a notebook reads or whose checks it relies on; 03 to 11 read the data and the trainings besides.
-NEEDED = {
-    "02_train": ("table1",),
-    "03_table2_cuhk03": ("table1",),
-    "04_table3_market1501": ("table1",),
-    "06_figure3_loss_curves": ("table4_forms",),
-    "08_figure5_rank_lists": ("table1",),
-    "09_claims": ("table1", "table1_subsets", "table2_people", "table3_people", "table4", "table4_forms", "convergence",
-                  "loss_levels", "figure4", "sensitivity", "sensitivity_people"),
-    "10_sensitivity": ("table1",),
-    "11_inside_hcn": ("table1",),
-}  # fmt: skip
+_LISTED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+MADE = tuple(Made(notebook, **one | {"suffixes": tuple(one.get("suffixes", TABLE))})
+             for notebook, made in _LISTED["made"].items() for one in made)  # fmt: skip
+NEEDED = {notebook: tuple(stems) for notebook, stems in _LISTED["needed"].items()}  # tables that are read
 
 
 def of(stem: str) -> Made:

@@ -2,11 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from reid_core.datasets.table import CAMERA, DISTRACTOR, GALLERY, PERSON, QUERY, TRAIN
+from reid_core.datasets.table import CAMERA, DISTRACTOR, PERSON
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,8 @@ class Subset:
     ids: str
 
 
-SETS: dict[str, dict[str, Subset]] = {
-    "market1501": {
-        TRAIN: Subset(751, 12936, 6, "618877ca62871065"),
-        QUERY: Subset(750, 3368, 6, "26003ed3326ec14f"),
-        GALLERY: Subset(750, 19732, 6, "f9a9451f5265d484"),
-    },
-    "cuhk03_labeled": {
-        TRAIN: Subset(767, 7368, 2, "3aefa99681d39a9b"),
-        QUERY: Subset(700, 1400, 2, "f08074b564abffd5"),
-        GALLERY: Subset(700, 5328, 2, "980ad515a3c19679"),
-    },
-    "cuhk03_detected": {
-        TRAIN: Subset(767, 7365, 2, "f1f79e1c713a38ef"),
-        QUERY: Subset(700, 1400, 2, "dc6e4623013b67bf"),
-        GALLERY: Subset(700, 5332, 2, "c468ab80f3988f83"),
-    },
-    "cuhk01": {TRAIN: Subset(971, 3884, 2, "00407b144ee0e1e8")},
-}
+_PUBLISHED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SETS = {name: {subset: Subset(*facts) for subset, facts in subsets.items()} for name, subsets in _PUBLISHED.items()}
 MARKET1501_DISTRACTORS = 500_000
 
 
