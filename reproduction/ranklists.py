@@ -1,12 +1,14 @@
 """Rank lists of single queries, for Figure 5 and for looking around.
 
-Of a whole distance matrix (266 MB at Market-1501's size) a `Ranking` keeps what a look needs, under 1 MB, so that all
+Of a whole distance matrix (266 MB at Market-1501's size) a `Ranking` keeps what a look needs, about 1 MB, so that all
 methods stay in memory: every query's AP and its nearest gallery images, down to the tenth one that counts. What the
 scoring passes over can be shown where it would stand; the nearest five of a query are kept, the others are counted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,9 +36,10 @@ class Method:
 class Ranking:
     """The front of every query's list under one method.
 
-    query, gallery: image tables of Q and G rows; per_query: `evaluation.Evaluation.per_query`; index, distance:
-    (Q, TOP + PASSED_OVER) rows of the gallery and their distances, nearest first, -1 and NaN after the last;
-    passed_over: (Q,) number of images before the TOP-th counted one that the scoring passes over.
+    query, gallery: image tables of Q and G rows; per_query: `evaluation.Evaluation.per_query`; index, distance,
+    is_match, flag: (Q, TOP + PASSED_OVER) rows of the gallery, nearest first, with their distances and the words of
+    `evaluation.ranked`, -1 and NaN after the last; passed_over: (Q,) number of images before the TOP-th counted one
+    that the scoring passes over.
     """
 
     query: pd.DataFrame
@@ -44,6 +47,8 @@ class Ranking:
     per_query: pd.DataFrame
     index: np.ndarray
     distance: np.ndarray
+    is_match: np.ndarray
+    flag: np.ndarray
     passed_over: np.ndarray
 
     ap = property(lambda self: self.per_query["ap"].to_numpy(), doc="(Q,) average precision.")
@@ -55,13 +60,17 @@ def rank(matched: Matched, ap: str = "trapezoid") -> Ranking:
     rule = evaluation.protocol(matched.query, matched.gallery)
     shape = (len(matched.query), TOP + PASSED_OVER)
     index, distance = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
+    is_match, flag = np.zeros(shape, bool), np.full(shape, "", object)
     passed_over = np.zeros(len(index), np.int64)
     for query, row in enumerate(matched.distance):
         order = _front(row, removed := rule.removed(query))
         passed_over[query] = removed[order].sum()
         order = order[~removed[order] | (removed[order].cumsum() <= PASSED_OVER)]
-        index[query, : len(order)], distance[query, : len(order)] = order, row[order]
-    return Ranking(matched.query, matched.gallery, per_query, index, distance, passed_over)
+        place = query, slice(len(order))
+        index[place], distance[place] = order, row[order]
+        is_match[place] = np.isin(order, rule.split(query)[0])
+        flag[place] = np.select([rule.junk[order], removed[order]], ["junk", rule.passed_over], "")
+    return Ranking(matched.query, matched.gallery, per_query, index, distance, is_match, flag, passed_over)
 
 
 def _front(row: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -113,10 +122,12 @@ def of_runs(kit: Experiment, how: Matching) -> Rankings:
     names = [name for name in paper.SETS if name in kit.present] + [*kit.own_sets]
     trained = {name: [model for model in models if kit.run(model, name, seed).finished] for name in names}
 
+    @functools.lru_cache(maxsize=1)  # one run has several methods
+    def vectors(model: str, name: str) -> features.Features:
+        return scoring.extract(kit, kit.run(model, name, seed).check().folder, kit.images(name), name)
+
     def make(name: str, method: Method) -> Ranking:
-        run = kit.run(method.model, name, seed).check()
-        vectors = scoring.extract(kit, run.folder, kit.images(name), name)
-        return retrieve(vectors, method.metric, method.reranked, how)
+        return retrieve(vectors(method.model, name), method.metric, method.reranked, how)
 
     return Rankings(make, {name: has for name, has in trained.items() if has})
 
@@ -139,19 +150,37 @@ def representative(gain: pd.Series) -> dict[str, int]:
     return {"largest gain": int(gain.argmax()), "median": order[len(order) // 2], "largest loss": order[0]}
 
 
-def nearest(ranking: Ranking, query: int, top: int = TOP, ignored: bool = False) -> pd.DataFrame:
-    """The first `top` (at most TOP) counted images of one query: `evaluation.ranked` with camera_id and image_path.
+class Image(NamedTuple):
+    """An image of a list: its row of the gallery and what `evaluation.ranked` says of it; rank None: passed over."""
+
+    gallery_index: int
+    rank: int | None
+    distance: float
+    is_match: bool
+    flag: str
+    camera_id: int
+    image_path: str
+
+
+def shown(ranking: Ranking, query: int, ignored: bool = False) -> Iterator[Image]:
+    """One query's images, nearest first, down to the TOP-th counted one: what every page and picture shows of a list.
 
     `ignored` keeps the images that the scoring passes over, flagged, where they would stand.
     """
     index = ranking.index[query][ranking.index[query] >= 0]
-    images = ranking.gallery.iloc[index]
-    distance = ranking.distance[query][: len(index)]
-    ranked = evaluation.ranked(distance, ranking.query.iloc[query], images, top)
-    place = ranked["gallery_index"].to_numpy()
-    about = {column: images[column].to_numpy()[place] for column in (CAMERA, PATH)}
-    ranked = ranked.assign(gallery_index=index[place], **about)
-    return ranked if ignored else ranked[ranked["rank"].notna()].reset_index(drop=True)
+    about = (ranking.gallery[column].array[index] for column in (CAMERA, PATH))
+    kept = (getattr(ranking, name)[query].tolist() for name in ("distance", "is_match", "flag"))
+    rank = 0
+    for number, distance, is_match, flag, camera, path in zip(index.tolist(), *kept, *about, strict=False):
+        rank += not flag
+        if ignored or not flag:
+            yield Image(number, None if flag else rank, distance, is_match, flag, camera, path)
+
+
+def nearest(ranking: Ranking, query: int, ignored: bool = False) -> pd.DataFrame:
+    """`shown` as a table."""
+    table = pd.DataFrame(shown(ranking, query, ignored), columns=Image._fields)
+    return table.astype({"rank": "Int64"})
 
 
 def told(ranking: Ranking, query: int, ignored: bool = False) -> str:

@@ -64,7 +64,7 @@ def _set(rankings: Rankings, name: str, pictures: dict[str, int], marks: dict[tu
 
     def shown(ranking: Ranking, query: int) -> list[list]:
         ranked = []
-        for image in ranklists.nearest(ranking, query, ignored=True).itertuples():
+        for image in ranklists.shown(ranking, query, ignored=True):
             kind, above, below = plots.caption(image)
             picture = pictures.setdefault(image.image_path, len(pictures))
             ranked.append([picture, marks.setdefault((kind, above), len(marks)), below])
