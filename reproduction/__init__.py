@@ -26,8 +26,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     gated.py                           the gated network [21] re-created, on the library's training loop
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
     convergence.py                     numbers to Figure 3
-    claims/                            verdicts
-      listed.py                        the claims
+    claims/                            the claims and their verdicts
       verdicts.py sides.py             when a claim holds, in words; what is compared
       measures.py outside.py           each claim: by differences; by arithmetic, schedule or its own words
       effects.py                       what official data is known for, and whether this data shows it

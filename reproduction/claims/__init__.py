@@ -7,16 +7,34 @@ schedule" (it follows from the recipe's iterations), "false as printed" (on the 
 what is missing) and "not measurable here" (with why).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
-from reproduction.claims.listed import CLAIMS
 from reproduction.claims.measures import CHECKS
 from reproduction.claims.sides import Absent, Results, reader
 from reproduction.claims.verdicts import NOT_MEASURED, Finding, summary, taken_apart, verdict
 
 __all__ = ["CLAIMS", "NOT_MEASURED", "judge", "summary", "taken_apart"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of claims.yaml: where it stands, what it says, and what would confound our verdict on it."""
+
+    key: str
+    section: str
+    text: str
+    paper: str
+    threshold: str
+    confound: str = ""
+    verdict: str = ""  # of a claim that the paper itself decides, or that nothing here can
+
+
+_FILE = Path(__file__).with_name("claims.yaml")
+CLAIMS = tuple(Claim(**one) for one in yaml.safe_load(_FILE.read_text(encoding="utf-8")))
 
 
 def judge(results: Path, data_source: str) -> pd.DataFrame:

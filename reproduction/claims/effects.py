@@ -33,6 +33,6 @@ def effects(results: Path) -> list[Part]:
 
 def told(results: Path) -> list[str]:
     """The effects as lines of text, each with whether it is there."""
-    words = {True: "there", False: "not there", None: "undecided"}
-    lines = [(True if part.holds else False if part.fails(LEVEL) else None, part) for part in effects(results)]
-    return [f"  {words[holds]:<10} {part}" for holds, part in lines]
+    lines = [("there" if part.holds else "not there" if part.fails(LEVEL) else "undecided", part)
+             for part in effects(results)]  # fmt: skip
+    return [f"  {word:<10} {part}" for word, part in lines]

@@ -58,10 +58,9 @@ def _half_time(results: Results) -> Finding:
     words = (
         f"{_time(hours['Our'])} against {_time(hours['Zhong [13]'])} ({shares[0]:.0%}) by the runs' clocks; from the"
         f" steady speed {', '.join(f'{value:.0%} ({form} heads)' for form, value in steady.items())}"
-    ) + tables.unlike(found)
-    return Finding(
-        words + tables.unlike(found), word=f"set by the schedule: the iteration counts alone imply {shares[1]:.0%}"
     )
+    verdict = f"set by the schedule: the iteration counts alone imply {shares[1]:.0%}"
+    return Finding(words + tables.unlike(found), word=verdict)
 
 
 def _longer(results: Results) -> Finding:

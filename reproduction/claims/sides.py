@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from reproduction import intervals, paper, results_folder
 from reproduction.claims.verdicts import Part
@@ -14,22 +15,8 @@ SCORES = intervals.SCORES
 NAMES = {"baseline": "baseline", "hcn": "HCN", "combined": "combined HCN"}
 TITLES = {"rank1": "rank-1", "mAP": "mAP"}
 BY_CHANCE = ("SCSP", "Gated")  # rows of the literature that chance trained; the others give the same every time
-_SCORED = ("set", "metric", "reranked", *intervals.COLUMNS)
-_TABLE = ("model", "method", *_SCORED)
-READ = {  # the columns that are read of a table
-    "table1": ("dataset", "identities found", "training identities found", "testing identities found", "left out"),
-    "table1_subsets": ("name", "subset", "images found"),
-    **dict.fromkeys(("table2_people", "table3_people"), _TABLE),
-    "cross_dataset_people": ("train_set", "test_set", *intervals.COLUMNS),
-    "sensitivity_people": ("kind", "variant", "side", *_SCORED),
-    "sensitivity": ("kind", "variant", "status"),
-    "convergence": ("set", "baseline_log_loss", "hcn_log_loss"),
-    "loss_levels": ("set", "seed", "share", "baseline_iterations", "hcn_iterations", "runs"),
-    "figure4": ("ap_step", "ap_trapezoid", "cmc"),
-    "table4": ("method", "train_set", "ours_hours", "iterations", "device"),
-    "table4_forms": ("method", "form", "share_of_baselines"),
-}
 KEYS = [name for name in intervals.COLUMNS if name not in SCORES]
+READ = yaml.safe_load(Path(__file__).with_name("columns.yaml").read_text(encoding="utf-8"))  # those read of a table
 
 
 class Absent(LookupError):

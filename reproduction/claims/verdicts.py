@@ -8,6 +8,7 @@ count. One training a side says nothing of the methods: such a verdict begins wi
 """
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -148,13 +149,12 @@ def summary(verdicts: Iterable[str]) -> str:
     >>> summary(["holds", "undecided", "these two trainings: holds", "by arithmetic: as printed"])
     'of 2 decidable: 1 holds, 1 undecided; of these two trainings alone: 1 holds; besides: 1 by arithmetic'
     """
-    groups: dict[str, dict[str, int]] = {"decidable": {}, "alone": {}, "besides": {}}
+    groups = {"decidable": Counter(), "alone": Counter(), "besides": Counter()}
     for words in verdicts:
         kind, _ = taken_apart(words)
         of_one = kind.startswith("these ")
         group = groups["alone" if of_one else "decidable" if kind in DECIDABLE else "besides"]
-        kind = kind.partition(": ")[2] if of_one else kind
-        group[kind] = group.get(kind, 0) + 1
+        group[kind.partition(": ")[2] if of_one else kind] += 1
     titles = (f"of {sum(groups['decidable'].values())} decidable", f"of {ONE_EACH} alone", "besides")
     told = (f"{title}: {', '.join(f'{count} {kind}' for kind, count in group.items())}"
             for title, group in zip(titles, groups.values(), strict=True) if group)  # fmt: skip

@@ -364,7 +364,7 @@ def test_template_and_style_are_shipped():
     assert '"reproduction.report" = ["*.j2", "*.css", "*.js", "further.yaml"]' in settings
     assert '"reproduction" = ["results_folder.yaml"]' in settings
     assert '"reproduction.intake" = ["published.yaml"]' in settings
-    assert '"reproduction.claims" = ["claims.yaml"]' in settings and "*.safetensors" in settings
+    assert '"reproduction.claims" = ["claims.yaml", "columns.yaml"]' in settings and "*.safetensors" in settings
 
 
 def luminance(colour):
