@@ -1,5 +1,6 @@
 """Runs and published methods scored on sets: the numbers of Tables 2 and 3, and of models across data sets."""
 
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from reid_core import datasets, evaluation, features, training
 from reid_core.datasets.table import DATASET, PERSON, SUBSET, TRAIN
-from reid_core.matching import Matched, Matching, match, split
+from reid_core.matching import Matched, Matching, learn, match, split
 from reid_core.training import run_folder
 from reproduction import experiment, intervals, literature, paper, tables
 from reproduction.experiment import Experiment
@@ -24,16 +25,21 @@ def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, out
     """Features of a set under a finished run: values (N, d) float32 of length 1, in the order of its table `images`.
 
     They are kept in `features/<run>/<set>.safetensors` while nothing has changed, those of another `output` than "r5",
-    the retrieval feature of Section 3.2, beside it in `<set>-<output>.safetensors`. Warns where the run has learnt from
+    the retrieval feature of Section 3.2, beside it in `<set>-<output>.safetensors`. One pass through a run of the
+    tables gives its R5 and all its outputs joined, which notebooks 10 and 11 score. Warns where the run has learnt from
     people whom the set tests. Raises ValueError for a run of embedded data and a set that is not, or the other way
     round, and what `features.extract` raises.
     """
-    experiment.check_source(run_dir, run_folder.read(run_dir), kit)
+    record, runs = run_folder.read(run_dir), kit.results / "runs"
+    experiment.check_source(run_dir, record, kit)
     _warn_of_leaks(run_dir, images, name)
-    stem, runs = name if output == "r5" else f"{name}-{output}", kit.results / "runs"
-    run = run_dir.relative_to(runs) if run_dir.is_relative_to(runs) else run_dir.name
-    path = kit.results / "features" / run / f"{stem}.safetensors"
-    return features.extract(run_dir, images, data_root=kit.data, output=output, path=path)
+    folder = kit.results / "features" / (run_dir.relative_to(runs) if run_dir.is_relative_to(runs) else run_dir.name)
+    how, path = {"data_root": kit.data}, folder / f"{name if output == 'r5' else f'{name}-{output}'}.safetensors"
+    heads = "+".join(record.get("heads", ()))
+    if output == "r5" != heads and heads and name in paper.SETS and run_dir.parent == runs and not path.is_file():
+        joined = features.extract(run_dir, images, output=heads, path=folder / f"{name}-{heads}.safetensors", **how)
+        features.save(features.parts(joined)[output], path, kit.data)
+    return features.extract(run_dir, images, output=output, path=path, **how)
 
 
 def _warn_of_leaks(run_dir: Path, images: pd.DataFrame, name: str) -> None:
@@ -97,10 +103,12 @@ def score(
     """
     lines = []
     for metric in metrics:
+        started = time.perf_counter()
+        learned = learn(vectors, how.xqda_solver) if metric == "xqda" else None
+        seconds = time.perf_counter() - started
         for again in reranked:
-            matched = match(vectors, metric, again, how)
-            line = {"metric": metric, "reranked": again}
-            line |= {"seconds_fit": matched.seconds_fit, "seconds_match": matched.seconds}
+            matched = match(vectors, metric, again, how, learned)
+            line = {"metric": metric, "reranked": again, "seconds_fit": seconds, "seconds_match": matched.seconds}
             lines.append(line | evaluate(matched, how.ap))
     return pd.DataFrame(lines)
 
@@ -194,15 +202,17 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
     for seed in kit.seeds:
         trained = [name for name in sets if name in paper.SETS or kit.run("hcn", name, seed).record]
         for name, images in sets.items():
-            people = experiment.source_set(name)
+            people, tested = experiment.source_set(name), images[images[SUBSET] != TRAIN].reset_index(drop=True)
             sources = [other for other in trained if other == name or experiment.source_set(other) != people]
             initial = name if name in trained else trained[0]
             for source in [UNTRAINED, *sources, *whole]:
                 run = kit.run("hcn", initial if source == UNTRAINED else source, seed)
                 if source == UNTRAINED:
-                    vectors = extract_untrained(kit, run.folder, images)
-                else:
+                    vectors = extract_untrained(kit, run.folder, tested)
+                elif source in (name, *whole):  # the tables have them
                     vectors = extract(kit, run.folder, images, name)
+                else:
+                    vectors = extract(kit, run.folder, tested, f"{name}-test")
                 scores = evaluate(match(vectors, "euclidean", True, how), how.ap)
                 sure = intervals.interval(scores[PEOPLE], "mAP")
                 lines.append({

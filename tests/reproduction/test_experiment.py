@@ -309,10 +309,13 @@ def test_own_sets_are_crossed_whatever_their_names(tmp_path, monkeypatch):
     people = pd.DataFrame({"seed": 0, "person_id": ["a", "b"], "queries": 1, "rank1": [0, 1], "mAP": [0.25, 0.75]})
     scores = {"rank1": 0.5, "mAP": 0.5, "protocol": "market", "people": people}
     monkeypatch.setattr(scoring, "evaluate", lambda *given: scores)
-    names = ["sub/my_a.csv", "sub/my_b.csv", paper.CUHK03_LABELED, paper.CUHK03_DETECTED]
+    names, images = (
+        ["sub/my_a.csv", "sub/my_b.csv", paper.CUHK03_LABELED, paper.CUHK03_DETECTED],
+        pd.DataFrame({"subset": []}),
+    )
     for name in names:
         finished_run(tmp_path, "hcn", name)
-    cross = scoring.score_across(kit(tmp_path, tmp_path), dict.fromkeys(names), Matching())
+    cross = scoring.score_across(kit(tmp_path, tmp_path), dict.fromkeys(names, images), Matching())
     pairs = set(zip(cross["train_set"], cross["test_set"], strict=True))
     assert {(a, b) for a in names for b in names} - pairs == {tuple(names[2:]), tuple(names[:1:-1])}
     assert "hcn-sub/my_a.csv-seed0" in set(cross["run"])

@@ -152,6 +152,22 @@ def test_an_example_has_a_map_of_each_output_for_each_picture(toy):
     np.testing.assert_allclose(shown["similarity"]["r5"].mean((1, 2)), cosine, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["hcn", "baseline"])
+def test_one_pass_through_a_network_gives_its_feature_and_all_outputs_joined(toy, monkeypatch, name):
+    root, table, results = toy
+    kit, passes, own = Experiment("toy", root, results), [], features._values
+    monkeypatch.setattr(features, "_values", lambda *given: passes.append(1) or own(*given))
+    run = kit.run(name, "market1501", 0).folder
+    r5, again = (scoring.extract(kit, run, table, "cuhk03_detected") for _ in range(2))
+    heads = "r5+c1+c2" if name == "hcn" else "r5"
+    joined = scoring.extract(kit, run, table, "cuhk03_detected", heads)
+    assert len(passes) == 1 and np.array_equal(r5.values, again.values) and r5.meta == again.meta
+    assert (joined.meta["output"], joined.values.shape[1]) == (heads, sum(joined.meta["widths"]))
+    alone = features.extract(run, table, data_root=root, progress=False)
+    np.testing.assert_allclose(r5.values, alone.values, atol=1e-6)
+    assert r5.meta | {"seconds": 0} == alone.meta | {"seconds": 0}
+
+
 def test_outputs_are_scored_alone_and_joined_as_features_of_their_own(toy, monkeypatch):
     root, table, results = toy
     kit = Experiment("toy", root, results)

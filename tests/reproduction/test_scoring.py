@@ -83,6 +83,14 @@ def test_every_run_is_scored_by_both_metrics_with_and_without_reranking(kit):
     assert scores.groupby("model")["run"].first()["combined"] == "hcn-combined-seed0"
 
 
+def test_a_runs_metric_is_fitted_once_for_its_plain_and_its_reranked_row(kit, monkeypatch):
+    fits, own = [], xqda.XQDA.fit
+    monkeypatch.setattr(xqda.XQDA, "fit", lambda *given: fits.append(1) or own(*given))
+    scores = scoring.score_runs(kit, {LABELED: images()}, HOW).query("metric == 'xqda'")
+    assert len(scores) == 2 * len(fits) == 3 * 2 * 2
+    assert (scores.groupby("model")["seconds_train"].nunique() <= 2).all(), "the fit is in the time of both"
+
+
 def test_every_score_has_its_peoples_sums(kit):
     scores = scoring.score_runs(kit, {LABELED: images()}, HOW)
     rows = scoring.by_person(scores)
@@ -152,16 +160,24 @@ def test_reasons_for_what_is_not_run_are_of_sets_and_of_the_literature(kit, monk
 
 
 def test_models_are_crossed_with_the_sets_and_the_untrained_network_is_the_sets_own(kit, monkeypatch):
-    untrained = []
+    untrained, looked_at, own = [], {}, scoring.extract
+
+    def extract(kit, run, table, name):
+        looked_at[run.name, name] = set(table["subset"])
+        return own(kit, run, table, name)
 
     def initial(kit, run, table):
         untrained.append(run.name)
+        assert set(table["subset"]) == {"query", "gallery"}
         return features.Features(invented("untrained", table), table, {})
 
     monkeypatch.setattr(scoring, "extract_untrained", initial)
+    monkeypatch.setattr(scoring, "extract", extract)
     cross = scoring.score_across(kit, {LABELED: images(), "shop.csv": images("shop")}, HOW)
     assert set(cross["train_set"]) == {"untrained", LABELED, "combined"}, "no run on shop.csv"
     assert untrained == [f"hcn-{LABELED}-seed{seed}" for seed in (0, 0, 1, 1)]
+    assert looked_at[f"hcn-{LABELED}-seed0", "shop.csv-test"] == {"query", "gallery"}, "no metric learns from others"
+    assert looked_at[f"hcn-{LABELED}-seed0", LABELED] == {"train", "query", "gallery"}, "as the tables extracted them"
     line = cross[(cross["train_set"] == LABELED) & (cross["test_set"] == LABELED) & (cross["seed"] == 1)].iloc[0]
     expected = by_stages(kit.run("hcn", LABELED, 1), "euclidean", True)
     assert (line["rank1"], line["mAP"]) == pytest.approx((100 * expected.rank1, 100 * expected.mAP), abs=1e-4)
