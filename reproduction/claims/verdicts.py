@@ -2,9 +2,10 @@
 
 A claim has parts: differences, each with an interval and the side on which the claim puts the true value. It holds only
 where every part's 95% interval lies on the claimed side (an intersection of statements needs no correction); it does
-not where some part's interval lies wholly on the other side at the level that so many parts ask for (Bonferroni); all
-else is undecided. So a claim without any truth in it, either way, is decided in at most 5% of cases, which the tests
-count. One training a side says nothing of the methods: such a verdict begins with ONE_EACH.
+not where k of n parts' intervals lie wholly on the other side at level 1 - 5% k/n, for some k (Simes 1986; for parts
+that are independent or vary together); all else is undecided. So a claim without any truth in it, either way, is
+decided in at most 5% of cases, which the tests count. One training a side says nothing of the methods: such a verdict
+begins with ONE_EACH.
 """
 
 import functools
@@ -83,8 +84,11 @@ class Finding:
 
     @functools.cached_property
     def _fail(self) -> list[Part]:
-        level = 1 - (1 - LEVEL) / max(len(self.parts), 1)
-        return [part for part in self.parts if part.fails(level)]
+        for count in range(1, len(self.parts) + 1):
+            failing = [part for part in self.parts if part.fails(1 - (1 - LEVEL) * count / len(self.parts))]
+            if len(failing) >= count:
+                return failing
+        return []
 
     @property
     def decides(self) -> Interval | None:
