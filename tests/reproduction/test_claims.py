@@ -544,7 +544,7 @@ def test_without_a_true_difference_at_most_one_claim_in_twenty_is_decided(key, s
 @pytest.mark.parametrize(("seeds", "training"), [(1, 0.0), (3, 0.04)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_true_difference_of_three_standard_deviations_is_decided(key, seeds, training, sign):
-    """Of one training's difference on such test people; two scores must both be above, or both below, or one far below."""
+    """Of one training's difference on such test people; two scores must both be above or below, or one far below."""
     weight = 14 / 12  # E[n^2] / E[n]^2 of 1 to 3 queries a person
     deviation = (weight * (0.25**2 + 2 * 0.15**2 + 2 * 0.05**2) / PEOPLE + 2 * training**2) ** 0.5
     assert decided(key, seeds, sign * 3 * deviation, 120, training=training) >= 0.8
