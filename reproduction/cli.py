@@ -69,7 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--force", nargs="+", default=[], metavar="NOTEBOOK", help="run these again")
     command.add_argument("--executor", help="of Snakemake's for a cluster, such as slurm: every step is a job there")
     command.add_argument("--jobs", type=int, default=100, metavar="N", help="at once on the cluster (default: 100)")
+    command.add_argument("--gpus-per-training", type=int, default=1, metavar="N", help="by torchrun (default: 1)")
+    command.add_argument("--from", dest="given", metavar="FILE", help="a bundle whose trainings are taken as done")
     command.add_argument("more", nargs="*", metavar="-- OPTION", help="Snakemake's own, after --")
+
+    command = _verb(commands, "bundle", _bundle, "results as one file, to send, an RO-Crate", profile=False)
+    command.add_argument("folder", metavar="RESULTS", help="a results folder, such as results/smoke")
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .zip")
+    command.add_argument("--features", action="store_true", help="with the features of every image, too")
 
     command = _verb(commands, "plan", _plan, "the runs of a profile, their time and disk, what is missing")
     command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
@@ -147,8 +154,14 @@ def _verb(commands, name: str, run: Callable, what: str, profile: bool = True) -
 def _reproduce(chosen) -> None:
     from reproduction.runner import workflow
 
-    where = (chosen.executor, chosen.jobs, chosen.more)
-    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force, where)))
+    where = (chosen.executor, chosen.jobs, chosen.more, chosen.gpus_per_training)
+    print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force, where, chosen.given)))
+
+
+def _bundle(chosen) -> None:
+    from reproduction import bundle
+
+    print(bundle.pack(Path(chosen.folder), Path(chosen.output), chosen.features))
 
 
 def _plan(chosen) -> None:

@@ -219,11 +219,10 @@ class Gated:
         self.passes, self.people, self.learning_rate, self.width = passes, people, learning_rate, width
         self.random_state, self.device = random_state, device
 
-    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> "Gated":
-        """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
-        and code; another run there is moved aside.
+    def asked(self, table: pd.DataFrame) -> tuple[PairObjective, pd.DataFrame, Recipe]:
+        """What `training.train` is asked for: objective, labelled images, recipe, of an image table's people.
 
-        Raises ValueError for one person, one image per person or one camera, and what `training.train` raises.
+        Raises ValueError for one person, one image per person or one camera.
         """
         person, camera = table[PERSON].to_numpy(), table[CAMERA].to_numpy()
         training_people(person, camera, "The gated network")
@@ -231,8 +230,15 @@ class Gated:
         if people < 2:
             raise ValueError("The gated network needs two or more people who were seen by two cameras.")
         labelled = table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]})
-        how = {"recipe": self.recipe(len(table), people), "data_root": data_root, "device": self.device}
-        training.train(PairObjective(self.width), labelled, run_dir, **how, other_recipe="set_aside")
+        return PairObjective(self.width), labelled, self.recipe(len(table), people)
+
+    def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> "Gated":
+        """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
+        and code; another run there is moved aside. Raises what `asked` and `training.train` raise.
+        """
+        objective, labelled, recipe = self.asked(table)
+        how = {"recipe": recipe, "data_root": data_root, "device": self.device, "other_recipe": "set_aside"}
+        training.train(objective, labelled, run_dir, **how)
         self.seconds_ = run_folder.read(run_dir)["seconds"]
         device = machine.choose(self.device)
         self.network_ = GatedNetwork(self.width).to(device, memory_format=torch.channels_last).eval()

@@ -70,7 +70,7 @@ def train(
         with contextlib.ExitStack() as stack:
             with group.first_ahead():
                 images = decoded(table, recipe.height, recipe.width, data_root=data_root)
-                facts = _facts(objective, table, images, data_root, recipe)
+                facts = identity(objective, table, images, data_root, recipe)
                 if group.first:
                     run_folder.settle(run_dir, facts, recipe, other_recipe)
                     if not run_folder.finished(run_dir):
@@ -82,7 +82,7 @@ def train(
     return run_dir
 
 
-def _facts(objective: Objective, table: pd.DataFrame, images: Decoded, data_root: str | Path, recipe: Recipe) -> dict:
+def identity(objective: Objective, table: pd.DataFrame, images: Decoded, data_root: str | Path, recipe: Recipe) -> dict:
     """What run.json says of a run before it begins. Raises ValueError for weights that do not fit its network."""
     classes, initial = int(table[image_table.LABEL].max()) + 1, None
     if recipe.weights != weight_files.RANDOM:

@@ -25,12 +25,13 @@ THREADS = 4
 @dataclass(frozen=True)
 class Elsewhere:
     """Where steps run: by an `executor` of Snakemake's, at most `jobs` at once, with its `more` options; or, without
-    one, on the local `gpus`."""
+    one, on the local `gpus`. One training takes `each` GPUs."""
 
     executor: str | None
     jobs: int
     more: Sequence[str] = ()
     gpus: Sequence[str] = ()
+    each: int = 1
 
     def options(self) -> list[str]:
         """For Snakemake; `profiles/<executor>/` is its own profile where there is one."""
@@ -43,7 +44,14 @@ class Elsewhere:
 
     def check(self, settings: Mapping[str, object], results: Path) -> None:
         """Raise ValueError, with the remedy, for an executor that is not installed, a partition of Slurm without GPU
-        for a profile that is for one, as far as sinfo tells, and results on a disk of this machine alone."""
+        for a profile that is for one, as far as sinfo tells, and results on a disk of this machine alone; and for
+        trainings on more GPUs than there are here, or than their batches divide by."""
+        if not self.executor and self.each > len(self.gpus):
+            raise ValueError(f"--gpus-per-training {self.each}: this machine has {len(self.gpus)} for PyTorch.")
+        for name, recipe, folder in plan.jobs(settings):
+            if recipe.batch_size % self.each:
+                what = f"batch_size {recipe.batch_size} of {folder.name} ({name}) is no multiple of it"
+                raise ValueError(f"--gpus-per-training {self.each}: {what}.")
         if self.executor and not _installed(self.executor):
             name = f"snakemake-executor-plugin-{self.executor}"
             remedy = f"-e '{REPOSITORY}[cluster]'" if self.executor == "slurm" else name
@@ -58,8 +66,12 @@ class Elsewhere:
         """A plan with a step for every training and with what each step may take. `command(verb, word)` is one of
         `reid-core` for this profile. What a step on a cluster says is in `logs/<step>.log` of the results."""
         waits = {step["name"] for step in planned}
-        added = {further.step_name(run): (run, book) for run, book in further.runs(settings).items() if book in waits}
+        known = further.Trainings(settings)
+        added = {further.step_name(run): (run, book) for run, book in known.further.items() if book in waits}
+        together = {f"02_train-{run}": command("train", run) for run in known.own} if self.each > 1 else {}
         for step in planned:
+            if training := together.get(step["name"]):  # its notebook finds it made
+                step["command"] = f"{training} && {step['command']}"
             step["after"] = [*step["after"], *(name for name, (_, book) in added.items() if book == step["name"])]
         before = [steps.DATASETS] if steps.DATASETS in waits else []
         own = [
@@ -71,10 +83,14 @@ class Elsewhere:
         asked = resources(settings, [step["name"] for step in every])
         for step in every:
             step |= asked[step["name"]]
+            alone = not step["name"].startswith(("02_train-", "train-sensitivity-"))  # as the gated network is
+            wanted = 1 if alone else self.each
             if self.gpus:
-                step["threads"] = max(1, machine.cores() // len(self.gpus))
-                step["resources"] = {} if step["local"] or step["name"] == steps.DATASETS else {"gpu": 1}
-            elif not step["local"]:
+                step["threads"] = max(1, wanted * machine.cores() // len(self.gpus))
+                step["resources"] = {} if step["local"] or step["name"] == steps.DATASETS else {"gpu": wanted}
+            if wanted > 1:
+                step["processes"] = step["resources"]["gpu"] = wanted
+            if self.executor and not step["local"]:
                 log = results / "logs" / f"{step['name']}.log"
                 log.parent.mkdir(exist_ok=True)
                 step["command"] = f"({step['command']}) >> {shlex.quote(str(log))} 2>&1"

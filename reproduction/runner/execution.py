@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     output = Path(output).absolute() if output else now.places.executed(step)
     profiles.check_not_source(output, "--output")
     given = ", ".join(f"{key} {step.parameters[key]}" for key in steps.OF_A_RUN if step.notebook == TRAIN)
-    with workflow.step(step.name, f"{path.stem}{f' ({given})' if given else ''}", now.places.results) as why:
-        if not _settled(now, step, why):
+    with workflow.step(step.name, f"{path.stem}{f' ({given})' if given else ''}", now.places.results) as planned:
+        if not _settled(now, step, planned):
             left = functools.partial(now.left, now.known(step), time.time() - 1)
             for old in now.places.made(step) if workflow.is_step() and step.notebook != TRAIN else ():
                 old.unlink(missing_ok=True)  # so that no part of it can stay behind
@@ -66,8 +66,8 @@ def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
     """Write explorer.html and report.html of a profile; the last line of this one says what it was made from."""
     now = Now(profiles.load(profile, overrides, recipes=False))
     step = steps.of(now.settings)[-1]
-    with workflow.step(REPORT, REPORT, now.places.results) as why:
-        if not _settled(now, step, why):
+    with workflow.step(REPORT, REPORT, now.places.results) as planned:
+        if not _settled(now, step, planned):
             from reproduction import report  # slow to load
             from reproduction.report import explorer_page
 
@@ -78,9 +78,9 @@ def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
             files.write_text(page, f"{page.read_text(encoding='utf-8').rstrip()}\n{MARK}{origin} -->\n")
 
 
-def _settled(now: Now, step: Step, why: str | None) -> bool:
+def _settled(now: Now, step: Step, planned: Mapping[str, Any]) -> bool:
     """Whether a step that waited for others need not run: what they made is what it was made from."""
-    settled = bool(why) and why.startswith(staleness.AFTER) and now.difference(step) is None
+    settled = planned.get("why", "").startswith(staleness.AFTER) and now.difference(step) is None
     if settled:
         print(f"  {step.name}: nothing that it reads has changed", flush=True)
     return settled

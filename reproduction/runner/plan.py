@@ -49,7 +49,7 @@ def _data(settings: Mapping) -> list[str]:
     return [f"  {name:<16} {missing.get(name, 'found')}" for name in (*paper.SETS, "cuhk01")]
 
 
-def _jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
+def jobs(settings: Mapping) -> list[tuple[str, training.Recipe, Path]]:
     """(model, recipe, run folder) of every training: those of the paper for every seed, then 10_sensitivity's."""
     kit = experiment.Experiment.of(settings)
     jobs = [
@@ -83,12 +83,12 @@ def seconds_of_runs(settings: Mapping[str, object]) -> dict[str, float]:
 
 def _trainings(settings: Mapping, measure: float) -> tuple[list[str], dict[Path, float]]:
     """Lines on every training, and the seconds of those still to run, by their folders."""
-    jobs = _jobs(settings)
-    done = {folder: run for *_, folder in jobs if (run := _finished(folder))}
+    every = jobs(settings)
+    done = {folder: run for *_, folder in every if (run := _finished(folder))}
     own = [run for folder, run in done.items() if folder.parent.name == "runs"]
-    speeds, said = _speeds(settings, measure, own) if len(done) < len(jobs) else ({}, [])
+    speeds, said = _speeds(settings, measure, own) if len(done) < len(every) else ({}, [])
     lines, times, rate = [], {}, None
-    for name, recipe, folder in jobs:
+    for name, recipe, folder in every:
         line = f"  {folder.name:<42} {recipe.iterations:>7} iterations  "
         if folder in done:
             lines.append(line + f"done in {duration(done[folder]['seconds'])}")
@@ -103,7 +103,7 @@ def _trainings(settings: Mapping, measure: float) -> tuple[list[str], dict[Path,
             each = flops / rate
         times[folder] = seconds = recipe.iterations * each
         lines.append(line + f"about {duration(seconds)}, {recipe.iterations * flops:.1e} flop")
-    if len(done) < len(jobs):
+    if len(done) < len(every):
         lines += [f"  still to train: about {duration(sum(times.values()))}", *(f"  {sentence}" for sentence in said)]
     return lines, times
 
@@ -158,7 +158,7 @@ def _speeds(settings: Mapping, measure: float, done: list[dict]) -> tuple[dict[s
 def _disk(settings: Mapping) -> list[str]:
     recipe, named = _recipe(settings, paper.COMBINED, 0), settings["render_sizes"]
     images = (embedded.Sizes.full() if named == "none" else embedded.Sizes.named(named)).images
-    runs = len(_jobs(settings))
+    runs = len(jobs(settings))
     network = recipe.network("hcn", 2489)
     weights = 4 * sum(parameter.numel() for parameter in network.parameters())
     decoded = 2 * images * recipe.height * recipe.width * 3

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -57,6 +58,15 @@ def heeded() -> Iterator[None]:
 def asked() -> bool:
     """Whether a signal has come."""
     return bool(_first)
+
+
+def waited(process: subprocess.Popen) -> int:
+    """The exit status of a process; where this one is stopped meanwhile, what it started is, and only then it ends."""
+    try:
+        return process.wait()
+    except BaseException:
+        stop_workflow()
+        raise
 
 
 def stop_workflow() -> None:

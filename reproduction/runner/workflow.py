@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from reid_core import files, machine
 from reproduction import experiment, results_folder, words
@@ -30,13 +31,20 @@ class WorkflowError(RuntimeError):
     """The workflow stopped; the failing step has said why."""
 
 
-def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = (), where: tuple = (None, 1, ())) -> Path:
+def run(
+    profile: str,
+    overrides: Sequence[str] = (),
+    force: Sequence[str] = (),
+    where: tuple = (None, 1, (), 1),
+    given: str | None = None,
+) -> Path:
     """Make everything of a profile that is missing or out of date; return the results folder.
 
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
-    them; `where` is an executor of Snakemake's or None, how many jobs at once, and options for Snakemake. Raises what
-    `profiles.load`, `preflight.check`, `notebooks.find` and `cluster.Elsewhere.check` raise, before anything runs, and
-    WorkflowError when a step fails.
+    them; `where` is an executor of Snakemake's or None, how many jobs at once, options for Snakemake, and GPUs for one
+    training; the trainings of a bundle `given` are taken. Raises what `profiles.load`, `preflight.check`,
+    `notebooks.find`, `bundle.take` and `cluster.Elsewhere.check` raise, before anything runs, and WorkflowError when a
+    step fails.
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
@@ -45,6 +53,10 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = (), 
     forced = [notebooks.find(name).stem for name in force]
     results = experiment.resolve(settings["results_root"])
     with only_one(results) as lock:
+        if given:
+            from reproduction import bundle  # which loads PyTorch
+
+            bundle.take(Path(given), settings)
         if pending := staleness.pending(settings, forced):
             plan = _plan(pending, profiles.find(profile), overrides)
             if elsewhere:
@@ -59,16 +71,16 @@ def run(profile: str, overrides: Sequence[str] = (), force: Sequence[str] = (), 
     return results
 
 
-def _elsewhere(executor: str | None, jobs: int, more: Sequence[str]):
+def _elsewhere(executor: str | None, jobs: int, more: Sequence[str], each: int = 1):
     """A `cluster.Elsewhere`, or None; that loads PyTorch, which a machine without a second card is spared."""
     if not executor and more:
         raise ValueError(f"{' '.join(more)}: options of Snakemake's are for an executor, such as --executor slurm.")
-    if not executor and len(preflight.cards()) < 2:
+    if not executor and each == 1 and len(preflight.cards()) < 2:
         return None
     from reproduction.runner import cluster
 
     gpus = [] if executor else cluster.local_gpus()
-    return cluster.Elsewhere(executor, jobs, more, gpus) if executor or len(gpus) > 1 else None
+    return cluster.Elsewhere(executor, jobs, more, gpus, each) if executor or max(len(gpus), each) > 1 else None
 
 
 def _say_what_will_happen(settings: Mapping, pending: Mapping[Step, str]) -> None:
@@ -170,12 +182,7 @@ def _snakemake(folder: Path, lock: int | None, where=None) -> int:
     for key, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
         environment[key] = os.pathsep.join(filter(None, [str(first), environment.get(key)]))
     kept = () if lock is None else (lock,)  # a main process that is killed leaves the lock with the workflow
-    process = subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept)
-    try:
-        return process.wait()
-    except BaseException:
-        stopping.stop_workflow()
-        raise
+    return stopping.waited(subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept))
 
 
 def is_step() -> bool:
@@ -184,30 +191,31 @@ def is_step() -> bool:
 
 
 @contextlib.contextmanager
-def step(name: str, title: str, results: Path) -> Iterator[str | None]:
-    """Announce a step of the workflow, "[3/17] title", and what it took; gives why it runs. Alone: no number, None, and
-    the lock of the results folder, which in a workflow the main process holds."""
+def step(name: str, title: str, results: Path) -> Iterator[Mapping[str, Any]]:
+    """Announce a step of the workflow, "[3/17] title", and what it took; gives what is planned for it. Alone: nothing,
+    no number, and the lock of the results folder, which in a workflow the main process holds."""
     if not is_step():
         with only_one(results), _announced(title):
-            yield None
+            yield {}
         return
     plan = json.loads(Path(os.environ[PLAN]).read_text(encoding="utf-8"))
     number, planned = next((n, planned) for n, planned in enumerate(plan, 1) if planned["name"] == name)
-    with _announced(f"[{number}/{len(plan)}] {title}", results / LOG), _one_gpu(planned, results / ".steps"):
-        yield planned["why"]
+    with _announced(f"[{number}/{len(plan)}] {title}", results / LOG), _own_gpus(planned, results / ".steps"):
+        yield planned
 
 
 @contextlib.contextmanager
-def _one_gpu(planned: Mapping, folder: Path) -> Iterator[None]:
-    """Show one of `GPUS` that no other step holds to what is started from here. Snakemake starts no more steps that ask
-    for one than there are; the lock goes with the process."""
-    shown = os.environ.get(GPUS) if planned.get("resources") else None
+def _own_gpus(planned: Mapping, folder: Path) -> Iterator[None]:
+    """Show as many of `GPUS` as a step asks for, held by no other, to what is started from here. Snakemake starts no
+    more steps than there are GPUs for; the locks go with the process."""
+    shown, own = os.environ.get(GPUS), []
     with contextlib.ExitStack() as held:
         for gpu in shown.split(",") if shown else ():
             with contextlib.suppress(BlockingIOError):
-                held.enter_context(files.locked(folder / f"gpu-{gpu}", BlockingIOError(f"GPU {gpu} is in use")))
-                os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-                break
+                if len(own) < planned.get("resources", {}).get("gpu", 0):
+                    held.enter_context(files.locked(folder / f"gpu-{gpu}", BlockingIOError(f"GPU {gpu} is in use")))
+                    own.append(gpu)
+        os.environ |= {"CUDA_VISIBLE_DEVICES": ",".join(own)} if own else {}
         yield
 
 

@@ -170,13 +170,13 @@ def test_a_start_says_how_long_it_takes_here(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "step_flops", lambda name, recipe: 1e12)
     monkeypatch.setattr(plan.machine, "choose", lambda device: torch.device("cpu"))
     said = plan.expected(settings)
-    trainings = 0.5 * sum(recipe.iterations for _, recipe, _ in plan._jobs(settings))
+    trainings = 0.5 * sum(recipe.iterations for _, recipe, _ in plan.jobs(settings))
     assert 2.0 < plan.REST < 4.0, "a smoke run spends a third to a half of its time in training"
     assert said == f"Expected here: about {duration(trainings * plan.REST)} (from a second of training of each model)."
     assert measured == [(1.0, 2)]
     monkeypatch.setattr(plan.speed, "matrix_rate", lambda precision, device: 1e12)
     assert "for the trainings alone (a guess" in plan.expected(profiles.load("gpu", [f"results_root={tmp_path}"]))
-    for _, recipe, folder in plan._jobs(settings):
+    for _, recipe, folder in plan.jobs(settings):
         folder.mkdir(parents=True)
         run = {"finished": True, "model": "hcn", "seconds": 1.0, "recipe": {"iterations": recipe.iterations}}
         (folder / "run.json").write_text(json.dumps(run))

@@ -65,11 +65,11 @@ def test_local_gpus_are_shared_out_one_a_step(planned, tmp_path, monkeypatch):
     monkeypatch.setenv(workflow.GPUS, "4,7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     step, seen = plan["02_train-hcn-combined-seed0"], []
-    with workflow._one_gpu(step, tmp_path):
+    with workflow._own_gpus(step, tmp_path):
         seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
-        with workflow._one_gpu(step, tmp_path):
+        with workflow._own_gpus(step, tmp_path):
             seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
-    with workflow._one_gpu(step, tmp_path):
+    with workflow._own_gpus(step, tmp_path):
         seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert seen == ["4", "7", "4"]
 
