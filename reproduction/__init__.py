@@ -19,7 +19,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     experiment.py training_lists.py    a profile's data, sets, seeds, runs, folders; lists of images to learn from
     scoring.py                         runs on sets to scores
     evaluate.py                        anybody's features scored
-    compare.py                         two sets of results, cell by cell
+    compare.py bundle.py               two sets of results, cell by cell; results as one file, to send
     export.py                          a run as an ONNX file
     literature.py cached.py            published methods as rows; LOMO kept for them
     similarity.py                      SCSP re-ranked, which gives no distance
@@ -51,7 +51,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
       steps.py workflow.py             the steps of a profile; all of them in order
       staleness.py sources.py          what is up to date; the code behind a notebook
       stopping.py plan.py preflight.py signals; what a profile will take; can the GPU be used
-      cluster.py further.py            steps on a cluster; trainings beside the paper's, one by one
+      cluster.py further.py            steps on a cluster; every training by its name
     intake/                            official data: status, add, near-duplicates
       published.py status.py           what the owners publish; what is there
       recognise.py add.py archives.py  what something is; put in its place; ZIP files

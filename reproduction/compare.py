@@ -7,6 +7,7 @@ measure the machine, tables without intervals of what was trained, and columns t
 
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ import pandas as pd
 
 from reproduction import results_folder
 from reproduction.intake import archives
+from reproduction.sidecar import REPOSITORY
 
 EQUAL, WITHIN, DIFFERS, NOT_COMPARED = "equal", "within the intervals", "differs", "not compared"
 TABLES = ("table1", "table1_subsets", "table2", "table3", "figure4", "near_duplicate_counts")
@@ -64,6 +66,17 @@ def run(first: str, second: str, everything: bool = False, across: bool = False)
         return 2
     print(describe(cells, everything))
     return int(any(cell.verdict == DIFFERS for cell in cells))
+
+
+def beside_reference(results: Path, profile: str) -> Iterator[str]:
+    """A line on results beside the repository's own of the same profile; none where it ships none."""
+    if (reference := REPOSITORY / "results" / "reference" / profile).is_dir():
+        try:
+            n = Counter(cell.verdict for cell in compare(results, reference))
+            said = f"{n[EQUAL]} cells equal, {n[WITHIN]} within the intervals, {n[DIFFERS]} differ"
+        except (ValueError, OSError) as error:
+            said = f"not compared: {error}"
+        yield f"Beside {reference}: {said} (reid-core compare says which)."
 
 
 def describe(cells: list[Cell], everything: bool = False) -> str:

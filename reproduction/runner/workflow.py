@@ -253,7 +253,7 @@ def verdicts(results: Path) -> str:
     """The claims and their verdicts as lines of text, and where the results are."""
     import pandas as pd
 
-    from reproduction import claims
+    from reproduction import claims, compare
     from reproduction.claims import effects  # a step does without
 
     table = pd.read_csv(results / "claims.csv")
@@ -264,4 +264,5 @@ def verdicts(results: Path) -> str:
     lines += ["Effects that official data is known for, here (the network is the baseline):", *effects.told(results)]
     if source == "embedded":
         lines.append("Embedded data is rendered: it can show that the kit works, not what the paper's numbers are.")
+    lines += compare.beside_reference(results, table["profile"].iloc[0])
     return "\n".join([*lines, f"Tables and figures: {results}", f"Report: {results / 'report.html'}"])

@@ -1,12 +1,15 @@
 import runpy
 import shutil
 import zipfile
+from collections import Counter
 
 import pandas as pd
 import pytest
+import synthetic_results
 import yaml
 
 from reproduction import cli, compare, results_folder
+from reproduction.runner import workflow
 from reproduction.sidecar import REPOSITORY
 
 ROW = {"set": "market1501", "ours_rank1": "33.3333", "ours_rank1_low": "27.0", "ours_rank1_high": "39.0",
@@ -125,6 +128,18 @@ def test_a_run_of_smoke_is_set_beside_the_tables_that_the_repository_ships(tmp_p
     assert status(tmp_path / "smoke", shipped) == 1
     said = capsys.readouterr().out
     assert "LOMO" in said and {"embedded"} == set(pd.read_csv(shipped / "table2.csv")["data_source"])
+
+
+def test_the_main_job_of_smoke_ends_with_what_is_equal_and_never_fails_for_it(tmp_path):
+    results = synthetic_results.make(tmp_path / "smoke")
+    shipped = REPOSITORY / "results" / "reference" / "smoke"
+    said = workflow.verdicts(results)
+    n = Counter(cell.verdict for cell in compare.compare(results, shipped))
+    counted = f"{n['equal']} cells equal, {n['within the intervals']} within the intervals, {n['differs']} differ"
+    assert f"\nBeside {shipped}: {counted} (" in said and n["equal"] and n["differs"]
+    (results / "table2.csv").write_text("cut,short\n1\n")
+    assert f"Beside {shipped}: not compared: {results / 'table2.csv'}: not readable" in workflow.verdicts(results)
+    assert list(compare.beside_reference(results, "tiny")) == []
 
 
 def test_all_that_a_reviewer_checks_is_made_by_smoke_or_shipped():
