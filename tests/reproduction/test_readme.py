@@ -53,7 +53,7 @@ APART = "tests/reproduction/test_evaluate.py::test_parts_in_files_apart_score_th
 WHOLE = "tests/reproduction/test_evaluate.py::test_scores_are_those_of_the_library_on_the_same_arrays"
 SHIPPED = "tests/reproduction/test_compare.py::test_a_run_of_smoke_is_set_beside_the_tables_that_the_repository_ships"
 ONNX = "tests/reproduction/test_export.py::test_onnxruntime_gives_pytorch_s_features_for_any_number_of_images"
-BUNDLE = "tests/end_to_end/test_bundle.py::test_the_tables_are_those_of_the_sender_and_nothing_is_trained"
+BUNDLE = "tests/end_to_end/test_taken_bundle.py::test_the_tables_are_those_of_the_sender_and_nothing_is_trained"
 ELSEWHERE = {
     "reid-core bundle results/smoke -o smoke.zip": BUNDLE,
     "reid-core reproduce --profile smoke --from smoke.zip": BUNDLE,
