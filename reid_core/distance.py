@@ -13,6 +13,7 @@ ROWS_AT_ONCE = 4096
 CACHED_ROWS = 256  # of an array at a time where a copy in another type is made
 SAMPLED_ROWS, OUTWEIGHED = 64, 16  # of `common_part`
 LARGEST = float(np.finfo(np.float32).max) / 4  # squared length: no distance is beyond float32 then
+LOST = 1e-3  # part of what tells rows apart that rounding may take
 SMALLEST = 2.0**-100  # of the largest squared length: smaller ones leave float32 too few digits
 
 
@@ -58,7 +59,7 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
     dtype : what to convert to; None keeps the type (tensors shorter than float32 become float32)
 
     Raises ValueError for another shape, no rows, no floating type, values that are not finite or leave `dtype` (the
-    first such row is named), a tensor that requires a gradient.
+    first such row is named), rows that differ by less than `dtype` holds of them, a tensor that requires a gradient.
     """
     _refuse_kind(features, name)
     if is_tensor(features):
@@ -71,12 +72,18 @@ def as_array(features, name: str, shape: tuple[int | str, ...] = ("d",), dtype=N
     if features.ndim != 1 + len(shape) or not all(fits) or 0 in features.shape:
         expected = ", ".join(map(str, shape))
         raise ValueError(f"The {name} have shape {features.shape}; expected (n, {expected}) with n > 0.")
+    exact = features
     with np.errstate(over="ignore"):
         features = features.astype(dtype or features.dtype, copy=False)
     axes = tuple(range(1, features.ndim))
     starts = range(0, len(features), ROWS_AT_ONCE)
     finite = [np.isfinite(features[start : start + ROWS_AT_ONCE]).all(axes) for start in starts]
     _refuse_rows(~np.concatenate(finite), name, f"NaN, infinity or values beyond {features.dtype}")
+    if features.dtype.itemsize < exact.dtype.itemsize:
+        lost = max(np.abs(exact[i : i + ROWS_AT_ONCE] - features[i : i + ROWS_AT_ONCE]).max() for i in starts)
+        if lost > LOST * (spread := np.ptp(exact, axis=0).max() or np.abs(exact).max()):
+            what = f"differ by at most {spread:.2g}, of which rounding to {features.dtype} takes up to {lost:.2g}"
+            raise ValueError(f"The {name} {what}. Take off what all share, their mean, or bring them to unit length.")
     return features
 
 
@@ -135,6 +142,8 @@ def _refuse_kind(features, name: str) -> None:
     kind = "sparse " if getattr(features, "layout", 0) not in (0, torch.strided) or hasattr(features, "tocsr") else ""
     if kind or isinstance(features, np.matrix | np.ma.MaskedArray):
         raise ValueError(f"The {name} are a {kind}{type(features).__name__}; pass a NumPy array or a torch tensor.")
+    if is_tensor(features) and features.is_meta:
+        raise ValueError(f"The {name} are on device meta, which holds no values; compute them on another.")
     if is_tensor(features) and features.requires_grad and torch.is_grad_enabled():
         remedy = "detach them first, or compute under torch.no_grad(). For a loss use torch.cdist"
         raise ValueError(f"The {name} require a gradient, which nothing here passes on; {remedy}.")

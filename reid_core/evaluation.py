@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from reid_core import protocols
-from reid_core.protocols import protocol
+from reid_core.protocols import check_choice, protocol
 
 MAX_RANK = 50
 AP_DEFINITIONS = ("trapezoid", "step")
@@ -37,16 +37,14 @@ class Evaluation:
 
     Attributes
     ----------
-    rank1 : fraction (0-1) of the counted queries whose first image is a true match.
-    mAP : mean average precision (0-1) of the counted queries.
+    rank1, mAP : fractions (0-1) of the counted queries: whose first image is a true match; mean average precision.
     mINP : mean inverse negative penalty (0-1) of the queries with a true match, see the module's text; NaN without any.
     cmc : (50,) float64; `cmc[k - 1]` is the fraction of counted queries with a true match within rank k.
     per_query : one row a query: query (its index), ap, inp (its part of mINP, NaN without a match), first_hit (rank
         from 1, <NA> without a match), matches (true matches left by the protocol), valid (has any). With
         single_gallery_shot one row a query and trial, numbered by a column trial.
     unmatched_queries : number of queries without any true match.
-    ap, unmatched : what was asked for.
-    protocol : by which it was scored, of `protocols.PROTOCOLS`.
+    ap, unmatched, protocol : by which it was scored.
     """
 
     rank1: float
@@ -83,11 +81,10 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
     0.7917
     """
     evaluator = Evaluator(query_table, gallery_table, ap=ap, unmatched=unmatched, **how)
-    if getattr(distance, "ndim", None) != 2 or tuple(distance.shape) != evaluator.shape:
-        shape = getattr(distance, "shape", type(distance).__name__)
+    if tuple(shape := getattr(distance, "shape", ())) != evaluator.shape:
         raise ValueError(
-            f"The distance has shape {shape}, but the tables have {evaluator.shape[0]} queries and "
-            f"{evaluator.shape[1]} gallery images; rows are queries, columns gallery images."
+            f"The distance has shape {shape or type(distance).__name__}, but the tables have {evaluator.shape[0]} "
+            f"queries and {evaluator.shape[1]} gallery images; rows are queries, columns gallery images."
         )
     rows = max(1, BLOCK_BYTES // (evaluator.shape[1] * 8))
     for start in range(0, len(distance), rows):
@@ -102,17 +99,14 @@ class Evaluator:
     tables and settings of `evaluate`, and raises the same errors; `shape` is the (Q, G) that is expected.
     """
 
-    def __init__(
-        self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero", protocol=None, trials=10, random_state=0
-    ):
-        _check_choice("ap", ap, AP_DEFINITIONS)
-        _check_choice("unmatched", unmatched, UNMATCHED)
+    def __init__(self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero", protocol=None, **drawn):
+        check_choice("ap", ap, AP_DEFINITIONS)
+        check_choice("unmatched", unmatched, UNMATCHED)
         self.ap, self.unmatched = ap, unmatched
-        drawn = {"trials": trials, "random_state": random_state}
         self._protocol = protocols.protocol(query_table, gallery_table, protocol, **drawn)
         self._junk, self.shape = np.flatnonzero(self._protocol.junk), (len(query_table), len(gallery_table))
         rows = self.shape[0], max(1, len(self._protocol.places))
-        self._matches, self._first_hit = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        self._matches, self._first_hit = np.zeros((2, *rows), np.int64)
         self._ap, self._inp = np.zeros(rows), np.full(rows, np.nan)
         self._seen = 0
 
@@ -122,8 +116,6 @@ class Evaluator:
         Raises ValueError for another shape or dtype, more rows than queries, NaN or infinity.
         """
         block = _array(block)
-        if not np.issubdtype(block.dtype, np.floating):
-            raise ValueError(f"The distance has dtype {block.dtype}; expected a floating-point type.")
         if block.ndim != 2 or block.shape[1] != self.shape[1] or self._seen + len(block) > self.shape[0]:
             raise ValueError(f"A {block.shape} block does not fit after row {self._seen} of a {self.shape} distance.")
         for row in block:
@@ -135,10 +127,8 @@ class Evaluator:
 
     def _score(self, query: int, row: np.ndarray) -> None:
         for trial in range(self._ap.shape[1]):
-            if len(self._protocol.places):
-                matches, removed = self._protocol.shot(query, trial)
-            else:
-                matches, removed = self._protocol.split(query)
+            found = self._protocol.shot(query, trial) if len(self._protocol.places) else self._protocol.split(query)
+            matches, removed = found
             if len(matches) == 0:
                 return
             kept = row.copy()
@@ -177,7 +167,7 @@ def average_precision(ranks, definition="trapezoid") -> float:
     >>> round(average_precision([1, 3], "step"), 4), round(average_precision([1, 3]), 4)
     (0.8333, 0.7917)
     """
-    _check_choice("ap", definition, AP_DEFINITIONS)
+    check_choice("ap", definition, AP_DEFINITIONS)
     ranks = np.asarray(ranks)
     precision = np.arange(1, len(ranks) + 1) / ranks
     if definition == "step":
@@ -191,7 +181,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
 
     Parameters
     ----------
-    distance_row : (G,) distances of this query.
+    distance_row : (G,) floating-point distances of this query.
     query_row : its row of the query table (a Series or mapping with person_id and camera_id).
     gallery_table : the G gallery rows.
     top : number of counted images; images the protocol removes stand between them, flagged, without a rank.
@@ -199,7 +189,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
     Returns a table, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match, flag ("junk",
     "same camera", without cameras "own image", or "").
 
-    Raises ValueError for a row of another length than the gallery, NaN or infinity.
+    Raises ValueError for a row of another length than the gallery, no floating-point dtype, NaN or infinity.
     """
     rule = protocol(pd.DataFrame([dict(query_row)]), gallery_table)
     distance = _array(distance_row)
@@ -207,9 +197,9 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
         raise ValueError(f"The distance row has shape {distance.shape} for {len(rule.person)} gallery images.")
     if not np.isfinite(distance).all():
         raise ValueError("The distance row holds NaN or infinity; look at this query's features.")
-    matches, same_camera = rule.split(0)
+    matches, passed_over = rule.split(0)
     flag = np.where(rule.junk, "junk", np.full(len(rule.junk), "", "U11"))
-    flag[same_camera] = rule.passed_over
+    flag[passed_over] = rule.passed_over
     order = np.argsort(distance, kind="stable")
     rank = (flag[order] == "").cumsum()
     order = order[: np.searchsorted(rank, top) + 1]  # everything up to the top-th counted image
@@ -220,10 +210,14 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
 
 def _array(distance) -> np.ndarray:
     """As a NumPy array, which has no bfloat16: as float32 then, which holds the same values."""
-    if not hasattr(distance, "detach"):  # asked so, importing this module need not import torch
-        return np.asarray(distance)
-    distance = distance.detach().cpu()
-    return (distance.float() if str(distance.dtype) == "torch.bfloat16" else distance).numpy()
+    if hasattr(distance, "detach"):  # asked so, importing this module need not import torch
+        if distance.is_meta:
+            raise ValueError("The distance is on device meta, which holds no values; compute it on another.")
+        distance = (distance.float() if str(distance.dtype) == "torch.bfloat16" else distance).numpy(force=True)
+    distance = np.asarray(distance)
+    if not np.issubdtype(distance.dtype, np.floating):
+        raise ValueError(f"The distance has dtype {distance.dtype}; expected a floating-point type.")
+    return distance
 
 
 def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:
@@ -237,8 +231,3 @@ def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:
         return np.sort(rank[matches])
     count = np.count_nonzero
     return np.sort([1 + count(row[:m] <= row[m]) + count(row[m + 1 :] < row[m]) for m in matches])
-
-
-def _check_choice(name: str, value, choices) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}.")

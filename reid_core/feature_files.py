@@ -1,14 +1,15 @@
 """Features or distances that any tool wrote: .npz, .npy with a .csv beside it, .mat, .pt, .pth, .safetensors, .csv.
 
-A field's name says what it holds: a word of `WORDS`, alone or with a word of `PARTS` before or after it; capitals and
-all but letters do not count. So `gallery_f`, `query_label` (layumi's pytorch_result.mat), `feat` with `queryID` and
-`queryCAM`, `labels` with `camId` and `query_idx` (MATLAB code of Zhong et al.), `galFea`, `descriptors` (Liao's XQDA),
-`qf` with `q_pids` and `q_camids` (torchreid) are known. Other fields are passed over; no code in a file is run.
+A field's name says what it holds: a word of feature_fields.toml, alone or with a part's name before or after it. So
+`gallery_f`, `query_label` (layumi's pytorch_result.mat), `feat` with `queryID` and `queryCAM`, `labels` with `camId` and
+`query_idx` (MATLAB code of Zhong et al.), `galFea`, `descriptors` (Liao's XQDA), `qf` with `q_pids` and `q_camids`
+(torchreid) are known. Other fields are passed over; no code in a file is run.
 """
 
 import io
+import json
 import re
-from functools import partial
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,22 +24,13 @@ from reid_core import ids
 from reid_core.datasets.table import CAMERA, GALLERY, LABEL, PATH, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
 from reid_core.distance import as_array
 
-VALUES, DISTANCE, INDEX = "features", "distance", "index"
-WORDS = {
-    VALUES: "features feature feats feat fea f embeddings embedding x values descriptors".split(),
-    PERSON: "person_id person ids id pids pid".split(),
-    LABEL: "labels label y".split(),  # people, where no field of PERSON is there
-    CAMERA: "camera_id cameras camera cams cam camids camid".split(),
-    SUBSET: "subset split".split(),
-    INDEX: "idx index".split(),  # row numbers of a part, from 1 in .mat and from 0 elsewhere
-    PATH: "image_path image_paths paths path".split(),
-    DISTANCE: "distance distances distmat dismat dist similarity sim".split(),
-}
-PARTS = {"train": TRAIN, "query": QUERY, "q": QUERY, "probe": QUERY, "prob": QUERY, "gallery": GALLERY, "gal": GALLERY,
-         "g": GALLERY, "test": GALLERY}  # fmt: skip
-ALIASES = [(word.replace("_", ""), what) for what, words in WORDS.items() for word in words]
-KNOWN = {name: (what, part) for word, what in ALIASES for side, part in [("", None), *PARTS.items()]
-         for name in (side + word, word + side)}  # fmt: skip
+VALUES, DISTANCE, INDEX, META = "features", "distance", "index", "reid_core_meta"
+ALIKE = ("weights_digest", "output")  # of META, what features must share to be compared
+NAMES = tomllib.loads(Path(__file__).with_name("feature_fields.toml").read_text(encoding="utf-8"))
+WORDS = NAMES["words"]
+PARTS = {name: part for part, names in NAMES["parts"].items() for name in names}
+KNOWN = {re.sub("[^a-z]", "", name): (what, part) for what, words in WORDS.items() for word in words
+         for side, part in [("", None), *PARTS.items()] for name in (side + word, word + side)}  # fmt: skip
 NUMPY = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdU")]  # in .pt: arrays of plain numbers
 NUMPY += [(np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
 
@@ -62,9 +54,10 @@ class Fields(NamedTuple):
 
     def need(self, what: str, *parts: str | None) -> np.ndarray:
         """The field of the first of these parts that has it, or ValueError: what there is and what is wanted."""
-        roles = ((role, part) for role in ((what, LABEL) if what == PERSON else (what,)) for part in parts)
-        if (role := next((role for role in roles if role in self.found), None)) is not None:
-            return self.found[role]
+        for role in (what, LABEL) if what == PERSON else (what,):
+            for part in parts:
+                if (role, part) in self.found:
+                    return self.found[role, part]
         has, wanted, part = ", ".join(self.names) or "(none)", ", ".join(WORDS[what]), parts[0] or ""
         raise ValueError(
             f"{self.where} has the fields {has}; none is the {what} of its {part or 'images'}. "
@@ -79,14 +72,15 @@ class Fields(NamedTuple):
                 x = self.need(what, *parts)
                 x = np.ravel(x) if 1 in x.shape else x
                 columns[what] = ids.column(x, f"{self.where}: {what}") if what in (PERSON, CAMERA) else x.astype(str)
-        if len(set(map(len, columns.values()))) > 1:
+        if len({len(x) for x in columns.values()}) > 1:
             lengths = ", ".join(f"{len(x)} {name}" for name, x in columns.items())
             raise ValueError(f"{self.where}: the fields of one part differ in length: {lengths}.")
         return pd.DataFrame(columns)
 
     def matrix(self, what: str, count: int, images: str | None, *parts: str | None) -> np.ndarray:
-        """A field (count, m) float32, transposed where images (or queries) are its columns; ValueError if unclear."""
-        x = as_array(self.need(what, *parts), f"{what} of {self.where}", ("d",), np.float32)
+        """A field (count, m), transposed where images (or queries) are its columns; ValueError if unclear."""
+        kind = np.float32 if what == VALUES else None  # of a distance only the order counts, which rounding may change
+        x = as_array(self.need(what, *parts), f"{what} of {self.where}", dtype=kind)
         rows, columns = (size == count for size in x.shape)
         if rows and columns and self.matlab and images is None:
             raise ValueError(f"{self.where}: the {what} are {x.shape}, and in MATLAB either may be images: say which.")
@@ -101,6 +95,8 @@ def fields(paths) -> Fields:
     Raises FileNotFoundError, and ValueError for another format, a damaged file, pickled objects, a field that is twice.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    beside = [path.with_suffix(".csv") for path in paths if path.suffix.lower() == ".npy"]
+    paths = list(dict.fromkeys([*paths, *filter(Path.is_file, beside)]))
     out = Fields(" + ".join(map(str, paths)), any(path.suffix == ".mat" for path in paths), [], {})
     for path in paths:
         if not path.is_file():
@@ -109,25 +105,32 @@ def fields(paths) -> Fields:
             raise ValueError(f"{path}: features are read from {', '.join(READERS)}; convert it to one of these.")
         name = "(none yet)"
         try:
-            for name, load in read(path):
+            held = read(path)
+            for name in map(str, held):
                 out.names.append(name)
                 if (role := known(name)) in out.found:
                     raise ValueError("another field says the same; leave one of them out")
                 if role:
-                    out.found[role] = _plain(load())
+                    out.found[role] = _plain(held[name])
         except Exception as error:  # of six libraries, and the file may be anything
-            reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0] or type(error).__name__
-            raise ValueError(f"{path} cannot be read, at field {name}: {reason}.") from error
+            reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+            reason = reason.partition(" Please use")[0].rstrip(".") or type(error).__name__
+            remedy = "a whole file of plain numbers and text is needed"
+            raise ValueError(f"{path} cannot be read, at field {name}: {reason}; {remedy}.") from error
     return out
 
 
-def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple[np.ndarray, pd.DataFrame]:
-    """Values (N, d) float32 and table of `reid_core.features.read`."""
-    values, tables = [], []
+def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple[np.ndarray, pd.DataFrame, dict]:
+    """Values (N, d) float32, table, and what the files say of their making, of `reid_core.features.read`."""
+    values, tables, made = [], [], []
     for part, paths in ((None, files), (TRAIN, train), (QUERY, query), (GALLERY, gallery)):
-        held = None if paths is None else fields(paths)
-        apart = [side for side in SUBSETS if held and part is None and (VALUES, side) in held.found]
-        for sides in [(side,) for side in apart] or [(part, None)] * (held is not None):
+        if paths is None:
+            continue
+        held = fields(paths)
+        if (META, None) in held.found:
+            made.append(json.loads(str(held.found[META, None])))
+        apart = [side for side in SUBSETS if part is None and (VALUES, side) in held.found]
+        for sides in [(side,) for side in apart] or [(part, None)]:
             held.need(VALUES, *sides)
             table = held.table(*sides)
             block = held.matrix(VALUES, len(table), images, *sides)
@@ -139,11 +142,15 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
     for name in (PERSON, CAMERA):
         if len({table[name].dtype.kind if name in table else None for table in tables}) > 1:
             raise ValueError(f"{name} is there, or is a number, in some parts only; give it alike in all.")
-    return np.concatenate(values), _with_cameras(pd.concat(tables, ignore_index=True))
+    for name in ALIKE:
+        if len(found := {str(meta.get(name)) for meta in made}) > 1:
+            raise ValueError(f"The parts differ in {name} ({', '.join(sorted(found))}); extract all with one model.")
+    meta = {name: x for name, x in made[0].items() if all(one.get(name) == x for one in made)} if made else {}
+    return np.concatenate(values), _with_cameras(pd.concat(tables, ignore_index=True)), meta
 
 
 def read_distance(files, query=None, gallery=None, images=None) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """A matrix (Q, G) float32 (with images="columns", or where lengths say so, its transpose) and both sides' ids."""
+    """A matrix (Q, G) (with images="columns", or where lengths say so, its transpose) and both sides' ids."""
     held = fields(files)
     sides = {QUERY: held if query is None else fields(query), GALLERY: held if gallery is None else fields(gallery)}
     tables = [side.table(*(part, None)[: 1 + (side is not held)]) for part, side in sides.items()]
@@ -177,26 +184,22 @@ def _plain(x) -> np.ndarray:
     if isinstance(x, list | tuple) and x and isinstance(x[0], torch.Tensor):
         x = torch.cat(x) if x[0].ndim > 1 else torch.stack(x)
     if isinstance(x, torch.Tensor):
-        x = (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy(force=True)
     x = np.asarray(x)
     if x.dtype == object:
-        raise ValueError("it holds objects or cells; save plain numbers, or text")
+        raise ValueError("it holds objects or cells")
     return x
 
 
-def _numpy(path: Path):
-    found = np.load(path, allow_pickle=False)
-    if path.suffix == ".npz":
-        return [(name, partial(found.__getitem__, name)) for name in found.files]
-    beside = path.with_suffix(".csv")
-    own = [(path.stem if known(path.stem) else VALUES, lambda: found)]
-    return own + (_csv(beside) if beside.is_file() else [])
+def _named(path: Path, x) -> dict:
+    """The one array of a file, by the file's name where that says what it is."""
+    return {path.stem if known(path.stem) else VALUES: x}
 
 
-def _csv(source):
-    how = {"encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
-    columns = pd.read_csv(source, dtype=str, keep_default_na=False, **how)
-    return [(name, partial(_cells, x)) for name, x in columns.items() if x.str.strip().any() or known(name) is None]
+def _csv(source) -> dict:
+    encoding = {"encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
+    columns = pd.read_csv(source, dtype=str, keep_default_na=False, **encoding)
+    return {name: _cells(x) for name, x in columns.items() if x.str.strip().any()}
 
 
 def _cells(column: pd.Series) -> list:
@@ -207,30 +210,33 @@ def _cells(column: pd.Series) -> list:
         return list(column)
 
 
-def _matlab(path: Path):
+def _matlab(path: Path) -> dict:
     if not h5py.is_hdf5(path):
-        return [(name, lambda name=name: scipy.io.loadmat(path, variable_names=[name])[name])
-                for name, *_ in scipy.io.whosmat(path)]  # fmt: skip
+        return {name: x for name, x in scipy.io.loadmat(path).items() if not name.startswith("__")}
     with h5py.File(path, "r") as file:  # MATLAB's 7.3, which holds every array transposed
         plain = {name for name, x in file.items() if getattr(x, "dtype", np.dtype("O")).kind in "fiub"}
         plain -= {name for name, x in file.items() if x.attrs.get("MATLAB_class") in (b"char", b"cell", b"struct")}
-        return [(name, partial(np.array, x[()].T if name in plain else [None])) for name, x in file.items()]
+        return {name: x[()].T if name in plain else [None] for name, x in file.items()}
 
 
-def _torch(path: Path):
+def _torch(path: Path) -> dict:
     with torch.serialization.safe_globals(NUMPY):
         found = torch.load(path, map_location="cpu", weights_only=True)
-    found = found if isinstance(found, dict) else {path.stem if known(path.stem) else VALUES: found}
+    found = found if isinstance(found, dict) else _named(path, found)
     nested = {f"{a}_{b}": y for a, x in found.items() if isinstance(x, dict) for b, y in x.items()}
-    return [(str(name), lambda x=x: x) for name, x in (found | nested).items() if not isinstance(x, dict)]
+    return {str(name): x for name, x in (found | nested).items() if not isinstance(x, dict)}
 
 
-def _safetensors(path: Path):
+def _safetensors(path: Path) -> dict:
     with safe_open(path, "pt") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}
-    own = _csv(io.BytesIO(found.pop("table").numpy().tobytes())) if "table" in found else []  # of `features.save`
-    return [(name, lambda x=x: x) for name, x in found.items()] + own
+        if "table" in found:  # of `features.save`
+            found |= _csv(io.BytesIO(found.pop("table").numpy().tobytes())) | {META: file.metadata()["meta"]}
+    return found
 
 
-READERS = {".npz": _numpy, ".npy": _numpy, ".csv": _csv, ".mat": _matlab, ".pt": _torch, ".pth": _torch,
-           ".safetensors": _safetensors}  # fmt: skip
+READERS = {
+    ".npz": lambda path: np.load(path, allow_pickle=False),
+    ".npy": lambda path: _named(path, np.load(path, allow_pickle=False)),
+    **{".csv": _csv, ".mat": _matlab, ".pt": _torch, ".pth": _torch, ".safetensors": _safetensors},
+}

@@ -26,6 +26,7 @@ from torch.nn.functional import normalize
 from reid_core import feature_files, files, images, machine, model, own_network
 from reid_core.datasets import table as image_table
 from reid_core.datasets.table import DATASET, PATH, SUBSET
+from reid_core.distance import as_array
 from reid_core.progress import shown
 from reid_core.training import run_folder
 
@@ -46,23 +47,23 @@ class Features:
     def subset(self, mask) -> "Features":
         """The rows where a mask is true, such as `f.subset(f.table["subset"] == "query")`.
 
-        `mask`: (N,) booleans; those of a Series belong to the rows that its index names, whatever their order. Raises
+        mask: (N,) booleans; those of a Series belong to the rows that its index names, whatever their order. Raises
         ValueError for another number of them, another index than the table's, missing ones, or no booleans.
         """
         if isinstance(mask, pd.Series) and not mask.index.equals(self.table.index):
             if not mask.index.is_unique or set(mask.index) != set(self.table.index):
                 raise ValueError("The mask has another index than the table; make it of the table's columns.")
             mask = mask.reindex(self.table.index)
-        chosen = pd.Series(np.asarray(mask))
-        kind = pd.api.types.infer_dtype(chosen, skipna=False)
-        if kind != "boolean" or chosen.isna().any() or len(chosen) != len(self):
+        mask = np.asarray(mask)
+        kind = pd.api.types.infer_dtype(mask.ravel(), skipna=False)
+        if kind != "boolean" or mask.shape != (len(self),):
             wanted = f"one true or false for each of the {len(self)} rows"
-            raise ValueError(f"A mask is {wanted}, not {len(chosen)} {kind} values; for row numbers there is `take`.")
-        return self.take(np.flatnonzero(chosen.to_numpy(bool)))
+            raise ValueError(f"A mask is {wanted}, not {mask.size} {kind} values; for row numbers there is `take`.")
+        return self.take(np.flatnonzero(mask))
 
     def take(self, rows) -> "Features":
-        """Some rows by their numbers from 0, (n,) integers in any order; ValueError for others, or out of range."""
-        rows = np.asarray(rows)
+        """Some rows by a slice or their numbers from 0, (n,) integers in any order; ValueError for others."""
+        rows = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         whole = rows.ndim == 1 and (not len(rows) or rows.dtype.kind in "iu")
         if not whole or len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise ValueError(f"Row numbers are integers from 0 to {len(self) - 1}; for a mask there is `subset`.")
@@ -84,19 +85,16 @@ def extract(
     run_dir_or_model : a finished run folder; a network of `reid_core.model`; or any torch module (of one with
         `encode_image`, as CLIP's, that is called) or function of images (n, 3, height, width) float32 that gives
         (n, d) floats. A module comes back in the mode and on the device that it was in
-    table : image table of N rows
-    data_root : the data folder, to which paths in the file are relative
-    path : the feature file (.safetensors), which is read instead if the same weights made it from the same rows and
-        image files with the same settings, and replaced otherwise, always where the network is not the kit's, whose
-        code no digest knows; None: nothing is written
+    table, data_root : image table of N rows, and the data folder, to which paths in the file are relative
+    path : the feature file (.safetensors), if any: read instead if the same weights made it from the same rows and
+        image files with the same settings, else replaced, as always for networks of others, whose code no digest knows
     output : which pooled map of the kit's networks: "r5" (the paper's feature), "c1", "c2"; or several joined, such as
         "r5+c1+c2": each L2-normalised, then concatenated, then normalised again (`parts` takes them apart)
     layer : of a torch module, the layer whose output is taken, such as "blocks.11" (`named_modules`): (n, d) as it is,
         maps (n, d, h, w) averaged over space, tokens (n, t, d) over all tokens; others are refused
     height, width : input size in pixels; for a run the one it was trained at, required for a network
     size : (height, width), instead of these
-    mean, std : of RGB from 0 to 1, by which the input is normalised; by default ImageNet's. The kit's own networks
-        take these alone
+    mean, std : of RGB from 0 to 1, by which the input is normalised. The kit's own networks take ImageNet's alone
     batch_size : images at a time; the features do not depend on it beyond rounding
     device : "cpu", "cuda", ...; None: a GPU where there is one, for a function that is no torch module the CPU
     progress : show how far it is
@@ -104,11 +102,13 @@ def extract(
     Returns values (N, d) float32 in the table's order; d = 2048 for R5 of ResNet-50, 5120 for all three.
 
     Raises FileNotFoundError for a missing run or image; TypeError for no network; ValueError for an unfinished run,
-    weights that do not fit the run, an output or layer that the network lacks, a missing input size, an image that
-    cannot be decoded, and for what is no (n, d) finite floats, at the first batch.
+    weights that do not fit it, an output, layer or device that is not there, a missing input size, an image that cannot
+    be decoded, and for what is no (n, d) finite floats, at the first batch.
     """
     table = image_table.validate(table)
-    height, width = _size(height, width, size)
+    if size is not None and (height or width or np.shape(size) != (2,)):
+        raise ValueError(f"size is (height, width), instead of these two, not {size!r}.")
+    height, width = (height, width) if size is None else size
     network, meta = _network(run_dir_or_model, height, width)
     own = layer is None and isinstance(network, _KIT)
     mean, std = _normalisation(mean, std, own)
@@ -142,7 +142,7 @@ def extract(
 def parts(features: Features) -> dict[str, Features]:
     """The single outputs of features that join several: {"r5": ..., "c1": ..., "c2": ...}, each of length 1 again.
 
-    They equal those extracted one by one up to rounding, at the cost of one pass through the network.
+    They equal those extracted one by one up to rounding.
 
     >>> joined = Features(np.float32([[0.6, 0, 0.8]]), pd.DataFrame(), {"output": "r5+c1", "widths": [2, 1]})
     >>> {name: part.values.tolist() for name, part in parts(joined).items()}
@@ -160,10 +160,9 @@ def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
     """Write a feature file: the values and ids as tensors, paths relative to the data root, `meta` as JSON."""
     portable = image_table.portable_paths(features.table[PATH], data_root)
     rows = features.table.assign(**{PATH: portable}).to_csv(index=False, lineterminator="\n")
-    tensors = {
-        "values": torch.from_numpy(np.ascontiguousarray(features.values, np.float32)),
-        "table": torch.frombuffer(bytearray(rows, "utf-8", "surrogateescape"), dtype=torch.uint8),
-    }
+    table = torch.frombuffer(bytearray(rows, "utf-8", "surrogateescape"), dtype=torch.uint8)
+    values = np.require(as_array(features.values, "features", dtype=np.float32), requirements="CW")
+    tensors = {"values": torch.from_numpy(values), "table": table}
     files.write_tensors(Path(path), tensors, {"meta": json.dumps(features.meta)})
     return Path(path)
 
@@ -201,22 +200,15 @@ def read(files=None, *, query=None, gallery=None, train=None, images: str | None
     query, gallery, train : paths of the parts that lie apart, of one part each
     images : "rows" or "columns" of the features; None: the one that agrees with the number of ids
 
-    Returns values (N, d) float32 and a table with subset, person_id, camera_id (-1 without one) and image_path
-    where it is there. Names of fields: see `reid_core.feature_files`.
+    Returns values (N, d) float32, a table with subset, person_id, camera_id (-1 without one) and image_path where it
+    is there, and as `meta` the files and what a feature file of ours says of its making (several: what they agree in).
+    Names of fields: see `reid_core.feature_files`.
 
     Raises FileNotFoundError for a missing file; ValueError, with the file's fields and the names that are wanted, for a
     field that is missing, damaged, pickled or of another length.
     """
-    values, table = feature_files.read(files, query, gallery, train, images)
-    return Features(values, table, {"files": [str(x) for x in (files, query, gallery, train) if x is not None]})
-
-
-def _size(height: int | None, width: int | None, size) -> tuple[int | None, int | None]:
-    if size is None:
-        return height, width
-    if height or width or np.shape(size) != (2,):
-        raise ValueError(f"size is (height, width), instead of these two, not {size!r}.")
-    return tuple(size)
+    values, table, meta = feature_files.read(files, query, gallery, train, images)
+    return Features(values, table, meta | {"files": [str(x) for x in (files, query, gallery, train) if x is not None]})
 
 
 def _normalisation(mean, std, own: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -244,7 +236,6 @@ def _network(source, height: int | None, width: int | None) -> tuple[Callable, d
 
 
 def _outputs(network: nn.Module, output: str) -> list[str]:
-    """The names that `output` joins by "+", each an output of the network, none twice."""
     outputs = output.split("+")
     for name in outputs:
         if name not in network.widths:
@@ -255,7 +246,6 @@ def _outputs(network: nn.Module, output: str) -> list[str]:
 
 
 def _state_digest(network: nn.Module) -> str:
-    """SHA-256 of a network's settings and weights, in hex."""
     digest = hashlib.sha256(repr((network.backbone_name, network.settings)).encode())
     for name, x in network.state_dict().items():
         digest.update(name.encode())
@@ -274,7 +264,7 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
 
 @torch.inference_mode()
 def _values(network: nn.Module, outputs: list[str], batches: Iterable[torch.Tensor], device) -> list[torch.Tensor]:
-    """Rows (n, d) float32 of each batch; the network is left where and as it was."""
+    """Rows (n, d) float32 of each batch."""
     with own_network.lent(network, device):
         network.to(memory_format=torch.channels_last)
         return [_vectors(network, batch, outputs).cpu() for batch in batches]

@@ -21,7 +21,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 def choose(device: "str | torch.device | None") -> "torch.device":
     """The device asked for, or for None a GPU where there is one, of Apple's (MPS), too, and else the CPU.
 
-    Raises ValueError for a GPU of CUDA that is not there.
+    Raises ValueError for a GPU of CUDA that is not there, and for "meta", which holds no values.
     """
     import torch
 
@@ -29,6 +29,8 @@ def choose(device: "str | torch.device | None") -> "torch.device":
     device = torch.device(device or gpu)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"Device {device} was asked for, but PyTorch finds no GPU; take 'cpu' or None.")
+    if device.type == "meta":
+        raise ValueError("Device meta, which holds no values, was asked for; take 'cpu' or None.")
     return device
 
 

@@ -18,6 +18,8 @@ def lent(module: nn.Module, device: torch.device) -> Iterator[None]:
     homes = {x.device for x in (*module.parameters(), *module.buffers())}
     if len(homes) > 1:
         raise ValueError(f"The network lies on {len(homes)} devices, so it stays there; give a function that calls it.")
+    if torch.device("meta") in homes:
+        raise ValueError("The network lies on device meta, without weights; load these first.")
     modes = {part: part.training for part in module.modules()}
     try:
         yield module.to(device).eval()
@@ -83,6 +85,8 @@ def _checked(found, batch: Tensor, layer: str | None) -> Tensor:
     if not isinstance(found, Tensor):
         inside = f" of {', '.join(map(str, found))}" if isinstance(found, dict) else ""
         raise ValueError(f"{what} gives a {type(found).__name__}{inside}, not one tensor (n, d). {_OWN}.")
+    if found.is_meta:
+        raise ValueError(f"{what} gives a tensor on device meta, which holds no values.")
     shape = f"{what} gives {found.dtype} of shape {tuple(found.shape)} for {n} images"
     if not found.is_floating_point() or found.ndim < 2 or len(found) != n or 0 in found.shape:
         raise ValueError(f"{shape}, not floats (n, d). {_OWN}.")

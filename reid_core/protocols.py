@@ -5,7 +5,8 @@ In all of them junk images (person -1) are left out, and distractors (person 0) 
 - ``market``: the same person in the same camera is passed over. As in the released toolchains of Market-1501 (Zheng et
   al., ICCV 2015) and of Zhong et al. (CVPR 2017), and as in the paper.
 - ``no_cameras``: only the query's own image is passed over, the gallery row with its image_path. For data whose cameras
-  are not known; photographs of one moment then count, so that scores are not to be compared with the others.
+  are not known; photographs of one moment then count, and so does a copy under another name, an easy match at distance
+  0 (leave copies out beforehand): scores are not to be compared with the others.
 - ``single_gallery_shot``: as market, or as no_cameras where cameras are not known, but with one image of each person,
   over seeded trials (CUHK03's and VIPeR's classic protocol). A trial is a random order of the gallery: of each person
   the first image in it stands for the person, the query's own person by the first that is not passed over.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from reid_core import ids
 from reid_core.ids import CAMERA, DISTRACTOR, JUNK, PERSON
@@ -31,28 +33,33 @@ class Protocol:
 
     Attributes
     ----------
-    name : of `PROTOCOLS`
-    passed_over : what of a query's person is left out: "same camera" or "own image"
-    person : (G,) ids of the gallery, int64, or str where they are text
-    junk : (G,) bool, the images that no query ranks
+    name, passed_over : of `PROTOCOLS`; what of a query's person is left out, "same camera" or "own image"
+    query_person, person : (Q,) and (G,) ids, int64, or str where they are text
+    query_view, view : (Q,) and (G,) cameras, or image paths where they take their place
     places : (T, G) int64, each gallery image's place in the order of each trial of single_gallery_shot; else no trials
     """
 
     name: str
     passed_over: str
+    query_person: np.ndarray
     person: np.ndarray
-    junk: np.ndarray
+    query_view: np.ndarray
+    view: np.ndarray
     places: np.ndarray
-    _query_view: np.ndarray
-    _view: np.ndarray
-    _by_person: np.ndarray
-    _first: np.ndarray
-    _last: np.ndarray
+
+    @property
+    def junk(self) -> np.ndarray:
+        """(G,) bool: the images that no query ranks."""
+        return self.person == JUNK
+
+    @cached_property
+    def _columns(self) -> dict:
+        return pd.Series(self.person).groupby(self.person).indices
 
     def split(self, query: int) -> tuple[np.ndarray, np.ndarray]:
         """Columns of the query's person, ascending: its true matches, and what is passed over."""
-        own = self._by_person[self._first[query] : self._last[query]]
-        other = self._view[own] != self._query_view[query]
+        own = self._columns.get(self.query_person[query], np.empty(0, np.intp))
+        other = self.view[own] != self.query_view[query]
         return own[other], own[~other]
 
     def shot(self, query: int, trial: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,12 +73,11 @@ class Protocol:
     @cached_property
     def _spare(self) -> np.ndarray:
         """(T, G) bool: all but the first image of each person in each trial; distractors are nobody and stay."""
-        nobody = (self.person == DISTRACTOR) if self.person.dtype.kind == "i" else np.zeros(len(self.person), bool)
         spare = np.ones(self.places.shape, bool)
         for row, place in zip(spare, self.places, strict=True):
             order = place.argsort()
             row[order[np.unique(self.person[order], return_index=True)[1]]] = False
-            row[nobody], row[self.junk] = False, True
+        spare[:, self.person == DISTRACTOR], spare[:, self.junk] = False, True
         return spare
 
     def removed(self, query: int) -> np.ndarray:
@@ -96,49 +102,46 @@ def protocol(query_table, gallery_table, name=None, *, trials=10, random_state=0
     Raises ValueError for no rows, a missing column, ids that are missing, none or text on one side only, a query that
     is a distractor or junk, a gallery person below -1, people "0", "-1", ... as text; market without cameras.
 
-    >>> import pandas as pd
     >>> query = pd.DataFrame({"person_id": [7], "camera_id": [1]})
     >>> found = protocol(query, pd.DataFrame({"person_id": [7, -1, 7], "camera_id": [1, 2, 2]}))
     >>> found.split(0)[0].tolist(), found.removed(0).tolist()
     ([2], [True, True, False])
     """
-    if name not in (None, *PROTOCOLS):
-        raise ValueError(f"protocol={name!r} is unknown; choose one of {', '.join(map(repr, PROTOCOLS))}.")
+    check_choice("protocol", name, (None, *PROTOCOLS))
     if trials < 1:
         raise ValueError(f"trials={trials!r} must be at least 1.")
     tables = query_table, gallery_table
-    _check_columns(tables, (PERSON,) if name == "no_cameras" else (PERSON, CAMERA), "use a table of datasets.load")
-    query_person, person = ids.alike(query_table[PERSON], gallery_table[PERSON], PERSON)
-    numbered = person.dtype.kind == "i"
-    _check_people(query_person, "query", DISTRACTOR)
-    _check_people(person, "gallery", JUNK - 1 if numbered else DISTRACTOR)
-    views = _cameras(*tables, name) if name != "no_cameras" else None
-    passed_over = "same camera" if views else "own image"
-    if not views:
-        _check_columns(tables, (PATH,), "without cameras it tells which gallery image is the query's own")
-        views = ids.alike(query_table[PATH], gallery_table[PATH], PATH)
-    name = name or ("market" if passed_over == "same camera" else "no_cameras")
-    by_person = np.argsort(person, kind="stable")
-    ends = (np.searchsorted(person[by_person], query_person, side) for side in ("left", "right"))
-    junk = person == JUNK if numbered else np.zeros(len(person), bool)
-    random = np.random.default_rng(random_state)
-    trials = trials if name == "single_gallery_shot" else 0
-    places = np.array([random.permutation(len(person)) for _ in range(trials)], np.int64)
-    return Protocol(name, passed_over, person, junk, places.reshape(trials, len(person)), *views, by_person, *ends)
+    people = _alike(tables, PERSON, "use a table of datasets.load")
+    _check_people(people[0], "query", DISTRACTOR)
+    _check_people(people[1], "gallery", JUNK - 1 if people[1].dtype.kind == "i" else DISTRACTOR)
+    cameras = None if name == "no_cameras" else _cameras(tables, name)
+    views = cameras or _alike(tables, PATH, "without cameras it tells which gallery image is the query's own")
+    name = name or ("market" if cameras else "no_cameras")
+    passed_over = "same camera" if cameras else "own image"
+    random, n = np.random.default_rng(random_state), len(gallery_table)
+    places = [random.permutation(n) for _ in range(trials if name == "single_gallery_shot" else 0)]
+    return Protocol(name, passed_over, *people, *views, np.array(places, np.int64).reshape(-1, n))
 
 
-def _check_columns(tables, columns, remedy: str) -> None:
+def check_choice(name: str, value, choices) -> None:
+    """Raise ValueError unless `value` is one of these."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}.")
+
+
+def _alike(tables, column: str, remedy: str) -> tuple[np.ndarray, np.ndarray]:
+    """A column of both tables, see `ids.alike`; ValueError for a table without it, or without rows."""
     for name, table in zip(("query", "gallery"), tables, strict=True):
-        for column in columns:
-            if column not in table:
-                raise ValueError(f"The {name} table lacks the column {column!r}; {remedy}.")
+        if column not in table:
+            raise ValueError(f"The {name} table lacks the column {column!r}; {remedy}.")
         if len(table) == 0:
             raise ValueError(f"The {name} table is empty; there is nothing to score.")
+    return ids.alike(*(table[column] for table in tables), column)
 
 
-def _cameras(query_table, gallery_table, name: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+def _cameras(tables, name: str | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Cameras of both sides, None where not one is known; ValueError where some are, or `name` needs them."""
-    cameras = ids.alike(query_table[CAMERA], gallery_table[CAMERA], CAMERA)
+    cameras = _alike(tables, CAMERA, "use a table of datasets.load")
     unknown = ids.unknown(np.concatenate(cameras))
     if not unknown.any():
         return cameras

@@ -12,7 +12,7 @@ import scipy.linalg
 
 from reid_core import ids
 from reid_core.copies import once
-from reid_core.distance import as_array, check_differ, check_features, common_part, on_host
+from reid_core.distance import as_array, check_differ, check_features, check_scale, common_part, on_host
 
 SOLVERS = ("svd", "eigh")
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 4096, 256
@@ -165,10 +165,12 @@ class XQDA:
         Returns (Q, G) float32 NumPy array, for tensors too: a squared-type distance, not to be squared again, in units
         of the metric. With solver "svd" it may be negative. Copies have equal distances, and 0 to each other.
 
-        Raises ValueError where not fitted, or for features empty, not float32, not finite or of another width.
+        Raises ValueError where not fitted, or for features empty, not float32, not finite, of another width, or so
+        small or large that float32 does not hold their squares.
         """
         self.check_fitted()
         norms = [on_host(n) for n in check_features(X_query, X_gallery)]
+        check_scale(np.concatenate(norms), "features")
         self.check_fitted(X_query.shape[1])
         sides = [on_host(X) for X in (X_query, X_gallery)]
         return once(*sides, lambda rows, columns: self._distance(sides[0][rows], sides[1][columns]), norms)

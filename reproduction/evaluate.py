@@ -12,6 +12,7 @@ from reid_core.matching import Matched, Matching, match, split
 from reproduction import intervals
 
 RANKS = (1, 5, 10, 20)
+MADE = ("model", "run", "output", "weights_digest", "data_source")  # of a feature file of ours
 PASSED_OVER = {
     "market": "of the query's person, its own camera is passed over",
     "no_cameras": "only the query's own image is passed over",
@@ -34,20 +35,20 @@ def evaluate(
     """
     if not files and (kind or not query):
         raise ValueError("There is nothing to score; give FILE, or features with --query and --gallery.")
-    held = {what for what, _ in feature_files.fields(files).found} if files else {}
+    held, made = {what for what, _ in feature_files.fields(files).found} if files else {}, {}
     if kind or feature_files.DISTANCE in held and feature_files.VALUES not in held:
-        matrix = feature_files.read_distance(files, query, gallery, images)
         if rerank or metric != "euclidean":
             raise ValueError("A matrix is scored as it is; --metric and --rerank need features.")
-        matched, metric = distances(*matrix, kind), "as given"
+        matched, metric = distances(*feature_files.read_distance(files, query, gallery, images), kind), "as given"
     else:
         vectors = features.read(files, query=query, gallery=gallery, train=train, images=images)
+        made = {name: vectors.meta[name] for name in MADE if name in vectors.meta}
         matched = compared(vectors, metric, rerank, Matching(ap=ap))
     result = evaluation.evaluate(matched.distance, matched.query, matched.gallery, ap=ap, protocol=protocol)
     person = matched.query[PERSON]
     return {"metric": metric, "reranked": bool(rerank), "ap": ap, "protocol": result.protocol, "queries": len(person),
             "gallery": len(matched.gallery), "queries_without_match": result.unmatched_queries,
-            "people": person.nunique(), "scores": scores(result, person)}  # fmt: skip
+            "people": person.nunique(), "scores": scores(result, person), "features": made}  # fmt: skip
 
 
 def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Matched:
@@ -69,9 +70,8 @@ def distances(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame, ki
     """A matrix (Q, G) as distances, its sign turned if it is a similarity."""
     told = _told(matrix, query, gallery)
     if kind is None and told is None:
-        raise ValueError(
-            "Nothing tells whether this matrix is a distance or a similarity: say --distance or --similarity."
-        )
+        unclear = "Nothing tells whether this matrix is a distance or a similarity"
+        raise ValueError(f"{unclear}: say --distance or --similarity.")
     if kind and told and kind != told:
         raise ValueError(f"This matrix is no {kind}: by it no image is nearest to itself; it looks like a {told}.")
     return Matched(-matrix if (kind or told) == "similarity" else matrix, query, gallery, 0.0)
@@ -89,11 +89,10 @@ def _told(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame) -> str
 
 def scores(result: evaluation.Evaluation, person: pd.Series) -> dict[str, dict[str, float]]:
     """{score: {"value", "low", "high"}} in per cent: rank-1 to rank-20, mAP, and mINP of the queries with a match."""
-    rows = result.per_query
+    rows, found = result.per_query, {}
     hit, person = rows["first_hit"].astype(float), person.to_numpy()[rows["query"]]
-    each = {f"rank{k}": (hit <= k).astype(float) for k in RANKS}
-    found = {}
-    for name, values in (each | {"mAP": rows["ap"], "mINP": rows["inp"]}).items():
+    each = {f"rank{k}": (hit <= k).astype(float) for k in RANKS} | {"mAP": rows["ap"], "mINP": rows["inp"]}
+    for name, values in each.items():
         people = values.dropna().groupby(person[values.notna()]).agg(["sum", "count"]).to_numpy(float)
         if len(people):
             sure = intervals.estimate(people[None, :, 0], queries=people[:, 1])
@@ -106,12 +105,14 @@ def describe(found: dict, as_json: bool = False) -> str:
     if as_json:
         return json.dumps(found, indent=2)
     lines = [f"{found['queries']:,} queries of {found['people']:,} people, {found['gallery']:,} gallery images"]
+    if found["features"]:
+        lines += ["features: " + ", ".join(f"{name} {value}" for name, value in found["features"].items())]
     lines += [f"metric {found['metric']}{', re-ranked' if found['reranked'] else ''}; AP by {found['ap']}"]
     lines += [f"protocol {found['protocol']}: {PASSED_OVER[found['protocol']]}"]
     if lost := found["queries_without_match"]:
         lines += [f"{lost} queries have no match: zero in all but mINP, which leaves them out"]
     lines += ["", "score      %    95% interval over test people"]
-    lines += [
-        f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}" for name, x in found["scores"].items()
-    ]
-    return "\n".join(lines)
+    scored = found["scores"].items()
+    return "\n".join(
+        lines + [f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}" for name, x in scored]
+    )

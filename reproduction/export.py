@@ -13,7 +13,6 @@ from reid_core import files, images
 from reid_core.training import run_folder
 
 LAYER = "r5"
-IMAGES, FEATURES = "images", "features"  # names of the file's input (n, 3, height, width) and output (n, d)
 
 
 class Retrieval(nn.Module):
@@ -28,7 +27,8 @@ class Retrieval(nn.Module):
 
 
 def export(run_dir: str | Path, output: str | Path) -> dict[str, Any]:
-    """Write the network of a finished run to an ONNX file, float32, with any number of images; return its metadata.
+    """Write the network of a finished run to an ONNX file, float32, with any number of images; return its metadata:
+    what a user of the file must know, by name, in the file each as JSON.
 
     Raises ValueError where the extra `onnx` is not installed, for another suffix than .onnx, a file that is there
     already, or an unfinished run; FileNotFoundError for no run.
@@ -41,21 +41,7 @@ def export(run_dir: str | Path, output: str | Path) -> dict[str, Any]:
     if output.exists():
         raise ValueError(f"{output} is there already and stays as it is; choose another name, or move it aside.")
     network, run = run_folder.load_network(run_dir)
-    facts = metadata(network, run, files.digest(Path(run_dir) / run_folder.WEIGHTS))
-    example = torch.zeros(2, 3, *facts["size"])  # of two: one would fix the number of images
-    program = torch.onnx.export(
-        Retrieval(network).eval(), (example,), dynamo=True, input_names=[IMAGES], output_names=[FEATURES],
-        dynamic_shapes={IMAGES: {0: torch.export.Dim("n", min=1)}}, verbose=False,
-    )  # fmt: skip
-    program.model.metadata_props.update({name: json.dumps(value) for name, value in facts.items()})
-    with files.replacing(output) as temporary:
-        program.save(temporary, external_data=False)
-    return facts
-
-
-def metadata(network: nn.Module, run: dict[str, Any], digest: str) -> dict[str, Any]:
-    """What a user of the file must know, by name; in the file each as JSON."""
-    return {
+    facts = {
         "size": [run["recipe"]["height"], run["recipe"]["width"]],
         "mean": images.MEAN,
         "std": images.STD,
@@ -63,7 +49,14 @@ def metadata(network: nn.Module, run: dict[str, Any], digest: str) -> dict[str, 
         "layer": LAYER,
         "d": network.widths[LAYER],
         "output": "rows of length 1",
-        "model": run["model"],
-        "weights_sha256": digest,
-        "data_source": run["data_source"],
-    }
+        "weights_sha256": files.digest(Path(run_dir) / run_folder.WEIGHTS),
+    } | {name: run[name] for name in ("model", "data_source")}
+    example = torch.zeros(2, 3, *facts["size"])  # of two: one would fix the number of images
+    program = torch.onnx.export(
+        Retrieval(network).eval(), (example,), dynamo=True, input_names=["images"], output_names=["features"],
+        dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}}, verbose=False,
+    )  # fmt: skip
+    program.model.metadata_props.update({name: json.dumps(value) for name, value in facts.items()})
+    with files.replacing(output) as temporary:
+        program.save(temporary, external_data=False)
+    return facts

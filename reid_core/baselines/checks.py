@@ -12,7 +12,8 @@ def training_set(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training features (n, *shape) and the ids of people (n,) and cameras (n,) as arrays, checked.
 
-    `shape`, `dtype`: see `reid_core.distance.as_array`; ids: see `reid_core.ids.column`.
+    `shape`, `dtype`: see `reid_core.distance.as_array`; ids: see `reid_core.ids.column`. A camera that is not known
+    (-1; all with camera_id None) counts as one of its own, so that any two images are of two cameras.
 
     Raises ValueError, naming `method`, unless lengths agree, all features are finite and not all alike, ids are such,
     there are two people or more, someone has two images, and (with `cross_camera`) someone was seen by two cameras.
@@ -23,13 +24,14 @@ def training_set(
     ValueError: DNS needs people with two or more images; each of the 2 people here has one image.
     """
     X = as_array(X, "training features", shape, dtype)
-    person, camera = ids.column(person_id, "person_id"), ids.column(camera_id, "camera_id")
+    person = ids.column(person_id, "person_id")
+    camera = np.full(len(person), ids.NO_CAMERA) if camera_id is None else ids.column(camera_id, "camera_id")
     if not len(X) == len(person) == len(camera):
         wanted, found = f"(n, {', '.join(shape)})", f"{X.shape}, {person.shape} and {camera.shape}"
         raise ValueError(f"{method} needs features {wanted} with n person and n camera numbers, not {found}.")
     check_differ(X, method)
     training_people(person, camera, method, cross_camera=cross_camera)
-    return X, person, camera
+    return X, person, ids.apart(camera)
 
 
 def training_people(person, camera, method: str, *, cross_camera: bool = True) -> None:
@@ -41,12 +43,12 @@ def training_people(person, camera, method: str, *, cross_camera: bool = True) -
         one = f"each of the {len(people)} people here has one image"
         raise ValueError(f"{method} needs people with two or more images; {one}.")
     if cross_camera:
-        cameras, seen_by = np.unique(camera, return_inverse=True)
+        seen_by = np.unique(ids.apart(camera), return_inverse=True)[1]
         pairs = np.unique(np.stack([numbers, seen_by]), axis=1)
         if len(pairs[0]) == len(people):
             raise ValueError(
                 f"{method} learns from one person seen by two cameras, but nobody of the {len(people)} people was "
-                f"(cameras here: {', '.join(map(str, cameras))}); train on images of two cameras."
+                f"(cameras here: {', '.join(map(str, np.unique(camera)))}); train on images of two cameras."
             )
 
 

@@ -37,8 +37,8 @@ class KISSME:
     def __init__(self, n_components=100, random_state=0):
         self.n_components, self.random_state = n_components, random_state
 
-    def fit(self, X, person_id, camera_id) -> KISSME:
-        """Learn from features (n, d) of people `person_id` (n,) in cameras `camera_id` (n,).
+    def fit(self, X, person_id, camera_id=None) -> KISSME:
+        """Learn from features (n, d) of people `person_id` (n,) in cameras `camera_id` (n,), -1 or None: not known.
 
         Raises what `checks.training_set` raises, and ValueError for fewer pairs of one person than dimensions kept.
         """

@@ -51,7 +51,7 @@ class NullSpace:
             raise ValueError(f"solver={solver!r} is unknown; choose one of {', '.join(SOLVERS)}.")
         self.kernel, self.solver = kernel, solver
 
-    def fit(self, X, person_id, camera_id) -> NullSpace:
+    def fit(self, X, person_id, camera_id=None) -> NullSpace:
         """Learn from features (n, d) of people `person_id` (n,); cameras are not used, as in the paper.
 
         Raises what `checks.training_set` raises, and ValueError for solver="cholesky" with a kernel of deficient rank.

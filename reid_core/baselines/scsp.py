@@ -56,8 +56,8 @@ class SCSP:
         self.penalty, self.sparsity, self.rho, self.iterations = penalty, sparsity, rho, iterations
         self.n_queries, self.random_state = n_queries, random_state
 
-    def fit(self, X, person_id, camera_id) -> SCSP:
-        """Learn from features (n, L, d) of people `person_id` (n,) in cameras `camera_id` (n,).
+    def fit(self, X, person_id, camera_id=None) -> SCSP:
+        """Learn from features (n, L, d) of people `person_id` (n,) in cameras `camera_id` (n,), -1 or None: not known.
 
         Raises what `checks.training_set` raises, and ValueError for weights that do not fit the layers.
         """
@@ -182,7 +182,7 @@ def _mean_difference(view, person, camera, queries, second_order: bool) -> np.nd
     """
     out = np.empty((len(queries), view.shape[1], view.shape[1]))
     everyone = _moments(view)
-    of_camera = {c: _moments(view[camera == c]) for c in np.unique(camera)}
+    of_camera = {c: _moments(view[camera == c]) for c in np.unique(camera[queries])}
     for row, query in enumerate(queries):
         own, here = person == person[query], camera == camera[query]
         n_match, sum_match, outer_match = _moments(view[own & ~here])

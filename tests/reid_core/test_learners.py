@@ -151,6 +151,23 @@ def test_the_type_of_ids_changes_nothing(Learner, kind):
 
 
 @each
+def test_without_cameras_any_two_images_of_a_person_are_a_pair(Learner):
+    X, person, camera = people(Learner)
+    apart = new(Learner).fit(X, person, np.arange(len(X)))  # as if every image had a camera of its own
+    for unknown in (None, np.full(len(X), -1)):
+        settings = {} if unknown is None else {"camera_id": unknown}
+        assert same(new(Learner).fit(X, person, **settings), apart)
+    pairs = {XQDA: 12 * 2, KISSME: 12 * 6}  # of four images two halves, or any two
+    assert getattr(apart, "n_pairs_", None) == pairs.get(Learner) and (Learner is NullSpace) == (
+        np.array_equal(apart.distance(X, X), new(Learner).fit(X, person, camera).distance(X, X))
+    )
+    if Learner is not NullSpace:  # some are known: a pair of one camera does not count, all others do
+        half = np.where(np.arange(len(X)) % 4 < 2, 5, -1)
+        known = np.where(half == 5, 5, 10 + np.arange(len(X)))
+        assert same(new(Learner).fit(X, person, half), new(Learner).fit(X, person, known))
+
+
+@each
 def test_tensors_short_ones_too_are_their_values(Learner):
     X, person, camera = people(Learner)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -178,6 +195,7 @@ BAD = {
     "one person": (lambda X, p, c: (X, np.ones_like(p), c), "[Tt]wo or more people|two different persons"),
     "one image a person": (lambda X, p, c: (X, np.arange(len(p)), c), "two or more images|No pair of images"),
     "one camera": (lambda X, p, c: (X, p, np.ones_like(c)), "two cameras"),
+    "one image a person, no camera": (lambda X, p, c: (X, np.arange(len(p)), None), "two or more images|No pair of"),
     "a missing person": (lambda X, p, c: (X, np.where(p == 5, np.nan, p), c), "person_id is missing in row 8"),
     "a missing camera": (lambda X, p, c: (X, p, pd.Series(c).where(p != 5)), "camera_id is missing in row 8"),
 }
