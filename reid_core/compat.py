@@ -3,8 +3,6 @@
 From features: `reranking.k_reciprocal(query, gallery, half="ports")`, the same values without an (N, N) array.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -30,10 +28,9 @@ def re_ranking(q_g_dist, q_q_dist, g_g_dist, k1=20, k2=6, lambda_value=0.3):
     """
     settings = Settings(k1, k2, lambda_value, half="ports")
     to_gallery = as_array(q_g_dist, "q_g_dist", ("G",))
-    n_query, n_gallery = to_gallery.shape
-    sides = (q_q_dist, "q_q_dist", n_query), (g_g_dist, "g_g_dist", n_gallery)
-    own = [as_array(side, name, (n,)) for side, name, n in sides]
-    for side, (_, name, n) in zip(own, sides, strict=True):
+    own, n_query = [], len(to_gallery)
+    for side, name, n in zip((q_q_dist, g_g_dist), ("q_q_dist", "g_g_dist"), to_gallery.shape, strict=True):
+        own.append(side := as_array(side, name, (n,)))
         if len(side) != n:
             raise ValueError(f"The {name} have shape {side.shape}; expected ({n}, {n}), as q_g_dist says.")
         if side.trace(dtype=float) / n > side.mean(dtype=float):

@@ -14,8 +14,6 @@ mINP (Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlo
 match: the mean, over the queries that have one, of the number of true matches over the rank of the last of them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,8 +105,7 @@ class Evaluator:
         self._junk, self.shape = np.flatnonzero(self._protocol.junk), (len(query_table), len(gallery_table))
         rows = self.shape[0], max(1, len(self._protocol.places))
         self._matches, self._first_hit = np.zeros((2, *rows), np.int64)
-        self._ap, self._inp = np.zeros(rows), np.full(rows, np.nan)
-        self._seen = 0
+        self._ap, self._inp, self._seen = np.zeros(rows), np.full(rows, np.nan), 0
 
     def update(self, block) -> None:
         """Score the next (b, G) rows of the distance, floating point, array or tensor.
@@ -127,8 +124,8 @@ class Evaluator:
 
     def _score(self, query: int, row: np.ndarray) -> None:
         for trial in range(self._ap.shape[1]):
-            found = self._protocol.shot(query, trial) if len(self._protocol.places) else self._protocol.split(query)
-            matches, removed = found
+            drawn = len(self._protocol.places)
+            matches, removed = self._protocol.shot(query, trial) if drawn else self._protocol.split(query)
             if len(matches) == 0:
                 return
             kept = row.copy()
@@ -147,7 +144,7 @@ class Evaluator:
         valid = (per_query["matches"] > 0).to_numpy()
         counted = np.ones_like(valid) if self.unmatched == "zero" else valid
         if not counted.any():
-            none = "Not one query has a true match in another camera"
+            none = "Not one query has a true match that counts"
             raise ValueError(f"{none}, so unmatched='skip' leaves nothing to score; compare the two tables' ids.")
         total, first_hit = counted.sum(), per_query["first_hit"]
         cmc = np.bincount(first_hit[valid & (first_hit <= MAX_RANK)], minlength=MAX_RANK + 1)[1:].cumsum() / total

@@ -1,11 +1,12 @@
 """Features or distances that any tool wrote: .npz, .npy with a .csv beside it, .mat, .pt, .pth, .safetensors, .csv.
 
 A field's name says what it holds: a word of feature_fields.toml, alone or with a part's name before or after it. So
-`gallery_f`, `query_label` (layumi's pytorch_result.mat), `feat` with `queryID` and `queryCAM`, `labels` with `camId` and
-`query_idx` (MATLAB code of Zhong et al.), `galFea`, `descriptors` (Liao's XQDA), `qf` with `q_pids` and `q_camids`
+`gallery_f` and `query_label` (layumi's pytorch_result.mat), `feat` with `queryID` and `queryCAM`, `labels`, `camId` and
+`query_idx` (MATLAB code of Zhong et al.), `galFea` and `descriptors` (Liao's XQDA), `qf` with `q_pids` and `q_camids`
 (torchreid) are known. Other fields are passed over; no code in a file is run.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -198,16 +199,13 @@ def _named(path: Path, x) -> dict:
 
 def _csv(source) -> dict:
     encoding = {"encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
-    columns = pd.read_csv(source, dtype=str, keep_default_na=False, **encoding)
-    return {name: _cells(x) for name, x in columns.items() if x.str.strip().any()}
-
-
-def _cells(column: pd.Series) -> list:
-    """Whole numbers where all cells are such, text otherwise."""
-    try:
-        return [ids.exact(cell) for cell in column]
-    except ValueError:
-        return list(column)
+    found = {}
+    for name, cells in pd.read_csv(source, dtype=str, keep_default_na=False, **encoding).items():
+        if cells.str.strip().any():
+            found[name] = list(cells)
+            with contextlib.suppress(ValueError):  # unless all cells are whole numbers they are text
+                found[name] = [ids.exact(cell) for cell in cells]
+    return found
 
 
 def _matlab(path: Path) -> dict:

@@ -6,12 +6,13 @@ Several outputs can be joined into one feature, each divided by its own length f
 others by its scale; the paper does not do so.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ class Features:
         mask: (N,) booleans; those of a Series belong to the rows that its index names, whatever their order. Raises
         ValueError for another number of them, another index than the table's, missing ones, or no booleans.
         """
-        if isinstance(mask, pd.Series) and not mask.index.equals(self.table.index):
-            if not mask.index.is_unique or set(mask.index) != set(self.table.index):
+        if isinstance(mask, pd.Series):
+            if not mask.index.sort_values().equals(self.table.index.sort_values()):
                 raise ValueError("The mask has another index than the table; make it of the table's columns.")
             mask = mask.reindex(self.table.index)
         mask = np.asarray(mask)
@@ -151,7 +152,7 @@ def parts(features: Features) -> dict[str, Features]:
     names, widths = features.meta["output"].split("+"), features.meta["widths"]
     blocks = (normalize(block).numpy() for block in torch.from_numpy(features.values).split(widths, 1))
     return {
-        name: Features(block, features.table, features.meta | {"output": name, "widths": [width]})
+        name: replace(features, values=block, meta=features.meta | {"output": name, "widths": [width]})
         for name, width, block in zip(names, widths, blocks, strict=True)
     }
 
@@ -162,8 +163,8 @@ def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
     rows = features.table.assign(**{PATH: portable}).to_csv(index=False, lineterminator="\n")
     table = torch.frombuffer(bytearray(rows, "utf-8", "surrogateescape"), dtype=torch.uint8)
     values = np.require(as_array(features.values, "features", dtype=np.float32), requirements="CW")
-    tensors = {"values": torch.from_numpy(values), "table": table}
-    files.write_tensors(Path(path), tensors, {"meta": json.dumps(features.meta)})
+    meta = {"meta": json.dumps(features.meta)}
+    files.write_tensors(Path(path), {"values": torch.from_numpy(values), "table": table}, meta)
     return Path(path)
 
 
@@ -186,8 +187,7 @@ def load(path: str | Path, data_root: str | Path) -> Features:
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        reason = f"{path} is no whole feature file ({error}); move it aside and extract again."
-        raise ValueError(reason) from error
+        raise ValueError(f"{path} is no whole feature file ({error}); move it aside and extract again.") from error
     return Features(values, image_table.validate(table), meta)
 
 
@@ -230,9 +230,8 @@ def _network(source, height: int | None, width: int | None) -> tuple[Callable, d
         return source, facts | ({"weights_digest": _state_digest(source)} if isinstance(source, _KIT) else {})
     network, run = run_folder.load_network(source)
     size = {"height": height or run["recipe"]["height"], "width": width or run["recipe"]["width"]}
-    weights = files.digest(Path(source) / run_folder.WEIGHTS)
-    facts = {"model": run["model"], "run": Path(source).name, "weights_digest": weights}
-    return network, facts | size | {"data_source": run["data_source"]}
+    weights = {"run": Path(source).name, "weights_digest": files.digest(Path(source) / run_folder.WEIGHTS)}
+    return network, {name: run[name] for name in ("model", "data_source")} | weights | size
 
 
 def _outputs(network: nn.Module, output: str) -> list[str]:
@@ -255,11 +254,10 @@ def _state_digest(network: nn.Module) -> str:
 
 def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Features | None:
     """What the file holds, if it was made by all that `meta` says."""
-    try:
+    with contextlib.suppress(FileNotFoundError, ValueError):
         found = load(path, data_root)
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if all(found.meta.get(name) == value for name, value in meta.items()) else None
+        if all(found.meta.get(name) == value for name, value in meta.items()):
+            return found
 
 
 @torch.inference_mode()

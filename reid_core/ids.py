@@ -67,16 +67,6 @@ def unknown(cameras: np.ndarray) -> np.ndarray:
     return cameras == NO_CAMERA if cameras.dtype.kind == "i" else np.zeros(len(cameras), bool)
 
 
-def apart(cameras: np.ndarray) -> np.ndarray:
-    """(n,) cameras, as `column` gives them, of which each that is not known is one of its own.
-
-    >>> apart(np.array([5, -1, 6, -1])).tolist()
-    [5, -3, 6, -5]
-    """
-    own = cameras.min(initial=0) - 1 - np.arange(len(cameras)) if cameras.dtype.kind == "i" else cameras
-    return np.where(unknown(cameras), own, cameras)
-
-
 def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndarray, np.ndarray]:
     """Two columns of ids that will be compared (see `column`): both numbers, or both text.
 

@@ -92,7 +92,7 @@ def _checked(found, batch: Tensor, layer: str | None) -> Tensor:
         raise ValueError(f"{shape}, not floats (n, d). {_OWN}.")
     if found.ndim > 2 and not (layer and found.ndim < 5):
         raise ValueError(f"{shape}, not (n, d). Name a layer, whose maps are averaged, or: {_OWN}.")
-    if found.ndim == 4 and _channels_last(found.shape, batch.shape):
+    if found.ndim == 4 and _skew(*found.shape[1:3], batch) < _skew(*found.shape[2:], batch):
         raise ValueError(f"{shape}: these look like (n, height, width, d). {_OWN}.")
     found = found.to(torch.promote_types(found.dtype, torch.float32))
     found = found.mean(1) if found.ndim == 3 else found.flatten(2).mean(2) if found.ndim == 4 else found
@@ -102,7 +102,6 @@ def _checked(found, batch: Tensor, layer: str | None) -> Tensor:
     return found
 
 
-def _channels_last(maps: torch.Size, images: torch.Size) -> bool:
-    """Whether the axes 1 and 2 of maps have the pictures' proportions rather than the axes 2 and 3."""
-    wanted = np.log(images[2] / images[3])
-    return abs(np.log(maps[1] / maps[2]) - wanted) < abs(np.log(maps[2] / maps[3]) - wanted)
+def _skew(height: int, width: int, batch: Tensor) -> float:
+    """How far maps of this height and width are from the pictures' proportions."""
+    return abs(np.log(height / width * batch.shape[3] / batch.shape[2]))

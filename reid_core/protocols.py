@@ -12,8 +12,6 @@ In all of them junk images (person -1) are left out, and distractors (person 0) 
   the first image in it stands for the person, the query's own person by the first that is not passed over.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

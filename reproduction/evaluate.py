@@ -30,8 +30,7 @@ def evaluate(
     are, or "cosine". kind: "distance" or "similarity" takes the files' matrix, without features it is told by images
     that are on both sides, or asked for. protocol: see `evaluation.evaluate`.
 
-    Raises what `features.read` raises; ValueError for xqda without training features, and for
-    a matrix of which nothing tells whether it grows with likeness.
+    Raises what `features.read` raises; ValueError for xqda without training features, and an unclear matrix.
     """
     if not files and (kind or not query):
         raise ValueError("There is nothing to score; give FILE, or features with --query and --gallery.")
@@ -67,24 +66,21 @@ def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Mat
 
 
 def distances(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame, kind: str | None) -> Matched:
-    """A matrix (Q, G) as distances, its sign turned if it is a similarity."""
-    told = _told(matrix, query, gallery)
-    if kind is None and told is None:
-        unclear = "Nothing tells whether this matrix is a distance or a similarity"
-        raise ValueError(f"{unclear}: say --distance or --similarity.")
-    if kind and told and kind != told:
-        raise ValueError(f"This matrix is no {kind}: by it no image is nearest to itself; it looks like a {told}.")
-    return Matched(-matrix if (kind or told) == "similarity" else matrix, query, gallery, 0.0)
+    """A matrix (Q, G) as distances, its sign turned if it is a similarity.
 
-
-def _told(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame) -> str | None:
-    """What an image's entry with itself tells: the least of its row, or the largest; None where neither or both."""
+    An image's entry with itself tells, the least of its row or the largest, where it is not both or neither.
+    """
     rows = columns = np.arange(len(query) * query.equals(gallery))  # every image against every other
     if PATH in query and PATH in gallery:
         found = gallery[PATH].reset_index().drop_duplicates(PATH).merge(query[PATH].reset_index(), on=PATH)
         columns, rows = found["index_x"].to_numpy(), found["index_y"].to_numpy()
     least, largest = ((matrix[rows, columns] == end(matrix[rows], axis=1)).all() for end in (np.min, np.max))
-    return None if least == largest else "distance" if least else "similarity"
+    told = None if least == largest else "distance" if least else "similarity"
+    if not (kind or told):
+        raise ValueError("Nothing tells if this matrix is a distance or a similarity: say --distance or --similarity.")
+    if kind and told and kind != told:
+        raise ValueError(f"This matrix is no {kind}: by it no image is nearest to itself; it looks like a {told}.")
+    return Matched(-matrix if (kind or told) == "similarity" else matrix, query, gallery, 0.0)
 
 
 def scores(result: evaluation.Evaluation, person: pd.Series) -> dict[str, dict[str, float]]:
@@ -112,7 +108,6 @@ def describe(found: dict, as_json: bool = False) -> str:
     if lost := found["queries_without_match"]:
         lines += [f"{lost} queries have no match: zero in all but mINP, which leaves them out"]
     lines += ["", "score      %    95% interval over test people"]
-    scored = found["scores"].items()
-    return "\n".join(
-        lines + [f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}" for name, x in scored]
-    )
+    for name, x in found["scores"].items():
+        lines += [f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}"]
+    return "\n".join(lines)

@@ -30,8 +30,10 @@ def training_set(
         wanted, found = f"(n, {', '.join(shape)})", f"{X.shape}, {person.shape} and {camera.shape}"
         raise ValueError(f"{method} needs features {wanted} with n person and n camera numbers, not {found}.")
     check_differ(X, method)
+    if (own := ids.unknown(camera)).any():
+        camera = np.where(own, camera.min() - 1 - np.arange(len(camera)), camera)
     training_people(person, camera, method, cross_camera=cross_camera)
-    return X, person, ids.apart(camera)
+    return X, person, camera
 
 
 def training_people(person, camera, method: str, *, cross_camera: bool = True) -> None:
@@ -43,12 +45,12 @@ def training_people(person, camera, method: str, *, cross_camera: bool = True) -
         one = f"each of the {len(people)} people here has one image"
         raise ValueError(f"{method} needs people with two or more images; {one}.")
     if cross_camera:
-        seen_by = np.unique(ids.apart(camera), return_inverse=True)[1]
+        cameras, seen_by = np.unique(camera, return_inverse=True)
         pairs = np.unique(np.stack([numbers, seen_by]), axis=1)
         if len(pairs[0]) == len(people):
             raise ValueError(
                 f"{method} learns from one person seen by two cameras, but nobody of the {len(people)} people was "
-                f"(cameras here: {', '.join(map(str, np.unique(camera)))}); train on images of two cameras."
+                f"(cameras here: {', '.join(map(str, cameras))}); train on images of two cameras."
             )
 
 

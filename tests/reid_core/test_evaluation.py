@@ -322,6 +322,16 @@ def test_without_cameras_only_the_querys_own_image_is_passed_over():
     assert listed.flag[0] == "own image" and listed.gallery_index[0] == 3 and "same camera" not in set(listed.flag)
 
 
+def test_without_cameras_a_copy_under_another_name_is_a_match():
+    """Names tell images apart, not what they show: the docstring says so."""
+    query = pd.DataFrame({"person_id": [1, 2], "camera_id": -1, "image_path": ["a.jpg", "b.jpg"]})
+    names = ["a.jpg", "copy of a.jpg", "c.jpg", "b.jpg", "d.jpg"]
+    gallery = pd.DataFrame({"person_id": [1, 1, 3, 2, 2], "camera_id": -1, "image_path": names})
+    distance = np.array([[0, 0, 1, 2, 3], [3, 2, 1, 0, 4.0]])
+    found = evaluate(distance, query, gallery)
+    assert found.per_query["first_hit"].tolist() == [1, 4] and found.per_query["matches"].tolist() == [1, 1]
+
+
 def naive_single_shot(distance, query, gallery, trials, random_state):
     """CMC at rank 1 and 5, trial by trial: of each person one image, walked down."""
     random, hits = np.random.default_rng(random_state), []

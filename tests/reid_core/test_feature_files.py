@@ -95,9 +95,11 @@ def test_a_feature_file_of_ours_comes_back(tmp_path):
                           "person_id": [*PEOPLE["query"], *PEOPLE["gallery"]],
                           "camera_id": [*CAMERAS["query"], *CAMERAS["gallery"]],
                           "image_path": [f"/data/{i}.jpg" for i in range(Q + G)]})  # fmt: skip
-    made = features.Features(np.concatenate([VALUES["query"], VALUES["gallery"]]), table, {})
-    found = features.read(features.save(made, tmp_path / "f.safetensors", "/data"))
+    meta = {"model": "hcn", "weights_digest": "abc", "widths": [4], "output": "r5"}
+    made = features.Features(np.concatenate([VALUES["query"], VALUES["gallery"]]), table, meta)
+    found = features.read(path := features.save(made, tmp_path / "f.safetensors", "/data"))
     check(found)
+    assert found.meta == meta | {"files": [str(path)]}
     assert found.table["image_path"][0] == "0.jpg"
 
 

@@ -178,6 +178,8 @@ def test_a_subset_is_what_the_mask_says(mask, expected):
         (pd.Series([True, pd.NA, True, False], dtype="boolean"), "for each of the 4 rows"),
         ([True, False], "for each of the 4 rows, not 2 boolean values"),
         ([], "for each of the 4 rows, not 0"),
+        (slice(0, 2), "for each of the 4 rows, not 1 mixed values; for row numbers there is `take`"),
+        (np.ones((4, 1), bool), "for each of the 4 rows"),
         (pd.Series([True] * 4, index=[0, 1, 2, 9]), "another index than the table"),
         (pd.Series([True] * 4, index=[0, 1, 2, 2]), "another index than the table"),
     ],
@@ -191,6 +193,9 @@ def test_rows_are_taken_by_their_numbers_in_that_order():
     some = FOUR.take(np.array([3, 0, 2, 0], "uint8"))
     assert some.values[:, 0].tolist() == [3, 0, 2, 0] and some.table["subset"].tolist() == list("baba")
     assert some.table.index.tolist() == [0, 1, 2, 3] and len(FOUR.take([])) == 0
+    for part in (slice(1, 3), slice(None, None, -2), slice(2, 99)):
+        assert FOUR.take(part).values[:, 0].tolist() == [0, 1, 2, 3][part]
+        assert FOUR.take(part).table["subset"].tolist() == list("aabb")[part]
     message = "Row numbers are integers from 0 to 3; for a mask there is `subset`"
     for wrong in ([0, 4], [-1], [0.0], ["0"], [True], [[0]], 0):
         with pytest.raises(ValueError, match=message):

@@ -267,3 +267,14 @@ def test_a_network_on_several_devices_stays_there(toy):
     with pytest.raises(ValueError, match="lies on 2 devices, so it stays there"):
         extract(network, toy)
     assert network.conv.weight.device.type == "cpu" and network.last.weight.device.type == "meta"
+
+
+def test_device_meta_is_refused_before_it_takes_the_weights(toy):
+    network = Small()
+    with pytest.raises(ValueError, match="Device meta, which holds no values, was asked for"):
+        extract(network, toy, device="meta")
+    assert network.conv.weight.device.type == "cpu"
+    with pytest.raises(ValueError, match="The network lies on device meta, without weights"):
+        extract(Small().to("meta"), toy)
+    with pytest.raises(ValueError, match="The network gives a tensor on device meta, which holds no values"):
+        extract(lambda x: x.mean((2, 3)).to("meta"), toy)

@@ -1,13 +1,15 @@
 """`reid-core evaluate` as a user calls it, against the library on the same arrays."""
 
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+import torch
 
-from reid_core import evaluation
+from reid_core import evaluation, features
 from reid_core.distance import squared_euclidean
 from reid_core.matching import Matching
 from reid_core.xqda import XQDA
@@ -43,6 +45,10 @@ def say(capsys, *arguments):
 def fails(capsys, *arguments):
     assert cli.main(["evaluate", *arguments]) == 1
     return capsys.readouterr().err
+
+
+class Harm:
+    """What no reader may make."""
 
 
 def unit(x):
@@ -175,3 +181,76 @@ def test_a_query_without_a_match_counts_zero_and_not_in_mINP(tmp_path, capsys):
     found = say(capsys, str(tmp_path / "m.npz"), "--distance")
     assert found["queries_without_match"] == 1
     assert found["scores"]["mAP"]["value"] == pytest.approx(12.5) and found["scores"]["mINP"]["value"] == 50
+
+
+def ours(tmp_path, name="f", parts=("query", "gallery"), **changed):
+    """A feature file of ours with these parts of the toy."""
+    tables = [TABLES[part].assign(dataset="toy", subset=part, image_path=f"/data/{part}") for part in parts]
+    table = pd.concat(tables, ignore_index=True).assign(image_path=lambda x: x.image_path + x.index.astype(str))
+    meta = {"model": "hcn", "run": "hcn-seed0", "output": "r5", "weights_digest": "abc", "data_source": "embedded"}
+    made = features.Features(
+        np.concatenate([TOYS[part][0] for part in parts]), table, meta | {"seconds": 1.0} | changed
+    )
+    return str(features.save(made, tmp_path / f"{name}.safetensors", "/data"))
+
+
+def test_a_feature_file_of_ours_says_what_made_it(file, tmp_path, capsys):
+    found = say(capsys, ours(tmp_path))
+    assert found["features"] == {
+        "model": "hcn", "run": "hcn-seed0", "output": "r5", "weights_digest": "abc", "data_source": "embedded"
+    }  # fmt: skip
+    assert found["scores"] == say(capsys, file)["scores"] and say(capsys, file)["features"] == {}
+    assert cli.main(["evaluate", ours(tmp_path)]) == 0
+    assert "features: model hcn, run hcn-seed0, output r5, weights_digest abc, data_source embedded" in (
+        capsys.readouterr().out
+    )
+
+
+def test_parts_by_other_weights_are_not_compared(tmp_path, capsys):
+    query = ours(tmp_path, "q", ["query"])
+    both = ["--query", query, "--gallery", ours(tmp_path, "g", ["gallery"], run="again")]
+    assert say(capsys, *both)["features"] == {
+        "model": "hcn", "output": "r5", "weights_digest": "abc", "data_source": "embedded"
+    }  # fmt: skip
+    for name, value in (("weights_digest", "def"), ("output", "c1")):
+        apart = ["--query", query, "--gallery", ours(tmp_path, "g", ["gallery"], **{name: value})]
+        assert f"differ in {name} (" in fails(capsys, *apart)
+
+
+def test_a_distance_of_float64_is_not_rounded(tmp_path, capsys):
+    distance = distances()[()].astype(float)
+    expected = say(capsys, matrix_file(tmp_path, distance), "--distance")["scores"]
+    assert say(capsys, matrix_file(tmp_path, 1e9 + distance), "--distance")["scores"] == expected
+    path = matrix_file(tmp_path, np.where(distance == distance.min(), np.nan, distance))
+    assert "of the distance of" in (said := fails(capsys, path, "--distance")) and "NaN" in said
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda path, file: path.write_bytes(file[: len(file) // 2]), "x.mat cannot be read, at field"),
+        (lambda path, file: path.write_bytes(b""), "x.mat cannot be read, at field"),
+        (lambda path, file: torch.save({"query_f": torch.ones(2, 2), "options": Harm()}, path.with_suffix(".pt")),
+         "Unsupported global: GLOBAL test_evaluate.Harm was not an allowed global by default; a whole file of plain"),
+        (lambda path, file: path.with_suffix(".pt").write_bytes(pickle.dumps({}, 4)), "x.pt cannot be read"),
+        (lambda path, file: np.savez(path.with_suffix(".npz"), query_f=[Harm()]), "allow_pickle=False; a whole"),
+    ],
+    ids=["cut short", "empty", "objects", "a pickle", "pickles"],
+)  # fmt: skip
+def test_files_that_cannot_be_trusted_or_read_are_named_with_the_remedy(make, message, file, tmp_path, capsys):
+    path = tmp_path / "x.mat"
+    make(path, (tmp_path / "pytorch_result.mat").read_bytes())
+    (found,) = tmp_path.glob("x.*")
+    said = fails(capsys, str(found))
+    assert message in said and "of plain numbers and text is needed" in said and "add_safe_globals" not in said
+
+
+def test_more_neighbours_than_images_are_all_of_them(tmp_path, capsys):
+    small = {f"{part}_{word}": x[:3] for part in ("query", "gallery")
+             for word, x in zip(("f", "pid", "cam"), TOYS[part], strict=True)}  # fmt: skip
+    np.savez(tmp_path / "x.npz", **small | {"gallery_cam": [2, 2, 2]})
+    expected = Matching().reranked(small["query_f"], small["gallery_f"])
+    tables = (pd.DataFrame({"person_id": small[f"{part}_pid"], "camera_id": camera})
+              for part, camera in (("query", 1), ("gallery", 2)))  # fmt: skip
+    found = say(capsys, str(tmp_path / "x.npz"), "--rerank")["scores"]["mAP"]["value"]
+    assert found == pytest.approx(100 * evaluation.evaluate(expected, *tables).mAP)
