@@ -1,7 +1,8 @@
 # Runs the steps of a plan, each once those before it have ended. `reid-core reproduce` writes the plan and a file with
 # each step's command: which steps are out of date is decided there (reproduction/runner/staleness.py), so that every
-# step given here is run. On one machine every step takes all cores: trainings run one at a time, so that Table 4
-# compares their times. On a cluster, or with several GPUs, the plan says what each takes (reproduction/runner/cluster.py).
+# step given here is run. A step takes all cores: trainings run one at a time, so that Table 4 compares their times. Where
+# the plan says what a step takes, others run beside it: scores and drawings of small data (reproduction/runner/steps.py),
+# or every step on a cluster or with several GPUs (reproduction/runner/cluster.py).
 
 import json
 import os

@@ -155,13 +155,17 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> Non
 
 
 def _kernel_manager() -> type:
-    """Jupyter's kernel manager, but one that gives a cell time to end when this process was asked to stop."""
+    """Jupyter's kernel manager, but one that gives a cell time to end when this process was asked to stop, and else
+    kills at once a kernel that has no more to do: its own way out takes a second."""
     from jupyter_client.manager import AsyncKernelManager
 
     class Patient(AsyncKernelManager):
         @property
         def shutdown_wait_time(self) -> float:
             return 2 * TO_STOP if stopping.asked() else 5.0  # half of it before the kernel is terminated
+
+        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+            await super().shutdown_kernel(now or not stopping.asked(), restart)
 
     return Patient
 

@@ -13,6 +13,8 @@ DATASETS, TRAIN, REPORT = "01_datasets", "02_train", "report"
 RANK_LISTS = "08_figure5_rank_lists"  # explorer.html, part of the report, is given what this notebook is
 TABLE2, TABLE3 = "03_table2_cuhk03", "04_table3_market1501"
 READERS = {paper.MARKET1501: TABLE3} | dict.fromkeys((paper.CUHK03_DETECTED, paper.CUHK03_LABELED), TABLE2)
+INSIDE = "11_inside_hcn"
+SIDE_BY_SIDE = (TABLE3, "06_figure3_loss_curves", "07_figure4_ap_and_cmc", RANK_LISTS, "09_claims", INSIDE)
 PLACES = ("data_root", "results_root")  # where things lie is no setting of theirs
 OF_A_RUN = ("model", "train_set", "seed")
 
@@ -20,12 +22,13 @@ OF_A_RUN = ("model", "train_set", "seed")
 @dataclass(frozen=True)
 class Step:
     """One execution of a notebook, or the report: `name` is that of the executed copy, `after` the steps that run
-    before it, where they run at all."""
+    before it, where they run at all; `shares`: on two cores or more, without a GPU, another one may run beside it."""
 
     name: str
     notebook: str
     parameters: Mapping[str, Any] = field(hash=False)
     after: tuple[str, ...] = ()
+    shares: bool = False
 
     @property
     def kind(self) -> str:
@@ -70,7 +73,8 @@ class Places:
 def of(settings: Mapping[str, Any]) -> list[Step]:
     """All steps of a profile, in the order in which they run; of official data without what needs an absent set.
 
-    Table 2 comes as soon as what it reads is trained: somebody who watches has a table to look at early.
+    Table 2 comes as soon as what it reads is trained: somebody who watches has a table to look at early. Trainings and
+    what is timed run alone; of small data, what scores and draws leaves cores to another step.
     """
     official = settings["render_sizes"] == "none"
     absent = experiment.Experiment.of(settings).not_run if official else {}
@@ -85,8 +89,10 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     read = {TABLE2: first, TABLE3: [*trained[None], *last], "07_figure4_ap_and_cmc": []}
     made = []
     for notebook in _analyses(settings, set(absent)):
-        before = (*(step.name for step in read.get(notebook, [*first, *last])), *needed(notebook))
-        made.append(Step(notebook, notebook, select(notebook), before))
+        features = (TABLE2, TABLE3) if notebook == INSIDE else ()  # of which it finds what these have extracted
+        before = (*(step.name for step in read.get(notebook, [*first, *last])), *needed(notebook), *features)
+        shares = notebook in SIDE_BY_SIDE and settings["render_sizes"] in ("tiny", "smoke")
+        made.append(Step(notebook, notebook, select(notebook), before, shares))
     table2, *others = made
     found = [Step(DATASETS, DATASETS, select(DATASETS)), *first, table2, *last, *others]
     return [*found, Step(REPORT, REPORT, select(RANK_LISTS), tuple(step.name for step in found))]
@@ -114,7 +120,7 @@ def _analyses(settings: Mapping[str, Any], absent: set[str]) -> list[str]:
     if {settings["rank_list_set"], paper.COMBINED} & absent:  # Figure 5 compares the two models on one set
         names.remove(RANK_LISTS)
     if set(paper.SETS) <= absent:  # nothing to retrieve from
-        names.remove("11_inside_hcn")
+        names.remove(INSIDE)
     return sorted(names, key=lambda name: (name.startswith("09"), name))
 
 

@@ -118,13 +118,15 @@ def _pending(profile: str, overrides: Sequence[str], force: Sequence[str] = ()) 
 def _plan(pending: Mapping[Step, str], profile: Path, overrides: Sequence[str]) -> list[dict]:
     """The steps as Snakefile and :func:`step` read them: each with its command and those of the others it waits for."""
     names = {step.name for step in pending}
+    beside = {} if preflight.cards() else {"threads": max(1, machine.cores() // 2)}
     plan = []
     for step, why in pending.items():
         verb = [REPORT] if step.notebook == REPORT else ["notebook", step.notebook]
         given = (*overrides, *(f"{key}={value}" for key, value in step.of_a_run.items()))
         after = [name for name in step.after if name in names]
         command = _command(*verb, profile=profile, overrides=given)
-        plan.append({"name": step.name, "why": why, "after": after, "command": command})
+        each = {"name": step.name, "why": why, "after": after, "command": command}
+        plan.append(each | (beside if step.shares else {}))
     return plan
 
 

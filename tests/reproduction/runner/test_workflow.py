@@ -189,6 +189,22 @@ def test_table_2_comes_as_soon_as_what_it_reads_is_trained(tmp_path):
     assert len(found["10_sensitivity"].after) == 21 + 1
 
 
+@pytest.mark.parametrize(("profile", "cards", "cores"), [("smoke", [], 2), ("smoke", [], 1), ("smoke", [("GPU",)], 2),
+                                                         ("full", [], 2)])  # fmt: skip
+def test_only_what_is_not_timed_and_small_leaves_cores_to_another_step(tmp_path, monkeypatch, profile, cards, cores):
+    monkeypatch.setattr(workflow.preflight, "cards", lambda: cards)
+    monkeypatch.setattr(workflow.machine, "cores", lambda: cores)
+    places = [f"data_root={tmp_path}", f"results_root={tmp_path}", f"render_sizes={profile}"]
+    settings = profiles.load("smoke", places, recipes=False)
+    plan = workflow._plan(staleness.pending(settings), profiles.find("smoke"), places)
+    shared = {step["name"][:2]: step["threads"] for step in plan if "threads" in step}
+    assert shared == (
+        dict.fromkeys(("04", "06", "07", "08", "09", "11"), 1) if profile == "smoke" and not cards else {}
+    )
+    inside = next(step for step in plan if step["name"].startswith("11"))
+    assert {"03_table2_cuhk03", "04_table3_market1501"} < {*inside["after"]}, "which extract the features"
+
+
 def test_signals_are_as_before_afterwards():
     before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.heeded():
