@@ -73,8 +73,9 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
 def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bool = False) -> None:
     """Remove the temporaries that `replacing` made in `folder` (for `name` there) in processes killed since.
 
-    Those of other machines or containers, whose processes cannot be seen from here, stay for a day after the last
-    change. All go if the caller is `alone` at work.
+    Those of other machines, containers and starts, whose processes cannot be seen from here, stay for a day after the
+    last change: two machines may have one name, so another start may be another machine. All go if the caller is
+    `alone` at work.
     """
     for stale in Path(folder).glob(f".{glob.escape(name) if name else '*'}.*"):
         if alone or _dead(stale):
@@ -82,15 +83,11 @@ def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bo
 
 
 def _dead(temporary: Path) -> bool:
-    owner = re.fullmatch(r"(.+?)(?:\.([0-9a-f]{8})x(\d+))?\.(\d+)-[a-z0-9_]{8}(?:-old)?", temporary.name)
+    owner = re.fullmatch(r"(.+)\.(\d+)-[a-z0-9_]{8}(?:-old)?", temporary.name)
     if owner is None:  # nothing of `replacing`
         return False
-    place, boot, _, process = owner.groups()
-    if boot and place.endswith(f".{_HOST}"):
-        if boot != _BOOT[:8]:  # the machine was started anew since
-            return True
-        if temporary.name.startswith(f"{place}.{_BOOT}."):
-            return not psutil.pid_exists(int(process))
+    if owner[1].endswith(f".{_HOST}.{_BOOT}"):
+        return not psutil.pid_exists(int(owner[2]))
     with contextlib.suppress(OSError):  # gone by now
         return max(p.stat().st_mtime for p in (temporary, *temporary.rglob("*"))) < time.time() - A_DAY
     return False

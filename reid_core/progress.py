@@ -1,13 +1,17 @@
-"""Progress on stderr: the one maker of bars, and the one switch that silences all of them."""
+"""Progress on stderr: the one maker of bars, and the one switch that silences them; in a log, a line a minute."""
 
 import contextlib
 import contextvars
 import os
+import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 from tqdm import tqdm
 
+EVERY = 60.0  # seconds between two lines of a log
 _SHOWN = contextvars.ContextVar("shown", default=True)
 
 
@@ -28,7 +32,29 @@ def shown(flag: bool) -> Iterator[None]:
 
 def bar(iterable: Iterable | None = None, *, total: int | None = None, desc: str, unit: str, **more) -> tqdm:
     """A tqdm bar that goes when it ends; `more` are tqdm's own settings, such as `delay` in seconds."""
-    return tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, disable=not _watched(), **more)
+    if not _watched():
+        more |= {"file": Log(sys.stderr), "mininterval": EVERY, "delay": EVERY}
+    return tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, disable=_off(), **more)
+
+
+class Log:
+    """A stream on which no cursor goes back: of a progress line, whoever writes it, one state a minute is a line."""
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.last = stream, time.monotonic()
+
+    def write(self, text: str) -> None:
+        """Write what has an end of line; a state begins with a carriage return and has none."""
+        self.stream.write(re.sub(r"\r([^\r\n]*)(?=\r|\Z)", self._line, text).replace("\r", ""))
+
+    def _line(self, state: re.Match) -> str:
+        if not state[1].strip() or time.monotonic() < self.last + EVERY:
+            return ""
+        self.last = time.monotonic()
+        return f"{state[1].rstrip()}\n"
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def say(text: str) -> None:
@@ -37,9 +63,12 @@ def say(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
 
-def _watched() -> bool:
-    """Whether somebody sees a bar move: on a terminal or in a notebook, not in a log, nor with TQDM_DISABLE=1."""
+def _off() -> bool:
+    """Whether bars are silenced, by `shown` or TQDM_DISABLE=1."""
     # tqdm reads TQDM_DISABLE once, at its import, and takes "0" for a yes.
-    off = os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
-    in_notebook = type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
-    return _SHOWN.get() and not off and (in_notebook or sys.stderr.isatty())
+    return not _SHOWN.get() or os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
+
+
+def _watched() -> bool:
+    """Whether somebody sees a bar move: on a terminal or in a notebook, not in a log."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel" or sys.stderr.isatty()

@@ -1,9 +1,8 @@
 """Results that travel: a results folder as one file, an RO-Crate, and the trainings of such a file taken as done.
 
 What goes in is named by `results_folder` and not by what lies there, so that no picture of people of the official sets
-can: tables, figures, their sidecars, finished runs, and features where they are asked for. Whoever takes a bundle need
-not trust it: before anything is placed, every file is what the bundle's list says, and every run is the one that the
-profile would make here, by recipe and data.
+can. Whoever takes a bundle need not trust it: before anything is placed, every file is what the bundle's list says, and
+every run is the one that the profile would make here, by recipe and data.
 """
 
 import json
@@ -30,13 +29,14 @@ WEIGHTS = ".safetensors"
 _MAX_LIST = 64 * 2**20
 
 
-def pack(results: Path, target: Path, with_features: bool = False) -> str:
+def pack(results: str | os.PathLike, target: str | os.PathLike, with_features: bool = False) -> str:
     """Write the bundle of a results folder; return a sentence on what is in it.
 
     Raises FileNotFoundError for a folder without Table 1, ValueError for a run that is not as it was trained.
     """
     from rocrate.rocrate import ROCrate
 
+    results, target = Path(results), Path(target)
     if not (results / ABOUT).is_file():
         raise FileNotFoundError(f"{results} is no results folder, without {ABOUT}. Make one: reid-core reproduce.")
     about, crate, found = results_folder.read_json(results / ABOUT), ROCrate(), _contents(results, with_features)
@@ -79,11 +79,9 @@ def _contents(results: Path, with_features: bool) -> dict[str, Path]:
 def take(archive: Path, settings: Mapping[str, Any]) -> None:
     """Place a bundle's runs, and features, in the results folder of a profile, where the workflow finds them made.
 
-    Runs that are there already from the same training stay. Embedded data that is not there is rendered, as notebook
-    01 does: the runs' own is compared with it. Raises FileNotFoundError for no such file; ValueError, before anything
-    is placed, for an archive that `archives.unpack` refuses, an altered, missing or unlisted file, another profile or
-    data source, a run that the profile lacks or has otherwise or that is there from another training, and where one of
-    the paper's trainings is missing.
+    Runs that are there already from the same training stay. Embedded data is rendered first, as by notebook 01, since
+    the runs' own is compared with it. Raises FileNotFoundError for no such file; ValueError, before anything is placed,
+    where the archive, its files, its origin or a run is not as it should be.
     """
     if not archive.is_file():
         raise FileNotFoundError(f"--from {archive}: there is no such file. What lies elsewhere is to be fetched first.")
@@ -107,7 +105,7 @@ def take(archive: Path, settings: Mapping[str, Any]) -> None:
 
 def _check_files(archive: Path, folder: Path) -> None:
     """Raise ValueError unless the files are those of the list, as they were packed."""
-    path, again = folder / LIST, "Fetch it again"
+    path = folder / LIST
     try:
         if path.stat().st_size > _MAX_LIST:
             raise ValueError(f"it is larger than {_MAX_LIST >> 20} MiB")
@@ -116,12 +114,11 @@ def _check_files(archive: Path, folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{archive} is no bundle of `reid-core bundle`: {LIST} cannot be read ({error}).") from None
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {LIST}
-    for name in sorted(there ^ listed.keys()):
-        why = "is not in its list" if name in there else "is missing"
-        raise ValueError(f"{archive} is not as it was packed: {name} {why}. {again}.")
-    for name, digest in listed.items():
-        if files.digest(folder / name) != digest:
-            raise ValueError(f"{archive} is not as it was packed: {name} was altered (its SHA-256). {again}.")
+    wrong = {name: "is not in its list" if name in there else "is missing" for name in there ^ listed.keys()}
+    altered = (name for name in listed if name not in wrong and files.digest(folder / name) != listed[name])
+    wrong |= dict.fromkeys(altered, "was altered (its SHA-256)")
+    for name in sorted(wrong):
+        raise ValueError(f"{archive} is not as it was packed: {name} {wrong[name]}. Fetch it again.")
 
 
 def _checked_runs(archive: Path, folder: Path, known: further.Trainings) -> list[str]:

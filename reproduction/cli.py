@@ -1,6 +1,7 @@
 """The command line, `reid-core`: the main job, its plan, single notebooks, the report, a number's origin, the data."""
 
 import argparse
+import importlib
 import importlib.util
 import os
 import signal
@@ -11,6 +12,13 @@ from pathlib import Path
 from reid_core import __version__
 from reproduction.runner import isolation
 
+CALLED = {  # verbs that do nothing but call a function, with what is given by these names
+    "notebook": ("runner.execution.notebook", "name profile overrides output"),
+    "train": ("runner.further.train", "name profile overrides"),
+    "report": ("runner.execution.write_report", "profile overrides"),
+    "explain": ("explain.describe", "path row column"),
+    "bundle": ("bundle.pack", "folder output features"),
+}
 REPOSITORY = Path(__file__).resolve().parent.parent  # the sidecar's, which on Windows cannot be imported
 
 
@@ -73,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--from", dest="given", metavar="FILE", help="a bundle whose trainings are taken as done")
     command.add_argument("more", nargs="*", metavar="-- OPTION", help="Snakemake's own, after --")
 
-    command = _verb(commands, "bundle", _bundle, "results as one file, to send, an RO-Crate", profile=False)
+    command = _verb(commands, "bundle", None, "results as one file, to send: an RO-Crate", profile=False)
     command.add_argument("folder", metavar="RESULTS", help="a results folder, such as results/smoke")
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .zip")
     command.add_argument("--features", action="store_true", help="with the features of every image, too")
@@ -82,17 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
                          help="train each model on noise for so long, to project the time")  # fmt: skip
 
-    command = _verb(commands, "notebook", _notebook, "run one notebook, strictly")
+    command = _verb(commands, "notebook", None, "run one notebook, strictly")
     command.add_argument("name", help="02_train, 02, or a path")
     command.add_argument("--output", help="the executed copy (default: in the results folder)")
 
-    command = _verb(commands, "train", _train, "make one training of the studies, or find it made; a step of a cluster")
+    command = _verb(commands, "train", None, "make one training, or find it made; a step of a cluster")
     command.add_argument("name", help="its folder below runs/, such as sensitivity/relu-cuhk03_labeled-seed0")
 
-    _verb(commands, "report", _report, "write report.html from the results of a profile")
+    _verb(commands, "report", None, "write report.html from the results of a profile")
 
     what = "where a number came from, and the commands that make it again"
-    command = _verb(commands, "explain", _explain, what, profile=False)
+    command = _verb(commands, "explain", None, what, profile=False)
     command.add_argument("path", help="a table (CSV) or figure of a results folder")
     command.add_argument("--row", nargs="+", default=[], metavar="VALUE",
                          help="the row that has all of these, each a cell's VALUE or COLUMN=VALUE;"
@@ -141,9 +149,9 @@ def _data_verbs(commands) -> None:
     command.add_argument("--accept-differences", action="store_true", help="take data that differs from the published")
 
 
-def _verb(commands, name: str, run: Callable, what: str, profile: bool = True) -> argparse.ArgumentParser:
+def _verb(commands, name: str, run: Callable | None, what: str, profile: bool = True) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=what)
-    command.set_defaults(run=run)
+    command.set_defaults(run=run or _called, verb=name)
     if profile:
         command.add_argument("--profile", default="smoke", help="a name in profiles/ or a YAML file (default: smoke)")
         command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
@@ -151,17 +159,20 @@ def _verb(commands, name: str, run: Callable, what: str, profile: bool = True) -
     return command
 
 
+def _called(chosen) -> None:
+    """Call the function of a verb in CALLED, loaded only now; a text that it returns is shown."""
+    function, names = CALLED[chosen.verb]
+    module, _, name = f"reproduction.{function}".rpartition(".")
+    said = getattr(importlib.import_module(module), name)(*(getattr(chosen, key) for key in names.split()))
+    if isinstance(said, str):
+        print(said)
+
+
 def _reproduce(chosen) -> None:
     from reproduction.runner import workflow
 
     where = (chosen.executor, chosen.jobs, chosen.more, chosen.gpus_per_training)
     print(workflow.verdicts(workflow.run(chosen.profile, chosen.overrides, chosen.force, where, chosen.given)))
-
-
-def _bundle(chosen) -> None:
-    from reproduction import bundle
-
-    print(bundle.pack(Path(chosen.folder), Path(chosen.output), chosen.features))
 
 
 def _plan(chosen) -> None:
@@ -173,34 +184,10 @@ def _plan(chosen) -> None:
     print("\n".join(f"  {line}" for line in lines) or "  none: all is up to date")
 
 
-def _notebook(chosen) -> None:
-    from reproduction.runner import execution
-
-    execution.notebook(chosen.name, chosen.profile, chosen.overrides, chosen.output)
-
-
-def _train(chosen) -> None:
-    from reproduction.runner import further
-
-    further.train(chosen.name, chosen.profile, chosen.overrides)
-
-
-def _report(chosen) -> None:
-    from reproduction.runner import execution
-
-    execution.write_report(chosen.profile, chosen.overrides)
-
-
-def _explain(chosen) -> None:
-    from reproduction import explain
-
-    print(explain.describe(chosen.path, chosen.row, chosen.column))
-
-
 def _evaluate(chosen) -> None:
     from reproduction import evaluate
 
-    given = {name: x or None for name, x in vars(chosen).items() if name not in ("run", "json")}
+    given = {name: x or None for name, x in vars(chosen).items() if name not in ("run", "verb", "json")}
     print(evaluate.describe(evaluate.evaluate(given.pop("files"), **given), chosen.json))
 
 

@@ -30,18 +30,15 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
         with zipfile.ZipFile(archive) as file:
             infos = file.infolist()
     except (zipfile.BadZipFile, zipfile.LargeZipFile, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{archive} is not a whole ZIP archive ({error}). Copy or download it again; archives of another kind are "
-            "to be unpacked first, and the folder added."
-        ) from error
+        remedy = "Copy or download it again; archives of another kind are to be unpacked first, and the folder added"
+        raise ValueError(f"{archive} is not a whole ZIP archive ({error}). {remedy}.") from error
     files: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = _checked_name(archive, info)
         if name.endswith("/"):
             continue
-        name = str(PurePosixPath(name))
-        if name in files:
-            raise ValueError(f"{archive} holds {info.filename!r} twice. The data sets' archives do not.")
+        if (name := str(PurePosixPath(name))) in files:
+            raise ValueError(f"{archive} holds {info.filename!r} twice, which no archive for the kit does.")
         files[name] = info
     if len(files) > MAX_FILES:
         raise ValueError(f"{archive} holds {len(files):,} files; the largest data set has fewer than {MAX_FILES:,}.")
@@ -57,14 +54,12 @@ def _checked_name(archive: Path, info: zipfile.ZipInfo) -> str:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ValueError(f"{archive} is refused: its member {name!r} is a link or a special file, not a plain file.")
     if info.flag_bits & 0x1:
-        raise ValueError(
-            f"{archive} is encrypted ({name!r}). Unpack it with the owners' password and add the folder instead."
-        )
+        remedy = "Unpack it with the owners' password and add the folder instead"
+        raise ValueError(f"{archive} is encrypted ({name!r}). {remedy}.")
     if info.compress_type not in _METHODS:
-        raise ValueError(
-            f"{archive} packs {name!r} by a method that is not known here ({info.compress_type}; 9 is Deflate64, "
-            "Windows' own for large files). Unpack it with the program that made it and add the folder instead."
-        )
+        how = f"a method that is not known here ({info.compress_type}; 9 is Deflate64, Windows' own for large files)"
+        remedy = "Unpack it with the program that made it and add the folder instead"
+        raise ValueError(f"{archive} packs {name!r} by {how}. {remedy}.")
     return name
 
 
@@ -79,11 +74,8 @@ def unpack(archive: Path, target: Path, place: Callable[[str], PurePosixPath | N
     total = _bounded(archive, [info for info, _ in wanted.values()])
     free = shutil.disk_usage(target).free
     if total > free:
-        raise OSError(
-            28,
-            f"{archive} needs {total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in {target}. "
-            "Free some space, or choose a data folder on another disk with --root",
-        )
+        room = f"{total / 2**30:.2f} GiB unpacked, but only {free / 2**30:.2f} GiB are free in {target}"
+        raise OSError(28, f"{archive} needs {room}. Free some space, or choose a folder on another disk")
     try:
         with (
             zipfile.ZipFile(archive) as file,
@@ -103,15 +95,13 @@ def _bounded(archive: Path, infos: list[zipfile.ZipInfo]) -> int:
     packed = sum(info.compress_size for info in infos)
     largest = max(infos, key=lambda info: info.file_size, default=None)
     if largest is not None and largest.file_size > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{archive} is refused: {largest.filename!r} declares {largest.file_size / 2**30:.0f} GiB; no file of "
-            f"the data sets is larger than {MAX_FILE_BYTES / 2**30:.0f} GiB."
+        size = (
+            f"{largest.file_size / 2**30:.0f} GiB; no file of the data sets is larger than {MAX_FILE_BYTES / 2**30:.0f}"
         )
+        raise ValueError(f"{archive} is refused: {largest.filename!r} declares {size} GiB.")
     if total > MAX_BYTES or total > max(_ALWAYS_ALLOWED, MAX_RATIO * packed):
-        raise ValueError(
-            f"{archive} is refused: it declares {total / 2**30:.1f} GiB in {packed / 2**20:.1f} MiB packed, which no "
-            "archive of these data sets does."
-        )
+        size = f"{total / 2**30:.1f} GiB in {packed / 2**20:.1f} MiB packed"
+        raise ValueError(f"{archive} is refused: it declares {size}, which no archive for the kit does.")
     return total
 
 
@@ -122,6 +112,5 @@ def _write(archive: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo, below: P
     except OSError:
         raise
     except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError ...
-        raise ValueError(
-            f"{archive} is damaged at {info.orig_filename!r} ({error}). Copy or download it again."
-        ) from error
+        what = f"{archive} is damaged at {info.orig_filename!r} ({error})"
+        raise ValueError(f"{what}. Copy or download it again.") from error

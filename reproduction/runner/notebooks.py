@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import nbformat
 
-from reid_core import files
+from reid_core import files, progress
 from reproduction import results_folder, sidecar, words
 from reproduction.runner import isolation, stopping
 
@@ -117,10 +117,10 @@ def run(
     """Execute a notebook with papermill and write the executed copy to `output`; return the seconds it took.
 
     Notebooks run in the repository's root, in a kernel that the user's own settings do not reach. Streams of the cells
-    go to this process's as they come, progress lines only where stderr is a terminal. `output` appears only when every
-    cell has run; otherwise NotebookError is raised and the executed copy is at `failed/<name>` beside it. `origin` is
-    what the notebook is made from, for its sidecars and, with what `left()` adds at the end, for the executed copy (see
-    :mod:`reproduction.runner.staleness`).
+    go to this process's as they come, of progress lines one a minute where these are no terminal. `output` appears only
+    when every cell has run; otherwise NotebookError is raised and the executed copy is at `failed/<name>` beside it.
+    `origin` is what the notebook is made from, for its sidecars and, with what `left()` adds at the end, for the
+    executed copy (see :mod:`reproduction.runner.staleness`).
     """
     notebook, output = Path(notebook), Path(output)
     check_parameters(notebook, parameters)
@@ -147,7 +147,8 @@ def run(
 def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     import papermill
 
-    shown = {"progress_bar": False, "stdout_file": _Shown(sys.stdout), "stderr_file": _Shown(sys.stderr)}
+    out, err = (stream if stream.isatty() else progress.Log(stream) for stream in (sys.stdout, sys.stderr))
+    shown = {"progress_bar": False, "stdout_file": out, "stderr_file": err}
     quiet = ["--log-level=50"]  # the kernel's own log; a cell's errors come as outputs
     kernel = {"kernel_name": "python3", "kernel_manager_class": _kernel_manager(), "extra_arguments": quiet}
     where = {"cwd": str(sidecar.REPOSITORY), "start_timeout": 120}
@@ -168,21 +169,6 @@ def _kernel_manager() -> type:
             await super().shutdown_kernel(now or not stopping.asked(), restart)
 
     return Patient
-
-
-class _Shown:
-    """A stream for what cells write. One that is no terminal gets no states of progress lines, whoever writes them."""
-
-    def __init__(self, stream: TextIO):
-        self.stream = stream
-
-    def write(self, text: str) -> None:
-        if not self.stream.isatty():  # a state begins with a carriage return and has no end of line
-            text = re.sub(r"\r[^\r\n]*(?=\r|\Z)", "", text).replace("\r", "")
-        self.stream.write(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
 
 
 def _check_finished(executed: Path) -> None:

@@ -167,7 +167,8 @@ def _disk(settings: Mapping) -> list[str]:
     further = runs - len(experiment.trainings()) * seeds  # of 10_sensitivity, each scored on one set of three
     vectors = images * network.widths["r5"] * 4 * (6 * seeds + further / 3)
     need = decoded + stored + vectors
-    free = shutil.disk_usage(_existing(experiment.resolve(settings["results_root"]))).free
+    results = experiment.resolve(settings["results_root"])
+    free = shutil.disk_usage(next(path for path in (results, *results.parents) if path.exists())).free
     lacking = f"  NOT ENOUGH: free {_size(need - free)} more, or set data and results elsewhere"
     return [
         f"  decoded images {_size(decoded)}, weights and checkpoints {_size(stored)}, features {_size(vectors)}",
@@ -185,10 +186,6 @@ def step_flops(name: str, recipe: training.Recipe) -> float:
     with FlopCounterMode(display=False) as counter:
         sum(logits.sum() for logits in network(images).values()).backward()
     return float(counter.get_total_flops())
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
 
 
 def _size(number: float) -> str:

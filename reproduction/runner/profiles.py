@@ -92,8 +92,6 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: 
     _check_choices(settings, path)
     if recipes:
         _check_recipes(settings, path)
-        _check_literature(settings, path)
-        _check_sensitivity(settings, path)
     return settings
 
 
@@ -233,26 +231,16 @@ def _named(what: object) -> Iterator[None]:
 
 
 def _check_recipes(settings: dict[str, Any], path: Path) -> None:
+    """Check what others take: recipes, the literature's methods, matching and notebook 10's study."""
     from reid_core import training
+    from reid_core.matching import Matching
+    from reproduction import literature, sensitivity
 
-    if "recipe" not in settings:
-        return
-    for train_set, schedule in settings.get("schedules", {}).items():
+    for train_set, schedule in settings.get("schedules", {}).items() if "recipe" in settings else ():
         with _named(f"{path}: recipe of {train_set}"):
             training.Recipe.from_dict({**settings["recipe"], **schedule})
-
-
-def _check_literature(settings: dict[str, Any], path: Path) -> None:
-    from reproduction import literature
-
     with _named(f"{path}: literature"):
         literature.entries(settings.get("literature", []))
-
-
-def _check_sensitivity(settings: dict[str, Any], path: Path) -> None:
-    from reid_core.matching import Matching
-    from reproduction import sensitivity
-
     given = notebooks.declared(notebooks.find("10_sensitivity")) | settings
     with _named(path):
         how = Matching(**{key: given[key] for key in GROUPS["matching"]})

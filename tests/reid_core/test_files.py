@@ -133,7 +133,8 @@ def left_by(folder, *, host=files._HOST, boot=files._BOOT, process=None, age=0.0
         ({}, False),
         ({"age": 10 * files.A_DAY}, False),  # of a living process, however old
         ({"process": 2**30}, True),
-        ({"boot": "00000000x1"}, True),
+        ({"boot": "00000000x1"}, False),  # before this start, or another machine of the same name
+        ({"boot": "00000000x1", "age": 1.1 * files.A_DAY}, True),
         ({"boot": f"{files._BOOT[:8]}x1", "process": 2**30}, False),  # a container beside this one: not to be seen
         ({"boot": f"{files._BOOT[:8]}x1", "process": 2**30, "age": 1.1 * files.A_DAY}, True),
         ({"host": "node-7.cluster", "process": 2**30}, False),

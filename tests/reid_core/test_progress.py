@@ -1,5 +1,6 @@
 import io
 import sys
+import time
 
 import pytest
 
@@ -33,6 +34,32 @@ def drawn(monkeypatch, stream):
 def test_bars_are_for_terminals_and_notebooks(monkeypatch):
     assert drawn(monkeypatch, Terminal()) and drawn(monkeypatch, Notebook())
     assert not drawn(monkeypatch, io.StringIO())
+
+
+def test_a_log_gets_lines_and_one_state_of_progress_lines_a_minute(monkeypatch):
+    now, log = [0.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = progress.Log(log)
+    for text in ("\r 50%|##  |", "\r100%|####|", "\r         \r", "\rWarning: odd\n", "plain\n", "two\r\nlines\n"):
+        shown.write(text)
+    assert log.getvalue() == "Warning: odd\nplain\ntwo\nlines\n"
+    for now[0], text in (
+        (61.0, "\r   \r"),
+        (61.0, "\r 10%|#"),
+        (120.0, "\r 20%|##"),
+        (122.0, "\r 30%|###  \r 40%|####"),
+    ):
+        shown.write(text)
+    assert log.getvalue().endswith("lines\n 10%|#\n 30%|###\n")
+
+
+def test_a_bar_in_a_log_says_a_line_a_minute(monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.1)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    for _ in progress.bar(range(5), desc="Count", unit="number", delay=0):
+        time.sleep(0.06)
+    lines = sys.stderr.getvalue().splitlines()
+    assert 1 <= len(lines) <= 3 and all(line.startswith("Count: ") and "/5 [" in line for line in lines)
 
 
 @pytest.mark.parametrize("value, seen", [("1", False), ("true", False), ("0", True), ("", True)])

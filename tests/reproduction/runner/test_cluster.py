@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from reproduction import cli
+from reid_core.training import run_folder
+from reproduction import bundle, cli, embedded
 from reproduction.runner import cluster, further, preflight, profiles, staleness, workflow
 
 
@@ -15,13 +16,13 @@ def planned(tmp_path, monkeypatch):
     """The plan of a profile spread over a cluster, or over local GPUs."""
     monkeypatch.setattr(cluster.plan, "seconds_of_runs", lambda settings: {"hcn-combined-seed0": 6000.0})
 
-    def make(profile="tiny", executor="slurm", gpus=(), changes=()):
+    def make(profile="tiny", executor="slurm", gpus=(), changes=(), each=1):
         places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path / 'results'}", *changes]
         settings = profiles.load(profile, places, recipes=False)
         (tmp_path / "results").mkdir(exist_ok=True)
         plan = workflow._plan(staleness.pending(settings), profiles.find(profile), places)
         command = functools.partial(workflow._command, profile=profiles.find(profile), overrides=places)
-        where = cluster.Elsewhere(executor, 9, (), gpus)
+        where = cluster.Elsewhere(executor, 9, (), gpus, each)
         return {step["name"]: step for step in where.spread(plan, settings, command, tmp_path / "results")}
 
     return make
@@ -72,6 +73,49 @@ def test_local_gpus_are_shared_out_one_a_step(planned, tmp_path, monkeypatch):
     with workflow._own_gpus(step, tmp_path):
         seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert seen == ["4", "7", "4"]
+
+
+def test_one_training_takes_several_gpus_where_it_is_told_to(planned, tmp_path, monkeypatch, capsys):
+    gated = ["literature=['Gated [21]']"]
+    for executor, gpus in (("slurm", ()), (None, "0123")):
+        plan = planned(executor=executor, gpus=gpus, changes=gated, each=2)
+        for name in ("02_train-hcn-combined-seed0", "train-sensitivity-conv1-cuhk03_labeled-seed0"):
+            assert plan[name]["processes"] == plan[name]["resources"]["gpu"] == 2
+        command = plan["02_train-hcn-combined-seed0"]["command"]
+        assert command.index("cli train hcn-combined-seed0") < command.index(" && ") < command.index("cli notebook")
+        alone = [step for name, step in plan.items() if "gated" in name or name[:2] in ("03", "10")]
+        assert len(alone) == 5 and all("processes" not in step for step in alone)
+    monkeypatch.setenv(workflow.GPUS, "4,5,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with workflow._own_gpus({"resources": {"gpu": 1}}, tmp_path):
+        with workflow._own_gpus(plan["02_train-hcn-combined-seed0"], tmp_path):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+    monkeypatch.setattr(cluster, "local_gpus", lambda: ["0", "1", "2"])
+    said = refused(capsys, tmp_path, "--profile", "tiny", "--gpus-per-training", "4")
+    assert "--gpus-per-training 4: this machine has 3 for PyTorch" in said
+    said = refused(capsys, tmp_path, "--profile", "tiny", "--gpus-per-training", "3")
+    assert "--gpus-per-training 3: batch_size 16 of baseline-cuhk03_detected-seed0 (baseline) is no multiple" in said
+
+
+def test_two_processes_make_a_training_that_its_notebook_finds(tmp_path, own_cache, monkeypatch):
+    """On two processes of the CPU, as on two GPUs: the step starts torchrun, whose processes train one run."""
+    schedules = f"schedules={json.dumps({name: {'iterations': 2} for name in profiles.TRAIN_SETS})}"
+    places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path / 'results'}", schedules]
+    embedded.render(tmp_path / "data", embedded.Sizes.named("tiny"), 0)
+    run = "hcn-market1501-seed0"
+    (tmp_path / "plan.json").write_text(json.dumps([{"name": f"02_train-{run}", "why": "", "processes": 2}]))
+    (tmp_path / "results").mkdir()
+    monkeypatch.setenv(workflow.PLAN, str(tmp_path / "plan.json"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    further.train(run, "tiny", places)
+    folder = tmp_path / "results" / "runs" / run
+    record = json.loads((folder / "run.json").read_text())
+    assert record["finished"] and record["processes"] == 2
+    known = further.Trainings(profiles.load("tiny", places))
+    assert run_folder.differences(folder, *bundle._asked(run, known)) == []
+    (tmp_path / "plan.json").write_text(json.dumps([{"name": f"02_train-{run}", "why": "", "processes": 3}]))
+    with pytest.raises(workflow.WorkflowError, match=f"{run}: torchrun ended with 1"):
+        further.train(run, "tiny", places)  # a batch of 16 has no three shares
 
 
 def refused(capsys, tmp_path, *words):

@@ -10,6 +10,7 @@ import time
 import nbformat
 import pytest
 
+from reid_core import progress
 from reproduction.runner import isolation, notebooks, profiles
 
 
@@ -72,12 +73,16 @@ def test_a_progress_line_with_time_left_is_seen_while_its_cell_runs(tmp_path, mo
     assert seen.exists() and not outputs(tmp_path / "out.ipynb")
 
 
-def test_a_log_gets_lines_and_no_states_of_progress_lines():
-    log = io.StringIO()
-    shown = notebooks._Shown(log)
-    for text in ("\r 50%|##  |", "\r100%|####|", "\r         \r", "\rWarning: odd\n", "plain\n", "two\r\nlines\n"):
-        shown.write(text)
-    assert log.getvalue() == "Warning: odd\nplain\ntwo\nlines\n"
+def test_a_log_gets_a_line_a_minute_of_a_cell_that_takes_longer(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(progress, "EVERY", 0.5)
+    source = book(
+        tmp_path / "long.ipynb",
+        "import time\nfrom tqdm import tqdm\nfor _ in tqdm(range(9), desc='Train', leave=False): time.sleep(0.2)",
+    )
+    notebooks.run(source, tmp_path / "out.ipynb", {})
+    lines = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert 1 <= len(lines) <= 4 and all(re.match(r"Train: +\d+%\|.*\| \d/9 \[00:0\d<", line) for line in lines)
+    assert not outputs(tmp_path / "out.ipynb"), "the executed copy shows what a reader would have seen at the end"
 
 
 def test_messages_are_joined_in_linear_time_and_in_their_order():
