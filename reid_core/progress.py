@@ -44,10 +44,9 @@ class Log:
         self.stream, self.last = stream, time.monotonic()
 
     def write(self, text: str) -> None:
-        """Write what has an end of line; a state begins with a carriage return and has none."""
         self.stream.write(re.sub(r"\r([^\r\n]*)(?=\r|\Z)", self._line, text).replace("\r", ""))
 
-    def _line(self, state: re.Match) -> str:
+    def _line(self, state: re.Match) -> str:  # it begins with a carriage return and has no end of line
         if not state[1].strip() or time.monotonic() < self.last + EVERY:
             return ""
         self.last = time.monotonic()

@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--force", nargs="+", default=[], metavar="NOTEBOOK", help="run these again")
     command.add_argument("--executor", help="of Snakemake's for a cluster, such as slurm: every step is a job there")
     command.add_argument("--jobs", type=int, default=100, metavar="N", help="at once on the cluster (default: 100)")
-    command.add_argument("--gpus-per-training", type=int, default=1, metavar="N", help="by torchrun (default: 1)")
+    command.add_argument("--gpus-per-training", type=int, default=1, choices=range(1, 65), metavar="N",
+                         help="so many for each, by torchrun (default: 1)")  # fmt: skip
     command.add_argument("--from", dest="given", metavar="FILE", help="a bundle whose trainings are taken as done")
     command.add_argument("more", nargs="*", metavar="-- OPTION", help="Snakemake's own, after --")
 

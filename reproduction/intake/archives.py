@@ -95,10 +95,9 @@ def _bounded(archive: Path, infos: list[zipfile.ZipInfo]) -> int:
     packed = sum(info.compress_size for info in infos)
     largest = max(infos, key=lambda info: info.file_size, default=None)
     if largest is not None and largest.file_size > MAX_FILE_BYTES:
-        size = (
-            f"{largest.file_size / 2**30:.0f} GiB; no file of the data sets is larger than {MAX_FILE_BYTES / 2**30:.0f}"
-        )
-        raise ValueError(f"{archive} is refused: {largest.filename!r} declares {size} GiB.")
+        size, most = (f"{size / 2**30:.0f} GiB" for size in (largest.file_size, MAX_FILE_BYTES))
+        why = f"{largest.filename!r} declares {size}; no file of the data sets is larger than {most}"
+        raise ValueError(f"{archive} is refused: {why}.")
     if total > MAX_BYTES or total > max(_ALWAYS_ALLOWED, MAX_RATIO * packed):
         size = f"{total / 2**30:.1f} GiB in {packed / 2**20:.1f} MiB packed"
         raise ValueError(f"{archive} is refused: it declares {size}, which no archive for the kit does.")
