@@ -32,7 +32,7 @@ def shown(flag: bool) -> Iterator[None]:
 
 def bar(iterable: Iterable | None = None, *, total: int | None = None, desc: str, unit: str, **more) -> tqdm:
     """A tqdm bar that goes when it ends; `more` are tqdm's own settings, such as `delay` in seconds."""
-    if not _watched():
+    if not (type(sys.stderr).__module__.startswith("ipykernel") or sys.stderr.isatty()):  # nobody sees it move: a log
         more |= {"file": Log(sys.stderr), "mininterval": EVERY, "delay": EVERY}
     return tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, disable=_off(), **more)
 
@@ -66,8 +66,3 @@ def _off() -> bool:
     """Whether bars are silenced, by `shown` or TQDM_DISABLE=1."""
     # tqdm reads TQDM_DISABLE once, at its import, and takes "0" for a yes.
     return not _SHOWN.get() or os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
-
-
-def _watched() -> bool:
-    """Whether somebody sees a bar move: on a terminal or in a notebook, not in a log."""
-    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel" or sys.stderr.isatty()
