@@ -61,12 +61,10 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
 
     Parameters
     ----------
-    distance : (Q, G) floating-point NumPy array, memory map or torch tensor on any device; squared or not, only
-        its order counts.
+    distance : (Q, G) floating-point array, memory map or torch tensor on any device; squared or not, order counts.
     query_table, gallery_table : Q and G rows with columns person_id and camera_id, see `protocol`.
     ap : "trapezoid" (what the printed tables use) or "step"; see the module's text.
-    unmatched : a query without any true match counts as "zero" (the official toolchain) or is left out ("skip",
-        as other toolchains do).
+    unmatched : a query without a true match counts as "zero" (the official toolchain) or is left out ("skip", others).
     **how : protocol ("market", "no_cameras" or "single_gallery_shot"; None goes by whether cameras are known), and of
         single_gallery_shot trials (10) and random_state (0), see `protocols.protocol`.
 
@@ -91,10 +89,8 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
 
 
 class Evaluator:
-    """Streaming form of `evaluate`: feed row blocks of the distance in query order, then ask for the result.
-
-    Nothing of the distance is kept, so a matrix that does not fit into memory can be scored as it is made. Takes the
-    tables and settings of `evaluate`, and raises the same errors; `shape` is the (Q, G) that is expected.
+    """Streaming form of `evaluate`, with its tables, settings and errors, for a distance that does not fit into memory:
+    feed row blocks in query order, of which nothing is kept, then ask for the result. `shape`: the (Q, G) expected.
     """
 
     def __init__(self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero", protocol=None, **drawn):
@@ -218,10 +214,8 @@ def _array(distance) -> np.ndarray:
 
 
 def _ranks(row: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """Ranks (from 1, ascending) of the columns `matches` in the stable order of `row`.
-
-    Counts what precedes each match, one pass a match, or sorts once where there are very many.
-    """
+    """Ranks (from 1, ascending) of the columns `matches` in the stable order of `row`: by counting what precedes each,
+    one pass a match, or by sorting once where there are very many."""
     if len(matches) > MANY_MATCHES:
         rank = np.empty(len(row), np.int64)
         rank[np.argsort(row, kind="stable")] = np.arange(1, len(row) + 1)

@@ -116,13 +116,8 @@ def extract(
     outputs = _outputs(network, output) if own else []
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-    meta |= {
-        "output": output,
-        "widths": [network.widths[name] for name in outputs],
-        "table_digest": image_table.digest(table, data_root),
-        "files_digest": images.files_digest(table),
-        "pillow": PIL.__version__,
-    }
+    meta |= {"output": output, "widths": [network.widths[name] for name in outputs], "pillow": PIL.__version__}
+    meta |= {"table_digest": image_table.digest(table, data_root), "files_digest": images.files_digest(table)}
     if own and path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
     device = machine.choose(device if own or device or own_network.module_of(network) else "cpu")
@@ -141,9 +136,7 @@ def extract(
 
 
 def parts(features: Features) -> dict[str, Features]:
-    """The single outputs of features that join several: {"r5": ..., "c1": ..., "c2": ...}, each of length 1 again.
-
-    They equal those extracted one by one up to rounding.
+    """The single outputs of features that join several, as if extracted one by one, up to rounding.
 
     >>> joined = Features(np.float32([[0.6, 0, 0.8]]), pd.DataFrame(), {"output": "r5+c1", "widths": [2, 1]})
     >>> {name: part.values.tolist() for name, part in parts(joined).items()}
@@ -169,10 +162,8 @@ def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
 
 
 def load(path: str | Path, data_root: str | Path) -> Features:
-    """Read a feature file; image paths become absolute under `data_root`.
-
-    Raises FileNotFoundError for a missing file, ValueError for one that is damaged or no feature file.
-    """
+    """Read a feature file; image paths become absolute under `data_root`. FileNotFoundError for no file, ValueError for
+    one that is damaged or no feature file."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no feature file {path}; features.extract(..., path=...) makes it.")
@@ -262,15 +253,12 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
 
 @torch.inference_mode()
 def _values(network: nn.Module, outputs: list[str], batches: Iterable[torch.Tensor], device) -> list[torch.Tensor]:
-    """Rows (n, d) float32 of each batch."""
+    """Rows (n, d) float32 of each batch: one output's pooled map, or several, each of length 1 before, side by side."""
+    values, one = [], outputs[0]
     with own_network.lent(network, device):
         network.to(memory_format=torch.channels_last)
-        return [_vectors(network, batch, outputs).cpu() for batch in batches]
-
-
-def _vectors(network: nn.Module, batch: torch.Tensor, outputs: list[str]) -> torch.Tensor:
-    """Rows (n, d) of length 1: one output's pooled map, or several, each of length 1 before, side by side."""
-    one = outputs[0]
-    pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
-    rows = [normalize(pooled[name].float()) for name in outputs]
-    return torch.cat(rows, 1) / len(outputs) ** 0.5
+        for batch in batches:
+            pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
+            rows = [normalize(pooled[name].float()) for name in outputs]
+            values.append((torch.cat(rows, 1) / len(outputs) ** 0.5).cpu())
+    return values

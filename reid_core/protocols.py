@@ -90,10 +90,9 @@ def protocol(query_table, gallery_table, name=None, *, trials=10, random_state=0
 
     Parameters
     ----------
-    query_table, gallery_table : Q and G rows with columns person_id and camera_id, of any type that
-        `reid_core.ids.column` reads, the same on both sides. As numbers, person -1 is junk and 0 a distractor, in
-        the gallery only; as text nobody is either. Where every camera_id is -1, cameras are not known; without them,
-        image_path is needed to know a query's own image.
+    query_table, gallery_table : Q and G rows with columns person_id and camera_id, of a type that `ids.column` reads,
+        the same on both sides. As numbers, person -1 is junk and 0 a distractor, in the gallery only; as text nobody is
+        either. Where every camera_id is -1, cameras are not known; image_path then tells a query's own image.
     name : of the module's text; None is market, or no_cameras where cameras are not known.
     trials, random_state : number of trials of single_gallery_shot, and the seed of their orders.
 

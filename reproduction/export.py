@@ -41,17 +41,13 @@ def export(run_dir: str | Path, output: str | Path) -> dict[str, Any]:
     if output.exists():
         raise ValueError(f"{output} is there already and stays as it is; choose another name, or move it aside.")
     network, run = run_folder.load_network(run_dir)
-    facts = {
-        "size": [run["recipe"]["height"], run["recipe"]["width"]],
-        "mean": images.MEAN,
-        "std": images.STD,
-        "normalisation": "RGB / 255, resized to size (height, width) bilinearly as Pillow does, minus mean, over std",
-        "layer": LAYER,
-        "d": network.widths[LAYER],
-        "output": "rows of length 1",
-        "weights_sha256": files.digest(Path(run_dir) / run_folder.WEIGHTS),
-    } | {name: run[name] for name in ("model", "data_source")}
-    example = torch.zeros(2, 3, *facts["size"])  # of two: one would fix the number of images
+    how = "RGB / 255, resized to size (height, width) bilinearly as Pillow does, minus mean, over std"
+    size = [run["recipe"]["height"], run["recipe"]["width"]]
+    facts = {"size": size, "mean": images.MEAN, "std": images.STD, "normalisation": how, "layer": LAYER}
+    facts |= {"d": network.widths[LAYER], "output": "rows of length 1", "model": run["model"]}
+    digest = files.digest(Path(run_dir) / run_folder.WEIGHTS)
+    facts |= {"weights_sha256": digest, "data_source": run["data_source"]}
+    example = torch.zeros(2, 3, *size)  # of two: one would fix the number of images
     program = torch.onnx.export(
         Retrieval(network).eval(), (example,), dynamo=True, input_names=["images"], output_names=["features"],
         dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}}, verbose=False,
