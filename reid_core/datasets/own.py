@@ -6,11 +6,11 @@ import stat
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from reid_core import ids
 from reid_core.datasets import cache, layout
-from reid_core.datasets.table import DATASET, PATH, SOURCE, SUBSET, RowError, several_people, validate
+from reid_core.datasets.table import COLUMNS, DATASET, PATH, SOURCE, SUBSET, integers, refuse, several_people, validate
 from reid_core.ids import CAMERA, DISTRACTOR, JUNK, NO_CAMERA, PERSON
 
 KIND = "kind"
@@ -35,44 +35,36 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         alone where it lies elsewhere), so that two files of one name in two folders are two sets. A file that is
         called as an official set holds people of that set, wherever it lies.
 
-    Warns where a copy of a picture is listed in another camera.
-
-    Raises FileNotFoundError for a CSV or image that is not there; ValueError for a missing column, a wrong value
-    (named with its line), or rows that :func:`reid_core.datasets.table.validate` refuses, e.g. a query without a
-    match in another camera, or a person who is in train and in query or gallery; or a copy of a picture, byte by byte,
-    that is listed as another person.
+    Raises FileNotFoundError for a CSV or image that is not there; ValueError for a missing column and, naming the line,
+    for a wrong value, rows that `table.validate` refuses with both its options, or a copy of a picture, byte by byte,
+    that is listed as another person. Warns where a copy is listed in another camera.
     """
     path = Path(path).absolute()
     rows = _read(path)
-    rows[PERSON] = _people(rows, path)
-    rows[CAMERA] = _exact(_cameras(rows, path), rows, path)
-    folder = str(path.parent)
-    rows[PATH] = [os.path.normpath(os.path.join(folder, image)) for image in rows[PATH]]
-    sizes = rows[PATH].map(_size)
-    absent = sizes < 0
-    if absent.any():
-        first = rows[PATH][absent].iloc[0]
-        raise FileNotFoundError(
-            f"{path}, line {_line(absent)}: the image {first} is not there ({absent.sum():,} of {len(rows):,} images "
-            f"are missing). Paths are relative to the CSV's folder.{layout.hint(first)}"
-        )
-    table = rows[list(NEEDED)].assign(**{DATASET: dataset or _name(path, root)})
+    rows[CAMERA] = _cameras(rows, path)
     try:
-        table = validate(table[[DATASET, SUBSET, PERSON, CAMERA, PATH]], every_query_matched=True, people_apart=True)
-    except RowError as error:
-        raise ValueError(f"{path}, line {rows.index[error.row]}: {error}") from error
+        refuse(rows, rows[PATH].str.strip() == "", "image_path is blank.")
+        rows[PATH] = [os.path.normpath(os.path.join(path.parent, image)) for image in rows[PATH]]
+        rows[PERSON], rows[CAMERA] = _people(rows), integers(rows, CAMERA)
+        sizes = rows[PATH].map(_size)
+        if (absent := sizes < 0).any():
+            first = rows[PATH][absent].iloc[0]
+            raise FileNotFoundError(
+                f"{path}, line {absent.idxmax()}: the image {first} is not there ({absent.sum():,} of {len(rows):,} "
+                f"images are missing). Paths are relative to the CSV's folder.{layout.hint(first)}"
+            )
+        below = os.path.relpath(path.with_suffix(""), root or path.parent)
+        elsewhere = below.startswith(os.pardir) or path.stem in OFFICIAL
+        name = dataset or (path.stem if elsewhere else Path(below).as_posix())
+        table = rows.assign(**{DATASET: name})[[*COLUMNS]]
+        table = validate(table, every_query_matched=True, people_apart=True)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        line = f", line {rows.index[error.row]}" if hasattr(error, "row") else ""
+        raise ValueError(f"{path}{line}: {error}") from error
     _check_copies(table, sizes.to_numpy(), rows.index, path)
     if dataset is None and path.stem not in OFFICIAL:
         table.attrs[SOURCE] = os.path.realpath(path)
     return table
-
-
-def _name(path: Path, root: str | Path | None) -> str:
-    below = os.path.relpath(path.with_suffix(""), root or path.parent)
-    elsewhere = below.startswith(os.pardir) or path.stem in OFFICIAL
-    return path.stem if elsewhere else Path(below).as_posix()
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -99,11 +91,7 @@ def _read(path: Path) -> pd.DataFrame:
                 "comma too many there? Text with a comma in it stands in double quotes."
             )
     cells = [cells + [""] * (len(names) - len(cells)) for _, cells in lines]
-    rows = pd.DataFrame(cells, [line for line, _ in lines], names, dtype=str)
-    blank = rows[PATH].str.strip() == ""
-    if blank.any():
-        raise ValueError(f"{path}, line {_line(blank)}: image_path is blank.")
-    return rows
+    return pd.DataFrame(cells, [line for line, _ in lines], names, dtype=str)
 
 
 def _check_header(path: Path, names: list[str]) -> None:
@@ -134,43 +122,19 @@ def _cameras(rows: pd.DataFrame, path: Path) -> pd.Series:
     return text.mask(blank, str(NO_CAMERA))
 
 
-def _exact(text: pd.Series, rows: pd.DataFrame, path: Path) -> pd.Series:
-    """A column of ids as int64; the first cell that is no such number is named with its line."""
-    numbers = {}
-    for cell in text.unique():
-        try:
-            numbers[cell] = ids.exact(cell)
-        except ValueError as error:
-            line = _line(text == cell)
-            wrong = f"{text.name} must be an integer, but it is {cell!r} for {rows[PATH][line]}"
-            raise ValueError(f"{path}, line {line}: {wrong}: {error}") from error
-    return text.map(numbers).astype("int64")
-
-
-def _people(rows: pd.DataFrame, path: Path) -> pd.Series:
+def _people(rows: pd.DataFrame) -> np.ndarray:
     """person_id (int64) with every 0 and -1 declared; a declared row may leave it blank."""
-    kind = rows[KIND].str.strip().replace("", "person") if KIND in rows.columns else pd.Series("person", rows.index)
-    unknown = ~kind.isin(KINDS)
-    if unknown.any():
-        found = f"{path}, line {_line(unknown)}: kind is {kind[unknown].iloc[0]!r}"
-        raise ValueError(f"{found}; it is one of {', '.join(KINDS)} or blank.")
-    text = rows[PERSON].str.strip()
-    meant = text.mask(text == "", kind.map({kind: str(number) for kind, number in DECLARED.items()}).fillna(""))
-    people = _exact(meant, rows, path)
+    kind = rows[KIND].str.strip().replace("", "person") if KIND in rows else pd.Series("person", rows.index)
+    rows = rows.assign(**{KIND: kind, PERSON: rows[PERSON].str.strip()})
+    refuse(rows, ~kind.isin(KINDS), f"kind is {{kind!r}}; it is one of {', '.join(KINDS)} or blank.")
+    numbers = kind.map({declared: str(number) for declared, number in DECLARED.items()}).fillna("")
+    people = integers(rows.assign(**{PERSON: rows[PERSON].mask(rows[PERSON] == "", numbers)}), PERSON)
     for declared, number in DECLARED.items():
-        is_declared = kind == declared
-        undeclared = (people == number) & ~is_declared
-        if undeclared.any():
-            raise ValueError(
-                f"{path}, line {_line(undeclared)}: person_id {text[undeclared].iloc[0]} means {declared} here. "
-                f"Number people from 1, or declare the row: {declared} in a column `{KIND}`."
-            )
-        contradictory = is_declared & (people != number)
-        if contradictory.any():
-            raise ValueError(
-                f"{path}, line {_line(contradictory)}: the row is declared {declared} but has person_id "
-                f"{text[contradictory].iloc[0]!r}; write {number} or leave it blank."
-            )
+        means = f"means {declared} here. Number people from 1, or declare the row: {declared} in a column `{KIND}`."
+        refuse(rows, (people == number) & (kind != declared), f"person_id {{person_id}} {means}")
+        remedy = f"write {number} or leave it blank"
+        contradictory = (kind == declared) & (people != number)
+        refuse(rows, contradictory, f"the row is declared {declared} but has person_id {{person_id!r}}; {remedy}.")
     return people
 
 
@@ -204,9 +168,4 @@ def _check_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> No
         if len(strangers):
             raise ValueError(f"{told} One picture shows one person: correct the ids, or list it once.")
         remedy = "A copy of a query is found first whatever the method; leave one out, or correct the ids."
-        warnings.warn(f"{told} {remedy}", stacklevel=5)  # the caller of datasets.load
-
-
-def _line(bad: pd.Series) -> int:
-    """The line of the first bad row."""
-    return int(bad.idxmax())
+        warnings.warn(f"{told} {remedy}", stacklevel=4)  # the caller of datasets.load

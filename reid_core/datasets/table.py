@@ -48,6 +48,17 @@ class RowError(ValueError):
         self.row = int(row)
 
 
+def refuse(table: pd.DataFrame, bad, message: str, one="such row", many: str | None = None, of=None) -> None:
+    """Raise RowError where rows are `bad` (n,) bool; the message's fields are the first one's and `{count}`.
+
+    Counted are these rows, or the different values of their columns `of`, as `one` or `many` (None: with an s).
+    """
+    if bad.any():
+        row, number = np.argmax(bad), bad.sum() if of is None else len(table[bad].drop_duplicates(of))
+        count = f"{number:,} {one if number == 1 else many or one + 's'}"
+        raise RowError(message.format_map({**table.iloc[row], "count": count}), row)
+
+
 def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_apart: bool = False) -> pd.DataFrame:
     """Check an image table and return its rows in the same order, with int64 ids and a fresh index.
 
@@ -72,61 +83,69 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
         raise ValueError("The image table has no rows.")
     table = table.reset_index(drop=True)
     for column in (PERSON, CAMERA):
-        table[column] = _integers(table, column)
+        table[column] = integers(table, column)
     _check_rows(table)
-    _check_duplicates(table)
+    if not table[PATH].is_unique:
+        _check_duplicates(table)
     if people_apart:
-        _check_people(table)
+        people, is_train = pd.MultiIndex.from_frame(table[[DATASET, PERSON]]), table[SUBSET] == TRAIN
+        message = (
+            "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count}): a test of who "
+            "was trained on tells nothing. Leave the person out of one of the two, or number different people "
+            "differently."
+        )
+        both = people.isin(people[is_train].unique()) & ~is_train
+        refuse(table, both, message, "such person", "such people", [DATASET, PERSON])
     if every_query_matched:
-        _check_matches(table)
+        message = (
+            "Query {image_path} (person {person_id}, camera {camera_id}) has no gallery image of that person in "
+            "another camera ({count}), so it could only score zero. Add such a gallery image, or leave the query out."
+        )
+        scored = table[DATASET].isin(table.loc[table[SUBSET] == GALLERY, DATASET].unique())
+        unmatched = scored & table.index.isin(unmatched_queries(table).index)
+        refuse(table, unmatched, message, "such query", "such queries")
     return table
 
 
-def _integers(table: pd.DataFrame, column: str) -> np.ndarray:
-    """The column as (n,) int64, every id exactly as it was given."""
-    values = table[column]
+def integers(table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of ids as (n,) int64, every one exactly as it was given; raises RowError."""
+
+    def whole(values) -> np.ndarray:
+        found = ids.column(values, column)
+        return found if found.dtype.kind == "i" else np.array([ids.exact(str(text)) for text in found], np.int64)
+
+    def is_wrong(value) -> bool:
+        try:
+            return not whole([value]).size
+        except ValueError:
+            return True
+
     try:
-        return _whole(values, column)
+        return whole(table[column])
     except ValueError as error:
-        bad = [row for row, value in enumerate(values) if not _is_whole(value)] or [0]
-        raise RowError(
-            f"{column} must be an integer, but it is {values.tolist()[bad[0]]!r} for {table[PATH].iloc[bad[0]]} "
-            f"({_count(len(bad), 'such row')}). Number people and cameras by integers ({error}).",
-            bad[0],
-        ) from error
-
-
-def _whole(values, column: str) -> np.ndarray:
-    found = ids.column(values, column)
-    return found if found.dtype.kind == "i" else np.array([ids.exact(str(text)) for text in found], np.int64)
-
-
-def _is_whole(value) -> bool:
-    try:
-        return bool(_whole([value], PERSON).size)
-    except ValueError:
-        return False
+        wrong = np.array([is_wrong(value) for value in table[column]])
+        wrong[0] |= not wrong.any()  # of kinds that do not go together
+        told = table.assign(value=table[column].astype(object), error=str(error))
+        message = "must be an integer, but it is {value!r} for {image_path} ({count}). Number people and cameras by"
+        refuse(told, wrong, f"{column} {message} integers ({{error}}).")
 
 
 def _check_rows(table: pd.DataFrame) -> None:
-    def refuse(bad: pd.Series, message: str) -> None:
-        if bad.any():
-            first = table[bad].iloc[0]
-            shown = {column: first[column] for column in COLUMNS}
-            raise RowError(f"{message.format(**shown)} ({_count(bad.sum(), 'such row')}).", first.name)
+    def check(bad: pd.Series, message: str) -> None:
+        refuse(table, bad, f"{message} ({{count}}).")
 
     unknown = ~table[SUBSET].isin(SUBSETS)
-    refuse(unknown, "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery")
-    refuse(table[DATASET].isna() | (table[DATASET] == ""), "The data set of {image_path} has no name")
+    check(unknown, "Subset {subset!r} of {image_path} is unknown; it must be train, query or gallery")
+    check(table[DATASET].isna() | (table[DATASET] == ""), "The data set of {image_path} has no name")
     texts = table[PATH].map(lambda path: isinstance(path, str))
-    refuse(~texts, "image_path must be text, but it is {image_path!r} for person {person_id}")
-    absolute = table[PATH].str.startswith(os.sep) if os.sep == "/" else table[PATH].map(os.path.isabs)
-    refuse(~absolute, "image_path {image_path!r} is relative; an image table in memory holds absolute paths")
-    refuse(table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative")
+    check(~texts, "image_path must be text, but it is {image_path!r} for person {person_id}")
+    absolute = table[PATH].str.startswith("/")
+    check(~absolute, "image_path {image_path!r} is relative; an image table in memory holds absolute paths")
+    check(table[PERSON] < JUNK, "Person {person_id} of {image_path} is negative; only -1 (junk) may be negative")
     known = (table[CAMERA] != NO_CAMERA).groupby(table[DATASET]).transform("any")
     negative = (table[CAMERA] < 0) & (known | (table[CAMERA] != NO_CAMERA))
-    refuse(negative, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
-    refuse(
+    check(negative, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
+    check(
         (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY),
         "Person {person_id} of {image_path} is in {subset}: 0 (distractor) and -1 (junk) occur in the gallery only. "
         "Number people from 1",
@@ -134,34 +153,21 @@ def _check_rows(table: pd.DataFrame) -> None:
 
 
 def _check_duplicates(table: pd.DataFrame) -> None:
-    twice = table.duplicated([SUBSET, PATH], keep=False)
-    if twice.any():
-        first = table[twice].iloc[0]
-        raise RowError(
-            f"{first[PATH]} is listed more than once in {first[SUBSET]} "
-            f"({_count(twice.sum(), 'row')} are duplicates). List each image once.",
-            first.name,
-        )
-    if not table[PATH].is_unique:
-        test = table[table[SUBSET] != TRAIN]
-        both = test[test[PATH].isin(table.loc[table[SUBSET] == TRAIN, PATH])]
-        if len(both):
-            first = both.iloc[0]
-            raise RowError(
-                f"{first[PATH]} is a training image and a query or gallery image as well "
-                f"({_count(both[PATH].nunique(), 'such image')}). Keep training and test images apart.",
-                first.name,
-            )
-        both = test[several_people(test, test[PATH])]
-        if len(both):
-            first, last = (both[both[PATH] == both[PATH].iloc[-1]].iloc[at] for at in (0, -1))
-            raise RowError(
-                f"{first[PATH]} is person {first[PERSON]} in camera {first[CAMERA]} as {first[SUBSET]} and person "
-                f"{last[PERSON]} in camera {last[CAMERA]} as {last[SUBSET]} "
-                f"({_count(both[PATH].nunique(), 'such image')}). One picture shows one person in one camera, and as "
-                "its own match it would be found first: correct the ids, or list it once.",
-                last.name,
-            )
+    twice, is_train = table.duplicated([SUBSET, PATH], keep=False), table[SUBSET] == TRAIN
+    listed = "{image_path} is listed more than once in {subset} ({count} are duplicates). List each image once."
+    refuse(table, twice, listed, "row")
+    message = "{image_path} is a training image and a query or gallery image as well ({count}). Keep training and test"
+    both = ~is_train & table[PATH].isin(table.loc[is_train, PATH])
+    refuse(table, both, f"{message} images apart.", "such image", of=PATH)
+    both = table[~is_train & several_people(table, table[PATH])]
+    first = both.drop_duplicates(PATH).set_index(PATH).astype(object).add_prefix("first_")
+    message = (
+        "{image_path} is person {first_person_id} in camera {first_camera_id} as {first_subset} and person {person_id} "
+        "in camera {camera_id} as {subset} ({count}). One picture shows one person in one camera, and as its own match "
+        "it would be found first: correct the ids, or list it once."
+    )
+    again = table.index.isin(both.index[both.duplicated(PATH)])
+    refuse(table.join(first, on=PATH), again, message, "such image")
 
 
 def several_people(table: pd.DataFrame, picture: pd.Series) -> pd.Series:
@@ -175,20 +181,6 @@ def several_people(table: pd.DataFrame, picture: pd.Series) -> pd.Series:
     return (who.groupby(picture[rows.index]).transform("nunique") > 1).reindex(table.index, fill_value=False)
 
 
-def _check_people(table: pd.DataFrame) -> None:
-    people = pd.MultiIndex.from_frame(table[[DATASET, PERSON]])
-    is_train = (table[SUBSET] == TRAIN).to_numpy()
-    both = people.isin(people[is_train].unique()) & ~is_train
-    if both.any():
-        first = table[both].iloc[0]
-        raise RowError(
-            f"Person {first[PERSON]} of {first[DATASET]} is in train and, in {first[PATH]}, in {first[SUBSET]} "
-            f"({_count(people[both].nunique(), 'such person', 'such people')}): a test of who was trained "
-            "on tells nothing. Leave the person out of one of the two, or number different people differently.",
-            first.name,
-        )
-
-
 def unmatched_queries(table: pd.DataFrame) -> pd.DataFrame:
     """The query rows whose person has no gallery image in another camera (not known: in another file) of its set."""
     whose = [DATASET, PERSON]
@@ -200,28 +192,8 @@ def unmatched_queries(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[query.index[~query.index.isin(matched)]]
 
 
-def _check_matches(table: pd.DataFrame) -> None:
-    scored = set(table.loc[table[SUBSET] == GALLERY, DATASET])
-    unmatched = unmatched_queries(table[table[DATASET].isin(scored)])
-    if len(unmatched):
-        first = unmatched.iloc[0]
-        raise RowError(
-            f"Query {first[PATH]} (person {first[PERSON]}, camera {first[CAMERA]}) has no gallery image of that "
-            f"person in another camera ({_count(len(unmatched), 'such query', 'such queries')}), so it could only "
-            "score zero. Add such a gallery image, or leave the query out.",
-            first.name,
-        )
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def portable_paths(paths: pd.Series, root: str | Path) -> pd.Series:
-    """Absolute paths made portable: relative to the data root, or to the cache as `{cache}/...`.
-
-    A path under neither (own data kept elsewhere) stays absolute.
-    """
+    """Absolute paths relative to the data root, or to the cache as `{cache}/...`; under neither they stay absolute."""
     text = paths.astype(str)
     for base, prefix in ((os.path.abspath(root), ""), (str(cache_root()), _CACHE_PREFIX + "/")):
         start = base.rstrip("/") + "/"
@@ -231,21 +203,13 @@ def portable_paths(paths: pd.Series, root: str | Path) -> pd.Series:
 
 def absolute_paths(paths: pd.Series, root: str | Path) -> pd.Series:
     """The inverse of :func:`portable_paths` for this data root and this cache."""
-    root, cache = os.path.abspath(root), str(cache_root())
-
-    def absolute(path: str) -> str:
-        if path.startswith(_CACHE_PREFIX):
-            return cache + path.removeprefix(_CACHE_PREFIX)
-        return os.path.join(root, path)
-
-    return paths.astype(str).map(absolute)
+    root, paths = os.path.abspath(root), paths.astype(str)
+    cached = str(cache_root()) + paths.str.removeprefix(_CACHE_PREFIX)
+    return paths.map(lambda path: os.path.join(root, path)).mask(paths.str.startswith(_CACHE_PREFIX), cached)
 
 
 def digest(table: pd.DataFrame, root: str | Path) -> str:
-    """SHA-256 (hex) of the rows: data set, subset, ids, label where there is one, portable path.
-
-    It depends on the rows and their order, not on where the data root or the cache lies.
-    """
+    """SHA-256 (hex) of the rows in their order, with labels where there are; the same wherever root and cache lie."""
     columns = [column for column in (*COLUMNS, LABEL) if column in table.columns]
     rows = table[columns].assign(**{PATH: portable_paths(table[PATH], root)})
     text = rows.to_csv(index=False, lineterminator="\n")
