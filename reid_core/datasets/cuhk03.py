@@ -25,9 +25,7 @@ SPLIT_DIGESTS = {
 }
 
 
-def load(
-    root: str | Path, *, boxes: str = "labeled", form: str | None = None, testset: int | None = None
-) -> pd.DataFrame:
+def load(root: str | Path, *, boxes="labeled", form: str | None = None, testset: int | None = None) -> pd.DataFrame:
     """The image table of CUHK03.
 
     Camera is the view (1 or 2) within a camera pair, as in the released toolchain of Zhong et al.; people are
@@ -42,13 +40,17 @@ def load(
         test images of view 1 are queries and those of view 2 the gallery. Needs the .mat. The classic evaluation
         draws one gallery image a person at random and averages over draws; drawing is left to the caller.
 
-    Raises FileNotFoundError where neither form is there, or a folder is missing or empty; ValueError for a wrong
-    option, unreadable or other .mat, unparsable file name, or a full-size official .mat whose split is not the
-    published one.
+    Raises FileNotFoundError for a missing form, or a folder missing or empty; ValueError for a wrong option or file
+    name, a .mat unreadable or another, or of full size and official with a split that is not the published one.
     """
     if boxes not in BOXES:
         raise ValueError(f"boxes is {boxes!r}; CUHK03 has 'labeled' and 'detected'.")
-    form = form or find_form(root)
+    root = Path(root).absolute()
+    mat = root / layout.CUHK03_MAT
+    if form is None:
+        if not mat.is_file() and not (root / layout.CUHK03_NP_FOLDER).is_dir():
+            raise layout.missing(root, TITLE, f"{layout.CUHK03_MAT} (or {layout.CUHK03_NP_FOLDER}/)")
+        form = "mat" if mat.is_file() else "np"
     if form == "np":
         if testset is not None:
             raise ValueError(f"The classic test sets are in cuhk-03.mat only; place it at {layout.CUHK03_MAT}.")
@@ -56,7 +58,7 @@ def load(
         return validate(three_folders(NAME, base), every_query_matched=True)
     if form != "mat":
         raise ValueError(f"form is {form!r}; CUHK03 comes as 'mat' or 'np'.")
-    release = cuhk03_mat.open_release(Path(root).absolute() / layout.CUHK03_MAT, boxes)
+    release = cuhk03_mat.open_release(mat, boxes)
     check_split(release, boxes, root)
     return release_table(release, testset)
 
@@ -88,16 +90,6 @@ def _ids(release: cuhk03_mat.Release) -> tuple[np.ndarray, np.ndarray]:
     return np.cumsum([0, *release.people])[parts[:, 0] - 1] + parts[:, 1], parts[:, 2]
 
 
-def find_form(root: str | Path) -> str:
-    """Which form of CUHK03 the data folder holds: "mat" or "np"; the .mat where both are there."""
-    root = Path(root).absolute()
-    if (root / layout.CUHK03_MAT).is_file():
-        return "mat"
-    if (root / layout.CUHK03_NP_FOLDER).is_dir():
-        return "np"
-    raise layout.missing(root, TITLE, f"{layout.CUHK03_MAT} (or {layout.CUHK03_NP_FOLDER}/)")
-
-
 def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.ndarray:
     """The subset of every image under CUHK03-NP, equal to the released split when given all images in file order.
 
@@ -105,23 +97,18 @@ def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.nda
     ranks of uniform numbers), are taken for the test set until it is full; a person needs two images in both
     views. In each view of a taken person one image, drawn the same way, is a query and the rest gallery.
 
-    Parameters
-    ----------
-    person_id, camera_id : (N,) integers; the camera is 1 or 2.
-    test_people : how many; by default 700 of 1,467 people, and the same share (rounded) of any other number.
-
-    Returns (N,) str: train, query or gallery.
+    person_id, camera_id: (N,) integers; the camera is 1 or 2. test_people: how many; by default 700 of 1,467, and the
+    same share (rounded) of any other number. Returns (N,) str: train, query or gallery.
 
     >>> new_protocol([1, 1, 1, 1, 2, 2], [1, 1, 2, 2, 1, 2], test_people=1).tolist()
     ['query', 'gallery', 'gallery', 'query', 'train', 'train']
     """
     person_id, camera_id = np.asarray(person_id), np.asarray(camera_id)
-    generator = np.random.RandomState(5489)
+    people, generator = np.unique(person_id), np.random.RandomState(5489)
 
     def permuted(values: np.ndarray) -> np.ndarray:
         return values[np.argsort(generator.rand(len(values)), kind="stable")]
 
-    people = np.unique(person_id)
     if test_people is None:
         test_people = round(len(people) * _TEST_PEOPLE / PEOPLE)
     subset = np.full(len(person_id), TRAIN, dtype=f"U{len(GALLERY)}")
@@ -135,7 +122,7 @@ def new_protocol(person_id, camera_id, test_people: int | None = None) -> np.nda
 
 
 def split_digests(subset: np.ndarray) -> dict[str, str]:
-    """Per subset the first 16 hex digits of SHA-256 of its 0-based image indices (little-endian int32)."""
+    """What `SPLIT_DIGESTS` holds, of these subsets."""
     indices = {name: np.flatnonzero(subset == name).astype("<i4") for name in SUBSETS}
     return {name: hashlib.sha256(index.tobytes()).hexdigest()[:16] for name, index in indices.items()}
 

@@ -23,7 +23,6 @@ from reid_core.datasets.table import cache_root
 
 if TYPE_CHECKING:  # loaded where a .mat is opened: most users have folders
     import h5py
-    from tqdm import tqdm
 
 _MANIFEST = "release.json"
 _VIEWS, _IMAGES_PER_VIEW = 2, 5
@@ -31,16 +30,12 @@ _VIEWS, _IMAGES_PER_VIEW = 2, 5
 
 @dataclass(frozen=True)
 class Release:
-    """What the extracted file holds for one kind of boxes.
+    """What the extracted file holds for one kind of boxes."""
 
-    `folder` holds the images `names` (sorted, which is the file's order), named pair_person_view_image.png;
-    `people` is the number of people in each camera pair; `testsets` the classic test sets of (pair, person).
-    """
-
-    folder: Path
-    names: list[str]
-    people: list[int]
-    testsets: list[list[list[int]]]
+    folder: Path  # of the images
+    names: list[str]  # pair_person_view_image.png, sorted, which is the file's order
+    people: list[int]  # how many in each camera pair
+    testsets: list[list[list[int]]]  # the classic ones: (pair, person) each
 
 
 def open_release(mat: Path, boxes: str) -> Release:
@@ -50,13 +45,21 @@ def open_release(mat: Path, boxes: str) -> Release:
     name, for a cache that cannot be written.
     """
     folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
-    if not (folder / _MANIFEST).is_file():
-        with _explaining(folder.parent, mat):
+    try:
+        if not (folder / _MANIFEST).is_file():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with files.locked(folder.parent / f"{boxes}.lock") as alone:
                 files.remove_dead(folder.parent, boxes, alone=alone)
                 if not (folder / _MANIFEST).is_file():
                     _extract(mat, boxes, folder)
+    except OSError as error:
+        if str(mat) in str(error):  # not the cache's fault
+            raise
+        raise OSError(
+            error.errno,
+            f"The images of {mat} cannot be extracted to {folder.parent}: {error.strerror or error}. Both kinds of "
+            "boxes need about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
+        ) from error
     manifest = json.loads((folder / _MANIFEST).read_text())
     return Release(folder, manifest["names"], manifest["people"], manifest["testsets"])
 
@@ -70,76 +73,61 @@ def fingerprint(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_mat(path: Path):
-    """The HDF5 file, checked to be a cuhk-03.mat; what cannot be read of it later is a ValueError, too."""
+    """The HDF5 file, checked to be a cuhk-03.mat; what cannot be read of it, now or later, is a ValueError."""
     try:
-        file = _opened(path)
-    except OSError as error:
-        if error.errno is not None:
+        with _opened(path) as file:
+            if absent := {"labeled", "detected", "testsets"} - set(file):
+                raise ValueError(
+                    f"{path} is not the CUHK03 release: it lacks {', '.join(sorted(absent))} and holds "
+                    f"{', '.join(sorted(set(file) - {'#refs#'})) or 'nothing'}. The file wanted is cuhk-03.mat."
+                )
+            yield file
+    except (KeyError, RuntimeError, OSError) as error:  # what HDF5 raises for a damaged file has no number
+        if getattr(error, "errno", None) is not None:
             raise
-        with open(path, "rb") as head:
-            version5 = head.read(20).startswith(b"MATLAB 5.0")
-        if version5:
-            reason = "it is a MATLAB v5 file, as the split files *_config_*.mat are; the images are in cuhk-03.mat"
-        elif "truncated" in str(error) or not path.stat().st_size:
-            reason = f"it is truncated ({path.stat().st_size:,} bytes are here); copy or download it again"
-        else:
-            reason = "it is not a MATLAB v7.3 (HDF5) file; it may be damaged or something else"
+        reason = _reason(path, str(error).strip("'\""))
         raise ValueError(f"{path} cannot be read as CUHK03: {reason}.") from error
-    with file, _naming(path):
-        if absent := {"labeled", "detected", "testsets"} - set(file):
-            raise ValueError(
-                f"{path} is not the CUHK03 release: it lacks {', '.join(sorted(absent))} and holds "
-                f"{', '.join(sorted(set(file) - {'#refs#'})) or 'nothing'}. The file wanted is cuhk-03.mat."
-            )
-        yield file
+
+
+def _reason(path: Path, found: str) -> str:
+    with open(path, "rb") as file:
+        head = file.read(10)
+    if "truncated" in found or not head:
+        return f"it is truncated ({path.stat().st_size:,} bytes are here); copy or download it again"
+    if "signature not found" not in found:
+        return f"it is damaged ({found}). Copy or download it again"
+    if head == b"MATLAB 5.0":
+        return "it is a MATLAB v5 file, as the split files *_config_*.mat are; the images are in cuhk-03.mat"
+    return "it is not a MATLAB v7.3 (HDF5) file; it may be damaged or something else"
 
 
 def _opened(path: Path) -> h5py.File:
     """The file, read without a lock where the file system has none. Raises OSError naming who may hold it."""
     import h5py
 
-    try:
+    for options in ({}, {"locking": False}):  # without locks (NFS) nobody could hold that of a writer
         try:
-            return h5py.File(path, "r")
+            return h5py.File(path, "r", **options)
         except OSError as error:
-            if error.errno not in files.NO_LOCKS:
+            if error.errno is None:
                 raise
-            return h5py.File(path, "r", locking=False)  # NFS: nobody could hold the lock of a writer
-    except OSError as error:
-        if error.errno is None:
-            raise
-        held = isinstance(error, BlockingIOError)
-        remedy = "Another program has it open to write: close it there" if held else "The file itself may be whole"
-        message = f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
-        raise type(error)(error.errno, message) from error
-
-
-@contextlib.contextmanager
-def _naming(path: Path):
-    """Turn what HDF5 raises for a damaged file (KeyError, RuntimeError, OSError without a number) into a ValueError."""
-    try:
-        yield
-    except (KeyError, RuntimeError, OSError) as error:
-        if getattr(error, "errno", None) is not None:
-            raise
-        found = str(error).strip("'\"")
-        reason = f"it is damaged ({found}). Copy or download it again"
-        raise ValueError(f"{path} cannot be read as CUHK03: {reason}.") from error
+            if options or error.errno not in files.NO_LOCKS:
+                held = isinstance(error, BlockingIOError)
+                another = "Another program has it open to write: close it there"
+                remedy = another if held else "The file itself may be whole"
+                message = f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
+                raise type(error)(error.errno, message) from error
 
 
 def index(mat: Path, boxes: str) -> Release:
-    """What :func:`open_release` would give, without extracting: the images' names only, `folder` being the .mat.
-
-    Raises ValueError as :func:`open_release` does, but does not read the pixels.
-    """
+    """What :func:`open_release` gives or raises, without reading any pixels: `folder` is the .mat if not extracted."""
     folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
     if (folder / _MANIFEST).is_file():
         return open_release(mat, boxes)
     with open_mat(mat) as file:
-        people = _people(file, boxes)
-        with progress.bar(total=sum(people), desc=f"CUHK03 {boxes}: counting", unit="person") as bar:
-            names = [name for name, cell in _cells(file, boxes, bar) if not _is_empty(cell)]
-        return Release(mat, names, people, _testsets(file))
+        pairs = _pairs(file, boxes)
+        names = [name for name, _ in _images(file, pairs, f"CUHK03 {boxes}: counting")]
+        return Release(mat, names, [*map(len, pairs)], _testsets(file))
 
 
 def _extract(mat: Path, boxes: str, folder: Path) -> None:
@@ -150,17 +138,16 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
         files.replacing(folder, folder=True) as target,
         ThreadPoolExecutor(machine.cores()) as pool,
     ):
-        people, names, writing = _people(file, boxes), [], []
-        with progress.bar(total=sum(people), desc=f"CUHK03 {boxes}: extracting", unit="person") as bar:
-            for name, cell in _cells(file, boxes, bar):
-                if not _is_empty(cell):
-                    names.append(name)
-                    writing.append(pool.submit(_write_png, _pixels(cell, mat, boxes, name), target / name))
-                while len(writing) > 256:
-                    writing.pop(0).result()
+        pairs, names, writing = _pairs(file, boxes), [], []
+        for name, cell in _images(file, pairs, f"CUHK03 {boxes}: extracting"):
+            names.append(name)
+            writing.append(pool.submit(_write_png, _pixels(cell, mat, boxes, name), target / name))
+            while len(writing) > 256:
+                writing.pop(0).result()
         for written in writing:
             written.result()
-        manifest = {"source": mat.name, "boxes": boxes, "people": people, "names": names, "testsets": _testsets(file)}
+        manifest = {"source": mat.name, "boxes": boxes, "people": [*map(len, pairs)], "names": names}
+        manifest["testsets"] = _testsets(file)
         if cache.state(mat) != before:
             raise ValueError(f"{mat} changed while it was read. Wait until it is copied whole, then try again.")
         (target / _MANIFEST).write_text(json.dumps(manifest))
@@ -179,17 +166,15 @@ def _pairs(file: h5py.File, boxes: str) -> list[np.ndarray]:
     return [pair.T for pair in pairs]
 
 
-def _people(file: h5py.File, boxes: str) -> list[int]:
-    return [len(pair) for pair in _pairs(file, boxes)]
-
-
-def _cells(file: h5py.File, boxes: str, bar: tqdm) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every image cell, empty ones too, in the file's order with the name everyone gives it."""
-    for number, pair in enumerate(_pairs(file, boxes), 1):
-        for person, cells in enumerate(pair, 1):
-            for image, cell in enumerate(cells):
-                yield f"{number}_{person:03d}_{image // _IMAGES_PER_VIEW + 1}_{image + 1:02d}.png", file[cell]
-            bar.update()
+def _images(file: h5py.File, pairs: list[np.ndarray], desc: str) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The cell of every image that is there, in the file's order, with the name everyone gives it."""
+    with progress.bar(total=sum(map(len, pairs)), desc=desc, unit="person") as bar:
+        for number, pair in enumerate(pairs, 1):
+            for person, references in enumerate(pair, 1):
+                for image, cell in enumerate(map(file.__getitem__, references)):
+                    if not ("MATLAB_empty" in cell.attrs or cell.ndim < 3 or 0 in cell.shape):
+                        yield f"{number}_{person:03d}_{image // _IMAGES_PER_VIEW + 1}_{image + 1:02d}.png", cell
+                bar.update()
 
 
 def _testsets(file: h5py.File) -> list[list[list[int]]]:
@@ -203,10 +188,6 @@ def _references(file: h5py.File, node: h5py.Dataset | h5py.Group, what: str) -> 
     if not isinstance(node, h5py.Dataset) or h5py.check_ref_dtype(node.dtype) is not h5py.Reference:
         raise ValueError(f"{file.filename}: {what} is not a MATLAB cell array. The file is not the CUHK03 release.")
     return node[()]
-
-
-def _is_empty(cell: h5py.Dataset) -> bool:
-    return "MATLAB_empty" in cell.attrs or cell.ndim < 3 or 0 in cell.shape
 
 
 def _pixels(cell: h5py.Dataset, mat: Path, boxes: str, name: str) -> np.ndarray:
@@ -224,17 +205,3 @@ def _write_png(pixels: np.ndarray, path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=1)
-
-
-@contextlib.contextmanager
-def _explaining(folder: Path, mat: Path):
-    try:
-        yield
-    except OSError as error:
-        if str(mat) in str(error):  # not the cache's fault
-            raise
-        raise OSError(
-            error.errno,
-            f"The images of {mat} cannot be extracted to {folder}: {error.strerror or error}. Both kinds of boxes "
-            "need about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
-        ) from error
