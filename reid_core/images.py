@@ -5,6 +5,7 @@ Training decodes a table once (`decoded`); networks (`streamed`) and hand-crafte
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reid_core import machine
 from reid_core.datasets import cache
@@ -39,11 +40,7 @@ Images = pd.DataFrame | Sequence[File] | np.ndarray
 
 _AHEAD = 2  # batches decoded while the caller works on one
 _SPAN = 16  # of 256 levels: a picture of 16 bits that spans less has its values in a small part of the range
-_PHOTOMETRIC, _ORIENTATION = 262, 274  # tags of TIFF and EXIF
-_T = Image.Transpose
-_UPRIGHT = dict(enumerate((  # what turns a picture back, by EXIF's orientation, of which 1 is upright
-    _T.FLIP_LEFT_RIGHT, _T.ROTATE_180, _T.FLIP_TOP_BOTTOM, _T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90,
-), 2))  # fmt: skip
+_PHOTOMETRIC = 262  # a tag of TIFF
 
 
 class Undecodable(ValueError):
@@ -79,7 +76,7 @@ def rgb(source: bytes | File, name: File | None = None, *, at_least: tuple[int, 
             _check(image, name)
             if at_least:
                 image.draft("RGB", at_least)
-            return _upright(_eight_bits(image, name), image)
+            return _eight_bits(image, name)
     except Undecodable:
         raise
     except UnidentifiedImageError as error:
@@ -113,10 +110,12 @@ def _wide(image: Image.Image) -> str | None:
 
 
 def _eight_bits(image: Image.Image, name) -> Image.Image:
-    """An opened picture in RGB of 8 bits; Undecodable for one of 16 whose values fill too little of their range."""
+    """A picture in RGB of 8 bits, upright; Undecodable for one of 16 whose values fill too little of their range."""
     wide = _wide(image)
-    image.load()
     loses = wide is not None
+    image.load()
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing of the pixels
+        ImageOps.exif_transpose(image, in_place=True)
     if wide == "gray":
         values = np.asarray(image).astype(np.int32)  # (height, width), 0 to 65,535
         if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # a TIFF in which 0 is white
@@ -128,15 +127,6 @@ def _eight_bits(image: Image.Image, name) -> Image.Image:
         remedy = "scale them to the whole range, alike for all images of a camera (12 bits: times 16)"
         raise Undecodable(name, reason, remedy)
     return picture
-
-
-def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """A picture, turned as the EXIF block of the image that it was made of says."""
-    try:
-        turn = _UPRIGHT.get(int(image.getexif().get(_ORIENTATION, 1)))
-    except Exception:  # a damaged EXIF block says nothing of the pixels
-        turn = None
-    return picture if turn is None else picture.transpose(turn)
 
 
 def read(path: File) -> bytes:
@@ -167,9 +157,7 @@ def batches(
     resample : how they are resized: networks take BILINEAR, the hand-crafted features BICUBIC
     desc : the bar's title
 
-    Yields
-    ------
-    rows, pixels : which images, as a slice; their uint8 RGB pixels (n, height, width, 3)
+    Yields which images, as a slice of rows, and their uint8 RGB pixels (n, height, width, 3).
 
     Raises ValueError for another kind of input, or an empty one; and what `rgb` raises.
     """
@@ -193,11 +181,7 @@ def batches(
 
 
 def count(images: Images) -> int:
-    """Number of images in a table, a sequence of paths or an array.
-
-    >>> count(np.zeros((3, 8, 4, 3), np.uint8))
-    3
-    """
+    """Number of images in a table, a sequence of paths or an array."""
     return len(_sources(images))
 
 
@@ -249,9 +233,7 @@ class Decoded(NamedTuple):
 
 
 def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
-    """All images of a table as one array from the cache, decoded at the first call.
-
-    Its name holds a digest of the rows, every file's content, the size, this module's code and Pillow's version.
+    """All images of a table as one array from the cache (`cache.place`), decoded at the first call.
 
     Raises FileNotFoundError or ValueError naming an image that is missing or broken; ValueError for images that change
     meanwhile; OSError for a full disk.
