@@ -24,7 +24,7 @@ def of_groups(row_group: np.ndarray, column_group: np.ndarray, measure, itself: 
     `measure` gets row numbers of both sides, or slice(None) for all; itself=None leaves what it gives.
     """
     (rows, row), (columns, column) = _distinct(row_group), _distinct(column_group)
-    distance = measure(slice(None) if row is None else rows, slice(None) if column is None else columns)
+    distance = measure(rows, columns)
     if itself is not None:
         _, same_row, same_column = np.intersect1d(row_group[rows], column_group[columns], return_indices=True)
         distance[same_row, same_column] = itself
@@ -35,11 +35,11 @@ def of_groups(row_group: np.ndarray, column_group: np.ndarray, measure, itself: 
     return distance[:, column] if torch.is_tensor(distance) else distance.take(column, 1)
 
 
-def _distinct(group: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def _distinct(group: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray | None]:
     """The rows that come first of their group, ascending, and where among them each row's is; None: all are."""
     _, first, number = np.unique(group, return_index=True, return_inverse=True)
     rows = np.sort(first)
-    return rows, None if len(rows) == len(group) else np.searchsorted(rows, first[number])
+    return (slice(None), None) if len(rows) == len(group) else (rows, np.searchsorted(rows, first[number]))
 
 
 def representatives(*parts, norms) -> tuple[np.ndarray, np.ndarray]:
@@ -55,18 +55,14 @@ def representatives(*parts, norms) -> tuple[np.ndarray, np.ndarray]:
     first = np.arange(sum(map(len, parts)))
     rows = first
     if not (torch.is_tensor(parts[0]) and parts[0].is_cuda):
-        rows = _repeated(np.concatenate(norms))
+        lengths = np.concatenate(norms)
+        order = np.argsort(lengths, kind="stable")
+        again = np.flatnonzero(lengths[order][1:] == lengths[order][:-1])
+        rows = np.union1d(order[again], order[again + 1])
     if len(rows):
         first = first.copy()
         first[rows] = rows[_first_equal(_gathered(parts, rows))]
     return np.unique(first, return_inverse=True)
-
-
-def _repeated(values: np.ndarray) -> np.ndarray:
-    """Places of values that occur more than once, ascending."""
-    order = np.argsort(values, kind="stable")
-    after = np.flatnonzero(values[order][1:] == values[order][:-1])
-    return np.union1d(order[after], order[after + 1])
 
 
 def _gathered(parts, rows: np.ndarray):

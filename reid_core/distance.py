@@ -109,8 +109,18 @@ def check_features(query, gallery) -> tuple:
     Raises ValueError unless both are finite, non-empty (n, d) float32 arrays, or tensors on one device that ask for no
     gradient, of one width, whose squares float32 holds.
     """
-    for name, features in (("query", query), ("gallery", gallery)):
-        _check_side(features, f"{name} features")
+    sides = {"query features": query, "gallery features": gallery}
+    for name, features in sides.items():
+        _refuse_kind(features, name)
+        if not (isinstance(features, np.ndarray) or is_tensor(features)):
+            raise ValueError(f"The {name} are a {type(features).__name__}; pass a NumPy array or a torch tensor.")
+        if features.ndim != 2:
+            raise ValueError(f"The {name} have shape {tuple(features.shape)}; expected (n, d).")
+        if not str(features.dtype).endswith("float32"):
+            remedy = "convert them to float32 first, for example with .astype(numpy.float32) or .float()"
+            raise ValueError(f"The {name} have dtype {features.dtype}; {remedy}.")
+        if 0 in features.shape:
+            raise ValueError(f"The {name} are empty: shape {tuple(features.shape)}.")
     if query.shape[1] != gallery.shape[1]:
         widths = f"{query.shape[1]} dimensions but gallery features {gallery.shape[1]}"
         raise ValueError(f"Query features have {widths}; extract both with the same model.")
@@ -119,23 +129,10 @@ def check_features(query, gallery) -> tuple:
     if is_tensor(query) and query.device != gallery.device:
         raise ValueError(f"Query features are on {query.device} but gallery features on {gallery.device}; move one.")
     norms = squared_norms(query), squared_norms(gallery)
-    for name, squares in zip(("query", "gallery"), norms, strict=True):
+    for name, squares in zip(sides, norms, strict=True):
         too_large = ~(squares <= LARGEST)  # NaN is not, either
-        _refuse_rows(on_host(too_large), f"{name} features", "NaN, infinity or values too large to square in float32")
+        _refuse_rows(on_host(too_large), name, "NaN, infinity or values too large to square in float32")
     return norms
-
-
-def _check_side(features, name: str) -> None:
-    _refuse_kind(features, name)
-    if not (isinstance(features, np.ndarray) or is_tensor(features)):
-        raise ValueError(f"The {name} are a {type(features).__name__}; pass a NumPy array or a torch tensor.")
-    if features.ndim != 2:
-        raise ValueError(f"The {name} have shape {tuple(features.shape)}; expected (n, d).")
-    if not str(features.dtype).endswith("float32"):
-        remedy = "convert them to float32 first, for example with .astype(numpy.float32) or .float()"
-        raise ValueError(f"The {name} have dtype {features.dtype}; {remedy}.")
-    if 0 in features.shape:
-        raise ValueError(f"The {name} are empty: shape {tuple(features.shape)}.")
 
 
 def _refuse_kind(features, name: str) -> None:
@@ -156,12 +153,10 @@ def _refuse_rows(bad: np.ndarray, name: str, what: str) -> None:
 
 
 def common_part(*parts) -> np.ndarray | None:
-    """What the rows share, where it outweighs what tells them apart; None where it does not.
+    """What rows of finite features (n, d) share, (d,) float32, where it outweighs what tells them apart, else None.
 
     Distances do not depend on it, but the squares they are made of do: taken off first, it costs no digits. The mean of
     some rows is taken, as any will do; features that share little are left as they are, to the bit.
-
-    parts: finite (n, d) features each. Returns (d,) float32, or None.
     """
     rows = [on_host(part[:: -(-len(part) // SAMPLED_ROWS)]) for part in parts]
     rows = np.concatenate(rows, dtype=np.float64)

@@ -37,14 +37,10 @@ def exact(text: str) -> int:
 
 
 def column(values, name: str) -> np.ndarray:
-    """Ids as they come (a column of a table, an array, a list, a tensor), as one array.
+    """Ids as they come (a column of a table, an array, a list, a tensor), as (n,) int64, or (n,) str where text.
 
-    Parameters
-    ----------
-    values : (n,) or (n, 1) whole numbers of any type (unsigned, nullable, floating, categories), or text
-    name : what to call them in an error, such as "person_id"
-
-    Returns (n,) int64, or (n,) str where they are text.
+    values: (n,) or (n, 1) whole numbers of any type (unsigned, nullable, floating, categories), or text; name: what to
+    call them in an error, such as "person_id".
 
     Raises ValueError for another shape; missing ids; fractions, or numbers too large to be held exactly; numbers and
     text mixed; true and false, dates or other types. The first such row is named.

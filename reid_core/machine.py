@@ -19,10 +19,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def choose(device: "str | torch.device | None") -> "torch.device":
-    """The device asked for, or for None a GPU where there is one, of Apple's (MPS), too, and else the CPU.
-
-    Raises ValueError for a GPU of CUDA that is not there, and for "meta", which holds no values.
-    """
+    """The device asked for (ValueError: no such GPU, or "meta"), or for None a GPU, also Apple's, or the CPU."""
     import torch
 
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -40,10 +37,7 @@ def cores() -> int:
 
 
 def free_memory(device: "str | torch.device") -> int:
-    """Bytes that can still be had on a device, with what PyTorch has taken from a GPU and keeps for later use.
-
-    On the CPU the smaller of what the machine and what the container or batch job (cgroup) has left.
-    """
+    """Bytes left: of a GPU, with what PyTorch keeps on it; else of machine or container (cgroup), the less."""
     import psutil
     import torch
 
@@ -61,19 +55,16 @@ def _left_in_groups(process=Path("/proc/self/cgroup"), mount=Path("/sys/fs/cgrou
         if controllers and "memory" not in controllers.split(","):
             continue
         root = mount / "memory" if controllers else mount
+        limit_name, usage_name, unused = _V1 if controllers else _V2
         here = root / os.path.normpath(group).lstrip("/")
         # A container may be told its name outside, where it sees its own group as the root: hence all the way up.
         for folder in [f for f in (here, *here.parents) if f.is_relative_to(root)]:
             # Passed over: no such group here, or the limit is the word "max".
             with contextlib.suppress(OSError, ValueError):
-                left.append(_left(folder, *(_V1 if controllers else _V2)))
+                facts = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
+                limit, used = (int((folder / name).read_text()) for name in (limit_name, usage_name))
+                left.append(limit - used + int(facts.get(unused, 0)))  # unused files in memory are given back
     return left
-
-
-def _left(group: Path, limit: str, usage: str, cache: str) -> int:
-    """Limit minus usage of one group; cached files that nobody has used of late are given back when asked for."""
-    facts = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())
-    return int((group / limit).read_text()) - int((group / usage).read_text()) + int(facts.get(cache, 0))
 
 
 @functools.cache
@@ -93,8 +84,7 @@ def device_name(device: "str | torch.device | None" = None) -> str:
 @functools.cache
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that can change a number."""
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version()} | found
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 @functools.cache

@@ -73,10 +73,7 @@ def split(whole: pd.DataFrame | Features) -> Split:
 
 
 def people(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """What a metric learns from beside the features: person and camera of each row, (N,) and (N,).
-
-    People are told apart by `label` where the table has one: two sets may use one number for two people.
-    """
+    """Person, by `label` where there is one (two sets may use one number for two people), and camera, (N,) each."""
     return table[LABEL if LABEL in table else PERSON].to_numpy(), table[CAMERA].to_numpy()
 
 

@@ -33,10 +33,7 @@ def located(weights: str, backbone: str) -> Path:
 
 
 def digest(weights: str, network: nn.Module) -> str | None:
-    """SHA-256 (hex) of the file of a recipe's `weights`; None where it is not (yet) there.
-
-    The network is filled from it: raises ValueError for one that is damaged or does not fit, as `load_backbone` does.
-    """
+    """SHA-256 (hex) of the file of a recipe's `weights`, loaded as `load_backbone` does; None where none is."""
     return load_backbone(network, weights).digest if located(weights, network.backbone_name).is_file() else None
 
 
@@ -57,7 +54,7 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
     for one that does not fit the backbone.
     """
     name, path = network.backbone_name, located(weights, network.backbone_name)
-    if weights == IMAGENET:
+    if weights == IMAGENET and not path.is_file():
         with shown(progress):
             _download(path, _url(name))
     own = network.backbone.state_dict()
@@ -75,8 +72,8 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
 def read(path: str | Path, remedy: str | None = None) -> Any:
     """What a .safetensors, .pth or .pt file holds, read without running any code that may be in it.
 
-    `remedy` says what to do about a damaged file, None for a general word. Raises FileNotFoundError for no file and
-    ValueError for a damaged one or one with more than tensors in it.
+    Raises FileNotFoundError for no file; ValueError, with a `remedy` of the caller's or a general one, for a damaged
+    one or one with more than tensors in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -96,9 +93,7 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
         raise ValueError(f"{path} cannot be read as weights ({reason}); {remedy}.") from error
 
 
-def load_state(
-    module: nn.Module, state: Mapping[str, Tensor], where: str, expected: str, remedy: str | None = None
-) -> None:
+def load_state(module: nn.Module, state: Mapping, where: str, expected: str, remedy: str | None = None) -> None:
     """Copy `state`, tensors by name, into a module, or raise ValueError for any missing, too many or of another kind.
 
     The error says what differs (shape or kind of number, too), `where` the weights came from, what the module is
@@ -114,7 +109,9 @@ def load_state(
     differences += [
         f"{key} is {_described(state[key])} instead of {_described(own[key])}"
         for key in sorted(own.keys() & state.keys())
-        if not _fits(state[key], own[key])
+        if not isinstance(x := state[key], Tensor)
+        or x.shape != own[key].shape
+        or own[key].is_floating_point() > x.is_floating_point()
     ][:3]
     if differences:
         remedy = remedy or "Give a file that holds these, or the settings that these weights were made with."
@@ -122,25 +119,11 @@ def load_state(
     module.load_state_dict(state)
 
 
-def _fits(x: Any, own: Tensor) -> bool:
-    of_one_kind = isinstance(x, Tensor) and (x.is_floating_point() or not own.is_floating_point())
-    return of_one_kind and x.shape == own.shape
-
-
 def _described(x: Any) -> str:
     if isinstance(x, Tensor):
         return f"{tuple(x.shape)}" if x.is_floating_point() else f"{tuple(x.shape)} of {x.dtype}"
     keys = f" with keys such as {next(iter(x))!r}" if isinstance(x, Mapping) and x else ""
     return f"a {type(x).__name__}{keys}"
-
-
-class _Part(NamedTuple):
-    """A part of what a file held: the keys that lead to it, a prefix of names, tensors without it, others' names."""
-
-    way: str
-    prefix: str
-    tensors: dict[str, Any]
-    outside: list[str]
 
 
 def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -153,10 +136,10 @@ def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor],
         kind = f"{'one tensor of shape ' if isinstance(found, Tensor) else ''}{_described(found)}"
         need = "a state dict is needed, tensors by name, as torch.save(network.state_dict(), path) writes"
         raise ValueError(f"{where} holds {kind}, not weights: {need}.")
-    if len(fitting := [part for part in parts if names <= part.tensors.keys()]) > 1:
-        ways = " and ".join(f"{part.way or 'names'} {part.prefix}*" for part in fitting)
+    if len(fitting := [part for part in parts if names <= part[2].keys()]) > 1:
+        ways = " and ".join(f"{way or 'names'} {prefix}*" for way, prefix, *_ in fitting)
         raise ValueError(f"{where} holds several networks that fit ({ways}); save the one to start from alone.")
-    way, prefix, tensors, outside = max(fitting or parts, key=lambda part: len(names & part.tensors.keys()))
+    way, prefix, tensors, outside = max(fitting or parts, key=lambda part: len(names & part[2].keys()))
     state = {name: x for name, x in tensors.items() if not name.startswith("fc.")}
     for name, x in state.items():
         if isinstance(x, Tensor) and not x.isfinite().all():
@@ -168,14 +151,17 @@ def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor],
     return state, notes
 
 
-def _parts(found: Any, way: str = "") -> Iterator[_Part]:
-    """Every dict of tensors by name in what was saved, with every prefix that a ResNet's names have in it."""
+def _parts(found: Any, way: str = "") -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+    """Every dict of tensors by name in what was saved, with every prefix that a ResNet's names have in it.
+
+    Of each the keys that lead to it, the prefix, the tensors by their names without it, and the names that lack it.
+    """
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         return
     if any(isinstance(x, Tensor) for x in found.values()):
         for prefix in sorted({x.removesuffix(_ANCHOR) for x in found if f".{x}".endswith(f".{_ANCHOR}")} | {""}):
             inside = {x.removeprefix(prefix): found[x] for x in found if x.startswith(prefix)}
-            yield _Part(way, prefix, inside, [x for x in found if not x.startswith(prefix)])
+            yield way, prefix, inside, [x for x in found if not x.startswith(prefix)]
     for name, x in found.items():
         yield from _parts(x, f"{way}[{name!r}]")
 
@@ -190,9 +176,7 @@ def _published(path: Path) -> str:
 
 
 def _download(path: Path, url: str) -> None:
-    """Fetch the file where it is absent. Raises FileNotFoundError naming file, address and remedy."""
-    if path.is_file():
-        return
+    """Fetch the file. Raises FileNotFoundError naming file, address and remedy."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"Downloading {url} to {path.parent} ...")

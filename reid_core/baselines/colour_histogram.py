@@ -31,7 +31,6 @@ def extract(images: Images, *, bins: int = 8, height: int = 128, width: int = 64
     """
     if not 2 <= bins <= 32:
         raise ValueError(f"bins must lie between 2 and 32 per channel, not {bins}.")
-
     features = np.empty((count(images), bins**3), np.float32)
     with shown(progress):
         for rows, pixels in batches(images, height, width, desc="Colour histogram"):

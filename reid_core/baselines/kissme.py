@@ -27,11 +27,8 @@ class KISSME:
     n_components : dimensions kept by PCA before learning.
     random_state : seed (int) of the random pairs of two people.
 
-    Attributes
-    ----------
-    pca_ : the fitted `PCA`.   metric_: (k, k) float64, symmetric, positive semi-definite.
-    root_ : (k, k) float64, metric_ = root_ @ root_.T.
-    n_pairs_ : number of pairs of one person, and of two people alike.
+    Learns `pca_`, a `PCA`; `metric_`, (k, k) float64, symmetric, positive semi-definite; `root_`, (k, k) float64,
+    metric_ = root_ @ root_.T; `n_pairs_`, the number of pairs of one person, and of two people alike.
     """
 
     def __init__(self, n_components=100, random_state=0):

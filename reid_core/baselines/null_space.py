@@ -36,12 +36,8 @@ class NullSpace:
     kernel : "rbf" (the paper's and the release's choice for LOMO) or "linear".
     solver : "auto", or "cholesky" or "eigh" to force one of the two ways to the same subspace.
 
-    Attributes
-    ----------
-    support_ : (n, d) float32, the training features.
-    dual_ : (n, r) float64, weights of the training images; r = C - 1 unless the kernel is rank-deficient.
-    scale_ : mean squared distance m of the RBF kernel; 1.0 for the linear kernel.
-    solver_ : the way that was taken.
+    Learns `support_`, (n, d) float32, the training features; `dual_`, (n, r) float64, their weights, r = C - 1 unless
+    the kernel is rank-deficient; `scale_`, the m of the RBF kernel, 1.0 for the linear one; `solver_`, the way taken.
     """
 
     def __init__(self, kernel="rbf", solver="auto"):

@@ -17,10 +17,8 @@ class PCA:
     n_components : how many to keep; fewer are kept if n - 1 or the data's rank is lower.
     whiten : give every component unit variance over the training images.
 
-    Attributes
-    ----------
-    mean_ : (d,) float32.   components_: (d, k) float32, columns; divided by the deviations if `whiten`.
-    variances_ : (k,) float64, descending.
+    Learns `mean_`, (d,) float32; `components_`, (d, k) float32, columns, divided by the deviations if `whiten`;
+    `variances_`, (k,) float64, descending.
     """
 
     def __init__(self, n_components: int, whiten: bool = False):

@@ -37,11 +37,8 @@ class SCSP:
     n_queries : at most so many training queries, drawn at random.
     random_state : seed (int) of that draw.
 
-    Attributes
-    ----------
-    distance_ : (L, n_distance, n_distance) float64, A, negative semi-definite.
-    bilinear_ : (L, n_bilinear, n_bilinear) float64, B, symmetric.
-    n_queries_ : queries used; n_features_: (L, d) of the features.
+    Learns `distance_`, A, (L, n_distance, n_distance) float64, negative semi-definite; `bilinear_`, B, (L, n_bilinear,
+    n_bilinear) float64, symmetric; `n_queries_`, the queries used; `n_features_`, (L, d) of the features.
     """
 
     def __init__(

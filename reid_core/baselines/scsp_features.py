@@ -37,10 +37,8 @@ class RegionFeatures:
     n_images : at most so many training images, drawn at random, teach the components.
     random_state : seed (int) of that draw.
 
-    Attributes
-    ----------
-    pca_ : list of fitted `PCA`, cue by cue, each cue's whole image first, then its stripes.
-    n_components_ : dimensions of each, the same for all.
+    Learns `pca_`, a list of fitted `PCA`, cue by cue, each cue's whole image first, then its stripes; `n_components_`,
+    the dimensions of each, the same for all.
     """
 
     def __init__(self, n_components=120, n_images=1500, random_state=0):
@@ -58,8 +56,10 @@ class RegionFeatures:
             raise ValueError(f"SCSP needs three or more training images to whiten its features, not {total}.")
         if total > self.n_images:
             drawn = np.random.RandomState(self.random_state).permutation(total)[: self.n_images]
-            images = _take(images, np.sort(drawn))
-        described = [describe(pixels) for _, pixels in _batches(images, "SCSP components")]
+            rows = np.sort(drawn)
+            images = images.iloc[rows] if hasattr(images, "iloc") else [images[row] for row in rows]
+        taken = batches(images, HEIGHT, WIDTH, batch_size=32, desc="SCSP components")
+        described = [describe(pixels) for _, pixels in taken]
         patches = {name: np.concatenate([batch[name] for batch in described]) for name in SIZES}
         self.n_components_ = min(self.n_components, len(patches["hsv"]) - 1)
         self.pca_ = [PCA(self.n_components_, whiten=True).fit(_region(patches, *layer)) for layer in LAYERS]
@@ -70,7 +70,7 @@ class RegionFeatures:
         """Whitened features (n, 20, n_components_) float32: 4 cues x (whole image, 4 stripes)."""
         fitted(self, "pca_")
         out = np.empty((count(images), len(self.pca_), self.n_components_), np.float32)
-        for rows, pixels in _batches(images, "SCSP features"):
+        for rows, pixels in batches(images, HEIGHT, WIDTH, batch_size=32, desc="SCSP features"):
             patches = describe(pixels)
             for layer, (pca, region) in enumerate(zip(self.pca_, LAYERS, strict=True)):
                 out[rows, layer] = pca.transform(_region(patches, *region))[:, : self.n_components_]
@@ -141,13 +141,3 @@ def _region(patches: dict[str, np.ndarray], cue: tuple[str, str], rows: slice) -
     """One cue in one region: its two parts, each of unit length, side by side (n, d)."""
     parts = (patches[name][:, rows].reshape(len(patches[name]), -1) for name in cue)
     return np.concatenate([windows.unit(part) for part in parts], axis=1)
-
-
-def _batches(images: Images, desc: str):
-    return batches(images, HEIGHT, WIDTH, batch_size=32, desc=desc)
-
-
-def _take(images: Images, rows: np.ndarray) -> Images:
-    if hasattr(images, "iloc"):
-        return images.iloc[rows]
-    return images[rows] if isinstance(images, np.ndarray) else [images[i] for i in rows]

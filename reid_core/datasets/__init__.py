@@ -15,7 +15,7 @@ from reid_core.datasets import cuhk01, cuhk03, market1501, own
 from reid_core.datasets.combined import combine, leaked_people, leave_out
 from reid_core.datasets.layout import data_source
 from reid_core.datasets.table import digest, validate
-from reid_core.datasets.unreadable import drop_unreadable, refuse_unreadable
+from reid_core.datasets.unreadable import without
 from reid_core.progress import shown
 
 __all__ = ["combine", "data_source", "digest", "leaked_people", "leave_out", "load", "validate"]
@@ -42,16 +42,10 @@ def load(
     """
     if unreadable not in (None, "refuse", "drop"):
         raise ValueError(f"unreadable is {unreadable!r}; it is None, 'refuse' or 'drop'.")
+    is_own = str(name).endswith(".csv")
+    if not is_own and name not in LOADERS:
+        there = f"{', '.join(LOADERS)} and own data, a path to a .csv"
+        raise ValueError(f"There is no data set {name!r}; there are {there}.")
     with shown(progress):
-        table = _load(name, root, options)
-        if unreadable == "refuse":
-            return refuse_unreadable(table)
-        return drop_unreadable(table) if unreadable == "drop" else table
-
-
-def _load(name: str, root: str | Path, options: dict) -> pd.DataFrame:
-    if str(name).endswith(".csv"):
-        return own.load(Path(root) / name, root=root, **options)
-    if name in LOADERS:
-        return LOADERS[name](root, **options)
-    raise ValueError(f"There is no data set {name!r}; there are {', '.join(LOADERS)} and own data, a path to a .csv.")
+        table = own.load(Path(root) / name, root=root, **options) if is_own else LOADERS[name](root, **options)
+        return table if unreadable is None else without(table, unreadable)

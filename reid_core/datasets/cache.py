@@ -66,17 +66,11 @@ def made(path: Path, make: Callable[[Path], object], size: int, purpose: str) ->
     return json.loads(record.read_text())["seconds"]
 
 
-def remembered(
-    tables: Iterable[pd.DataFrame], settings: object, code: str | Path, find: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
+def remembered(tables: Iterable[pd.DataFrame], settings: object, code: str | Path, find: Callable) -> pd.DataFrame:
     """`find()`, a DataFrame of numbers and text, or what it gave before for the same rows, files, settings and code.
 
-    Parameters
-    ----------
-    tables : image tables, whose rows and images' contents the result depends on
-    settings : whatever else it depends on, as values that JSON can write
-    code : the source file of what `find` does; with the opener of images it is part of the key
-    find : makes the result
+    It depends on the rows of `tables` and their images' contents, on `settings`, values that JSON can write, and on
+    `code`, the source file of what `find` does, and on the opener of images.
     """
     made_from = [settings, [[table.to_csv(lineterminator="\n"), contents(table[PATH])] for table in tables]]
     memory = place("found", made_from, [code, _OPENER], ".json")

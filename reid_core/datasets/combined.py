@@ -45,21 +45,15 @@ def combine(
         parts.append(part.drop(columns=LABEL, errors="ignore"))
     together = validate(pd.concat(parts))
     people = leaked_people(together, scored)
-    if len(people):
-        together = _settle(together, people, leaked)
-    return _labelled(together)
-
-
-def _settle(train: pd.DataFrame, people: pd.DataFrame, leaked: str) -> pd.DataFrame:
+    if people.empty or leaked == "leave_out":
+        return _labelled(leave_out(together, people))
     named = ", ".join(f"{row.dataset} {row.person_id}" for row in people.head(5).itertuples())
     who = "1 training person is a test person" if len(people) == 1 else f"{len(people)} training people are test people"
     message = f"{who} of a set to be scored: {named}"
     if leaked == "refuse":
         raise ValueError(f"{message}. Leave them out with leaked='leave_out' (leaked_people: leave_out in a profile).")
-    if leaked == "report":
-        warnings.warn(f"{message}. The training keeps them (leaked='report').", stacklevel=3)
-        return train
-    return leave_out(train, people)
+    warnings.warn(f"{message}. The training keeps them (leaked='report').", stacklevel=2)
+    return _labelled(together)
 
 
 def leaked_people(train: pd.DataFrame, scored: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -67,12 +61,10 @@ def leaked_people(train: pd.DataFrame, scored: Iterable[pd.DataFrame]) -> pd.Dat
 
     Returns one row a person: dataset, person_id, training_images, test_images (over all scored tables).
     """
-    scored, keys = list(scored), [DATASET, PERSON]
+    scored, keys = [train.iloc[:0], *scored], [DATASET, PERSON]
     _check_names([train, *scored])
     training = train[train[SUBSET] == TRAIN].groupby(keys).size().rename("training_images")
     tests = [table[(table[SUBSET] != TRAIN) & (table[PERSON] > DISTRACTOR)][keys] for table in scored]
-    if not tests:
-        return training.iloc[:0].reset_index().assign(test_images=np.zeros(0, np.int64))
     testing = pd.concat(tests).groupby(keys).size().rename("test_images")
     return pd.concat([training, testing], axis=1, join="inner").reset_index()
 

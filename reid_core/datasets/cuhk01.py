@@ -20,8 +20,5 @@ def load(root: str | Path) -> pd.DataFrame:
     Raises FileNotFoundError for a missing or empty folder, ValueError for a file name that does not parse.
     """
     folder = layout.existing(root, TITLE, layout.CUHK01_FOLDER)
-    return validate(layout.rows(NAME, TRAIN, folder, _NAMED, _FORM, _ids))
-
-
-def _ids(named: re.Match) -> tuple[int, int]:
-    return int(named[1]), (int(named[2]) + 1) // 2
+    how = _NAMED, _FORM, lambda named: (int(named[1]), (int(named[2]) + 1) // 2)
+    return validate(layout.rows(NAME, TRAIN, folder, *how))

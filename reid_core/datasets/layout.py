@@ -22,7 +22,6 @@ SUBSET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "b
 IMAGE = re.compile(r".*\.(jpe?g|png)$", re.IGNORECASE)
 _SYSTEMS = re.compile(r"[.~#$@]|__MACOSX|.*(~|#|\r)\Z|(lost\+found|System Volume Information)\Z")
 _MEANT = re.compile(r".*\.(jpe?g|png|bmp|gif|tiff?|webp|txt)(\.|\Z)|-?\d+\w*\Z", re.IGNORECASE)
-_README = re.compile("readme", re.IGNORECASE)
 
 
 def is_systems(name: str) -> bool:
@@ -35,7 +34,7 @@ def is_clutter(name: str) -> bool:
 
     What may be an image of the set with a wrong name, or half of one (x.jpg.part), is not, nor is a text.
     """
-    return is_systems(name) or _README.match(name) is not None or _MEANT.match(name) is None
+    return is_systems(name) or name.lower().startswith("readme") or not _MEANT.match(name)
 
 
 def alike(*names: str) -> bool:
@@ -87,25 +86,21 @@ def missing(root: str | Path, what: str, where: str) -> FileNotFoundError:
     """The error for an absent data set, saying what to put where."""
     root = Path(root).absolute()
     return FileNotFoundError(
-        f"{what} not found: {root / where} is needed, and the data folder {root} {_state(root, 'lacks it')}. "
-        f"Place it there {_remedy(root)}{hint(root / where) or hint(root)}"
+        f"{what} not found: {root / where} is needed, and {_remedy(root, 'lacks it', 'it')}"
+        f"{hint(root / where) or hint(root)}"
     )
 
 
 def nothing(root: str | Path) -> FileNotFoundError:
     """The error for a data folder without any data set, saying what to do."""
-    root = Path(root).absolute()
-    state = f"the data folder {root} {_state(root, 'has none')}"
-    return FileNotFoundError(f"no data set found: {state}. Place one there {_remedy(root)}")
+    return FileNotFoundError(f"no data set found: {_remedy(Path(root).absolute(), 'has none', 'one')}")
 
 
-def _state(root: Path, otherwise: str) -> str:
-    return "does not exist" if not root.is_dir() else "is empty" if not any(root.iterdir()) else otherwise
-
-
-def _remedy(root: Path) -> str:
+def _remedy(root: Path, lacks: str, what: str) -> str:
+    state = "does not exist" if not root.is_dir() else lacks if any(root.iterdir()) else "is empty"
     add = f"`reid-core data add PATH` does it; `reid-core data status --root {root}` shows what is found"
-    return f"({add}), or use the embedded data, which `make reproduce` renders."
+    do = f"Place {what} there ({add}), or use the embedded data, which `make reproduce` renders."
+    return f"the data folder {root} {state}. {do}"
 
 
 def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str, re.Match]]:
@@ -120,8 +115,10 @@ def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str,
     except (FileNotFoundError, NotADirectoryError):
         state = "missing"
     if not found:
-        wanted = f"it must hold images named {form}. {_remedy_for(folder)}"
-        raise FileNotFoundError(f"The folder {folder} is {state}; {wanted}")
+        remedy = hint(folder).strip() or "Unpack the data set again, whole."
+        if deeper := sorted(folder.parent.glob(f"*/{folder.name}")):
+            remedy = f"It is one folder too deep, in {deeper[0]}: move everything in {deeper[0].parent} up."
+        raise FileNotFoundError(f"The folder {folder} is {state}; it must hold images named {form}. {remedy}")
     matches = [(name, pattern.match(name)) for name in sorted(found)]
     notes = {name for name in found if name.rpartition(".")[0] in found}  # x.jpg.xmp is about x.jpg
     if strange := [name for name, match in matches if match is None and name not in notes]:
@@ -133,16 +130,8 @@ def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str,
     return [(name, match) for name, match in matches if match]
 
 
-def rows(
-    dataset: str, subset: str, folder: Path, pattern: re.Pattern, form: str, ids: Callable[[re.Match], tuple]
-) -> pd.DataFrame:
+def rows(dataset: str, subset: str, folder: Path, pattern: re.Pattern, form: str, ids: Callable) -> pd.DataFrame:
     """Rows of a folder's images (:func:`image_files`); `ids` reads (person, camera) off the match of a name."""
     files = image_files(folder, pattern, form)
     people, cameras = zip(*(ids(match) for _, match in files), strict=True)
     return build(dataset, subset, people, cameras, [f"{folder}/{name}" for name, _ in files])
-
-
-def _remedy_for(folder: Path) -> str:
-    if deeper := sorted(folder.parent.glob(f"*/{folder.name}")):
-        return f"It is one folder too deep, in {deeper[0]}: move everything in {deeper[0].parent} up."
-    return hint(folder).strip() or "Unpack the data set again, whole."

@@ -30,16 +30,13 @@ def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
     """
     table = three_folders(NAME, layout.existing(root, TITLE, layout.MARKET1501_FOLDER))
     if distractors:
-        extra = layout.rows(NAME, GALLERY, distractor_folder(root), *_DISTRACTORS, _distractor)
-        table = pd.concat([table, extra])
+        how = *_DISTRACTORS, lambda named: (DISTRACTOR, int(named[1] or 0))
+        table = pd.concat([table, layout.rows(NAME, GALLERY, distractor_folder(root), *how)])
     return validate(table, every_query_matched=True)
 
 
 def distractor_folder(root: str | Path) -> Path:
-    """Where the 500k further images are: `images/` of the set, or `Market-1501-500k/` beside it.
-
-    Raises FileNotFoundError where neither is there.
-    """
+    """The 500k further images: `images/` of the set, or `Market-1501-500k/` beside it, or FileNotFoundError."""
     inside = Path(root).absolute() / layout.MARKET1501_FOLDER / "images"  # may hold anything
     if inside.is_dir() and any(map(_NAMED.match, os.listdir(inside))):
         return inside
@@ -53,13 +50,5 @@ def distractor_files(root: str | Path) -> list[tuple[str, re.Match]]:
 
 def three_folders(dataset: str, base: Path) -> pd.DataFrame:
     """Rows of train, query and gallery folders of files named `PPPP_cC...`, as Market-1501 and CUHK03-NP have them."""
-    parts = layout.SUBSET_FOLDERS.items()
-    return pd.concat([layout.rows(dataset, part, base / at, _NAMED, _FORM, _ids) for part, at in parts])
-
-
-def _ids(named: re.Match) -> tuple[int, int]:
-    return int(named[1]), int(named[2])
-
-
-def _distractor(named: re.Match) -> tuple[int, int]:
-    return DISTRACTOR, int(named[1] or 0)
+    how = _NAMED, _FORM, lambda named: (int(named[1]), int(named[2]))
+    return pd.concat([layout.rows(dataset, part, base / at, *how) for part, at in layout.SUBSET_FOLDERS.items()])

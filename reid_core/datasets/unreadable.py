@@ -26,24 +26,21 @@ def find(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[found.index].assign(**{REASON: found[REASON]})
 
 
-def refuse_unreadable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table itself, if every image decodes; otherwise a ValueError that names the first and counts them."""
-    bad = find(table)
-    if len(bad):
-        remedy = "Restore the files from the data set's archive, or leave them out with unreadable='drop'"
-        raise ValueError(f"{_described(bad, table)}. {remedy} (unreadable: drop in a profile).")
-    return table
+def without(table: pd.DataFrame, unreadable: str) -> pd.DataFrame:
+    """The table, if every image decodes; else a ValueError ("refuse"), or the rest and a warning ("drop").
 
-
-def drop_unreadable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without the images that do not decode; a warning names the first and counts what was dropped.
-
-    A second warning counts queries that lose their last gallery image in another camera by it.
+    Both name the first image and count them. A second warning counts queries that lose their last gallery image in
+    another camera.
     """
     bad = find(table)
     if bad.empty:
         return table
-    warnings.warn(f"{_described(bad, table)}; left out.", stacklevel=3)
+    first, number = bad.iloc[0], "1 image" if len(bad) == 1 else f"{len(bad):,} images"
+    found = f"{number} cannot be read, the first being {first[PATH]} ({first[REASON]}), of {len(table):,}"
+    if unreadable == "refuse":
+        remedy = "Restore the files from the data set's archive, or leave them out with unreadable='drop'"
+        raise ValueError(f"{found}. {remedy} (unreadable: drop in a profile).")
+    warnings.warn(f"{found}; left out.", stacklevel=3)
     rest = validate(table.drop(index=bad.index))
     if lost := len(unmatched_queries(rest)):
         who = "1 query" if lost == 1 else f"{lost:,} queries"
@@ -63,8 +60,3 @@ def _defect(path: str) -> str | None:
     except OSError as error:
         return str(error)
     return None
-
-
-def _described(bad: pd.DataFrame, table: pd.DataFrame) -> str:
-    first, number = bad.iloc[0], "1 image" if len(bad) == 1 else f"{len(bad):,} images"
-    return f"{number} cannot be read, the first being {first[PATH]} ({first[REASON]}), of {len(table):,}"
