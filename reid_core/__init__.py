@@ -19,6 +19,7 @@ The paper's sections, a line a file; how its tables are made with them says `rep
       batches.py                       drawn by the seed, augmented on the device
       run_folder.py checkpoint.py      what a run leaves, and what it continues from
       device_fit.py distributed.py     what a device can do of a recipe; several processes
+    small_maps.py                      convolutions of few positions, fast on the CPU
     weight_files.py                    weights to start from, known by their content
     features.py feature_files.py       images to features, and the feature file; files of other tools
     own_network.py                     features by a network that is not the kit's

@@ -34,6 +34,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from reid_core import small_maps
 from reid_core.weight_files import load_backbone
 
 __all__ = ["BACKBONES", "HCN", "HEADS", "MODELS", "Dropout", "ResNet50Baseline", "Settings", "load_backbone"]
@@ -50,34 +51,23 @@ _MERGES["none"] = _MERGES["skip"]  # the same convolutions and classifiers; the 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the paper leaves open about the network. The defaults read it literally.
+    """What the paper leaves open about the network, explained setting by setting. The defaults read it literally."""
 
-    dropout           rate before each classifier (the paper does not say; 0.5 as in the baseline of Zhong et al.)
-    merging           "skip": Section 3.2. "adjacent": FPN's, from the coarsest level to the finest, which
-                      Section 3.2 argues against: C1 = R4 + R5, C2 = R3 + C1, C3 = R2 + C2, each 2048 wide.
-                      "none": a control, auxiliary heads on single maps: C1 = lateral(R3), C2 = lateral(R2), with
-                      the parameters of "skip" (laterals and classifiers, of the same names, shapes and initial
-                      values; what is left out, the addition of R5 and of R4, has none); nothing is upsampled
-    conv1_level       also merge R1, the output of conv1, into one more map; Section 3.2: does not help
-    upsample          the paper does not say; "nearest" as in FPN
-    align_corners     of bilinear and bicubic upsampling
-    merge_relu        a ReLU after merging; none is mentioned
-    merge_conv3x3     FPN's 3x3 convolution on each merged map; none is mentioned
-    pooling           of all heads, R5 included; "average" as in ResNet's pool5
-    heads             "pooled": the pooled form where it is exact. "plain": always through the merged maps
-    batchnorm         "live": batch statistics in training. "frozen": the stored statistics throughout, while
-                      scale and bias train (the released toolchain of Zhong et al., CVPR 2017)
-    """
-
-    dropout: float = 0.5
+    dropout: float = 0.5  # rate before each classifier; the paper does not say, 0.5 as in Zhong et al.'s baseline
+    # "skip": Section 3.2. "adjacent": FPN's, from the coarsest level to the finest, which Section 3.2 argues against:
+    # C1 = R4 + R5, C2 = R3 + C1, C3 = R2 + C2, each 2048 wide. "none": a control, auxiliary heads on single maps:
+    # C1 = lateral(R3), C2 = lateral(R2), with the parameters of "skip" (laterals and classifiers, of the same names,
+    # shapes and initial values; what is left out, the addition of R5 and of R4, has none); nothing is upsampled.
     merging: Literal["skip", "adjacent", "none"] = "skip"
-    conv1_level: bool = False
-    upsample: Literal["nearest", "bilinear", "bicubic"] = "nearest"
-    align_corners: bool = False
-    merge_relu: bool = False
-    merge_conv3x3: bool = False
-    pooling: Literal["average", "maximum"] = "average"
-    heads: Literal["pooled", "plain"] = "pooled"
+    conv1_level: bool = False  # also merge R1, the output of conv1, into one more map; Section 3.2: does not help
+    upsample: Literal["nearest", "bilinear", "bicubic"] = "nearest"  # the paper does not say; as in FPN
+    align_corners: bool = False  # of bilinear and bicubic upsampling
+    merge_relu: bool = False  # a ReLU after merging; none is mentioned
+    merge_conv3x3: bool = False  # FPN's 3x3 convolution on each merged map; none is mentioned
+    pooling: Literal["average", "maximum"] = "average"  # of all heads, R5 included; as in ResNet's pool5
+    heads: Literal["pooled", "plain"] = "pooled"  # the pooled form where it is exact; always through the merged maps
+    # "live": batch statistics in training. "frozen": the stored statistics throughout, while scale and bias train
+    # (the released toolchain of Zhong et al., CVPR 2017).
     batchnorm: Literal["live", "frozen"] = "live"
 
     def __post_init__(self):
@@ -135,6 +125,7 @@ class _Network(nn.Module):
             nn.init.kaiming_uniform_(convolution.weight, a=1)  # FPN's; the paper does not say
             nn.init.zeros_(convolution.bias)
         self.dropout = Dropout(settings.dropout)
+        small_maps.use(self)
 
     def train(self, mode: bool = True):
         """Training mode; with `batchnorm="frozen"` the backbone's BatchNorm keeps its stored statistics."""

@@ -20,33 +20,7 @@ class Recipe(model.Settings):
     10 every 20,000 iterations to 50,000 (CUHK03: every 15,000 to 75,000), frozen BatchNorm statistics, dropout
     0.5. The paper gives HCN no recipe of its own, nor one for the combined set; the same one is used.
 
-    backbone            a ResNet of torchvision; "resnet50" in the paper
-    weights             "imagenet" (torchvision's IMAGENET1K_V1), "random", or the path of a local file
-    batchnorm           "frozen": stored statistics throughout, scale and bias train. "live": batch statistics
-    dropout ... heads   the network's settings, see `reid_core.model.Settings`
-    loss_weights        of r5, c1, c2 in the sum of the three losses; further heads take the last one's
-                        (the paper does not say: equal weights)
-    height, width       input size in pixels, aspect not kept
-    mirror              mirror each image with probability 0.5
-    crop_padding        shift each image by up to so many pixels each way, the border filled with the mean
-                        colour; 0 = off, as in the published recipe; useful from scratch
-    erasing             probability of blanking a random rectangle (2-20% of the area); 0 = off, as published
-    batch_size          images an iteration, over all processes
-    iterations          of SGD
-    base_lr             the highest learning rate
-    lr_schedule         "step": times `lr_gamma` every `lr_step` iterations. "cosine": half a cosine to zero
-    lr_warmup           iterations of linear rise to `base_lr`; 0 = none, as published
-    momentum, nesterov, weight_decay
-                        of SGD; classifier biases take twice the learning rate and no decay, as published
-    precision           "fp32" (on GPUs with PyTorch's defaults: convolutions may use TF32), or "bf16" or "fp16"
-                        autocast (fp16 with loss scaling). "auto": bf16 where the device computes in it,
-                        else fp32; run.json says which it was
-    seed                of initial weights, order of the images, augmentation and dropout
-    deterministic       reproducible kernels, also on GPUs, at some cost in speed
-    compile             torch.compile the network; pays on GPUs in long runs
-    cuda_graph          replay the iteration as one CUDA graph: one GPU with room for the decoded images, not with
-                        fp16; elsewhere without effect, which the run says and run.json records
-    checkpoint_every    iterations between checkpoints
+    Each setting is explained where its default stands, those of the network in `reid_core.model.Settings`.
 
     Raises TypeError for a value of a wrong type and ValueError for one out of range, naming the setting.
 
@@ -55,31 +29,38 @@ class Recipe(model.Settings):
     TypeError: base_lr must be a number, not the text '1e-3'; in YAML write 0.001 or 1.0e-3, without quotes.
     """
 
-    backbone: str = "resnet50"
-    weights: str = "imagenet"
+    backbone: str = "resnet50"  # a ResNet of torchvision
+    weights: str = "imagenet"  # torchvision's IMAGENET1K_V1; "random"; or the path of a local file
     batchnorm: Literal["frozen", "live"] = "frozen"
+    # Of r5, c1, c2 in the sum of the losses, further heads take the last one's; the paper does not say: equal.
     loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    height: int = 224
+    height: int = 224  # of the input, in pixels; the aspect is not kept
     width: int = 224
-    mirror: bool = True
+    mirror: bool = True  # each image with probability 0.5
+    # Shift each image by up to so many pixels each way, the border in the mean colour; useful from scratch.
     crop_padding: int = 0
-    erasing: float = 0.0
-    batch_size: int = 16
+    erasing: float = 0.0  # probability of blanking a random rectangle of 2-20% of the area
+    batch_size: int = 16  # images an iteration, over all processes
     iterations: int = 50_000
-    base_lr: float = 1e-3
-    lr_schedule: Literal["step", "cosine"] = "step"
+    base_lr: float = 1e-3  # the highest learning rate
+    lr_schedule: Literal["step", "cosine"] = "step"  # times lr_gamma every lr_step iterations; half a cosine to zero
     lr_step: int = 20_000
     lr_gamma: float = 0.1
-    lr_warmup: int = 0
+    lr_warmup: int = 0  # iterations of linear rise to base_lr
+    # Of SGD; classifier biases take twice the learning rate and no decay, as published.
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
+    # On GPUs fp32's convolutions may use TF32, PyTorch's default; bf16 and fp16 are autocast, fp16 with loss scaling;
+    # "auto" is bf16 where the device computes in it, else fp32; run.json says which.
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    seed: int = 0
-    deterministic: bool = False
-    compile: bool = False
+    seed: int = 0  # of initial weights, order of the images, augmentation and dropout
+    deterministic: bool = False  # reproducible kernels, also on GPUs, at some cost in speed
+    compile: bool = False  # torch.compile the network; pays on GPUs in long runs
+    # Replay the iteration as one CUDA graph: one GPU with room for the decoded images, not with fp16; elsewhere
+    # without effect, which the run says and run.json records.
     cuda_graph: bool = False
-    checkpoint_every: int = 1000
+    checkpoint_every: int = 1000  # iterations
 
     def __post_init__(self):
         # Frozen, it refuses assignment; its dict takes the settings as numbers and tuples that compare and hash.
@@ -162,12 +143,8 @@ class Recipe(model.Settings):
     def differences(self, other: dict[str, Any]) -> list[str]:
         """How saved settings differ from these, one "name: theirs, not ours" each."""
         own = self.to_dict()
-        names = [*own, *(name for name in other if name not in own)]
-        return [
-            f"{name}: {other.get(name)!r} there, {own.get(name)!r} asked for"
-            for name in names
-            if other.get(name) != own.get(name)
-        ]
+        pairs = [(name, other.get(name), own.get(name)) for name in own | other]
+        return [f"{name}: {theirs!r} there, {ours!r} asked for" for name, theirs, ours in pairs if theirs != ours]
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -45,7 +45,7 @@ class Objective:
         others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
         groups = [{"params": others, "multiplier": 1.0}, {"params": biases, "multiplier": 2.0, "weight_decay": 0.0}]
         settings = {name: getattr(recipe, name) for name in ("momentum", "nesterov", "weight_decay")}
-        optimizer = torch.optim.SGD(groups, lr=recipe.base_lr, fused=True, **settings)
+        optimizer = _SGD(groups, lr=recipe.base_lr, fused=True, **settings)
         if recipe.momentum:  # PyTorch leaves it uninitialised where loss scaling skips the first update
             for parameter in network.parameters():
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
@@ -69,6 +69,18 @@ class Objective:
     def form(self, network: nn.Module, recipe: Recipe) -> str:
         """In which form the network is computed; run.json's `form`."""
         return network.form(recipe.height, recipe.width)
+
+
+class _SGD(torch.optim.SGD):
+    """PyTorch's. On the CPU its fused update reads memory in order, but copies a channels-last gradient before."""
+
+    def _init_group(self, group, params: list[Tensor], grads: list[Tensor], buffers: list[Tensor]) -> bool:
+        sparse = super()._init_group(group, params, grads, buffers)
+        for i, (parameter, gradient) in enumerate(zip(params, grads, strict=True)):
+            if gradient.device.type == "cpu" and gradient.ndim == 4 and gradient.stride() == parameter.stride():
+                if (by_memory := gradient.permute(0, 2, 3, 1)).is_contiguous():
+                    grads[i] = by_memory
+        return sparse
 
 
 class Step:

@@ -792,3 +792,25 @@ def test_an_unfinished_run_is_not_loaded(train, kill_at, tmp_path):
 
 def test_messages_go_to_the_first_process_alone():
     assert loop.distributed.Group(0, 2).first and not loop.distributed.Group(1, 2).first
+
+
+def test_the_update_is_torchs_own_to_the_bit_and_copies_no_gradient_of_a_channels_last_kernel(quick):
+    """torch's fused update on the CPU copies each of them to another layout, and then reads the original."""
+    networks, copies = [], []
+    for optimizer in (Objective("hcn").optimizer, lambda network, r: torch.optim.SGD(network.parameters(), lr=r.base_lr,
+                      momentum=r.momentum, weight_decay=r.weight_decay, fused=True)):  # fmt: skip
+        torch.manual_seed(0)
+        network = quick.network("hcn", 3).to(memory_format=torch.channels_last)
+        update = optimizer(network, quick)
+        for group in update.param_groups[1:]:  # the classifiers' biases
+            group["weight_decay"] = quick.weight_decay
+        for _ in range(3):
+            for parameter in network.parameters():
+                parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+            with torch.profiler.profile() as profile:
+                update.step()
+        networks.append(network)
+        copies.append("aten::contiguous" in {event.key for event in profile.key_averages()})
+    assert not copies[0]
+    for ours, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
