@@ -81,7 +81,9 @@ def path(folder: Path, iteration: int) -> Path:
 
 
 def save(folder: Path, state: State, facts: dict) -> None:
-    """Write the checkpoint of a state, with `facts` in its record, then remove all but the last two.
+    """Write the checkpoint of a state, with `facts` in its record, then remove all but it and the one before.
+
+    Those of later iterations go, too: they are damaged, and `latest` passed over them to continue from here.
 
     Raises OSError, before anything is written, when the disk is too full for it.
     """
@@ -91,20 +93,10 @@ def save(folder: Path, state: State, facts: dict) -> None:
     files.write_tensors(target, tensors)
     written = {"iteration": state.iteration, "sha256": files.digest(target), "scaler": state.scaler.state_dict()}
     files.write_text(target.with_suffix(".json"), json.dumps(written | facts, indent=1) + "\n")
-    kept = sorted(record.stem for record in folder.glob("*.json"))[-KEPT:]
+    kept = sorted(record.stem for record in folder.glob("*.json") if record.stem <= target.stem)[-KEPT:]
     for old in folder.iterdir():
         if old.is_file() and old.stem not in kept:
             old.unlink()
-
-
-def drop_after(folder: Path, iteration: int) -> None:
-    """Remove the checkpoints of later iterations: damaged ones, which `latest` passed over to continue from here.
-
-    Otherwise `save`, which keeps the last two, would count them and remove whole ones.
-    """
-    for file in folder.glob("*.*"):
-        if file.stem.isdigit() and int(file.stem) > iteration:
-            file.unlink()
 
 
 def latest(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Tensor], dict] | None:

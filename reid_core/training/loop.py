@@ -28,16 +28,9 @@ _REPEATED = 60.0  # seconds in which further signals are the same request to sto
 
 
 def train(
-    model_name: str | Objective,
-    table: pd.DataFrame,
-    run_dir: str | Path,
-    *,
-    recipe: Recipe,
-    data_root: str | Path,
-    device: str | torch.device | None = None,
-    progress: bool = True,
-    other_recipe: str = "refuse",
-) -> Path:
+    model_name: str | Objective, table: pd.DataFrame, run_dir: str | Path, *, recipe: Recipe, data_root: str | Path,
+    device: str | torch.device | None = None, progress: bool = True, other_recipe: str = "refuse",
+) -> Path:  # fmt: skip
     """Train one network on a labelled image table; return its run folder.
 
     Killed at any moment and started again with the same arguments, it continues from the last checkpoint to the
@@ -203,7 +196,6 @@ class _Run:
         r, s = self.recipe, self.state
         if self.group.first:
             run_folder.write_run(self.run_dir, self.facts)
-            checkpoint.drop_after(self.checkpoints, s.iteration)
         shown_as = {"total": r.iterations, "initial": s.iteration, "desc": f"Train {self.objective.name}"}
         with received_signals() as received, bar(**shown_as, unit="it") as line:
             while s.iteration < r.iterations:
@@ -244,7 +236,7 @@ class _Run:
     def diverged(self, iteration: int) -> None:
         """Raise FloatingPointError: the losses of iteration 0, 1, ..., its image files, the last good checkpoint."""
         paths = self.table[image_table.PATH].iloc[self.sampler.draw(iteration).rows]
-        kept = sorted(self.checkpoints.glob("*.json"))
+        kept = sorted(x for x in self.checkpoints.glob("*.json") if int(x.stem) <= self.state.iteration)  # not damaged
         good = kept[-1].with_suffix(".safetensors") if kept else "none yet"
         losses = ", ".join(f"{name} {x}" for name, x in zip(self.heads, self.state.losses[iteration], strict=True))
         raise FloatingPointError(

@@ -77,9 +77,9 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
 def _lost(run_dir: Path, there: dict[str, Any]) -> list[str]:
     """What a finished run no longer has: files that are gone, the weights that it wrote."""
     gone = [f"{name} is not there" for name in (WEIGHTS, LOSS, TIMING, LABELS) if not (run_dir / name).is_file()]
-    known = there.get("weights_digest")
-    changed = known and not gone and files.digest(run_dir / WEIGHTS) != known
-    return gone + ([f"{WEIGHTS} is not what the run wrote"] if changed else [])
+    if (known := there.get("weights_digest")) and not gone and files.digest(run_dir / WEIGHTS) != known:
+        return [f"{WEIGHTS} is not what the run wrote"]
+    return gone
 
 
 def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
@@ -154,9 +154,9 @@ def loss_curve(run_dir: str | Path) -> pd.DataFrame:
     Columns: iteration (1, 2, ...), loss (the weighted sum), loss_r5, loss_c1, loss_c2 (of that iteration's batch,
     before its update; NaN for the baseline's missing heads) and seconds, the training time up to its end.
     """
-    run_dir = Path(run_dir)
     read(run_dir)
-    return pd.read_csv(run_dir / LOSS).merge(pd.read_csv(run_dir / TIMING), on="iteration")
+    loss, timing = (pd.read_csv(Path(run_dir) / name) for name in (LOSS, TIMING))
+    return loss.merge(timing, on="iteration")
 
 
 def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:

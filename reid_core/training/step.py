@@ -90,14 +90,9 @@ class Step:
     """
 
     def __init__(
-        self,
-        objective: Objective,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        recipe: Recipe,
-        batches: Batches,
-        labels: Tensor,
-    ):
+        self, objective: Objective, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe,
+        batches: Batches, labels: Tensor,
+    ):  # fmt: skip
         self.objective, self.network, self.optimizer, self.recipe = objective, network, optimizer, recipe
         self.batches, self.labels, self.device = batches, labels.to(batches.device), batches.device
         self.precision = device_fit.precision(recipe, self.device)
