@@ -7,6 +7,7 @@ benchmarks/training/step.py measures what it gains.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -20,43 +21,38 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) as from nn.Conv2d, of the same input, channels last."""
-        if self._fits(x) and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            y = _Products.apply(x, self.weight, self.stride[0], self.padding[0])
-            return y if self.bias is None else y + self.bias[:, None, None]
-        return super().forward(x)
-
-    def _fits(self, x: Tensor) -> bool:
-        """Whether torch would take the input, and the output has few positions."""
-        expected = (4, self.in_channels, self.weight.dtype)
-        if torch.compiler.is_compiling() or (x.ndim, *x.shape[1:2], x.dtype) != expected:
-            return False
-        height, width = _sizes(x, self.kernel_size[0], self.stride[0], self.padding[0])
-        return min(height, width) > 0 and height * width <= _POSITIONS
-
-
-def _sizes(x: Tensor, k: int, stride: int, padding: int) -> tuple[int, int]:
-    """Height and width of the output."""
-    return tuple((size + 2 * padding - k) // stride + 1 for size in x.shape[2:])
+        expected = (4, self.in_channels, self.weight.dtype, "cpu")  # of all else torch says what is wrong
+        if torch.compiler.is_compiling() or (x.ndim, *x.shape[1:2], x.dtype, x.device.type) != expected:
+            return super().forward(x)
+        if not 0 < math.prod(_sizes(x, self.stride[0])) <= _POSITIONS or torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        y = _Products.apply(x, self.weight, self.stride[0])
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
 def use(network: nn.Module) -> None:
-    """Turn the network's plain square convolutions into these; weights, names and random numbers stay torch's."""
+    """Turn the convolutions of a ResNet into these, others not; weights, names and random numbers stay torch's."""
     for module in network.modules():
         if type(module) is nn.Conv2d and (module.groups, *module.dilation, module.padding_mode) == (1, 1, 1, "zeros"):
-            if all(len(set(x)) == 1 for x in (module.kernel_size, module.stride, module.padding)):
+            (k, width), (stride, across) = module.kernel_size, module.stride
+            if k == width and k % 2 and stride == across and module.padding == (k // 2, k // 2):
                 module.__class__ = Conv2d
 
 
+def _sizes(x: Tensor, stride: int) -> list[int]:
+    """Height and width of the output."""
+    return [(size - 1) // stride + 1 for size in x.shape[2:]]
+
+
 class _Products(torch.autograd.Function):
-    """Cross-correlation of (n, channels, height, width) with a (filters, channels, k, k) kernel, zeros around it."""
+    """Cross-correlation of (n, channels, height, width) by a (filters, channels, k, k) kernel, padded by k // 2."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.steps = stride, padding
-        inputs = x.permute(0, 2, 3, 1)
-        outputs = x.new_zeros(len(x), *_sizes(x, weight.shape[2], stride, padding), len(weight))
-        for tap, there, here in _taps(inputs, outputs, weight.shape[2], stride, padding):
+        ctx.stride = stride
+        inputs, outputs = x.permute(0, 2, 3, 1), x.new_zeros(len(x), *_sizes(x, stride), len(weight))
+        for tap, there, here in _taps(inputs, outputs, weight.shape[2], stride):
             outputs[here] += inputs[there] @ weight[tap].T
         return outputs.permute(0, 3, 1, 2)
 
@@ -64,26 +60,24 @@ class _Products(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         inputs, outputs = x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
-        of_x = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
+        of_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for tap, there, here in _taps(inputs, outputs, weight.shape[2], *ctx.steps):
+        for tap, there, here in _taps(inputs, outputs, weight.shape[2], ctx.stride):
             part = outputs[here]
-            if of_x is not None:
-                of_x[there] += part @ weight[tap]
+            if of_inputs is not None:
+                of_inputs[there] += part @ weight[tap]
             if of_weight is not None:
                 of_weight[tap] = part.flatten(0, 2).T @ inputs[there].flatten(0, 2)
-        return None if of_x is None else of_x.permute(0, 3, 1, 2), of_weight, None, None
+        return None if of_inputs is None else of_inputs.permute(0, 3, 1, 2), of_weight, None
 
 
-def _taps(inputs: Tensor, outputs: Tensor, k: int, stride: int, padding: int) -> Iterator[tuple]:
+def _taps(inputs: Tensor, outputs: Tensor, k: int, stride: int) -> Iterator[tuple]:
     """Each tap of a k x k kernel as an index of the kernel, the positions that it reads and those that it adds to."""
+    whole, (_, height, width, _), (_, rows, columns, _) = slice(None), inputs.shape, outputs.shape
     for i, j in itertools.product(range(k), repeat=2):
-        ways = [
-            _overlap(inputs.shape[axis], outputs.shape[axis], tap - padding, stride) for axis, tap in ((1, i), (2, j))
-        ]
-        if all(ways):
-            there, here = zip(*ways, strict=True)
-            yield (slice(None), slice(None), i, j), (slice(None), *there), (slice(None), *here)
+        down, right = _overlap(height, rows, i - k // 2, stride), _overlap(width, columns, j - k // 2, stride)
+        if down and right:
+            yield (whole, whole, i, j), (whole, down[0], right[0]), (whole, down[1], right[1])
 
 
 def _overlap(size: int, count: int, shift: int, stride: int) -> tuple[slice, slice] | None:

@@ -67,8 +67,8 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: torch.Tensor) -> tor
     """The convolution with the frozen BatchNorm in its weights; scale and bias learn as before."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight, bias = convolution.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-    if isinstance(convolution, small_maps.Conv2d) and convolution._fits(x):
-        y = small_maps._Products.apply(x, weight, convolution.stride[0], convolution.padding[0])
+    if isinstance(convolution, small_maps.Conv2d) and x.shape[2] * x.shape[3] <= 8 * convolution.stride[0] ** 2:
+        y = small_maps._Products.apply(x, weight, convolution.stride[0])
         return y + bias[:, None, None]
     return F.conv2d(x, weight, bias, convolution.stride, convolution.padding)
 
