@@ -31,9 +31,9 @@ from reid_core.distance import (
 )
 from reid_core.progress import bar
 
-TILE_ROWS, TILE_COLUMNS = 1024, 32768
+TILE_ROWS, TILE_COLUMNS = 1024, 2048
 PAIRS_AT_ONCE = 1024
-STRIP = 1 << 20  # distances looked at together; fits into a processor's cache
+STRIP = 1 << 17  # distances looked at together; fit into a core's second cache
 TORCH_CELLS = 1 << 28  # distances at a time where torch searches
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
@@ -131,28 +131,27 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
     n, workers = len(cloud), threads()
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
-    farthest = np.full(n, -np.inf, np.float32)
+    farthest = np.full(n, cloud.floor, np.float32)
 
     def look(strip, top: int, left: int, beyond: int):
         """Finish a strip of a product: serve its rows, and return what its columns from `beyond` on get from it."""
         rows, columns = slice(top, top + len(strip)), slice(left, left + strip.shape[1])
         strip += cloud.norms[rows, None]
         strip += cloud.norms[columns]
-        np.maximum(strip, cloud.floor, out=strip)
         if left <= top:
             np.fill_diagonal(strip[:, top - left :], 0)
         if corner is not None and top < len(corner) < columns.stop:
             first = max(left, len(corner))
             part = corner[rows, first - len(corner) : columns.stop - len(corner)]
-            part[:] = strip[: len(part), first - left :]
+            np.maximum(strip[: len(part), first - left :], cloud.floor, out=part)
         np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
-        row, column = _few_true(strip < threshold[rows, None])
-        _merge(best, threshold, row + top, column + left, strip[row, column])
+        row, column = _few_true(strip < _reach(threshold[rows], strip, k, cloud.floor)[:, None])
+        _merge(best, threshold, row + top, column + left, np.maximum(strip[row, column], cloud.floor))
         strip = strip[:, beyond - left :]
-        row, column = _few_true(strip < threshold[beyond : columns.stop])
+        row, column = _few_true(strip < _reach(threshold[beyond : columns.stop], strip.T, k, cloud.floor))
         order = np.argsort(column, kind="stable")
         row, column = row[order], column[order]
-        return strip.max(0), column + beyond, row + top, strip[row, column]
+        return strip.max(0), column + beyond, row + top, np.maximum(strip[row, column], cloud.floor)
 
     done = bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2)
     with ThreadPoolExecutor(workers) as pool:
@@ -195,6 +194,16 @@ def threads() -> int:
     """Threads for what NumPy does on one core: OMP_NUM_THREADS where it is set, else the usable cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(asked) if asked.isdigit() and int(asked) > 0 else machine.cores()
+
+
+def _reach(threshold, strip, k: int, floor: float) -> np.ndarray:
+    """Thresholds of a strip's rows, those that met nobody yet bounded by it: k of its groups hold something as near."""
+    size = strip.shape[1] // (4 * k)
+    if size == 0 or not np.isinf(threshold[-1:]).any():
+        return threshold
+    groups = strip[:, : 4 * k * size].reshape(len(strip), 4 * k, size).min(2)
+    kth = np.maximum(np.partition(groups, k - 1, axis=1)[:, k - 1], np.float32(floor))
+    return np.minimum(threshold, np.nextafter(kth, np.float32(np.inf)))
 
 
 def _few_true(mask) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import torch
 from reid_core.reranking.neighbours import Neighbours
 from reid_core.reranking.sparse_rows import SparseRows
 
-WORK_AT_ONCE = 1 << 21
+WORK_AT_ONCE = 1 << 16
 ONE = float(1 << 40)  # fixed point of `add_shared_mass`
 
 
@@ -73,6 +73,8 @@ def add_shared_mass(scratch: torch.Tensor, rows: SparseRows, inverted: SparseRow
     cell = rows.entry_rows()[position] * inverted.width + inverted.column[entry]
     least = torch.minimum(rows.value[position], inverted.value[entry])
     scratch.index_add_(0, cell, (least.double() * ONE).long())
+    if 4 * len(cell) > len(scratch):
+        cell = scratch.nonzero()[:, 0]
     mass = (scratch[cell].double() / ONE).float()
     scratch[cell] = 0
     return cell, mass
