@@ -12,7 +12,7 @@ import scipy.linalg
 
 from reid_core import ids
 from reid_core.copies import once
-from reid_core.distance import as_array, check_differ, check_features, check_scale, common_part, on_host
+from reid_core.distance import as_array, check_differ, check_features, check_scale, common_part, expand, on_host
 
 SOLVERS = ("svd", "eigh")
 ROWS_AT_ONCE, QUERIES_AT_ONCE = 4096, 256
@@ -91,10 +91,10 @@ class XQDA:
         """
         X_gallery, X_probe = as_array(X_gallery, "gallery view"), as_array(X_probe, "probe view")
         gallery_id, probe_id = ids.alike(gallery_id, probe_id, "person_id", ("gallery view", "probe view"))
-        if X_gallery.shape[1] != X_probe.shape[1]:
-            widths = f"{X_gallery.shape[1]} dimensions but the probe view {X_probe.shape[1]}"
+        (n_gallery, d), (n_probe, d_probe) = X_gallery.shape, X_probe.shape
+        if d != d_probe:
+            widths = f"{d} dimensions but the probe view {d_probe}"
             raise ValueError(f"The gallery view has {widths}; extract both with the same model.")
-        n_gallery, n_probe = len(X_gallery), len(X_probe)
         if (n_gallery, n_probe) != (len(gallery_id), len(probe_id)):
             rows = f"{n_gallery} and {n_probe} rows in the two views"
             raise ValueError(f"{rows} do not go with {len(gallery_id)} and {len(probe_id)} person numbers.")
@@ -150,10 +150,8 @@ class XQDA:
         return self._project(as_array(X, "features", (len(self.components_),)))
 
     def _project(self, X: np.ndarray) -> np.ndarray:
-        projected = np.empty((len(X), self.components_.shape[1]))
-        for start in range(0, len(X), ROWS_AT_ONCE):
-            projected[start : start + ROWS_AT_ONCE] = X[start : start + ROWS_AT_ONCE] @ self.components_
-        return projected
+        starts = range(0, len(X), ROWS_AT_ONCE)
+        return np.concatenate([X[start : start + ROWS_AT_ONCE] @ self.components_ for start in starts])
 
     def distance(self, X_query, X_gallery):
         """(u - v)' M (u - v) of every query to every gallery image, computed in float64.
@@ -183,11 +181,8 @@ class XQDA:
         distance = np.empty((len(query), len(gallery)), np.float32)
         for start in range(0, len(query), QUERIES_AT_ONCE):
             rows = slice(start, start + QUERIES_AT_ONCE)
-            block = query_metric[rows] @ gallery.T
-            block *= -2
-            block += query_norms[rows, None]
-            block += gallery_norms
-            distance[rows] = block
+            product = query_metric[rows] @ gallery.T
+            distance[rows] = expand(product, query_norms[rows], gallery_norms, floor=-np.inf)
         return distance
 
     def check_fitted(self, width: int | None = None) -> None:
@@ -314,8 +309,7 @@ def _apply_q(reflectors, basis) -> np.ndarray:
     packed, tau = reflectors
     columns = np.zeros((len(packed), basis.shape[1]), order="F")
     columns[: len(basis)] = basis
-    work = scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, -1)[1]
-    size = int(work[0])
+    size = int(scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, -1)[1][0])
     product, _, info = scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, size, overwrite_c=True)
     if info != 0:
         raise RuntimeError(f"LAPACK dormqr failed with info={info}.")

@@ -91,18 +91,20 @@ def _fill(out, images, retinex, height, width):
 
 def describe(pixels: np.ndarray, *, retinex: bool = True) -> np.ndarray:
     """LOMO features (n, d) float32 of uint8 RGB images (n, height, width, 3), all in memory at once."""
-    bins = hsv_bins(multiscale_retinex(pixels) if retinex else pixels).astype(np.uint16)
+    bins = hsv_bins(multiscale_retinex(pixels) if retinex else pixels)
+    bins = np.ascontiguousarray(np.moveaxis(bins, -1, 0), np.uint16)
     colour, texture = [], [[] for _ in SILTP_RADII]
     gray = gray_level(pixels).astype(np.int32)
     for level in range(LEVELS):
         if level:
             bins = _sum_2x2(bins) // 4
             gray = _sum_2x2(gray)  # a sum serves as well as a mean: SILTP does not see scale
-        h, s, v = np.moveaxis(bins, -1, 0)
+        h, s, v = bins
         colour.append(_band_maxima((v * HSV_BINS + s) * HSV_BINS + h, HSV_BINS**3))
         for blocks, radius in zip(texture, SILTP_RADII, strict=True):
             blocks.append(_band_maxima(siltp(gray, radius), SILTP_CODES))
-    return np.concatenate([windows.unit(np.log1p(np.concatenate(b, axis=1))) for b in (colour, *texture)], axis=1)
+    logarithm = np.log1p(np.arange(WINDOW**2 + 1, dtype=np.float32))
+    return np.concatenate([windows.unit(logarithm[np.concatenate(b, axis=1)]) for b in (colour, *texture)], axis=1)
 
 
 def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
@@ -113,13 +115,16 @@ def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
            [2, 7, 7],
            [0, 0, 3]], dtype=uint8)
     """
-    r, g, b = np.moveaxis(pixels.astype(np.int32), -1, 0)
+    r, g, b = np.moveaxis(pixels, -1, 0).astype(
+        np.float32, order="C"
+    )  # holds these integers, and rounds no quotient up
     top = np.maximum(np.maximum(r, g), b)
     spread = top - np.minimum(np.minimum(r, g), b)
     sixths = np.where(top == r, g - b, np.where(top == g, b - r + 2 * spread, r - g + 4 * spread))
-    sixths %= np.maximum(6 * spread, 1)  # hue in sixths of the circle, times spread
-    hue, saturation = bins * sixths // np.maximum(6 * spread, 1), bins * spread // np.maximum(top, 1)
-    return np.minimum(np.stack([hue, saturation, bins * top // 255], axis=-1), bins - 1).astype(np.uint8)
+    circle = 6 * spread
+    sixths += circle * (sixths < 0)  # hue in sixths of the circle, times spread
+    parts = bins * sixths / np.maximum(circle, 1), bins * spread / np.maximum(top, 1), bins * top / 255
+    return np.minimum(np.stack(parts, axis=-1), bins - 1).astype(np.uint8)
 
 
 def gray_level(pixels: np.ndarray) -> np.ndarray:
@@ -155,9 +160,9 @@ def multiscale_retinex(pixels: np.ndarray, *, restoration: float = 125.0, clip: 
     n, h, w, _ = light.shape
     reflectance = np.log(light)
     for sigma in RETINEX_SIGMAS:
-        blurred = np.einsum("yr,nrwc->nywc", _blur(h, sigma), light, optimize=True)
-        blurred = np.einsum("xw,nywc->nyxc", _blur(w, sigma), blurred, optimize=True)
-        reflectance -= np.log(blurred) / len(RETINEX_SIGMAS)
+        blurred = _blur(h, sigma) @ light.reshape(n, h, -1)
+        blurred = blurred @ np.kron(_blur(w, sigma), np.eye(3, dtype=np.float32)).T  # along x, channels apart
+        reflectance -= np.log(blurred.reshape(light.shape)) / len(RETINEX_SIGMAS)
     reflectance *= np.log(restoration * light / light.sum(axis=-1, keepdims=True))
     mean = reflectance.mean(axis=(1, 2, 3), keepdims=True)
     deviation = np.maximum(reflectance.std(axis=(1, 2, 3), keepdims=True), 1e-3)
@@ -176,14 +181,14 @@ def _blur(length: int, sigma: float) -> np.ndarray:
 
 
 def _band_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
-    """Largest count of each bin over the windows at each height: codes (n, h, w) -> (n, heights * bins)."""
+    """Largest count of each bin over the windows at each height: codes (n, h, w) -> (n, heights * bins) uint8."""
     window, step = (WINDOW, WINDOW), (STEP, STEP)
     bands = [windows.counts(image, bins, window, step).max(axis=1).ravel() for image in codes]
-    return np.stack(bands).astype(np.float32)
+    return np.stack(bands)
 
 
 def _sum_2x2(maps: np.ndarray) -> np.ndarray:
-    """Sums of 2x2 pixels of (n, h, w, ...), the last row or column of an odd size left out."""
-    h, w = maps.shape[1] // 2 * 2, maps.shape[2] // 2 * 2
-    maps = maps[:, :h, :w]
-    return maps[:, ::2, ::2] + maps[:, 1::2, ::2] + maps[:, ::2, 1::2] + maps[:, 1::2, 1::2]
+    """Sums of 2x2 pixels of (..., h, w), the last row or column of an odd size left out."""
+    h, w = maps.shape[-2] // 2 * 2, maps.shape[-1] // 2 * 2
+    rows = maps[..., :h:2, :w] + maps[..., 1:h:2, :w]
+    return rows[..., ::2] + rows[..., 1::2]

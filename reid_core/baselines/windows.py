@@ -1,21 +1,25 @@
 """Histograms of sliding windows, which LOMO and SCSP share."""
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 
 def counts(codes: np.ndarray, bins: int, window: tuple[int, int], step: tuple[int, int]) -> np.ndarray:
-    """How often each code 0..bins-1 of an image (h, w) occurs in its windows: (down, right, bins) int64.
+    """How often each code 0..bins-1 of an image (h, w) occurs in its windows: (down, right, bins) uint8.
 
-    `window` and `step` are in pixels, (down, right); windows that would leave the image are left out.
+    `window` and `step` are in pixels, (down, right), a window whole steps and at most 255 pixels; windows that would
+    leave the image are left out. Cells of one step are counted once, and added up to windows.
 
     >>> counts(np.array([[0, 1, 1, 1]]), 2, window=(1, 2), step=(1, 2)).tolist()
     [[[1, 1], [0, 2]]]
     """
-    view = sliding_window_view(codes.astype(np.int64), window)[:: step[0], :: step[1]]
-    down, right = view.shape[:2]
-    first = np.arange(down * right).reshape(down, right, 1, 1) * bins
-    return np.bincount((view + first).ravel(), minlength=down * right * bins).reshape(down, right, bins)
+    down, right = (size // stride for size, stride in zip(codes.shape, step, strict=True))
+    cell = np.repeat(np.arange(down), step[0])[:, None] * right + np.repeat(np.arange(right), step[1])
+    kept = codes[: cell.shape[0], : cell.shape[1]]
+    cells = np.bincount((cell * bins + kept).ravel(), minlength=down * right * bins).astype(np.uint8)
+    cells = cells.reshape(down, right, bins)
+    high, wide = (size // stride for size, stride in zip(window, step, strict=True))
+    cells = sum(cells[i : down - high + 1 + i] for i in range(high))
+    return sum(cells[:, i : right - wide + 1 + i] for i in range(wide))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

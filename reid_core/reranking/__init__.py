@@ -29,20 +29,9 @@ CHOICES = {"half": ("official", "ports"), "jaccard": ("weighted", "set"), "appro
 
 
 def k_reciprocal(
-    query,
-    gallery,
-    *,
-    k1=20,
-    k2=6,
-    lambda_value=0.3,
-    metric=None,
-    device=None,
-    half="official",
-    jaccard="weighted",
-    approximate=None,
-    progress=True,
-    out=None,
-):
+    query, gallery, *, k1=20, k2=6, lambda_value=0.3, metric=None, device=None, half="official", jaccard="weighted",
+    approximate=None, progress=True, out=None,
+):  # fmt: skip
     """Distance of queries to gallery images re-ranked by their k-reciprocal neighbourhoods (Eq. 4).
 
     final = (1 - lambda) Jaccard + lambda d, with d the squared distance divided by the largest in the query's row
@@ -133,8 +122,8 @@ class Settings:
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
         if self.k2 > self.k1:
-            why = "the query expansion averages among the k1 nearest"
-            raise ValueError(f"k2={self.k2} exceeds k1={self.k1}; {why}, so lower k2.")
+            why = f"k2={self.k2} exceeds k1={self.k1}; the query expansion averages among the k1 nearest"
+            raise ValueError(f"{why}, so lower k2.")
         if not 0 <= self.lambda_value <= 1:
             raise ValueError(f"lambda_value={self.lambda_value!r} must lie in [0, 1], the original distance's part.")
         for name, choices in CHOICES.items():
@@ -173,8 +162,7 @@ class Settings:
         size = f"Re-ranking {len(query):,} queries against {len(gallery):,} gallery images"
         for place, memory in needs.items():
             if memory > (free := free_memory(place)):
-                here = place == kept_on
-                remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if here else ""
+                remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if place == kept_on else ""
                 raise MemoryError(
                     f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
                     f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."

@@ -90,11 +90,9 @@ def points(features, metric=None, norms=None) -> Points:
         projection, signs = (torch.from_numpy(a).to(features.device) for a in (projection, signs))
         right = torch.cat([(block.double() @ projection).float() for block in features.split(ROWS_AT_ONCE)])
         return Points(right * signs.float(), right, (right.double().square() @ signs).float(), -np.inf)
-    right = np.empty((len(features), len(signs)), np.float32)
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        right[start : start + ROWS_AT_ONCE] = features[start : start + ROWS_AT_ONCE] @ projection
-    norms = (np.square(right, dtype=np.float64) @ signs).astype(np.float32)
-    return Points(right * signs.astype(np.float32), right, norms, -np.inf)
+    blocks = np.array_split(features, -(-len(features) // ROWS_AT_ONCE))
+    right = np.concatenate([single(block @ projection) for block in blocks])
+    return Points(right * single(signs), right, single(np.square(right, dtype=np.float64) @ signs), -np.inf)
 
 
 @dataclass(frozen=True)

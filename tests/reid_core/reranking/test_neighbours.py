@@ -62,6 +62,15 @@ def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
     np.testing.assert_array_equal(found[0][0], order)
 
 
+@pytest.mark.parametrize("k", [1, 5, 21])
+def test_what_lies_at_the_bound_of_the_first_look_is_not_lost(k):
+    """One strip of few distinct distances: the bound that it starts with is itself the distance of many."""
+    x = np.round(features(8, n=400, d=3))
+    x = np.unique(x, axis=0)[np.random.default_rng(0).permutation(len(np.unique(x, axis=0)))]
+    order = np.argsort(exact(x), axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(nearest(points(x), k).index, order)
+
+
 @pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("2,1", 2)])
 def test_threads_are_those_of_omp(monkeypatch, asked, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
