@@ -128,8 +128,7 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
         if paths is None:
             continue
         held = fields(paths)
-        if (META, None) in held.found:
-            made.append(json.loads(str(held.found[META, None])))
+        made.append(json.loads(str(held.found.get((META, None), "{}"))))
         apart = [side for side in SUBSETS if part is None and (VALUES, side) in held.found]
         for sides in [(side,) for side in apart] or [(part, None)]:
             held.need(VALUES, *sides)
@@ -138,15 +137,17 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
             for name, rows in ({sides[0]: slice(None)} if sides[0] else _parted(held, table)).items():
                 values.append(block[rows])
                 tables.append(table.iloc[rows].assign(**{SUBSET: name}))
+    if not values:
+        raise ValueError("There is nothing to read; give files, or query and gallery.")
     if len(widths := {block.shape[1] for block in values}) > 1:
         raise ValueError(f"The parts have features of {sorted(widths)} dimensions; extract all with one model.")
     for name in (PERSON, CAMERA):
         if len({table[name].dtype.kind if name in table else None for table in tables}) > 1:
             raise ValueError(f"{name} is there, or is a number, in some parts only; give it alike in all.")
     for name in ALIKE:
-        if len(found := {str(meta.get(name)) for meta in made}) > 1:
+        if len(found := {str(meta.get(name)) for meta in made if meta}) > 1:
             raise ValueError(f"The parts differ in {name} ({', '.join(sorted(found))}); extract all with one model.")
-    meta = {name: x for name, x in made[0].items() if all(one.get(name) == x for one in made)} if made else {}
+    meta = {name: x for name, x in made[0].items() if all(one.get(name) == x for one in made)}
     return np.concatenate(values), _with_cameras(pd.concat(tables, ignore_index=True)), meta
 
 

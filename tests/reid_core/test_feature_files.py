@@ -190,6 +190,8 @@ def test_no_code_in_a_file_is_run(tmp_path, capsys):
 def test_files_of_no_known_kind_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.npz"):
         features.read(tmp_path / "none.npz")
+    with pytest.raises(ValueError, match="nothing to read; give files, or query and gallery"):
+        features.read()
     (tmp_path / "x.pkl").touch()
     with pytest.raises(ValueError, match=r"x\.pkl: features are read from \.npz, "):
         features.read(tmp_path / "x.pkl")

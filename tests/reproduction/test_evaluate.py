@@ -212,6 +212,8 @@ def test_parts_by_other_weights_are_not_compared(tmp_path, capsys):
     assert say(capsys, *both)["features"] == {
         "model": "hcn", "output": "r5", "weights_digest": "abc", "data_source": "embedded"
     }  # fmt: skip
+    np.savez(tmp_path / "g.npz", feat=TOYS["gallery"][0], pid=TOYS["gallery"][1], cam=TOYS["gallery"][2])
+    assert say(capsys, *both[:3], str(tmp_path / "g.npz"))["features"] == {}  # not of both is anything known
     for name, value in (("weights_digest", "def"), ("output", "c1")):
         apart = ["--query", query, "--gallery", ours(tmp_path, "g", ["gallery"], **{name: value})]
         assert f"differ in {name} (" in fails(capsys, *apart)
