@@ -42,7 +42,8 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     report/                            report.html
       sources.py sections.py           what is read, and its contents
       figures.py further.py            figures and their words; parts beyond the paper's tables
-      origin.py explorer_page.py       files, commands, runs, versions; explorer.html
+      origin.py                        files, commands, runs, versions
+      explorer_page.py queries.py      explorer.html, and links to single queries of it
     explain/                           from a number back to all that made it
       chain.py rows.py                 what stands behind a row; rows by name
     runner/                            `make reproduce`

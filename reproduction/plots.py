@@ -92,17 +92,23 @@ def loss_curves(
     """Figure 3: training loss of R5, HCN against ResNet-50, one panel a set, smoothed over raw.
 
     `runs[set][model]`: loss tables (iteration, loss_r5, seconds), one a seed; `window`: iterations of the moving
-    average; `against`: iteration (the paper's axis) or seconds (wall time).
+    average; `against`: iteration (the paper's axis) or seconds (wall time). Of several seeds the line is the mean of
+    the averages, in a band from the lowest to the highest, as far as all of them were trained.
     """
     style()
     figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.5), sharey=True, squeeze=False)
     for axis, (letter, (name, models)) in zip(axes[0], zip("abc", runs.items(), strict=False), strict=True):
         for model, losses in models.items():
-            for number, loss in enumerate(losses):
-                steps = loss[against].to_numpy()
-                axis.plot(steps, loss["loss_r5"], color=COLOURS[model], alpha=0.22, linewidth=0.6)
-                axis.plot(steps, smooth(loss["loss_r5"], window), color=COLOURS[model], linewidth=1.6,
-                          linestyle=DASHES[model], label=None if number else TITLES[model])  # fmt: skip
+            colour = COLOURS[model]
+            for loss in losses:
+                axis.plot(loss[against], loss["loss_r5"], color=colour, alpha=0.4 / (1 + len(losses)), linewidth=0.6)
+            steps = min((loss[against].to_numpy() for loss in losses), key=lambda each: each[-1])
+            smoothed = [np.interp(steps, loss[against], smooth(loss["loss_r5"], window)) for loss in losses]
+            axis.plot(steps, np.mean(smoothed, axis=0), color=colour, linewidth=1.6, linestyle=DASHES[model],
+                      label=TITLES[model])  # fmt: skip
+            if len(losses) > 1:
+                axis.fill_between(steps, np.min(smoothed, axis=0), np.max(smoothed, axis=0), color=colour, alpha=0.25,
+                                  linewidth=0)  # fmt: skip
         axis.set_title(f"({letter}) {paper.SET_TITLES[name]}")
         axis.set_xlabel("iteration" if against == "iteration" else "training time (s)")
         axis.set_ylim(bottom=0)

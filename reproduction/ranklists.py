@@ -31,6 +31,15 @@ class Method:
     metric: str
     reranked: bool
 
+    @property
+    def key(self) -> str:
+        """As addresses of explorer.html name it.
+
+        >>> Method("hcn", "xqda", True).key
+        'hcn-xqda-reranked'
+        """
+        return "-".join((self.model, self.metric, *["reranked"] * self.reranked))
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -113,12 +122,12 @@ class Rankings:
         return self._kept[name, method]
 
 
-def of_runs(kit: Experiment, how: Matching) -> Rankings:
-    """The rankings that the finished runs of the first seed allow, on the paper's sets and the experiment's own.
+def of_runs(kit: Experiment, how: Matching, seed: int | None = None) -> Rankings:
+    """The rankings that the finished runs of a seed, else of the first, allow, on the paper's sets and the own ones.
 
     Asked for another, it raises what `experiment.Run.check` raises, with the command that makes the run.
     """
-    seed, models = kit.seeds[0], (*MODELS, paper.COMBINED)
+    seed, models = kit.seeds[0] if seed is None else seed, (*MODELS, paper.COMBINED)
     names = [name for name in paper.SETS if name in kit.present] + [*kit.own_sets]
     trained = {name: [model for model in models if kit.run(model, name, seed).finished] for name in names}
 

@@ -78,6 +78,13 @@ class Page:
             time.sleep(0.2)
         return value
 
+    def press(self, key: str) -> None:
+        """Press and let go a key: Tab, Enter or Home."""
+        code = {"Tab": 9, "Enter": 13, "Home": 36}[key]
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": "\r"} if key == "Enter" else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
     def look(self, width: int, height: int = 900, *, dark: bool = False, scale: float = 1) -> None:
         """Set the window's size in CSS pixels and the preferred colours."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,

@@ -25,14 +25,17 @@ function offer(select, choices, otherwise) {
   select.value = was in choices ? was : otherwise in choices ? otherwise : Object.keys(choices)[0];
 }
 
+const chosenSet = () => data.sets.find((one) => one.name === field("set").value);
+
 const current = () => {
-  const set = data.sets.find((one) => one.name === field("set").value);
-  const [upper, lower] = ["upper", "lower"].map((name) => set.methods.find((one) => one.key === field(name).value));
-  return { set, upper, lower };
+  const set = chosenSet();
+  const methods = set.seeds[field("seed").value];
+  const [upper, lower] = ["upper", "lower"].map((name) => methods.find((one) => one.key === field(name).value));
+  return { set, methods, upper, lower };
 };
 
 /** What the notebook's rule orders by, the largest first; a query without a match has none and comes last. */
-function worth(place, { set, upper, lower }) {
+function worth(place, { methods, upper, lower }) {
   const gain = (a, b) => a.ap[place] - b.ap[place];
   if (upper.ap[place] === null) return -Infinity;
   switch (field("rule").value) {
@@ -44,7 +47,7 @@ function worth(place, { set, upper, lower }) {
       return lower ? gain(lower, upper) : 0;
     case "reranking": {
       const plain = upper.key.replace("-reranked", "");
-      const [before, after] = [plain, `${plain}-reranked`].map((key) => set.methods.find((one) => one.key === key));
+      const [before, after] = [plain, `${plain}-reranked`].map((key) => methods.find((one) => one.key === key));
       return gain(after, before);
     }
     default:
@@ -84,7 +87,7 @@ function list(set, place, method) {
     const [kind, above] = data.marks[mark];
     return make("li", kind.replace(" ", "-"), make("span", "", above), picture(image, kind), make("small", "", below));
   });
-  const title = make("h2", "", `${method.title}: ${method.told[place]}`);
+  const title = make("h2", `model-${method.key.split("-")[0]}`, `${method.title}: ${method.told[place]}`);
   return [title, make("ol", "list", query, ...found)];
 }
 
@@ -139,14 +142,15 @@ function show(place) {
   const methods = [now.upper, now.lower].filter(Boolean);
   document.getElementById("lists").replaceChildren(...methods.flatMap((method) => list(now.set, wanted, method)));
   scatter(now, places, wanted);
-  const names = ["set", "upper", "lower", "query"];
+  const names = ["set", "seed", "upper", "lower", "query"];
   history.replaceState(null, "", `#${new URLSearchParams(names.map((name) => [name, field(name).value]))}`);
 }
 
-/** Offer what the chosen set has. */
+/** Offer what the chosen set has, of the chosen seed where it was trained with that. */
 function offers() {
-  const set = data.sets.find((one) => one.name === field("set").value);
-  const methods = Object.fromEntries(set.methods.map((one) => [one.key, one.title]));
+  const set = chosenSet();
+  offer(field("seed"), Object.fromEntries(Object.keys(set.seeds).map((seed) => [seed, `seed ${seed}`])));
+  const methods = Object.fromEntries(set.seeds[field("seed").value].map((one) => [one.key, one.title]));
   const keys = Object.keys(methods).filter((key) => key.endsWith("xqda-reranked"));
   offer(field("upper"), methods, keys.at(-1));
   offer(field("lower"), { ...methods, none: "(none)" }, keys[0]);
@@ -166,11 +170,10 @@ function go(number) {
 /** Show what the address says, as far as it says anything. */
 function arrive() {
   const asked = new URLSearchParams(location.hash.slice(1));
-  if (data.sets.some((one) => one.name === asked.get("set"))) field("set").value = asked.get("set");
-  offers();
-  for (const name of ["upper", "lower"]) {
+  for (const name of ["set", "seed", "upper", "lower"]) {
     const options = [...field(name).options].map((option) => option.value);
     if (options.includes(asked.get(name))) field(name).value = asked.get(name);
+    offers();
   }
   if (asked.has("query")) go(Number(asked.get("query")));
   else show();
@@ -187,12 +190,13 @@ if (data.sets.length) {
   picture.size = { width: measure.clientWidth, height: measure.clientHeight };
   measure.remove();
   offer(field("set"), Object.fromEntries(data.sets.map((one) => [one.name, one.title])));
+  offers();
   offer(field("rule"), data.rules, "gain");
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("change", ({ target }) => {
     if (target.name === "query") return go(Number(target.value));
-    if (target.name === "set") offers();
-    show(["upper", "lower"].includes(target.name) ? show.place : undefined);
+    if (["set", "seed"].includes(target.name)) offers();
+    show(["seed", "upper", "lower"].includes(target.name) ? show.place : undefined);
   });
   document.getElementById("before").addEventListener("click", () => step(-1));
   document.getElementById("next").addEventListener("click", () => step(1));

@@ -1,7 +1,8 @@
-"""explorer.html: every query's rank lists by every model and metric, with their pictures, in one file without a server.
+"""explorer.html: every query's rank lists by every run and metric, with their pictures, in one file without a server.
 
 What a list holds and the words around it are those of `ranklists`, which Figure 5 and notebook 08 draw. Its last part,
-`#set=...&upper=...&lower=...&query=...`, says what it shows. It shows people: of official data it is kept apart.
+`#set=...&seed=...&upper=...&lower=...&query=...`, says what it shows. It shows people: of official data it is kept
+apart.
 """
 
 import base64
@@ -23,65 +24,77 @@ from reproduction.experiment import Experiment
 from reproduction.ranklists import Method, Ranking, Rankings
 
 WIDE, HIGH, COLUMNS, SHEET = 48, 96, 32, 1024  # pixels of a picture; pictures in a line and in a sheet
-QUALITY = 60
+FEW, QUALITY, COARSE = 12_000, 60, 30  # of so many pictures WebP's quality is the first, of more the second
 ALL, HUNDRED = 1000, 100  # of a set with more queries than ALL: a hundred each of the worst, the best, ...
 
 
 def write(given: Mapping[str, Any]) -> Path:
-    """Write the explorer of the finished runs of the first seed; `given` are the parameters of notebook 08.
+    """Write the explorer of the finished runs of every seed; `given` are the parameters of notebook 08.
 
     Returns its path: `explorer.html` in the results folder or, on official data, in the folder for what shows people.
     """
     own = sorted({given["rank_list_set"], *given.get("own_sets", ())} - set(paper.SETS))
     kit = Experiment.of({**given, "own_sets": own})
     how = Matching(**{key: given[key] for key in ("ap", "k1", "k2", "lambda_value", "xqda_solver") if key in given})
-    page = render(ranklists.of_runs(kit, how), kit.facts(ap=how.ap, seeds=kit.seeds[:1]))
+    rankings = {seed: ranklists.of_runs(kit, how, seed) for seed in kit.seeds}
+    page = render(rankings, kit.facts(ap=how.ap, seeds=kit.seeds))
     return files.write_text(kit.private / results_folder.EXPLORER, page)
 
 
-def render(rankings: Rankings, facts: Mapping[str, Any]) -> str:
-    """The page of these rankings, each made when it comes to it; `facts` as sidecars have them."""
+def render(rankings: Mapping[int, Rankings], facts: Mapping[str, Any]) -> str:
+    """The page of the rankings of each seed, each made when it comes to it; `facts` as sidecars have them."""
     pictures, marks = {}, {}
-    sets = [_set(rankings, name, pictures, marks) for name in rankings.models]
+    names = dict.fromkeys(name for each in rankings.values() for name in each.models)
+    sets = [_set(rankings, name, pictures, marks) for name in names]
     data = {"sets": sets, "marks": list(marks), "rules": explorer.RULES, "columns": COLUMNS, "sheet": SHEET}
     values = {
         "facts": facts, "sets": sets, "sheets": list(_sheets(list(pictures))), "frames": plots.KINDS,
-        "wide": WIDE, "high": HIGH, "columns": COLUMNS, "all": ALL,
+        "colours": plots.COLOURS, "wide": WIDE, "high": HIGH, "columns": COLUMNS, "all": ALL,
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }  # fmt: skip
     return report.render("explorer", values)
 
 
-def _set(rankings: Rankings, name: str, pictures: dict[str, int], marks: dict[tuple, int]) -> dict[str, Any]:
+def _set(
+    rankings: Mapping[int, Rankings], name: str, pictures: dict[str, int], marks: dict[tuple, int]
+) -> dict[str, Any]:
     """A set as the page holds it; new pictures and marks, (kind, words above), are numbered in the order they come."""
-    methods = [Method(*one) for one in itertools.product(rankings.models[name], plots.METRICS, (False, True))]
-    ranks = {method: rankings(name, method) for method in methods}
-    first = next(iter(ranks.values()))
-    # Figure 5's pair where both models are there: its gains are those that the choice is made by
-    ours, theirs = (ranks[Method(rankings.models[name][place], "xqda", True)] for place in (-1, 0))
-    chosen = choose(ours.ap, theirs.ap)
-    about = first.query.iloc[chosen]
+    chosen: list[int] = []
+    seeds = {}
+    for seed, each in rankings.items():
+        methods = [Method(*one) for one in itertools.product(each.models.get(name, ()), plots.METRICS, (False, True))]
+        ranks = {method: each(name, method) for method in methods}
+        if ranks and not chosen:
+            # Figure 5's pair where both models are there: its gains are those that the choice is made by
+            pair = [ranks[Method(each.models[name][place], "xqda", True)] for place in (-1, 0)]
+            chosen, query = choose(*(one.ap for one in pair)), pair[0].query
+        if ranks:
+            seeds[seed] = [_method(*one, chosen, pictures, marks) for one in ranks.items()]
+    about = zip(chosen, *(query[column].iloc[chosen] for column in (PERSON, CAMERA, PATH)), strict=True)
+    return {
+        "name": name, "title": paper.SET_TITLES.get(name, name), "count": len(query), "seeds": seeds,
+        "queries": [[number, int(person), int(camera), pictures.setdefault(path, len(pictures))]
+                    for number, person, camera, path in about],
+    }  # fmt: skip
 
-    def shown(ranking: Ranking, query: int) -> list[list]:
-        ranked = []
+
+def _method(
+    method: Method, ranking: Ranking, chosen: list[int], pictures: dict[str, int], marks: dict[tuple, int]
+) -> dict[str, Any]:
+    """The lists of the chosen queries by one method: of each image its picture, its mark and the words below."""
+
+    def shown(query: int) -> Iterable[list]:
         for image in ranklists.shown(ranking, query, ignored=True):
             kind, above, below = plots.caption(image)
             picture = pictures.setdefault(image.image_path, len(pictures))
-            ranked.append([picture, marks.setdefault((kind, above), len(marks)), below])
-        return ranked
+            yield [picture, marks.setdefault((kind, above), len(marks)), below]
 
+    valid = ranking.per_query["valid"].tolist()
     return {
-        "name": name, "title": paper.SET_TITLES.get(name, name), "count": len(first.query),
-        "queries": [[number, int(line[PERSON]), int(line[CAMERA]), pictures.setdefault(line[PATH], len(pictures))]
-                    for number, line in zip(chosen, about.to_dict("records"), strict=True)],
-        "methods": [{
-            "key": "-".join((method.model, method.metric, *["reranked"] * method.reranked)),
-            "title": explorer.title(method),
-            "ap": [round(float(ranking.ap[query]), 4) if ranking.per_query["valid"].iloc[query] else None
-                   for query in chosen],
-            "told": [ranklists.told(ranking, query, ignored=True) for query in chosen],
-            "lists": [shown(ranking, query) for query in chosen],
-        } for method, ranking in ranks.items()],
+        "key": method.key, "title": explorer.title(method),
+        "ap": [round(float(ranking.ap[query]), 4) if valid[query] else None for query in chosen],
+        "told": [ranklists.told(ranking, query, ignored=True) for query in chosen],
+        "lists": [list(shown(query)) for query in chosen],
     }  # fmt: skip
 
 
@@ -98,11 +111,12 @@ def choose(ours: np.ndarray, theirs: np.ndarray) -> list[int]:
 
 def _sheets(paths: list[str]) -> Iterable[str]:
     """The pictures in sheets, COLUMNS in a line, each sheet a WebP as a data URI."""
+    quality = QUALITY if len(paths) <= FEW else COARSE
     for start in range(0, len(paths), SHEET):
         part = paths[start : start + SHEET]
         sheet = np.zeros((-(-len(part) // COLUMNS), HIGH, COLUMNS, WIDE, 3), np.uint8)
         for place, path in enumerate(part):
             sheet[place // COLUMNS, :, place % COLUMNS] = images.decode(path, HIGH, WIDE)
         written = io.BytesIO()
-        Image.fromarray(sheet.reshape(-1, COLUMNS * WIDE, 3)).save(written, "WEBP", quality=QUALITY)
+        Image.fromarray(sheet.reshape(-1, COLUMNS * WIDE, 3)).save(written, "WEBP", quality=quality)
         yield f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode('ascii')}"

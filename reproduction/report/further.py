@@ -7,14 +7,12 @@ made yet is said to be absent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from reproduction import paper, results_folder, tables
-from reproduction.report.figures import figure
+from reproduction.report.figures import WORDS, figure
 from reproduction.report.origin import address
 from reproduction.report.sources import Results
 from reproduction.runner import notebooks
@@ -58,8 +56,7 @@ def _read(section: Mapping[str, Any]) -> Section:
     return Section(section["key"], section["title"], section["words"], section.get("table", ""), columns, figures)
 
 
-WORDS = Path(__file__).with_name("further.yaml")
-SECTIONS = tuple(map(_read, yaml.safe_load(WORDS.read_text(encoding="utf-8"))))
+SECTIONS = tuple(map(_read, WORDS["sections"]))
 # What reproduction.report.sections shows in its own way, by the names of its parts.
 OWN = ("table1", "subsets", "people", "table2", "table3", "table4", "figure3", "figure3_time", "figure4", "figure5",
        "convergence", "claims", "across")  # fmt: skip

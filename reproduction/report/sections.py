@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from reid_core import __version__
-from reproduction import claims, paper, results_folder, tables
+from reproduction import claims, intervals, paper, results_folder, tables
 from reproduction.claims import verdicts as words
-from reproduction.report.figures import DRAWN, FIGURES, PEOPLE, figure
+from reproduction.report import queries
+from reproduction.report.figures import WORDS, figure
 from reproduction.report.further import OWN, SECTIONS, sections
 from reproduction.report.origin import address, executed, explained, files, origin, read_from, runs
 from reproduction.report.sources import Results
@@ -30,6 +31,7 @@ PLACES = {"subsets": "table1", "convergence": "figure3_time"}
 
 def everything(found: Results) -> dict[str, Any]:
     """All values of the template."""
+    held = queries.held(found)
     return {
         "version": __version__,
         "facts": found.facts,
@@ -40,15 +42,17 @@ def everything(found: Results) -> dict[str, Any]:
         "data": found.data(),
         "sure": sure(found),
         "trace": explained(found, "claims"),
-        "claims": [claim(line) for line in found.claims.itertuples()],
+        "claims": [claim(line) | {"queries": queries.of_claim(found, held, line.claim)}
+                   for line in found.claims.itertuples()],
         "places": {one.made.section: f"about-{one.key}" for one in SECTIONS if one.made.section not in OWN} | PLACES,
         "tally": tally(found.claims["verdict"]),
         "table1": table1(found),
         "subsets": subsets(found),
         "comparisons": [comparison(found, number) for number in (2, 3)],
         "table4": table4(found),
-        "people": figure(found, *PEOPLE),
-        "figures": [figure(found, *about) for about in FIGURES],
+        "people": figure(found, **WORDS["people"]),
+        "figures": [figure(found, **about) for about in WORDS["figures"]],
+        "figure5_queries": queries.of_figure5(found, held),
         "further": sections(found),
         "convergence": convergence(found),
         "convergence_address": address(found, "convergence"),
@@ -59,7 +63,7 @@ def everything(found: Results) -> dict[str, Any]:
         "files": files(found),
         "altered": found.altered(),
         "profile_argument": profiles.arguments(found.facts["profile"], {}),
-    }
+    }  # fmt: skip
 
 
 def claim(line) -> dict[str, str]:
@@ -153,7 +157,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
     words = {word: meaning for word, meaning in tables.FAITHFUL.items() if word in {row["faithful"] for row in rows}}
     return shown | {
         "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
-        "figure": figure(found, stem, f"Table {table_number}, drawn", DRAWN),
+        "figure": figure(found, **WORDS[stem]),
         **{name: ", ".join(filter(None, map(text, table.get(name, table["ap"][:0]).unique())))
            for name in ("ap", "protocol")},
         "facts": [_evaluated(table[table["set"] == part]) for part in sets],
@@ -251,19 +255,27 @@ def convergence(found: Results) -> list[dict[str, str]] | None:
 
 
 def across(found: Results) -> dict[str, Any] | None:
-    """rank-1 / mAP of HCN trained on one set (columns) and tested on another (rows), means over seeds."""
+    """rank-1 / mAP of HCN trained on one set (columns) and tested on another (rows): means over seeds, intervals."""
     table = found.table("cross_dataset", ("train_set", "test_set", "seed", "rank1", "mAP"))
     if table is None:
         return None
-    mean = table.groupby(["test_set", "train_set"])[list(tables.SCORES)].mean()
+    behind = found.path / "cross_dataset_people.csv"
+    people = results_folder.read_csv(behind) if behind.is_file() else None
     order = [name for name in ("untrained", *paper.SETS, paper.COMBINED) if name in set(table["train_set"])]
+
+    def cell(name: str, source: str) -> dict[str, Any]:
+        mean, within = ("" if rows is None else rows[(rows["test_set"] == name) & (rows["train_set"] == source)]
+                        for rows in (table, people))  # fmt: skip
+        ends = [intervals.interval(within, score) for score in tables.SCORES] if len(within) else []
+        return {
+            "own": name == source,
+            "text": " / ".join(number(mean[score].mean()) for score in tables.SCORES) if len(mean) else "",
+            "within": " / ".join(interval(one.low, one.high) for one in ends),
+        }
+
     return {
         "columns": [paper.SET_TITLES.get(name, name) for name in order],
-        "rows": [
-            {"set": paper.SET_TITLES.get(name, name), "cells": [
-                {"own": name == source, "text": " / ".join(number(mean.loc[(name, source), s]) for s in tables.SCORES)
-                 if (name, source) in mean.index else ""} for source in order]}
-            for name in table["test_set"].unique()
-        ],
+        "rows": [{"set": paper.SET_TITLES.get(name, name), "cells": [cell(name, source) for source in order]}
+                 for name in table["test_set"].unique()],
         "address": address(found, "across"),
     }  # fmt: skip

@@ -70,6 +70,7 @@ def _draw_line(axis, line: dict, score: str, place: float, edge: float) -> None:
         axis.plot(value, y, MARKS[line["set"]], color=colour, markersize=4, markerfacecolor=fill, markeredgewidth=0.8)
         return
     side = np.sign(value)
+    axis.update_datalim([(1.45 * side * edge, y)])  # room for the number, outside all whiskers
     axis.plot(side * edge, y, "<" if side < 0 else ">", color=colour, markersize=4, markeredgewidth=0)
-    axis.annotate(f"{value:+.1f}".replace("-", "−"), (side * edge, y), (-5 * side, 0), textcoords="offset points",
-                  ha="left" if side < 0 else "right", va="center", fontsize=plots.SMALL, color=colour)  # fmt: skip
+    axis.annotate(f"{value:+.1f}".replace("-", "−"), (side * edge, y), (4 * side, 0), textcoords="offset points",
+                  ha="right" if side < 0 else "left", va="center", fontsize=plots.SMALL, color=colour)  # fmt: skip

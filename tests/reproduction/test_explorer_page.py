@@ -3,6 +3,7 @@
 import json
 import re
 
+import axe
 import chromium
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import toy_rankings
 from reproduction import explorer, plots, ranklists
 from reproduction.report import explorer_page
 
-FACTS = {"data_source": "embedded", "profile": "test", "ap": "step", "seeds": [0]}
+FACTS = {"data_source": "embedded", "profile": "test", "ap": "step", "seeds": [0, 4]}
 METHODS = [("hcn", metric, reranked) for metric in plots.METRICS for reranked in (False, True)]
 
 
@@ -28,8 +29,13 @@ def rankings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def page(rankings, tmp_path):
+    """Of two seeds: with the second, HCN alone was trained, whose lists re-ranked are those of the first one plain."""
+    reordered = ranklists.Rankings(
+        lambda name, method: rankings(name, ranklists.Method(method.model, method.metric, not method.reranked)),
+        {"market1501": ("hcn",)},
+    )
     path = tmp_path / "explorer.html"
-    path.write_text(explorer_page.render(rankings, FACTS))
+    path.write_text(explorer_page.render({0: rankings, 4: reordered}, FACTS))
     return path
 
 
@@ -41,8 +47,9 @@ def test_the_page_holds_the_lists_frames_and_words_of_the_notebooks_explorer(pag
     data = held(page)
     assert [one["name"] for one in data["sets"]] == ["market1501", "cuhk03_labeled"]
     market = data["sets"][0]
-    assert len(market["methods"]) == 8 and data["rules"] == explorer.RULES
-    for method in market["methods"]:
+    methods = market["seeds"]["0"]
+    assert len(methods) == 8 and data["rules"] == explorer.RULES
+    for method in methods:
         model, metric, *reranked = method["key"].split("-")
         ranking = rankings("market1501", ranklists.Method(model, metric, bool(reranked)))
         assert method["ap"] == pytest.approx(ranking.ap, abs=1e-4)
@@ -52,9 +59,31 @@ def test_the_page_holds_the_lists_frames_and_words_of_the_notebooks_explorer(pag
             assert words == f"{method['title']}: {method['told'][query]}"
             captions = [(*data["marks"][mark], below) for _, mark, below in method["lists"][query]]
             assert captions == [plots.caption(image) for image in ranked.itertuples()]
-    (own,) = (one for one in market["methods"] if one["key"] == "hcn-xqda-reranked")
+    (own,) = (one for one in methods if one["key"] == "hcn-xqda-reranked")
     assert own["told"][1] == "AP 0.33, first match at rank 3"
     assert market["queries"][0][:3] == [0, 5, 1]
+
+
+def test_each_seed_has_the_lists_of_its_own_trainings(page):
+    first, other = (held(page)["sets"][0]["seeds"][seed] for seed in ("0", "4"))
+    assert [one["key"] for one in other] == [ranklists.Method(*method).key for method in METHODS]
+    lists = {one["key"]: one["lists"] for one in first}
+    for one in other:
+        model, metric, *reranked = one["key"].split("-")
+        assert one["lists"] == lists[ranklists.Method(model, metric, not reranked).key]
+    assert lists["hcn-xqda"] != lists["hcn-xqda-reranked"]
+    assert list(held(page)["sets"][1]["seeds"]) == ["0"]
+
+
+def test_many_pictures_are_coarser_so_that_the_page_stays_small(rankings, monkeypatch):
+    fine = explorer_page.render({0: rankings}, FACTS)
+    noise = np.random.default_rng(0).integers(0, 256, (explorer_page.HIGH, explorer_page.WIDE, 3), np.uint8)
+    monkeypatch.setattr(explorer_page.images, "decode", lambda *_: noise)
+    sizes = []
+    for few in (100, 1):
+        monkeypatch.setattr(explorer_page, "FEW", few)
+        sizes.append(len(explorer_page.render({0: rankings}, FACTS)))
+    assert sizes[1] < sizes[0] - 1000 and len(fine) < sizes[0]
 
 
 def test_the_page_is_one_file_that_loads_nothing(page):
@@ -70,14 +99,14 @@ def test_a_query_without_a_match_has_no_ap(rankings, tmp_path):
     made = ranklists.Matched(np.tile(np.arange(6, dtype=np.float32), (2, 1)), query, gallery, 0.0)
     lone = ranklists.Rankings(lambda *_: ranklists.rank(made), {"market1501": ("hcn",)})
     path = tmp_path / "page.html"
-    path.write_text(explorer_page.render(lone, FACTS))
-    method = held(path)["sets"][0]["methods"][0]
+    path.write_text(explorer_page.render({0: lone}, FACTS))
+    method = held(path)["sets"][0]["seeds"]["0"][0]
     assert method["ap"][0] is None and method["ap"][1] > 0 and "no match in the gallery" in method["told"][0]
 
 
 def test_without_a_finished_training_the_page_says_so():
-    text = explorer_page.render(ranklists.Rankings(None, {}), FACTS)
-    assert "No training of seed 0 is finished" in text
+    text = explorer_page.render({0: ranklists.Rankings(None, {}), 4: ranklists.Rankings(None, {})}, FACTS)
+    assert "No training of seed 0, 4 is finished" in text
 
 
 def test_of_many_queries_it_holds_the_worst_the_best_the_largest_gains_and_some_by_lot():
@@ -112,7 +141,9 @@ def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page)
         titles = view.evaluate(f"{lists}.map(title => title.textContent)")
         assert titles[0] == "HCN, XQDA, re-ranked: AP 0.33, first match at rank 3" and len(titles) == 2
         address = view.evaluate("location.href")
-        assert "set=market1501" in address and "upper=hcn-xqda-reranked" in address and address.endswith("query=1")
+        assert (
+            "set=market1501&seed=0&" in address and "upper=hcn-xqda-reranked" in address and address.endswith("query=1")
+        )
         view.evaluate("document.getElementById('next').click()")
         assert "query 0" in view.evaluate(says)
         view.evaluate("location.hash = '#set=market1501&upper=hcn-xqda&lower=none&query=1'")
@@ -125,5 +156,60 @@ def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page)
         view.until(f"{lists}.length === 2", 5)
         view.evaluate(f"(() => {{ {choose} }})()")
         assert "query 1" in view.evaluate(says) and "1 of 1" in view.evaluate(says)
+        view.evaluate("location.hash = '#set=market1501&seed=4&upper=hcn-xqda&lower=none&query=1'")
+        view.until(f"{lists}.length === 1 && {lists}[0].textContent.includes('AP 0.33')", 5)
+        assert view.evaluate("document.querySelector('[name=seed]').value") == "4"
+        assert (
+            view.evaluate("getComputedStyle(document.querySelector('#lists h2')).borderLeftColor") == "rgb(213, 94, 0)"
+        )
+        view.evaluate("location.hash = '#set=market1501&query=0'")
+        view.until(f"{says}.includes('query 0')", 5)
         asked = [url.partition("#")[0] for url in view.requested if not url.startswith("data:")]
         assert set(asked) == {page.as_uri()} and not view.errors
+
+
+@pytest.mark.slow
+def test_in_chromium_the_page_is_used_by_keyboard_alone_and_prints_its_pictures(page, tmp_path):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    says, named = (
+        "document.getElementById('says').textContent",
+        "document.activeElement.name || document.activeElement.id",
+    )
+    with chromium.page(browser) as view:
+        view.look(1400)
+        view.open(page.as_uri())
+        met = []
+        for _ in range(10):
+            view.press("Tab")
+            met.append(view.evaluate(named))
+        assert met == ["set", "seed", "upper", "lower", "camera", "where", "rule", "before", "next", "query"]
+        view.evaluate("document.getElementById('next').focus()")
+        view.press("Enter")
+        assert "query 1" in view.evaluate(says) and view.evaluate(named) == "next"
+        view.evaluate("document.querySelector('[name=upper]').focus()")
+        view.press("Home")
+        view.until(
+            "document.querySelector('#lists h2').textContent.startsWith('Baseline (backbone alone), Euclidean:')", 5
+        )
+        assert view.pdf(tmp_path / "page.pdf").stat().st_size > 10_000
+        view.call("Emulation.setEmulatedMedia", media="print")
+        assert view.evaluate("getComputedStyle(document.querySelector('.picture')).printColorAdjust") == "exact"
+        assert view.evaluate("getComputedStyle(document.getElementById('choices')).display") == "none"
+        assert view.evaluate("document.getElementById('lists').getBoundingClientRect().height") > 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_chromium_the_page_keeps_nothing_from_anyone(page, dark):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    script = axe.source()
+    with chromium.page(browser) as view:
+        view.look(360 if dark else 1400, dark=dark)
+        view.open(page.as_uri())
+        assert axe.serious(view, script) == []
+        view.evaluate("document.body.append(document.createElement('select'))")
+        assert [rule for _, rule, _ in axe.serious(view, script)] == ["select-name"], "it would be found"

@@ -127,6 +127,24 @@ def test_loss_curves_draw_raw_and_smoothed_for_both_models():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(plots.TITLES.values())[:2]
 
 
+def test_of_several_seeds_the_mean_is_drawn_in_the_band_from_the_lowest_to_the_highest():
+    seeds = [losses("hcn").assign(loss_r5=lambda table, add=add: table["loss_r5"] + add) for add in (0, 3, 0.5)]
+    seeds[1] = seeds[1].assign(seconds=lambda table: table["seconds"] / 2)
+    (axis,) = plots.loss_curves({"market1501": {"hcn": seeds}}, 5).axes
+    smoothed = [plots.smooth(one["loss_r5"], 5) for one in seeds]
+    assert len(axis.lines) == 4 and np.allclose(axis.lines[3].get_ydata(), np.mean(smoothed, axis=0))
+    (band,) = axis.collections
+    edge = band.get_paths()[0].vertices
+    for number, value in enumerate(smoothed[0], start=1):
+        assert sorted(set(edge[edge[:, 0] == number, 1].round(6))) == pytest.approx([value, value + 3], abs=1e-5)
+    assert to_hex(band.get_facecolor()[0]) == plots.COLOURS["hcn"].lower()
+    (axis,) = plots.loss_curves({"market1501": {"hcn": seeds}}, 5, against="seconds").axes
+    assert axis.lines[3].get_xdata()[-1] == pytest.approx(1.5), "as far as the fastest was trained"
+    assert axis.lines[3].get_ydata()[-1] == pytest.approx(
+        np.mean([smoothed[1][-1], *(np.interp(1.5, seeds[k]["seconds"], smoothed[k]) for k in (0, 2))])
+    )
+
+
 def test_against_wall_time():
     figure = curves(("market1501",), against="seconds")
     assert figure.axes[0].lines[0].get_xdata()[-1] == pytest.approx(3.0)

@@ -4,14 +4,15 @@ import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import axe
 import chromium
 import pandas as pd
 import pytest
 import synthetic_results
 
-from reproduction import paper, report, results_folder, sidecar, tables
+from reproduction import intervals, paper, report, results_folder, sidecar, tables
 from reproduction.claims import CLAIMS
-from reproduction.report import further
+from reproduction.report import figures, further, queries
 from reproduction.tables import SCORES
 from reproduction.words import number
 
@@ -479,9 +480,7 @@ def test_in_chromium_a_click_sorts_a_table_and_opens_a_row(embedded):
             seen.append(page.evaluate(numbers))
         assert seen == [sorted(own, reverse=True), sorted(own), own] and own != sorted(own)
         page.evaluate("document.querySelector('#table3 .opener').focus()")
-        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-        for kind in ("keyDown", "keyUp"):
-            page.call("Input.dispatchKeyEvent", type=kind, **enter)
+        page.press("Enter")
         assert page.evaluate("document.querySelector('#table3 .behind').getBoundingClientRect().height > 30")
         asked = [url for url in page.requested if not url.startswith("data:")]
         assert asked == [embedded.as_uri()] and not page.errors
@@ -491,3 +490,86 @@ def test_the_explorer_is_linked_to_where_it_is(results):
     assert "explorer.html" not in Reader(report.write(results).read_text()).links
     (results / "explorer.html").write_text("")
     assert "explorer.html" in Reader(report.write(results).read_text()).links
+
+
+def test_each_score_across_data_sets_has_its_interval_over_people_and_seeds(official):
+    text = Reader(official.read_text()).text
+    table, people = (pd.read_csv(official.parent / f"cross_dataset{end}.csv") for end in ("", "_people"))
+    for name, source in ((paper.MARKET1501, paper.COMBINED), (paper.CUHK03_LABELED, "untrained")):
+        mean, rows = (one[(one["test_set"] == name) & (one["train_set"] == source)] for one in (table, people))
+        found = [intervals.interval(rows, score) for score in SCORES]
+        scores = " / ".join(f"{mean[score].mean():.1f}" for score in SCORES)
+        assert plain(f"{scores}{' / '.join(f'{one.low:.1f}–{one.high:.1f}' for one in found)}") in plain(text)
+    assert rows["seed"].nunique() == 3
+
+
+def test_without_the_people_of_a_crossing_it_has_no_interval(results):
+    with_them = report.write(results).read_text()
+    (results / "cross_dataset_people.csv").unlink()
+    without = report.write(results).read_text()
+    across = [page.partition('id="across"')[2].partition("</section>")[0] for page in (with_them, without)]
+    assert "<small>" in across[0] and "<small>" not in across[1]
+
+
+def explored(results, numbers=(3, 8, 9)):
+    """An explorer.html with three queries of CUHK03 labeled by the combined model and the baseline."""
+    ap = {"combined-xqda-reranked": [0.5, 0.25, None], "baseline-xqda-reranked": [0.125, 0.5, None]}
+    methods = [{"key": key, "ap": values} for key, values in ap.items()]
+    page = {
+        "sets": [{"name": paper.CUHK03_LABELED, "seeds": {"2": methods}, "queries": [[n, 1, 1, 0] for n in numbers]}]
+    }
+    (results / "explorer.html").write_text(f"{queries.DATA}{json.dumps(page)}</script>")
+
+
+def test_a_claim_and_figure_5_lead_to_single_queries_of_the_explorer(results):
+    record = {"files": {}, "created": "2026-01-01T00:00:00", "device": "a device", "versions": {},
+              "data_source": "embedded", "profile": "smoke", "ap": "trapezoid", "set": paper.CUHK03_LABELED,
+              "queries": {"largest gain": 3, "median": 8, "largest loss": 77}}  # fmt: skip
+    (results / "figure5.json").write_text(json.dumps(record))
+    explored(results)
+    text = report.write(results).read_text()
+    where = (
+        "explorer.html#set=cuhk03_labeled&amp;seed=2&amp;upper=combined-xqda-reranked&amp;lower=baseline-xqda-reranked"
+    )
+    claim = text.partition('id="claim-gain_cuhk03_labeled"')[2].partition("</li>")[0]
+    assert f'<a href="{where}&amp;query=3">query 3 (largest gain, +0.38 AP)</a>' in claim
+    assert f'<a href="{where}&amp;query=8">query 8 (largest loss, −0.25 AP)</a>' in claim and "query 9" not in claim
+    figure = text.partition('<figure id="figure5">')[2].partition("</figure>")[0]
+    assert f'{where}&amp;query=3">' in figure and f'{where}&amp;query=8">query 8 (median, −0.25 AP)' in figure
+    assert "query=77" not in text, "which the page does not hold"
+    assert text.count("explorer.html#") == 4
+
+
+def test_the_claims_that_lead_to_queries_are_claims_and_their_methods_are_the_explorers():
+    known = {claim.key for claim in CLAIMS}
+    for claim, (name, *models) in figures.WORDS["queries"].items():
+        assert claim in known and name in paper.PRINTED_METRIC and set(models) < {"baseline", "hcn", "combined"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_chromium_the_page_keeps_nothing_from_anyone(embedded, dark):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    script = axe.source()
+    with chromium.page(browser) as page:
+        page.look(360 if dark else 1400, dark=dark)
+        page.open(embedded.as_uri())
+        assert axe.serious(page, script) == []
+        page.evaluate("document.querySelectorAll('.opener').forEach(one => one.click())")
+        assert axe.serious(page, script) == []
+
+
+@pytest.mark.slow
+def test_in_chromium_it_prints(embedded, tmp_path):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    with chromium.page(browser) as page:
+        page.open(embedded.as_uri())
+        assert page.pdf(tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n") > 8
+        page.look(700)
+        page.call("Emulation.setEmulatedMedia", media="print")
+        assert page.evaluate("[...document.querySelectorAll('nav, .opener')].every(one => !one.offsetHeight)")
+        assert page.evaluate("document.querySelectorAll('.claims > li').length > 30")

@@ -542,6 +542,8 @@ def test_a_mark_far_beyond_the_others_intervals_becomes_an_arrow_with_its_number
     arrows = [line for line in mean_ap.lines if line.get_marker() == "<"]
     assert [float(line.get_xdata()[0]) for line in arrows] == [-3.0]
     assert min(line.get_xdata().min() for line in mean_ap.lines[:-1]) >= -3.0
+    (number,) = mean_ap.texts
+    assert number.get_ha() == "right" and number.xy[0] == -3.0 and mean_ap.get_xlim()[0] < -4, "outside all whiskers"
 
 
 def test_the_table_as_it_is_read(study, benches):

@@ -1,0 +1,55 @@
+"""Links from claims and from Figure 5 to single queries of explorer.html, where that page is there and holds them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from reproduction import paper, results_folder
+from reproduction.report.figures import WORDS
+from reproduction.report.sources import Results
+from reproduction.words import number
+
+DATA = '<script type="application/json" id="data">'  # of explorer.html, before what it holds
+
+
+def held(found: Results) -> dict[str, dict[str, Any]]:
+    """What explorer.html holds, by set; nothing where it is not there."""
+    page = found.private / results_folder.EXPLORER
+    text = page.read_text(encoding="utf-8").partition(DATA)[2].partition("</script>")[0] if page.is_file() else ""
+    return {one["name"]: one for one in json.loads(text)["sets"] if "seeds" in one} if text else {}
+
+
+def of_claim(found: Results, sets: Mapping[str, Any], claim: str) -> list[dict[str, str]]:
+    """The queries that gain and lose most in AP by what a claim compares; none for a claim that compares otherwise."""
+    name, ours, theirs = WORDS["queries"].get(claim, ("", "", ""))
+    keys = [f"{model}-{paper.PRINTED_METRIC[name]}-reranked" for model in (ours, theirs)] if name else []
+    return _links(found, sets.get(name), *keys)
+
+
+def of_figure5(found: Results, sets: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The queries that Figure 5 shows."""
+    drawn = found.sidecars.get("figure5", {})
+    chosen = drawn.get("queries")
+    return _links(found, sets.get(drawn.get("set")), "combined-xqda-reranked", "baseline-xqda-reranked", chosen)
+
+
+def _links(
+    found: Results, one: dict[str, Any] | None, ours: str = "", theirs: str = "", chosen: dict[str, int] | None = None
+) -> list[dict[str, str]]:
+    """Words and addresses of the `chosen` queries of a set, else of the largest gain and loss of `ours`, by the first
+    seed."""
+    seed, methods = next(iter(one["seeds"].items())) if one else ("", [])
+    ap = {method["key"]: method["ap"] for method in methods}
+    pairs = zip(ap.get(ours, ()), ap.get(theirs, ()), strict=False)
+    gains = {query[0]: a - b for query, (a, b) in zip(one["queries"] if one else (), pairs, strict=False)
+             if None not in (a, b)}  # fmt: skip
+    if gains and not chosen:
+        chosen = {"largest gain": max(gains, key=gains.get), "largest loss": min(gains, key=gains.get)}
+    page = found.link(found.private / results_folder.EXPLORER)
+    shown = {"seed": seed, "upper": ours, "lower": theirs}
+    return [
+        {"words": f"query {query} ({why}, {number(gains[query], 2, signed=True)} AP)",
+         "address": f"{page}#{urlencode({'set': one['name'], **shown, 'query': query})}"}
+        for why, query in (chosen or {}).items() if query in gains
+    ]  # fmt: skip
