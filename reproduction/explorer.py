@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from reproduction import paper, plots, ranklists
 from reproduction.ranklists import Method, Rankings
+from reproduction.words import number
 
 RULES = {
     "number": "by number",
@@ -106,25 +107,16 @@ def look(rankings: Rankings, choice: Choice, facts: Mapping[str, object]) -> tup
     example = ranklists.example(why, query, lists, ignored=choice.passed_over)
     places = ranklists.TOP + choice.passed_over * ranklists.PASSED_OVER
     where = paper.SET_TITLES.get(choice.set, choice.set)
-    source = plots.source_text(
-        facts["data_source"], facts["profile"], f"{where} · under each image its camera and distance"
-    )
+    about = f"{where} · under each image its camera and distance"
+    source = plots.source_text(facts["data_source"], facts["profile"], about)
     figure = plots.rank_lists([example], source, places=places)
-    sentence = f"{where}, {example['title']}."
+    sentence, words, change = f"{where}, {example['title']}.", "", 0.0
     if choice.rule == "reranking":
-        sentence += f" Re-ranking changes the upper method's AP by {_signed(_worth(rankings, choice)[query])}."
-    elif len(lists) == 2:
-        sentence += f" Upper minus lower AP: {_signed(lists[0][1].ap[query] - lists[1][1].ap[query])}."
+        words, change = "Re-ranking changes the upper method's AP by", _worth(rankings, choice)[query]
+    elif choice.lower:
+        words, change = "Upper minus lower AP:", lists[0][1].ap[query] - lists[1][1].ap[query]
+    sentence += f" {words} {number(change, 2, signed=True)}." if words else ""
     return figure, sentence
-
-
-def _signed(number: float) -> str:
-    """Two decimals with a sign, and no negative zero.
-
-    >>> _signed(0.974), _signed(-0.001)
-    ('+0.97', '+0.00')
-    """
-    return f"{round(number, 2) + 0.0:+.2f}"
 
 
 class Explorer:

@@ -93,7 +93,7 @@ def loss_curves(
 
     `runs[set][model]`: loss tables (iteration, loss_r5, seconds), one a seed; `window`: iterations of the moving
     average; `against`: iteration (the paper's axis) or seconds (wall time). Of several seeds the line is the mean of
-    the averages, in a band from the lowest to the highest, as far as all of them were trained.
+    the averages, in a band from the lowest to the highest, at the mean time of an iteration.
     """
     style()
     figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.5), sharey=True, squeeze=False)
@@ -102,8 +102,9 @@ def loss_curves(
             colour = COLOURS[model]
             for loss in losses:
                 axis.plot(loss[against], loss["loss_r5"], color=colour, alpha=0.4 / (1 + len(losses)), linewidth=0.6)
-            steps = min((loss[against].to_numpy() for loss in losses), key=lambda each: each[-1])
-            smoothed = [np.interp(steps, loss[against], smooth(loss["loss_r5"], window)) for loss in losses]
+            count = min(map(len, losses))
+            steps = np.mean([loss[against][:count] for loss in losses], axis=0)
+            smoothed = [smooth(loss["loss_r5"], window)[:count] for loss in losses]
             axis.plot(steps, np.mean(smoothed, axis=0), color=colour, linewidth=1.6, linestyle=DASHES[model],
                       label=TITLES[model])  # fmt: skip
             if len(losses) > 1:
@@ -200,8 +201,8 @@ def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) ->
     """Figure 5: a query's rank lists one above the other, each image with its camera and distance.
 
     Matches have broad green frames and a tick, others narrow red ones and a cross; images that the scoring passes over
-    are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, frame of
-    `ranklists.nearest`)]}; at least `places` wide. `source` is the line of `source_text`. All is on one axis, with one
+    are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, images of
+    `ranklists.shown`)]}; at least `places` wide. `source` is the line of `source_text`. All is on one axis, with one
     picture a list, so that an explorer can draw it at every click.
     """
     style()
@@ -223,7 +224,7 @@ def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) ->
     return unshown(figure)
 
 
-def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float) -> None:
+def _rank_list(axis, top: float, query: str, ranked: Sequence, width: float) -> None:
     """One list at height `top`, in pixels of its pictures: the query, a gap, the images nearest first."""
     wide, high = SIZE
     canvas, corners, colours = np.full((high, int(width), 3), 255, np.uint8), [], []
@@ -238,7 +239,7 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
         axis.text(y=top + high + 5, s=below, color=GRAY, va="top", **centre)
 
     add(SIDE, query, QUERY_COLOUR, "query", "")
-    for place, image in enumerate(ranked.itertuples(), start=1):
+    for place, image in enumerate(ranked, start=1):
         kind, above, below = caption(image)
         add(SIDE + GAP + place * PITCH, image.image_path, KINDS[kind], above, below)
     axis.imshow(canvas, extent=(0, canvas.shape[1], top + high, top), aspect="auto", zorder=1)
@@ -247,7 +248,7 @@ def _rank_list(axis, top: float, query: str, ranked: pd.DataFrame, width: float)
 
 
 def caption(image) -> tuple[str, str, str]:
-    """What stands around one line of `ranklists.nearest`: its kind, the words above and below."""
+    """What stands around one image of `ranklists.shown`: its kind, the words above and below."""
     below = f"c{image.camera_id} · {image.distance:.3g}"
     if image.flag:
         return "passed over", image.flag.replace("camera", "cam."), below

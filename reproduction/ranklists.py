@@ -186,12 +186,6 @@ def shown(ranking: Ranking, query: int, ignored: bool = False) -> Iterator[Image
             yield Image(number, None if flag else rank, distance, is_match, flag, camera, path)
 
 
-def nearest(ranking: Ranking, query: int, ignored: bool = False) -> pd.DataFrame:
-    """`shown` as a table."""
-    table = pd.DataFrame(shown(ranking, query, ignored), columns=Image._fields)
-    return table.astype({"rank": "Int64"})
-
-
 def told(ranking: Ranking, query: int, ignored: bool = False) -> str:
     """A list in words: its AP, the first match, and how many more than those shown are passed over."""
     hit = ranking.per_query["first_hit"].iloc[query]
@@ -203,7 +197,7 @@ def told(ranking: Ranking, query: int, ignored: bool = False) -> str:
 def example(why: str, query: int, lists: Sequence[tuple[str, Ranking]], ignored: bool = False) -> dict:
     """What `reproduction.plots.rank_lists` draws for one query: its image and one ranked list a method."""
     about = lists[0][1].query.iloc[query]
-    labelled = [(f"{label}: {told(ranking, query, ignored)}", nearest(ranking, query, ignored=ignored))
+    labelled = [(f"{label}: {told(ranking, query, ignored)}", list(shown(ranking, query, ignored)))
                 for label, ranking in lists]  # fmt: skip
     title = f"query {query}: person {about[PERSON]}, camera {about[CAMERA]}" + (f" ({why})" if why else "")
     return {"query": about[PATH], "title": title, "lists": labelled}

@@ -42,7 +42,8 @@ def render(name: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["typeset"] = words.typeset
+    filters = (words.duration, words.interval, words.number, words.text, words.typeset)
+    environment.filters |= {one.__name__: one for one in filters}
     style = (FOLDER / "report.css").read_text(encoding="utf-8")
     script = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()

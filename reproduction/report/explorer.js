@@ -83,10 +83,13 @@ function picture(number, words) {
 function list(set, place, method) {
   const [number, person, camera, own] = set.queries[place];
   const query = make("li", "query", make("span", "", "query"), picture(own, `query ${number}, person ${person}`), make("small", "", `c${camera}`));
-  const found = method.lists[place].map(([image, mark, below]) => {
+  const found = [];
+  for (let at = 0; at < method.lists[place].length; at += 3) {
+    const [image, mark, distance] = method.lists[place].slice(at, at + 3);
     const [kind, above] = data.marks[mark];
-    return make("li", kind.replace(" ", "-"), make("span", "", above), picture(image, kind), make("small", "", below));
-  });
+    const below = make("small", "", `c${data.cameras[image]} · ${distance}`);
+    found.push(make("li", kind.replace(" ", "-"), make("span", "", above), picture(image, kind), below));
+  }
   const title = make("h2", `model-${method.key.split("-")[0]}`, `${method.title}: ${method.told[place]}`);
   return [title, make("ol", "list", query, ...found)];
 }

@@ -46,9 +46,10 @@ def render(rankings: Mapping[int, Rankings], facts: Mapping[str, Any]) -> str:
     pictures, marks = {}, {}
     names = dict.fromkeys(name for each in rankings.values() for name in each.models)
     sets = [_set(rankings, name, pictures, marks) for name in names]
-    data = {"sets": sets, "marks": list(marks), "rules": explorer.RULES, "columns": COLUMNS, "sheet": SHEET}
+    data = {"sets": sets, "marks": list(marks), "cameras": [int(camera) for _, camera in pictures],
+            "rules": explorer.RULES, "columns": COLUMNS, "sheet": SHEET}  # fmt: skip
     values = {
-        "facts": facts, "sets": sets, "sheets": list(_sheets(list(pictures))), "frames": plots.KINDS,
+        "facts": facts, "sets": sets, "sheets": list(_sheets([path for path, _ in pictures])), "frames": plots.KINDS,
         "colours": plots.COLOURS, "wide": WIDE, "high": HIGH, "columns": COLUMNS, "all": ALL,
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }  # fmt: skip
@@ -56,7 +57,7 @@ def render(rankings: Mapping[int, Rankings], facts: Mapping[str, Any]) -> str:
 
 
 def _set(
-    rankings: Mapping[int, Rankings], name: str, pictures: dict[str, int], marks: dict[tuple, int]
+    rankings: Mapping[int, Rankings], name: str, pictures: dict[tuple, int], marks: dict[tuple, int]
 ) -> dict[str, Any]:
     """A set as the page holds it; new pictures and marks, (kind, words above), are numbered in the order they come."""
     chosen: list[int] = []
@@ -73,21 +74,22 @@ def _set(
     about = zip(chosen, *(query[column].iloc[chosen] for column in (PERSON, CAMERA, PATH)), strict=True)
     return {
         "name": name, "title": paper.SET_TITLES.get(name, name), "count": len(query), "seeds": seeds,
-        "queries": [[number, int(person), int(camera), pictures.setdefault(path, len(pictures))]
+        "queries": [[number, int(person), int(camera), pictures.setdefault((path, camera), len(pictures))]
                     for number, person, camera, path in about],
     }  # fmt: skip
 
 
 def _method(
-    method: Method, ranking: Ranking, chosen: list[int], pictures: dict[str, int], marks: dict[tuple, int]
+    method: Method, ranking: Ranking, chosen: list[int], pictures: dict[tuple, int], marks: dict[tuple, int]
 ) -> dict[str, Any]:
-    """The lists of the chosen queries by one method: of each image its picture, its mark and the words below."""
+    """The lists of the chosen queries by one method: of each image its picture, its mark and its distance in turn."""
 
-    def shown(query: int) -> Iterable[list]:
+    def shown(query: int) -> Iterable:
         for image in ranklists.shown(ranking, query, ignored=True):
             kind, above, below = plots.caption(image)
-            picture = pictures.setdefault(image.image_path, len(pictures))
-            yield [picture, marks.setdefault((kind, above), len(marks)), below]
+            yield pictures.setdefault((image.image_path, image.camera_id), len(pictures))
+            yield marks.setdefault((kind, above), len(marks))
+            yield below.rpartition(" ")[2]
 
     valid = ranking.per_query["valid"].tolist()
     return {

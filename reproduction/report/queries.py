@@ -22,34 +22,30 @@ def held(found: Results) -> dict[str, dict[str, Any]]:
 
 def of_claim(found: Results, sets: Mapping[str, Any], claim: str) -> list[dict[str, str]]:
     """The queries that gain and lose most in AP by what a claim compares; none for a claim that compares otherwise."""
-    name, ours, theirs = WORDS["queries"].get(claim, ("", "", ""))
-    keys = [f"{model}-{paper.PRINTED_METRIC[name]}-reranked" for model in (ours, theirs)] if name else []
-    return _links(found, sets.get(name), *keys)
+    name, *models = WORDS["queries"].get(claim, (None,))
+    keys = [f"{model}-{paper.PRINTED_METRIC[name]}-reranked" for model in models]
+    return _links(found, sets[name], *keys) if name in sets else []
 
 
 def of_figure5(found: Results, sets: Mapping[str, Any]) -> list[dict[str, str]]:
     """The queries that Figure 5 shows."""
     drawn = found.sidecars.get("figure5", {})
-    chosen = drawn.get("queries")
-    return _links(found, sets.get(drawn.get("set")), "combined-xqda-reranked", "baseline-xqda-reranked", chosen)
+    keys = "combined-xqda-reranked", "baseline-xqda-reranked"
+    return _links(found, sets[drawn["set"]], *keys, drawn["queries"]) if drawn.get("set") in sets else []
 
 
-def _links(
-    found: Results, one: dict[str, Any] | None, ours: str = "", theirs: str = "", chosen: dict[str, int] | None = None
-) -> list[dict[str, str]]:
-    """Words and addresses of the `chosen` queries of a set, else of the largest gain and loss of `ours`, by the first
-    seed."""
-    seed, methods = next(iter(one["seeds"].items())) if one else ("", [])
+def _links(found: Results, one: dict[str, Any], ours: str, theirs: str, chosen=None) -> list[dict[str, str]]:
+    """Words and addresses of the `chosen` queries, {why: number}, else of the largest gain and loss; first seed."""
+    seed, methods = next(iter(one["seeds"].items()))
     ap = {method["key"]: method["ap"] for method in methods}
-    pairs = zip(ap.get(ours, ()), ap.get(theirs, ()), strict=False)
-    gains = {query[0]: a - b for query, (a, b) in zip(one["queries"] if one else (), pairs, strict=False)
-             if None not in (a, b)}  # fmt: skip
+    lines = zip(one["queries"], ap.get(ours, ()), ap.get(theirs, ()), strict=False)
+    gains = {query[0]: a - b for query, a, b in lines if None not in (a, b)}
     if gains and not chosen:
         chosen = {"largest gain": max(gains, key=gains.get), "largest loss": min(gains, key=gains.get)}
     page = found.link(found.private / results_folder.EXPLORER)
-    shown = {"seed": seed, "upper": ours, "lower": theirs}
+    shown = {"set": one["name"], "seed": seed, "upper": ours, "lower": theirs}
     return [
         {"words": f"query {query} ({why}, {number(gains[query], 2, signed=True)} AP)",
-         "address": f"{page}#{urlencode({'set': one['name'], **shown, 'query': query})}"}
+         "address": f"{page}#{urlencode(shown | {'query': query})}"}
         for why, query in (chosen or {}).items() if query in gains
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from reproduction.report.further import OWN, SECTIONS, sections
 from reproduction.report.origin import address, executed, explained, files, origin, read_from, runs
 from reproduction.report.sources import Results
 from reproduction.runner import profiles
-from reproduction.words import duration, interval, number, plural, text
+from reproduction.words import interval, number, plural, text
 
 # Shape, colour and word say a verdict, so that no one of them is needed alone.
 MARKS = {
@@ -31,37 +31,23 @@ PLACES = {"subsets": "table1", "convergence": "figure3_time"}
 
 def everything(found: Results) -> dict[str, Any]:
     """All values of the template."""
+    parts = (sure, table1, subsets, table4, convergence, across, origin, runs, executed, files)
     held = queries.held(found)
-    return {
-        "version": __version__,
-        "facts": found.facts,
-        "embedded": found.embedded,
-        "results": found.shown,
-        "explorer": found.link(found.private / results_folder.EXPLORER),
-        "people_folder": found.link(found.private),
-        "data": found.data(),
-        "sure": sure(found),
-        "trace": explained(found, "claims"),
+    return {part.__name__: part(found) for part in parts} | {
+        "version": __version__, "titles": paper.SET_TITLES, "scores": tables.SCORES, "measured": tables.MEASURED,
+        "printed": paper.PAPER, "facts": found.facts, "embedded": found.embedded, "results": found.shown,
+        "explorer": found.link(found.private / results_folder.EXPLORER), "people_folder": found.link(found.private),
+        "data": found.data(), "altered": found.altered(), "trace": explained(found, "claims"),
         "claims": [claim(line) | {"queries": queries.of_claim(found, held, line.claim)}
                    for line in found.claims.itertuples()],
         "places": {one.made.section: f"about-{one.key}" for one in SECTIONS if one.made.section not in OWN} | PLACES,
         "tally": tally(found.claims["verdict"]),
-        "table1": table1(found),
-        "subsets": subsets(found),
         "comparisons": [comparison(found, number) for number in (2, 3)],
-        "table4": table4(found),
         "people": figure(found, **WORDS["people"]),
         "figures": [figure(found, **about) for about in WORDS["figures"]],
         "figure5_queries": queries.of_figure5(found, held),
         "further": sections(found),
-        "convergence": convergence(found),
         "convergence_address": address(found, "convergence"),
-        "across": across(found),
-        "origin": origin(found),
-        "runs": runs(found),
-        "executed": executed(found),
-        "files": files(found),
-        "altered": found.altered(),
         "profile_argument": profiles.arguments(found.facts["profile"], {}),
     }  # fmt: skip
 
@@ -104,30 +90,20 @@ def table1(found: Results) -> dict[str, Any]:
     """Table 1: identities in all, for training, for testing, each as published, found, and the difference."""
     columns = [f"{subset}identities {kind}" for subset in ("", "training ", "testing ")
                for kind in ("published", "found", "difference")]  # fmt: skip
-    table = found.table("table1", ("dataset", "note", *columns))
-    return {
-        "address": address(found, "table1"),
-        "notes": [] if table is None else [note for note in map(text, table["note"]) if note],
-        "rows": None if table is None else [
-            {"name": line["dataset"],
-             "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
-            for line in table.to_dict("records")
-        ],
-    }  # fmt: skip
+    rows = _records(found.table("table1", ("dataset", "note", *columns)))
+    return {"address": address(found, "table1"), "columns": columns, "rows": rows}
 
 
 def subsets(found: Results) -> dict[str, Any]:
     """Images per set and subset: published, found, difference, and what they hold."""
     columns = ("images published", "images found", "images difference", "junk", "distractors",
                "cameras published", "cameras found")  # fmt: skip
-    table = found.table("table1_subsets", ("name", "subset", *columns))
-    rows = None if table is None else [
-        {"name": paper.SET_TITLES.get(line["name"], line["name"].upper()), "subset": line["subset"],
-         "first": line["subset"] == "train",
-         "cells": [number(line[column], 0, column.endswith("difference")) for column in columns]}
-        for line in table.to_dict("records")
-    ]  # fmt: skip
-    return {"address": address(found, "subsets"), "rows": rows}
+    rows = _records(found.table("table1_subsets", ("name", "subset", *columns)))
+    return {"address": address(found, "subsets"), "columns": columns, "rows": rows}
+
+
+def _records(table: pd.DataFrame | None) -> list[dict[str, Any]] | None:
+    return None if table is None else table.to_dict("records")
 
 
 def comparison(found: Results, table_number: int) -> dict[str, Any]:
@@ -151,13 +127,13 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
         rows.append({
             "method": method, "model": model, "first": not rows or rows[-1]["model"] != model,
             "notes": [notes.index(note) + 1 for note in own], "faithful": next(iter(lines["faithful"].dropna()), ""),
-            "sets": [_scores(lines[lines["set"] == part].iloc[0], digits) for part in sets],
+            "sets": [lines[lines["set"] == part].iloc[0].to_dict() for part in sets],
             "behind": [behind[place] for place in lines.index if place in behind],
         })  # fmt: skip
     words = {word: meaning for word, meaning in tables.FAITHFUL.items() if word in {row["faithful"] for row in rows}}
     return shown | {
-        "rows": rows, "notes": notes, "faithful": words, "sets": [paper.SET_TITLES.get(part, part) for part in sets],
-        "figure": figure(found, **WORDS[stem]),
+        "rows": rows, "digits": digits, "notes": notes, "faithful": words, "figure": figure(found, **WORDS[stem]),
+        "sets": [paper.SET_TITLES.get(part, part) for part in sets],
         **{name: ", ".join(filter(None, map(text, table.get(name, table["ap"][:0]).unique())))
            for name in ("ap", "protocol")},
         "facts": [_evaluated(table[table["set"] == part]) for part in sets],
@@ -185,17 +161,6 @@ def _behind(found: Results, stem: str) -> dict[int, dict[str, Any]]:
     } for place, row in enumerate(table.to_dict("records")) if row["status"] == tables.MEASURED}  # fmt: skip
 
 
-def _scores(line: pd.Series, digits: int) -> dict[str, Any]:
-    return {
-        "measured": line["status"] == tables.MEASURED, "status": line["status"],
-        "released": text(line["paper_source"]) not in ("", paper.PAPER),
-        "paper": [number(line[f"paper_{score}"], digits) for score in tables.SCORES],
-        "ours": [number(line[f"ours_{score}"], digits) for score in tables.SCORES],
-        "within": [interval(line[f"ours_{score}_low"], line[f"ours_{score}_high"]) for score in tables.SCORES],
-        "difference": [number(line[f"{score}_difference"], digits, signed=True) for score in tables.SCORES],
-    }  # fmt: skip
-
-
 def _evaluated(part: pd.DataFrame) -> str:
     """Queries, people and seeds behind a set's numbers, in words."""
     title = paper.SET_TITLES.get(part["set"].iloc[0], part["set"].iloc[0])
@@ -217,8 +182,7 @@ def table4(found: Results) -> dict[str, Any]:
         return shown
     blocks = []
     for method, lines in table.groupby("method", sort=False):
-        note = text(lines["note"].iloc[0])
-        blocks.append({"method": method, "note": note, "lines": [_hours(line) for line in lines.to_dict("records")]})
+        blocks.append({"method": method, "note": text(lines["note"].iloc[0]), "lines": lines.to_dict("records")})
     totals = table[table["train_set"] == "total"].set_index("method")
     share = None
     if {"Our", "Zhong [13]"} <= set(totals.index) and totals.loc[["Our", "Zhong [13]"], "ours_hours"].notna().all():
@@ -229,28 +193,13 @@ def table4(found: Results) -> dict[str, Any]:
     return shown | {"blocks": blocks, "share": share, "devices": devices}
 
 
-def _hours(line: dict) -> dict[str, Any]:
-    ours, deviation = (3600 * line[key] for key in ("ours_hours", "hours_std"))
-    words = "" if pd.isna(ours) else duration(ours) + ("" if pd.isna(deviation) else f" ± {duration(deviation)}")
-    return {
-        "train_set": paper.SET_TITLES.get(line["train_set"], line["train_set"]),
-        "total": line["train_set"] == "total", "measured": line["status"] == tables.MEASURED,
-        "status": line["status"], "paper": number(line["paper_hours"], 0), "ours": words,
-        "difference": number(line["ours_hours"] - line["paper_hours"], 1, signed=True),
-        "iterations": number(line["iterations"], 0), "each": number(line["seconds_per_iteration"], 2),
-    }  # fmt: skip
-
-
-def convergence(found: Results) -> list[dict[str, str]] | None:
+def convergence(found: Results) -> list[dict[str, Any]] | None:
     """Numbers to Figure 3, a line a set and seed."""
     table = found.table("convergence", ("set", "seed", "baseline_iterations", "baseline_final", "hcn_final",
                                         "baseline_log_loss", "hcn_log_loss"))  # fmt: skip
     return None if table is None else [
-        {"set": paper.SET_TITLES.get(line.set, line.set), "seed": line.seed,
-         "lower": number(-100 * math.expm1(line.hcn_log_loss - line.baseline_log_loss), 1, signed=True),
-         "baseline": number(line.baseline_final, 3), "hcn": number(line.hcn_final, 3),
-         "iterations": number(line.baseline_iterations, 0)}
-        for line in table.itertuples()
+        line | {"lower": -100 * math.expm1(line["hcn_log_loss"] - line["baseline_log_loss"])}
+        for line in table.to_dict("records")
     ]  # fmt: skip
 
 
@@ -274,8 +223,7 @@ def across(found: Results) -> dict[str, Any] | None:
         }
 
     return {
-        "columns": [paper.SET_TITLES.get(name, name) for name in order],
-        "rows": [{"set": paper.SET_TITLES.get(name, name), "cells": [cell(name, source) for source in order]}
+        "columns": order, "address": address(found, "across"),
+        "rows": [{"set": name, "cells": [cell(name, source) for source in order]}
                  for name in table["test_set"].unique()],
-        "address": address(found, "across"),
     }  # fmt: skip

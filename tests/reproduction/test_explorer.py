@@ -5,7 +5,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
-import pandas as pd
 import pytest
 import toy_rankings
 from toy_rankings import AGAIN, OTHER, PEOPLE, PLAIN, image_table
@@ -93,7 +92,7 @@ def test_the_explorer_draws_with_the_function_of_the_static_figure(rankings, mon
     assert len(drawn) == 1
     shown = drawn[0][0][0]["lists"][0][1]
     expected = ranklists.example("", 0, [("", rankings("market1501", AGAIN))], ignored=True)["lists"][0][1]
-    pd.testing.assert_frame_equal(shown, expected)
+    assert shown == expected and len(shown) == 6
 
 
 original = plots.rank_lists

@@ -57,8 +57,10 @@ def test_the_page_holds_the_lists_frames_and_words_of_the_notebooks_explorer(pag
             example = ranklists.example("", query, [(method["title"], ranking)], ignored=True)
             ((words, ranked),) = example["lists"]
             assert words == f"{method['title']}: {method['told'][query]}"
-            captions = [(*data["marks"][mark], below) for _, mark, below in method["lists"][query]]
-            assert captions == [plots.caption(image) for image in ranked.itertuples()]
+            kept, cameras = method["lists"][query], data["cameras"]
+            lines = zip(kept[::3], kept[1::3], kept[2::3], strict=True)
+            captions = [(*data["marks"][mark], f"c{cameras[number]} · {words}") for number, mark, words in lines]
+            assert captions == [plots.caption(image) for image in ranked]
     (own,) = (one for one in methods if one["key"] == "hcn-xqda-reranked")
     assert own["told"][1] == "AP 0.33, first match at rank 3"
     assert market["queries"][0][:3] == [0, 5, 1]
@@ -122,7 +124,7 @@ def test_of_many_queries_it_holds_the_worst_the_best_the_largest_gains_and_some_
 
 
 @pytest.mark.slow
-def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page):
+def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page, rankings):
     browser = chromium.find()
     if browser is None:
         pytest.skip("there is no Chromium here")
@@ -140,6 +142,9 @@ def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page)
         assert "query 1: person 7" in view.evaluate(says)
         titles = view.evaluate(f"{lists}.map(title => title.textContent)")
         assert titles[0] == "HCN, XQDA, re-ranked: AP 0.33, first match at rank 3" and len(titles) == 2
+        images = ranklists.shown(rankings("market1501", toy_rankings.AGAIN), 1, ignored=True)
+        below = "[...document.querySelector('.list').querySelectorAll('small')].map(one => one.textContent)"
+        assert view.evaluate(below) == ["c1", *(plots.caption(image)[2] for image in images)]
         address = view.evaluate("location.href")
         assert (
             "set=market1501&seed=0&" in address and "upper=hcn-xqda-reranked" in address and address.endswith("query=1")

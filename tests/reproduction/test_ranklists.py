@@ -16,13 +16,17 @@ from reproduction.experiment import Experiment
 from reproduction.ranklists import Method
 
 
+def nearest(*asked, **how) -> pd.DataFrame:
+    return pd.DataFrame(ranklists.shown(*asked, **how), columns=ranklists.Image._fields).astype({"rank": "Int64"})
+
+
 @pytest.fixture
 def rankings(tmp_path):
     return toy_rankings.rankings(tmp_path)
 
 
 def test_a_list_worked_by_hand(rankings):
-    shown = ranklists.nearest(rankings("market1501", PLAIN), 0, ignored=True)
+    shown = nearest(rankings("market1501", PLAIN), 0, ignored=True)
     assert shown["gallery_index"].tolist() == [0, 3, 2, 1, 5, 4]
     assert shown["flag"].tolist() == ["same camera", "junk", "", "", "", ""]
     assert shown["rank"].fillna(0).tolist() == [0, 0, 1, 2, 3, 4]
@@ -30,7 +34,7 @@ def test_a_list_worked_by_hand(rankings):
     assert shown["camera_id"].tolist() == [1, 2, 2, 2, 3, 2]
     assert shown["distance"].tolist() == [0, 1, 2, 3, 4, 5]
     assert [path[-5] for path in shown["image_path"]] == list("032154")
-    counted = ranklists.nearest(rankings("market1501", PLAIN), 0)
+    counted = nearest(rankings("market1501", PLAIN), 0)
     assert counted["gallery_index"].tolist() == [2, 1, 5, 4] and counted["rank"].tolist() == [1, 2, 3, 4]
     assert rankings("market1501", PLAIN).ap[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert rankings("market1501", AGAIN).ap[0] == 1
@@ -50,7 +54,7 @@ def test_what_is_kept_is_the_front_of_the_whole_list():
             passed = whole["flag"] != ""
             assert ranking.passed_over[number] == passed.sum()
             expected = whole[~passed | (passed.cumsum() <= ranklists.PASSED_OVER)].reset_index(drop=True)
-            shown = ranklists.nearest(ranking, number, ignored=True)
+            shown = nearest(ranking, number, ignored=True)
             pd.testing.assert_frame_equal(shown[expected.columns], expected, check_dtype=False)
 
 
@@ -61,7 +65,7 @@ def test_images_passed_over_beyond_those_kept_are_counted():
     example = ranklists.example("", 0, [("ours", ranking)], ignored=True)
     label, shown = example["lists"][0]
     assert label == "ours: AP 1.00, first match at rank 1; 3 more passed over"
-    assert shown["flag"].tolist() == ["junk"] * ranklists.PASSED_OVER + [""]
+    assert [image.flag for image in shown] == ["junk"] * ranklists.PASSED_OVER + [""]
 
 
 def test_rankings_are_made_once_and_share_the_tables_of_their_set(rankings):
