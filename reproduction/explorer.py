@@ -125,9 +125,8 @@ class Explorer:
     def __init__(self, rankings: Rankings, facts: Mapping[str, object], start: Choice):
         self._rankings, self._facts = rankings, facts
         self._picture, self._quiet = None, False
-        self.set = _dropdown(
-            "data set", {paper.SET_TITLES.get(name, name): name for name in rankings.models}, start.set
-        )
+        titles = {paper.SET_TITLES.get(name, name): name for name in rankings.models}
+        self.set = _dropdown("data set", titles, start.set)
         self.upper, self.lower = _MethodControls("upper list"), _MethodControls("lower list", optional=True)
         self.rule = _dropdown("query", {words: rule for rule, words in RULES.items()}, start.rule)
         self.number = widgets.IntText(start.number, description="number", **_shape(130, 60))
@@ -135,17 +134,12 @@ class Explorer:
             widgets.Button(description=words, tooltip=tip, **_shape(85))
             for words, tip in (("◀ before", "the query before this one"), ("next ▶", "the next query"))
         )
-        self.passed_over = widgets.Checkbox(
-            start.passed_over, description="show passed-over images", indent=False, **_shape(200)
-        )
+        words = "show passed-over images"
+        self.passed_over = widgets.Checkbox(start.passed_over, description=words, indent=False, **_shape(200))
         self.message, self.progress = widgets.HTML(), widgets.Output()
-        rows = [
-            [self.set, self.rule, self.number, self.back, self.on],
-            self.upper.row,
-            [*self.lower.row, self.passed_over],
-        ]
-        wrap = {"flex_flow": "row wrap"}
-        boxes = [widgets.HBox(row, layout=wrap) for row in rows]
+        first = [self.set, self.rule, self.number, self.back, self.on]
+        rows = [first, self.upper.row, [*self.lower.row, self.passed_over]]
+        boxes = [widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
         self.controls = widgets.VBox([*boxes, self.message, self.progress])
         self.upper.offer(rankings.models[start.set], start.upper)
         self.lower.offer(rankings.models[start.set], start.lower)

@@ -33,11 +33,7 @@ class Method:
 
     @property
     def key(self) -> str:
-        """As addresses of explorer.html name it.
-
-        >>> Method("hcn", "xqda", True).key
-        'hcn-xqda-reranked'
-        """
+        """As addresses of explorer.html name it: hcn-xqda-reranked."""
         return "-".join((self.model, self.metric, *["reranked"] * self.reranked))
 
 

@@ -1,8 +1,7 @@
 """explorer.html: every query's rank lists by every run and metric, with their pictures, in one file without a server.
 
 What a list holds and the words around it are those of `ranklists`, which Figure 5 and notebook 08 draw. Its last part,
-`#set=...&seed=...&upper=...&lower=...&query=...`, says what it shows. It shows people: of official data it is kept
-apart.
+`#set=...&seed=...&upper=...&lower=...&query=...`, says what it shows. Since it shows people, official ones stay apart.
 """
 
 import base64
@@ -56,9 +55,7 @@ def render(rankings: Mapping[int, Rankings], facts: Mapping[str, Any]) -> str:
     return report.render("explorer", values)
 
 
-def _set(
-    rankings: Mapping[int, Rankings], name: str, pictures: dict[tuple, int], marks: dict[tuple, int]
-) -> dict[str, Any]:
+def _set(rankings: Mapping[int, Rankings], name: str, pictures: dict, marks: dict) -> dict[str, Any]:
     """A set as the page holds it; new pictures and marks, (kind, words above), are numbered in the order they come."""
     chosen: list[int] = []
     seeds = {}
@@ -79,9 +76,7 @@ def _set(
     }  # fmt: skip
 
 
-def _method(
-    method: Method, ranking: Ranking, chosen: list[int], pictures: dict[tuple, int], marks: dict[tuple, int]
-) -> dict[str, Any]:
+def _method(method: Method, ranking: Ranking, chosen: list[int], pictures: dict, marks: dict) -> dict[str, Any]:
     """The lists of the chosen queries by one method: of each image its picture, its mark and its distance in turn."""
 
     def shown(query: int) -> Iterable:

@@ -84,10 +84,8 @@ def _plain(found: Results, name: str) -> Section:
 def _section(found: Results, section: Section) -> dict[str, Any]:
     names = tuple(column.name for column in section.columns)
     table = found.table(section.table, names) if section.table else None
-    return {
-        "key": section.key, "title": section.title, "words": section.words, "table": section.table,
+    return vars(section) | {
         "address": address(found, section.made.section),
-        "columns": section.columns,
         "rows": None if table is None else [
             [_cell(line[column.name], column) for column in section.columns] for line in table.to_dict("records")
         ],
