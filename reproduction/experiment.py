@@ -90,10 +90,8 @@ def run_name(model: str, train_set: str, seed: int) -> str:
 
 
 def check_seeds(name: str, seeds: Sequence[int]) -> None:
-    """Raise ValueError, naming the parameter, unless it is a list of different whole numbers from 0.
-
-    Plain papermill hands on what it is given: a lone number, or the letters of a word.
-    """
+    """Raise ValueError, naming the parameter, unless it is a list of different whole numbers from 0: plain papermill
+    hands on what it is given, a lone number or the letters of a word."""
     if isinstance(seeds, (str, int)) or not seeds or len(set(seeds)) != len(seeds):
         given = seeds if isinstance(seeds, (str, int)) else list(seeds)
         remedy = f"Write {name}: [0]; plain papermill takes it as -y '{{{name}: [0]}}'."
@@ -153,15 +151,9 @@ class Experiment:
     results = property(lambda self: resolve(self.results_root), doc="The results folder.")
     source = property(lambda self: datasets.data_source(self.data), doc="Kind of data: embedded, or official (own too)")
 
-    @property
-    def private(self) -> Path:
-        """Folder for figures that show people, see :func:`shows_people`."""
-        return shows_people(self.results, {"data_source": self.source})
-
-    @property
-    def parts(self) -> tuple[str, str, str]:
-        """The sets that the combined set is made of (Sec. 3.3)."""
-        return (paper.MARKET1501, f"cuhk03_{self.combined_boxes}", "cuhk01")
+    private = property(lambda self: shows_people(self.results, self.facts()), doc="Folder for figures of people.")
+    parts = property(lambda self: (paper.MARKET1501, f"cuhk03_{self.combined_boxes}", "cuhk01"),
+                     doc="The sets that the combined set is made of (Sec. 3.3).")  # fmt: skip
 
     def facts(self, **settings) -> dict[str, object]:
         """What every row and sidecar says: data_source, profile, and the settings given, a list as text for a cell."""
@@ -172,7 +164,7 @@ class Experiment:
     def not_run(self) -> dict[str, str]:
         """{train set: why its runs and rows are not run} for absent sets; "combined" needs all of its `parts`."""
         absent = status.missing(self.data)
-        lacking = [reason for name in self.parts if (reason := absent.get(name))]
+        lacking = [absent[name] for name in self.parts if name in absent]
         return absent | ({paper.COMBINED: lacking[0]} if lacking else {})
 
     @property
@@ -266,12 +258,8 @@ class Run:
     seed: int
 
     name = property(lambda self: run_name(self.model, self.set, self.seed), doc="Its folder below `runs/`.")
+    folder = property(lambda self: self.experiment.results / "runs" / self.name, doc="Its folder.")
     finished = property(lambda self: bool(self.record.get("finished")), doc="Whether the training came to its end.")
-
-    @property
-    def folder(self) -> Path:
-        """Its folder; for the model "combined", that of the one run on the combined set."""
-        return self.experiment.results / "runs" / self.name
 
     @functools.cached_property
     def record(self) -> dict[str, object]:
@@ -286,8 +274,8 @@ class Run:
         if not self.finished:
             model, train_set = training_of(self.model, self.set)
             given = f"-p model={model} -p {shlex.quote(f'train_set={train_set}')} -p seed={self.seed}"
-            what = f"this run is not finished. Make it with: reid-core notebook 02_train {given}"
-            raise FileNotFoundError(f"{self.folder}: {what}")
+            remedy = f"Make it with: reid-core notebook 02_train {given}"
+            raise FileNotFoundError(f"{self.folder}: this run is not finished. {remedy}")
         check_source(self.folder, self.record, self.experiment)
         return self
 

@@ -47,18 +47,12 @@ def write_sidecar(result: str | os.PathLike, **facts) -> Path:
     existing file `<stem>.*` beside it is listed with its digest. Facts hold at least data_source, profile, seeds
     and ap, and the run folders the result was made from.
     """
-    result = Path(result)
-    sidecar = result.with_suffix(".json")
-    made = sorted(path for path in result.parent.glob(f"{result.stem}.*") if path != sidecar)
-    if not made:
+    sidecar = Path(result).with_suffix(".json")
+    if not (made := sorted(path for path in sidecar.parent.glob(f"{sidecar.stem}.*") if path != sidecar)):
         raise FileNotFoundError(f"{result}: there is no such result to describe.")
     record = {
-        "files": {path.name: digest(path) for path in made},
-        **facts,
-        "notebook": notebook(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "device": device_name(),
-        "versions": versions((*PACKAGES, "matplotlib", "papermill")),
-    }
+        "files": {path.name: digest(path) for path in made}, **facts, "notebook": notebook(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "commit": commit(),
+        "device": device_name(), "versions": versions((*PACKAGES, "matplotlib", "papermill")),
+    }  # fmt: skip
     return write_text(sidecar, json.dumps(record, indent=2, default=str) + "\n")

@@ -58,8 +58,7 @@ def judge(results: Path, data_source: str) -> pd.DataFrame:
         lines.append({
             "claim": claim.key, "section": claim.section, "text": claim.text, "paper": claim.paper,
             "ours": finding.ours, "verdict": verdict(finding, data_source),
-            **{name: getattr(part, of, None)
-               for name, of in (("difference", "value"), ("low", "low"), ("high", "high"))},
+            "difference": part and part.value, "low": part and part.low, "high": part and part.high,
             "people": (part and part.people) or None, "trainings": finding.trainings or None,
             "threshold": claim.threshold, "confound": claim.confound, "files": " ".join(asked.names),
         })  # fmt: skip

@@ -58,11 +58,8 @@ def _beats_rows(name: str, ours: str, models: tuple, results: Results) -> Findin
     for row in paper.ROWS:
         if row.source != paper.PAPER or name not in row.printed or row.model not in (None, *models):
             continue
-        if row.model:
-            theirs = sides.model(results, name, row.model, row.metric, row.reranked)
-        else:
-            theirs = sides.method(results, name, row.method)
-        parts += compared(side, theirs)
+        own = row.model and sides.model(results, name, row.model, row.metric, row.reranked)
+        parts += compared(side, own or sides.method(results, name, row.method))
     return _with_controls(results, name, "baseline" if models else "literature", side, parts)
 
 
@@ -96,10 +93,9 @@ def _xqda(results: Results) -> Finding:
         place = f"{paper.SET_TITLES[name]}: "
         both = (sides.model(results, name, "baseline", metric) for metric in ("xqda", "euclidean"))
         parts += compared(*both, place=place, same=True)
-        for other in ("LOMO", "KISSME on LOMO"):
-            parts += compared(
-                sides.method(results, name, "LOMO+XQDA"), sides.method(results, name, other), place=place, same=True
-            )
+        lomo, *others = (sides.method(results, name, row) for row in ("LOMO+XQDA", "LOMO", "KISSME on LOMO"))
+        for other in others:
+            parts += compared(lomo, other, place=place, same=True)
     return _least(parts, "XQDA against another metric")
 
 
@@ -132,10 +128,8 @@ def _large_and_small(results: Results) -> Finding:
     """What the combined set adds on a CUHK03 set, less what it adds on Market-1501; mAP, Euclidean and re-ranked."""
     parts = []
     for name in _CUHK03:
-        pairs = [
-            [sides.model(results, place, which, "euclidean") for place in (name, _MARKET)]
-            for which in ("combined", "hcn")
-        ]
+        pairs = [[sides.model(results, place, which, "euclidean") for place in (name, _MARKET)]
+                 for which in ("combined", "hcn")]  # fmt: skip
         count = min(len(side.seeds) for pair in pairs for side in pair)
         rows = [tuple(side.first(count).rows for side in pair) for pair in pairs]
         gains = [pairs[0][place].score("mAP") - pairs[1][place].score("mAP") for place in (0, 1)]
@@ -147,13 +141,11 @@ def _large_and_small(results: Results) -> Finding:
 def _losses(stem: str, measure: Callable, words: str, results: Results) -> Finding:
     """A comparison of loss curves on every set; its unit is per cent."""
     found = results.table(stem)
-    missing = [name for name in paper.SETS if name not in set(found["set"])]
-    if missing:
+    if missing := [name for name in paper.SETS if name not in set(found["set"])]:
         raise Absent(f"{', '.join(missing)} not run")
     parts = []
     for name in paper.SETS:
-        interval = measure(found[found["set"] == name])
-        if interval is None:
+        if (interval := measure(found[found["set"] == name])) is None:
             raise Absent(f"{paper.SET_TITLES[name]}: no loss level is reached by all trainings")
         parts.append(Part(f"{paper.SET_TITLES[name]}: per cent {words}", interval))
     if min(part.found.seeds for part in parts) > 1:

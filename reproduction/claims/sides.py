@@ -49,9 +49,7 @@ class Side:
     trained: bool = True
     own: bool = True  # a model of ours, not a row of the literature
 
-    @property
-    def seeds(self) -> list[int]:
-        return sorted(self.rows["seed"].unique())
+    seeds = property(lambda self: sorted(self.rows["seed"].unique()))
 
     def first(self, count: int) -> "Side":
         """The same with so many trainings."""

@@ -123,9 +123,9 @@ def verdict(finding: Finding, data_source: str) -> str:
     """
     if not finding.parts:
         return finding.word
-    yes, no = WORDS[data_source]
     if finding.holds and finding.doubt:
         return finding.doubt
+    yes, no = WORDS[data_source]
     word = {True: yes, False: no, None: UNDECIDED}[finding.holds]
     return f"{finding.one}: {word}" if finding.trainings == 1 else word
 

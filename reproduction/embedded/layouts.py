@@ -15,11 +15,8 @@ from reproduction.embedded.sizes import CUHK03Sizes
 
 
 def detector_box(rng: np.random.Generator, box: Box, aspect: float, spread: float) -> Box:
-    """What a part-based detector reports for a person with the tight box `box`.
-
-    The box has the detector's own aspect (width / height), is shifted and scaled at random, and once in a while
-    loses feet or head.
-    """
+    """What a part-based detector reports for a person with the tight box `box`: a box of its own aspect (width /
+    height), shifted and scaled at random, which once in a while loses feet or head."""
     tall = box[3] - box[1]
     x = (box[0] + box[2]) / 2 + rng.normal(0, 0.035 * spread) * tall
     y = (box[1] + box[3]) / 2 + rng.normal(0, 0.03 * spread) * tall
@@ -36,18 +33,16 @@ def detector_box(rng: np.random.Generator, box: Box, aspect: float, spread: floa
 def fragment_box(rng: np.random.Generator, box: Box) -> Box:
     """A box that overlaps the person by less than half: a limb, a half, far too much."""
     tall = box[3] - box[1]
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     high = tall * rng.choice([0.35, 0.5, 1.5]) * rng.uniform(0.85, 1.15)
-    y += rng.choice([-1, 1]) * rng.uniform(0.15, 0.4) * tall
-    x += rng.choice([-1, 1]) * rng.uniform(0.05, 0.22) * tall
+    y = (box[1] + box[3]) / 2 + rng.choice([-1, 1]) * rng.uniform(0.15, 0.4) * tall
+    x = (box[0] + box[2]) / 2 + rng.choice([-1, 1]) * rng.uniform(0.05, 0.22) * tall
     return x - high / 4, y - high / 2, x + high / 4, y + high / 2
 
 
 def market_file(world: World, image: plan.MarketImage) -> bytes:
     """The JPEG (64 x 128) of one Market-1501 file."""
     rng = world.rng(8, image.picture)
-    size, tall = (104, 168), 120.0
-    frame = compose(world, image.who, image.camera_id, image.picture, size, tall)
+    frame = compose(world, image.who, image.camera_id, image.picture, (104, 168), 120.0)
     if image.kind in ("distractor", "junk"):
         box = fragment_box(rng, frame.box)
     else:
@@ -61,8 +56,7 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
     """The uint8 images of one frame, (3, W, H) as MATLAB stores them, by form."""
     rng = world.rng(8, frame.picture)
     tall = float(rng.uniform(105, 165))
-    size = (round(tall * 0.85), round(tall * 1.35))
-    drawn = compose(world, frame.who, frame.camera, frame.picture, size, tall)
+    drawn = compose(world, frame.who, frame.camera, frame.picture, (round(tall * 0.85), round(tall * 1.35)), tall)
     picture = expose(world, frame.camera, frame.picture, drawn)
     picture = images.rgb(as_jpeg(picture, quality(world, frame.camera)))
     boxes = {
@@ -80,16 +74,14 @@ def tight(rng: np.random.Generator, drawn: Frame) -> Box:
     """A box as an annotator draws it: around the body with a pixel or two to spare, never a mere strip."""
     left, top, right, bottom = drawn.box
     slack = max(0.0, 0.36 * (bottom - top) - (right - left)) / 2
-    left, right = left - slack, right + slack
     spare = rng.uniform(0.0, 0.02, 4) * (bottom - top)
-    return left - spare[0], top - spare[1], right + spare[2], bottom + spare[3]
+    return left - slack - spare[0], top - spare[1], right + slack + spare[2], bottom + spare[3]
 
 
 def cuhk01_file(world: World, image: plan.CampusImage) -> bytes:
     """The PNG (60 x 160) of one CUHK01 file."""
     rng = world.rng(8, image.picture)
-    size, tall = (100, 190), 146.0
-    frame = compose(world, image.who, image.camera, image.picture, size, tall)
+    frame = compose(world, image.who, image.camera, image.picture, (100, 190), 146.0)
     picture = expose(world, image.camera, image.picture, frame)
     box = boxed(world, image.picture, detector_box(rng, frame.box, 0.375, 0.4), drawn=True)
     stream = io.BytesIO()

@@ -1,5 +1,6 @@
 """Which images there are: a pure function of sizes and seed, made before anything is drawn."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,8 +73,7 @@ def market1501(sizes: Market1501Sizes, seed: int) -> list[MarketImage]:
     """All files of Market-1501 in writing order; `person_id` -1 is junk and 0 a distractor."""
     rng = np.random.default_rng((seed, MARKET1501, 0))
     people = sizes.train_people + sizes.test_people
-    numbers = rng.permutation(np.arange(1, people + 1))
-    train, test = np.sort(numbers[: sizes.train_people]), np.sort(numbers[sizes.train_people :])
+    train, test = map(np.sort, np.split(rng.permutation(np.arange(1, people + 1)), [sizes.train_people]))
     names = FileNames(rng)
     images: list[MarketImage] = []
 
@@ -89,13 +89,13 @@ def market1501(sizes: Market1501Sizes, seed: int) -> list[MarketImage]:
         add("query", "query", pid, cam, int(pid), (pid, cam), 0)
         for _ in range(count):
             add("bounding_box_test", "good", pid, cam, int(pid), (pid, cam))
-    strangers = iter(range(people + 1, people + 1 + sizes.distractor_images))
+    strangers = itertools.count(people + 1)
     for _ in range(sizes.distractor_images):
         who = next(strangers) if rng.random() < 0.45 else None
         add("bounding_box_test", "distractor", 0, rng.integers(1, 7), who)
     for _ in range(sizes.junk_images):
-        pid = int(rng.choice(test))
-        add("bounding_box_test", "junk", -1, rng.integers(1, 7), pid)
+        who = int(rng.choice(test))
+        add("bounding_box_test", "junk", -1, rng.integers(1, 7), who)
     return images
 
 
@@ -112,9 +112,7 @@ class FileNames:
     """Official file names: person, camera and sequence, frame number, box number; never the same twice."""
 
     def __init__(self, rng: np.random.Generator):
-        self.rng = rng
-        self.used: set[str] = set()
-        self.tracks: dict[tuple, tuple[int, int]] = {}
+        self.rng, self.used, self.tracks = rng, set(), {}
 
     def next(self, person_id: int, camera_id: int, track: tuple | None, box: int | None) -> str:
         """The name of one more image; images of one track lie some frames apart in one sequence."""
@@ -124,12 +122,11 @@ class FileNames:
             start = sequence, int(self.rng.integers(6, 3900)) * 25 + sequence % 3
         sequence, frame = start
         person = "-1" if person_id == -1 else f"{person_id:04d}"
-        while True:
+        name, frame = None, frame - 25
+        while name is None or name in self.used:
+            frame += 25
             number = self.rng.integers(1, 7) if box is None else box
             name = f"{person}_c{camera_id}s{sequence}_{frame:06d}_{number:02d}.jpg"
-            if name not in self.used:
-                break
-            frame += 25
         self.used.add(name)
         if track:
             self.tracks[track] = sequence, frame + 25 * int(self.rng.integers(0, 4))
@@ -137,10 +134,8 @@ class FileNames:
 
 
 def test_people(many: np.ndarray, count: int) -> np.ndarray:
-    """Mask of the `count` people that CUHK03's new protocol takes for test, as Zhong et al. (CVPR 2017) drew them.
-
-    many : (n,) bool, in file order: both views hold more than one image.
-    """
+    """Mask (n,) of the `count` people that CUHK03's new protocol takes for test, as Zhong et al. (CVPR 2017) drew them,
+    of whom `many` (n,) bool says in file order whether both views hold more than one image."""
     order = matlab_order(len(many))
     return np.isin(np.arange(len(many)), order[many[order]][:count])
 
@@ -153,9 +148,8 @@ def matlab_order(n: int) -> np.ndarray:
 def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
     """(people, 2) images of each person in each view, for `labeled` and `detected`.
 
-    As in the official release some people have a single image in one view and so cannot be test people, and
-    one of them only in `labeled`: this person is a training person there and a test person in `detected`,
-    and the last person drawn the other way round.
+    As in the official release some people have a single image in one view and so cannot be test people, one of them
+    only in `labeled`: a training person there and a test person in `detected`, as the last one drawn is the reverse.
     """
     rng = np.random.default_rng((seed, CUHK03, 0))
     n, test = sizes.people, sizes.test_people

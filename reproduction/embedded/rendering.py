@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reid_core import files, machine
-from reid_core.datasets.layout import CUHK01_FOLDER, CUHK03_MAT, EMBEDDED_MARK, MARKET1501_FOLDER
+from reid_core.datasets.layout import CUHK01_FOLDER, CUHK03_MAT, EMBEDDED_MARK, MARKET1501_FOLDER, SUBSET_FOLDERS
 from reid_core.progress import bar as progress_bar
 from reid_core.progress import shown
 from reproduction.embedded import layouts, plan
@@ -60,8 +60,7 @@ def render(
     sizes.checked()
     if seed < 0:
         raise ValueError(f"The seed of the embedded data must not be negative, but it is {seed}.")
-    workers = machine.cores() if workers is None else workers
-    if workers < 1:
+    if (workers := machine.cores() if workers is None else workers) < 1:
         raise ValueError(f"Rendering needs at least one worker, but workers is {workers}.")
     order = ordered(sizes, seed, strengths)
     if holds(root, order, replace):
@@ -72,8 +71,8 @@ def render(
     with files.replacing(root, folder=True) as folder:
         with shown(progress):
             counts, digest = render_into(folder, sizes, seed, strengths, workers)
-        record = order | {"counts": counts, "digest": digest}
-        (folder / EMBEDDED_MARK).write_text(json.dumps(record, indent=2) + "\n")
+        record = json.dumps(order | {"counts": counts, "digest": digest}, indent=2)
+        (folder / EMBEDDED_MARK).write_text(record + "\n")
         retired = folder.with_name(f"{folder.name}-old")
         if root.exists():
             root.rename(retired)
@@ -94,30 +93,21 @@ def holds(root: Path, order: dict, replace: bool) -> bool:
         record = json.loads((root / EMBEDDED_MARK).read_text())
         found = {"renderer_version": record["renderer_version"]} | {key: record.get(key) for key in order}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileExistsError(
-            f"{root} holds something that is not embedded data (it has no readable {EMBEDDED_MARK}). "
-            "Choose another folder for the embedded data."
-        ) from error
-    if found == order:
-        return True
-    if not replace:
+        foreign = f"{root} holds something that is not embedded data (it has no readable {EMBEDDED_MARK})."
+        raise FileExistsError(f"{foreign} Choose another folder for the embedded data.") from error
+    if found != order and not replace:
         differ = ", ".join(f"{k} {found[k]} instead of {order[k]}" for k in order if found[k] != order[k])
-        raise FileExistsError(
-            f"{root} holds another rendering of the embedded data: {differ}. "
-            "Choose another folder, or pass replace=True to replace it."
-        )
-    return False
+        remedy = "Choose another folder, or pass replace=True to replace it."
+        raise FileExistsError(f"{root} holds another rendering of the embedded data: {differ}. {remedy}")
+    return found == order
 
 
 def render_into(folder: Path, sizes: Sizes, seed: int, strengths: Strengths, workers: int) -> tuple[dict, str]:
     """Write all three data sets below folder; return their counts and the digest of all images."""
-    market = plan.market1501(sizes.market1501, seed)
-    campus = plan.cuhk03(sizes.cuhk03, seed)
-    early = plan.cuhk01(sizes.cuhk01)
-    for name in ("bounding_box_train", "query", "bounding_box_test"):
-        (folder / MARKET1501_FOLDER / name).mkdir(parents=True)
-    (folder / CUHK01_FOLDER).mkdir(parents=True)
-    mat = folder / CUHK03_MAT
+    market, campus = plan.market1501(sizes.market1501, seed), plan.cuhk03(sizes.cuhk03, seed)
+    early, mat = plan.cuhk01(sizes.cuhk01), folder / CUHK03_MAT
+    for place in (*(f"{MARKET1501_FOLDER}/{name}" for name in SUBSET_FOLDERS.values()), CUHK01_FOLDER):
+        (folder / place).mkdir(parents=True)
     mat.parent.mkdir()
     parts = (
         (plan.MARKET1501, sizes.market1501.train_people + sizes.market1501.test_people, market),

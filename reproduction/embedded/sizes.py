@@ -104,12 +104,8 @@ class Sizes:
     @classmethod
     def smoke(cls) -> "Sizes":
         """About 4,900 images: minutes of training on two CPU cores. Of test people 120 a set, with few images each:
-
-        how far a score is off depends on how many people it is of.
-        """
-        images = {"labeled_train_images": 700, "labeled_gallery_images": 600}
-        images |= {"detected_train_images": 698, "detected_gallery_images": 602}
-        campus = dataclasses.replace(cuhk03_share(251), **images)
+        how far a score is off depends on how many people it is of."""
+        campus = CUHK03Sizes(cuhk03_share(251).pair_people, 700, 600, 698, 602)
         return cls(Market1501Sizes(60, 650, 120, 240, 480, 120, 160), campus, CUHK01Sizes(40)).checked()
 
     @classmethod

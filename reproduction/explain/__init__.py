@@ -32,7 +32,7 @@ def describe(path: str | os.PathLike, row: Sequence[str] = (), column: str | Non
             raise ValueError(f"{result.shown} is no table; it has no rows to choose from.")
         return _text([_head(result), _made(result), *_behind(result, {})])
     if column is not None and column not in result.table:
-        raise ValueError(f"{result.shown}: " + unknown_name(column, list(result.table), "a column of it"))
+        raise ValueError(f"{result.shown}: {unknown_name(column, list(result.table), 'a column of it')}")
     if not row and len(result.table) > 1:
         if column is not None:
             raise ValueError(f"{result.shown}: say which row; without --column, `reid-core explain` lists them.")
@@ -65,8 +65,7 @@ def _head(result: Result, row: str = "") -> Block:
 
 
 def _rows(result: Result) -> Block:
-    table = result.table
-    columns = rows.name_columns(table)
+    table, columns = result.table, rows.name_columns(result.table)
     if not columns:
         return "Rows", [f"{len(table)}, which no few columns tell apart; name one by --row COLUMN=VALUE ..."]
     count = len(table) if len(table) <= LISTED else 3
@@ -79,35 +78,24 @@ def _rows(result: Result) -> Block:
 
 def _cells(line: dict[str, str], column: str | None) -> Block:
     """The row's cells as they stand in the CSV; of one column, it, the paper's figure beside it, and its interval."""
+    names = [name for name, value in line.items() if value and name not in rows.FACTS]
     if column is not None:
-        printed = f"paper_{column.removeprefix('ours_')}"
-        shown = {
-            name: line[name]
-            for name in dict.fromkeys((printed, column, f"{column}_low", f"{column}_high"))
-            if name in line
-        }
-    else:
-        shown = {name: value for name, value in line.items() if value and name not in rows.FACTS}
-    width = max(map(len, shown))
-    return "Cells", [f"{name:<{width}}  {value or '(empty)'}" for name, value in shown.items()]
+        asked = (f"paper_{column.removeprefix('ours_')}", column, f"{column}_low", f"{column}_high")
+        names = [name for name in dict.fromkeys(asked) if name in line]
+    width = max(map(len, names))
+    return "Cells", [f"{name:<{width}}  {line[name] or '(empty)'}" for name in names]
 
 
 def _made(result: Result, line: dict[str, str] | None = None) -> Block:
     record = result.record
     seeds = (line or {}).get("seeds") or record.get("seeds")
-    seeds = " ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds or "none")
     facts = {
-        "data": _data(result),
-        "profile": record["profile"],
-        "AP": record["ap"],
-        "seeds": seeds,
-        "settings": ", ".join(f"{key} {_said(value)}" for key, value in result.settings.items()),
-        "notebook": _notebook(result),
+        "data": _data(result), "profile": record["profile"], "AP": record["ap"],
+        "seeds": " ".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds or "none"),
+        "settings": _listed(result.settings), "notebook": _notebook(result),
         "written": record["created"].replace("T", " ").replace("+00:00", " UTC"),
-        "commit": _commit(record),
-        "device": record["device"],
-        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-    }
+        "commit": _commit(record), "device": record["device"], "versions": _listed(record["versions"]),
+    }  # fmt: skip
     return "Made", [f"{name:<10}{value}" for name, value in facts.items() if value]
 
 
@@ -117,10 +105,8 @@ def _commit(record: dict, digits: int = 40) -> str:
     return commit["id"][:digits] + (" with local changes" if commit["modified"] else "")
 
 
-def _said(value: object) -> str:
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {one}" for key, one in value.items()) + ")"
-    return str(value)
+def _listed(facts: dict[str, object]) -> str:
+    return ", ".join(f"{key} {f'({_listed(one)})' if isinstance(one, dict) else one}" for key, one in facts.items())
 
 
 def _data(result: Result) -> str:
@@ -129,10 +115,8 @@ def _data(result: Result) -> str:
         return source
     if not (about := results_folder.embedded_record(root)):
         return f"{source}, {root}" + (": gone" if source == "embedded" else "")
-    return (
-        f"{source}, {root}: renderer version {about['renderer_version']}, seed {about['seed']},"
-        f" digest {about['digest']}"
-    )
+    version = f"renderer version {about['renderer_version']}, seed {about['seed']}, digest {about['digest']}"
+    return f"{source}, {root}: {version}"
 
 
 def _notebook(result: Result) -> str:
@@ -161,9 +145,8 @@ def _seeds(result: Result, line: dict[str, str]) -> Block | None:
     if not (found := chain.seeds_behind(result, line)):
         return None
     path, table = found
-    columns = [name for name in ("seed", "run", *tables.SCORES) if name in table]
-    each = table.to_dict("records")
-    lines = [", ".join(f"{name} {one[name]}" for name in columns if one[name]) for one in each]
+    each = table[[name for name in ("seed", "run", *tables.SCORES) if name in table]].to_dict("records")
+    lines = [_listed({name: value for name, value in one.items() if value}) for one in each]
     lines += [
         f"mean {score} {mean:.2f} per cent: " + ("this row's" if agrees else "NOT this row's, which is of other seeds")
         for score, (mean, agrees) in chain.mean_agrees(line, table).items()
@@ -176,10 +159,8 @@ def _files(result: Result, line: dict[str, str]) -> Block | None:
     names = line.get("files", "").split()
     if line.get(tables.PEOPLE) and "files" not in line:
         names = [f"{result.path.stem}_people.csv"]
-    lines = []
-    for name in names:
-        path = result.path.with_name(name)
-        lines.append(f"reid-core explain {shown(path)}" if path.is_file() else f"{name}: gone")
+    paths = map(result.path.with_name, names)
+    lines = [f"reid-core explain {shown(path)}" if path.is_file() else f"{path.name}: gone" for path in paths]
     return ("Read from", lines) if names else None
 
 
@@ -187,10 +168,9 @@ def _method(result: Result, line: dict[str, str]) -> Block | None:
     if not (about := chain.literature(result, line)):
         return None
     given = about["settings"]
-    settings = ", ".join(f"{name}={value}" for name, value in given.items())
-    trained = "trained on the kit's loop, in the run below"
-    lines = [f"{about['function']}({settings or 'its defaults'})"]
-    lines.append(trained if line.get("runs") else "learnt anew in the notebook, not kept")
+    settings = ", ".join(f"{name}={value}" for name, value in given.items()) or "its defaults"
+    learnt = "trained on the kit's loop, in the run below" if line.get("runs") else None
+    lines = [f"{about['function']}({settings})", learnt or "learnt anew in the notebook, not kept"]
     kept = chain.lomo_files(result, line, given.get("retinex", True)) if about["lomo"] else []
     lines += [f"LOMO of {subset}: {shown(path)}, {'there' if there else 'gone; read again when needed'}"
               for subset, path, there in kept]  # fmt: skip
@@ -205,9 +185,8 @@ def _trainings(result: Result, names: Sequence[str]) -> Block | None:
         if record is None or not record.get("finished"):
             lines.append(f"{folder}: {'gone' if record is None else 'not finished'}")
             continue
-        recipe = record["recipe"]
-        kept = {None: "weights GONE", True: "weights as trained", False: "weights CHANGED since training"}
-        kept = kept[chain.weights_agree(result, name, record)]
+        recipe, agree = record["recipe"], chain.weights_agree(result, name, record)
+        kept = "weights GONE" if agree is None else "weights as trained" if agree else "weights CHANGED since training"
         lines += [
             f"{folder}: {kept}, digest {record['weights_digest'][:12]}",
             f"  {record['model']}, {record.get('settings') or recipe.get('backbone')}, seed {record['seed']},"
@@ -237,10 +216,8 @@ def _features(result: Result, line: dict[str, str], names: Sequence[str]) -> Blo
 
 
 def _again(result: Result, names: Sequence[str]) -> Block:
-    made = chain.commands(result, list(names))
-    lines = [part for command, words in made for part in (f"# {words}", command)]
-    if not made:
-        lines = [f"the notebook is not recorded: reid-core reproduce --profile {result.record['profile']}"]
-    elif names:
+    lines = [part for command, words in chain.commands(result, list(names)) for part in (f"# {words}", command)]
+    if lines and names:
         lines += ["# a finished training of the same recipe and data is kept; move its folder away to train anew"]
-    return "Make it again", lines
+    unknown = f"the notebook is not recorded: reid-core reproduce --profile {result.record['profile']}"
+    return "Make it again", lines or [unknown]

@@ -82,8 +82,7 @@ def read(path: str | os.PathLike) -> Result:
         raise FileNotFoundError(
             f"{path}: there is no such file. {there or 'Results are made by: reid-core reproduce --profile NAME.'}"
         )
-    sidecar = path.with_suffix(".json")
-    if path == sidecar:
+    if path == (sidecar := path.with_suffix(".json")):
         raise ValueError(f"{path} is itself a sidecar; give the table or figure that it describes.")
     if not sidecar.is_file():
         raise FileNotFoundError(f"{path}: there is no {sidecar.name} beside it, so nothing says how it was made.")
@@ -145,9 +144,8 @@ def feature_meta(path: Path) -> dict[str, Any] | None:
 def seeds_behind(result: Result, row: dict[str, str]) -> tuple[Path, pd.DataFrame] | None:
     """The per-seed rows that a row is the mean of, from <stem>_seeds.csv; None where there is no such file."""
     path = result.path.with_name(f"{result.path.stem}_seeds.csv")
-    if not path.is_file():
-        return None
-    return path, results_folder.seeds_behind(row, results_folder.read_csv(path, as_text=True))
+    there = path.is_file()
+    return (path, results_folder.seeds_behind(row, results_folder.read_csv(path, as_text=True))) if there else None
 
 
 def mean_agrees(row: dict[str, str], seeds: pd.DataFrame) -> dict[str, tuple[float, bool]]:
@@ -163,16 +161,14 @@ def literature(result: Result, row: dict[str, str]) -> dict[str, Any] | None:
         return None
     from reproduction import literature
 
-    entries = result.parameters.get("literature", [])
-    entry = next((e for e in entries if e == row["method"] or row["method"] in (e if isinstance(e, dict) else ())),
-                 row["method"])  # fmt: skip
-    if row["method"] not in literature.METHODS:
+    if (known := literature.METHODS.get(row["method"])) is None:
         return None
-    method = literature.chosen(entry)
-    default = literature.METHODS[method.name].settings
-    settings = {name: value for name, value in method.settings.items() if value != default[name]}
-    function = f"{method.function.__module__}.{method.function.__name__}"
-    return {"function": function, "settings": settings, "lomo": "retinex" in default}
+    given = result.parameters.get("literature", [])
+    entry = next((one for one in given if known.name in ((one,) if isinstance(one, str) else one)), known.name)
+    used = literature.chosen(entry).settings
+    settings = {name: value for name, value in used.items() if value != known.settings[name]}
+    function = f"{known.function.__module__}.{known.function.__name__}"
+    return {"function": function, "settings": settings, "lomo": "retinex" in known.settings}
 
 
 def lomo_files(result: Result, row: dict[str, str], retinex: bool) -> list[tuple[str, Path, bool]]:
@@ -185,9 +181,9 @@ def lomo_files(result: Result, row: dict[str, str], retinex: bool) -> list[tuple
     kit = experiment.Experiment.of(result.parameters)
     if row["set"] in kit.not_run:
         return []
-    parts = split(kit.images(row["set"]))._asdict()
-    paths = {subset: cached.lomo_path(part, retinex=retinex) for subset, part in parts.items()}
-    return [(subset, path, path.is_file()) for subset, path in paths.items()]
+    parts = split(kit.images(row["set"]))._asdict().items()
+    paths = ((subset, cached.lomo_path(part, retinex=retinex)) for subset, part in parts)
+    return [(subset, path, path.is_file()) for subset, path in paths]
 
 
 def commands(result: Result, run_names: list[str]) -> list[tuple[str, str]]:

@@ -63,9 +63,9 @@ def choose(table: pd.DataFrame, terms: Sequence[str], where: str) -> int:
     if not found:
         raise ValueError(f"{where}: no row has all of {shlex.join(terms)}.")
     columns = name_columns(table)
-    some = "\n".join(f"  --row {name(table, columns, row)}" for row in found[:20])
-    more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
-    raise ValueError(f"{where}: {len(found)} rows have {shlex.join(terms)}; say which:\n{some}{more}")
+    some = [f"  --row {name(table, columns, row)}" for row in found[:20]]
+    some += [f"  ... and {len(found) - 20} more"] if len(found) > 20 else []
+    raise ValueError("\n".join([f"{where}: {len(found)} rows have {shlex.join(terms)}; say which:", *some]))
 
 
 def _matching(table: pd.DataFrame, terms: Sequence[str]) -> list[int]:
@@ -79,9 +79,8 @@ def _matching(table: pd.DataFrame, terms: Sequence[str]) -> list[int]:
 
 def _suggestion(table: pd.DataFrame, term: str) -> str:
     column, equals, value = term.partition("=")
-    columns = [column] if equals and column in table else name_columns(table)
+    columns, wanted = ([column], value) if equals and column in table else (name_columns(table), term)
     known = list(dict.fromkeys(cell for name in columns for cell in table[name] if cell))
-    wanted = value if equals and column in table else term
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     near = near or [cell for cell in known if wanted.lower() in cell.lower()][:3] or known[:8]
     return f"Nearest: {', '.join(near)}." if near else ""

@@ -52,7 +52,7 @@ def add(
             archives.unpack(path, stage, lambda name: _target(name, pieces))
         else:
             for piece in pieces:
-                _place(path / piece.source if piece.source else path, stage / piece.target, copy)
+                _place(path / piece.source, stage / piece.target, copy)
         report = _checked(stage, path, accept_differences)
         _move(stage, root, pieces)
     return report
@@ -60,7 +60,7 @@ def add(
 
 def _refuse_occupied(root: Path, path: Path, piece: Piece) -> None:
     """FileExistsError where the piece's place is taken, saying by what; nobody is told to remove data."""
-    place, source = root / piece.target, path / piece.source if piece.source else path
+    place, source = root / piece.target, path / piece.source
     if dead := layout.dead_link(place, root):
         raise FileExistsError(
             f"{layout.hint(dead).strip()} Put the data back there; or remove the link (it is no data: `rm {dead}`) "
@@ -71,29 +71,22 @@ def _refuse_occupied(root: Path, path: Path, piece: Piece) -> None:
         raise FileExistsError(f"{source} holds the images themselves: move them into a folder {place}.")
     if not os.path.lexists(place):
         return
+    aside = f"To use {path} in its stead, move {place} out of the data folder first."
+    why = f"{place} is there already (`reid-core data status --root {root}`). {aside}"
     if outer in inner.parents:
-        raise FileExistsError(
-            f"{place} is there already, and the set lies too deep in it, in {source}: move what {source} holds up into "
-            f"{place}."
-        )
+        deep = f"and the set lies too deep in it, in {source}: move what {source} holds up into {place}."
+        why = f"{place} is there already, {deep}"
     if inner == outer:
-        raise FileExistsError(f"{place} is there already, and is this very data.")
-    raise FileExistsError(
-        f"{place} is there already (`reid-core data status --root {root}`). To use {path} in its stead, move {place} "
-        "out of the data folder first."
-    )
+        why = f"{place} is there already, and is this very data."
+    raise FileExistsError(why)
 
 
 def _target(name: str, pieces: list[Piece]) -> PurePosixPath | None:
     """Where an archive's member goes below the data root; None for what belongs to no data set."""
+    kept = not (any(map(layout.is_systems, name.split("/"))) or layout.is_clutter(name.rpartition("/")[2]))
     for piece in pieces:
-        if name == piece.source:
-            return PurePosixPath(piece.target)
-    if any(map(layout.is_systems, name.split("/"))) or layout.is_clutter(name.rpartition("/")[2]):
-        return None
-    for piece in pieces:
-        if not piece.source or name.startswith(f"{piece.source}/"):
-            return PurePosixPath(piece.target) / name.removeprefix(f"{piece.source}/")
+        if name == piece.source or kept and (not piece.source or name.startswith(f"{piece.source}/")):
+            return PurePosixPath(piece.target) / name.removeprefix(piece.source).lstrip("/")
     return None
 
 
@@ -113,10 +106,8 @@ def _checked(stage: Path, path: Path, accept_differences: bool) -> pd.DataFrame:
     """Status of the staged data, which is what the loaders will make of it once it is in place."""
     report = status(stage)
     report = report[report["state"] != MISSING].reset_index(drop=True)
-    broken = report[report["state"] == BROKEN]
-    if len(broken):
-        note = broken["note"].iloc[0].replace(f"{stage}/", "")
-        raise ValueError(f"{path} is not added: {note}")
+    if len(broken := report.loc[report["state"] == BROKEN, "note"]):
+        raise ValueError(f"{path} is not added: {broken.iloc[0].replace(f'{stage}/', '')}")
     differs = report[report["state"] == DIFFERS]
     if len(differs) and not accept_differences:
         lines = [
@@ -144,19 +135,16 @@ def _staging(root: Path) -> Iterator[Path]:
             stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=root))
             cleaning.callback(shutil.rmtree, stage, ignore_errors=True)
         except OSError as error:
-            raise type(error)(
-                error.errno,
-                f"The data folder {root} cannot be written ({error.strerror}). Make it writable, or choose another "
-                "with --root",
-            ) from error
+            remedy = "Make it writable, or choose another with --root"
+            why = f"The data folder {root} cannot be written ({error.strerror}). {remedy}"
+            raise type(error)(error.errno, why) from error
         try:
             yield stage
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise OSError(
-                errno.ENOSPC, f"{root} has too little space, and nothing was added: {error.strerror}"
-            ) from error
+            why = f"{root} has too little space, and nothing was added: {error.strerror}"
+            raise OSError(errno.ENOSPC, why) from error
 
 
 def _move(stage: Path, root: Path, pieces: list[Piece]) -> None:

@@ -49,13 +49,15 @@ def draw(pairs: pd.DataFrame, *, total: int | None = None, source: str = "") -> 
     sheet = Image.new("RGB", (max(columns * _CELL, 560), bottom + (_HEAD if source else 0)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LETTERS)
     pen.text((_GAP, bottom), source, fill="dimgray", font=font)
-    pen.text((_GAP, 4), _title(len(pairs), len(pairs) if total is None else total), fill="black", font=font)
+    total = len(pairs) if total is None else total
+    title = f"Near-duplicates, training image left, test image right: {len(pairs):,} of {total:,} pairs."
+    none = "No near-duplicates between training and test images."
+    pen.text((_GAP, 4), title if total else none, fill="black", font=font)
     for number, pair in enumerate(pairs.itertuples()):
-        left = (number % columns) * _CELL + _GAP
-        top = _HEAD + (number // columns) * (height + 2 * _GAP)
+        row, column = divmod(number, columns)
+        left, top = column * _CELL + _GAP, _HEAD + row * (height + 2 * _GAP)
         for position, path in enumerate((pair.train_path, pair.test_path)):
-            picture = images.rgb(path).resize(_IMAGE)
-            sheet.paste(picture, (left + position * (_IMAGE[0] + _GAP), top))
+            sheet.paste(images.rgb(path).resize(_IMAGE), (left + position * (_IMAGE[0] + _GAP), top))
         caption = (
             f"{pair.train_set}: {pair.train_person} c{pair.train_camera}\n"
             f"{pair.test_set} {pair.test_subset}: {pair.test_person} c{pair.test_camera}\n"
@@ -63,9 +65,3 @@ def draw(pairs: pd.DataFrame, *, total: int | None = None, source: str = "") -> 
         )
         pen.multiline_text((left, top + _IMAGE[1] + 2), caption, fill="black", font=font, spacing=1)
     return sheet
-
-
-def _title(shown: int, total: int) -> str:
-    if total == 0:
-        return "No near-duplicates between training and test images."
-    return f"Near-duplicates, training image left, test image right: {shown:,} of {total:,} pairs."

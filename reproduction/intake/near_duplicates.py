@@ -11,6 +11,7 @@ paper does not say whether this was looked at. Every training image is compared 
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,7 @@ COLUMNS = {
     "test_set": object, "test_subset": object, "test_person": np.int64, "test_camera": np.int64,
     "test_path": object, "bits": np.uint8, "correlation": np.float32, "matches": np.int64,
 }  # fmt: skip
-_BEST_FIRST = (["correlation", "bits", "train_path", "test_path"], [False, True, True, True])
+_BEST_FIRST = {"by": ["correlation", "bits", "train_path", "test_path"], "ascending": [False, True, True, True]}
 _SHRINK = 2
 _MIN_UNALIGNED, _MIN_ALIGNED = 0.55, 0.8
 _GRAY = np.float32([0.299, 0.587, 0.114])
@@ -59,7 +60,9 @@ def find(
     Returns one row a pair, the most alike first, with the columns of :data:`COLUMNS`; `matches` is the number of test
     images found for the training image, listed or not. Empty where there is nothing to compare.
     """
-    train, test = _sides(tables)
+    everything = pd.concat([table.assign(set=name) for name, table in tables.items()], ignore_index=True)
+    everything = everything[["set", SUBSET, PERSON, CAMERA, PATH]]
+    train, test = (everything[(everything[SUBSET] == TRAIN) == learnt] for learnt in (True, False))
     if train.empty or test.empty:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
     paths = pd.unique(pd.concat([train[PATH], test[PATH]]))
@@ -140,13 +143,6 @@ def perceptual_hash(copies: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 
 
-def _sides(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    everything = pd.concat([table.assign(set=name) for name, table in tables.items()], ignore_index=True)
-    everything = everything[["set", SUBSET, PERSON, CAMERA, PATH]]
-    training = everything[SUBSET] == TRAIN
-    return everything[training], everything[~training]
-
-
 def _compare(
     pictures: np.ndarray, train: np.ndarray, test: np.ndarray, max_bits: int, min_correlation: float
 ) -> pd.DataFrame:
@@ -174,7 +170,7 @@ def _compare(
         starts = range(0, len(train), _BLOCK)
         blocks = pool.map(block, starts)
         found = list(bar(blocks, total=len(starts), desc="Near-duplicates: comparing", unit="block"))
-    columns = (np.concatenate(column) for column in zip(*found, strict=True))
+    columns = map(np.concatenate, zip(*found, strict=True))
     return pd.DataFrame(dict(zip(("train", "test", "bits", "correlation"), columns, strict=True)))
 
 
@@ -190,18 +186,17 @@ def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: 
     for number in np.unique(crop):
         chosen = likely[crop == number]
         cut, whole = (first, second) if number < len(_FINE) else (second, first)
-        left = _resampled(pictures[cut[chosen]].transpose(0, 3, 1, 2), *_FINE[number % len(_FINE)])
-        right = pictures[whole[chosen]].transpose(0, 3, 1, 2)
+        left, right = (pictures[side[chosen]].transpose(0, 3, 1, 2) for side in (cut, whole))
+        left = _resampled(left, *_FINE[number % len(_FINE)])
         correlation[chosen] = np.einsum("nd,nd->n", _normalised(left), _normalised(right))
     correlation[first == second] = 1.0
     return correlation
 
 
 def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.ndarray, np.ndarray]:
-    """Greatest correlation of (n, h, w) gray copies over crops of the first, then of the second, and its number.
-
-    Either picture may be the narrower cut of the frame, so each is cropped and held against the whole other one.
-    Number k < len(crops) is a crop of the first, len(crops) + k of the second. Returns (n,) float32 and (n,) int64.
+    """Greatest correlation (n,) float32 of (n, h, w) gray copies over crops of the first, then of the second, and its
+    number (n,) int64: k < len(crops) is a crop of the first, len(crops) + k of the second. Either picture may be the
+    narrower cut of the frame, so each is cropped and held against the whole other one.
     """
     best, number = np.empty(len(first), np.float32), np.empty(len(first), np.int64)
     operators = _operators(first.shape[1:], tuple(crops))
@@ -251,13 +246,9 @@ def _normalised(images: np.ndarray) -> np.ndarray:
     return np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 1e-3)
 
 
-def _crops(cuts: tuple[float, ...]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """(rows, columns) spans with every cut at every edge."""
-    spans = [(near, 1 - far) for near in cuts for far in cuts]
-    return [(rows, columns) for rows in spans for columns in spans]
-
-
-_COARSE, _FINE = _crops((0, 0.1)), _crops((0, 0.05, 0.1))
+# (rows, columns) spans with every cut at every edge
+_COARSE, _FINE = (list(itertools.product([(near, 1 - far) for near in cuts for far in cuts], repeat=2))
+                  for cuts in ((0, 0.1), (0, 0.05, 0.1)))  # fmt: skip
 
 
 def _rows(pairs: pd.DataFrame, left: pd.DataFrame, right: pd.DataFrame, per_image: int) -> pd.DataFrame:
@@ -267,7 +258,7 @@ def _rows(pairs: pd.DataFrame, left: pd.DataFrame, right: pd.DataFrame, per_imag
     other_way = _nearest(pairs, right, left, ("test", "train"), per_image)
     listed = pd.concat([one_way, other_way]).drop_duplicates(["train_set", "train_path", "test_set", "test_path"])
     listed["matches"] = listed["train"].map(matches).astype(np.int64)
-    return listed.sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])[list(COLUMNS)].reset_index(drop=True)
+    return listed.sort_values(**_BEST_FIRST)[list(COLUMNS)].reset_index(drop=True)
 
 
 def _named(images: pd.DataFrame, side: str, picture: np.ndarray) -> pd.DataFrame:
@@ -282,5 +273,5 @@ def _nearest(
     """For every image the `per_image` most alike in each set of the other side; of equal pictures the first few."""
     side, other = sides
     few = others.groupby([other, f"{other}_set"]).head(per_image)
-    rows = images.merge(pairs, on=side).merge(few, on=other).sort_values(_BEST_FIRST[0], ascending=_BEST_FIRST[1])
+    rows = images.merge(pairs, on=side).merge(few, on=other).sort_values(**_BEST_FIRST)
     return rows.groupby([f"{side}_set", f"{side}_path", f"{other}_set"], sort=False).head(per_image)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reid_core.datasets import layout, market1501
+from reid_core.datasets import cuhk03, layout, market1501
 from reid_core.progress import bar
 from reproduction.intake import archives
 
@@ -64,10 +64,9 @@ def recognise(names: Iterable[str], path: Path) -> list[Piece]:
             pieces += _alone(parent, bases)
     if not pieces:
         raise ValueError(_nothing(folders, foreign, path))
+    why = "is passed over: it has the folders of Market-1501, but is none of the sets."
     for base in foreign:
-        warnings.warn(
-            f"{path / base} is passed over: it has the folders of Market-1501, but is none of the sets.", stacklevel=3
-        )
+        warnings.warn(f"{path / base} {why}", stacklevel=3)
     return _once(pieces, path)
 
 
@@ -92,15 +91,15 @@ def _with_subsets(folders: dict[str, list[str]], path: Path) -> tuple[list[Piece
     pieces, foreign = [], []
     for base, present in sorted(holding.items()):
         names = [name for last in present for name in folders[f"{base}/{last}".lstrip("/")]]
-        target = _target(base, names, path)
-        if target and (lacking := sorted(wanted - present)):
-            raise ValueError(
-                f"{path / base} lacks {', '.join(lacking)} (or has no images in it), although it holds "
-                f"{', '.join(sorted(present))}. Market-1501 and CUHK03-NP need all three; obtain the set again."
-                f"{layout.hint(path / base / lacking[0])}"
-            )
-        pieces += [Piece(base, target)] if target else []
-        foreign += [base] if not target and present == wanted else []
+        if not (target := _target(base, names, path)):
+            foreign += [base] * (present == wanted)
+        elif lacking := sorted(wanted - present):
+            holds = f"(or has no images in it), although it holds {', '.join(sorted(present))}"
+            remedy = "Market-1501 and CUHK03-NP need all three; obtain the set again."
+            hint = layout.hint(path / base / lacking[0])
+            raise ValueError(f"{path / base} lacks {', '.join(lacking)} {holds}. {remedy}{hint}")
+        else:
+            pieces.append(Piece(base, target))
     return pieces, foreign
 
 
@@ -115,13 +114,13 @@ def _target(base: str, names: list[str], path: Path) -> str | None:
 def _boxes(base: str, path: Path) -> str | None:
     """Which boxes of CUHK03 a folder has: what its name says, or the nearest above it that says one of the two."""
     for part in reversed([path.name, *PurePosixPath(base).parts]):
-        said = {
+        said = [
             boxes
-            for boxes, word in (("labeled", "label"), ("detected", "detect"))
-            if word in part.lower() and "unlabel" not in part.lower()
-        }
+            for boxes in cuhk03.BOXES
+            if boxes.removesuffix("ed") in part.lower() and "unlabel" not in part.lower()
+        ]
         if len(said) == 1:
-            return said.pop()
+            return said[0]
     return None
 
 
@@ -135,25 +134,19 @@ def _once(pieces: list[Piece], path: Path) -> list[Piece]:
     for piece in pieces:
         first = kept.setdefault(piece.target, piece)
         if first is not piece and not (path.is_dir() and (path / first.source).samefile(path / piece.source)):
-            raise ValueError(
-                f"{path} holds {piece.target} more than once ({first.source or '.'} and {piece.source}). Give the "
-                "folder of one of them."
-            )
+            both = f"({first.source or '.'} and {piece.source})"
+            raise ValueError(f"{path} holds {piece.target} more than once {both}. Give the folder of one of them.")
     return list(kept.values())
 
 
 def _nothing(folders: dict[str, list[str]], foreign: list[str], path: Path) -> str:
+    own = "other data comes in as own data (data/README.md)."
     if foreign:
-        return (
-            f"{path / foreign[0]} has the folders of CUHK03-NP, but its name does not say which boxes it has, or its "
-            "files are named otherwise. If it is CUHK03-NP, name the folder labeled or detected; other data comes in "
-            "as own data (data/README.md)."
-        )
+        why = "its name does not say which boxes it has, or its files are named otherwise"
+        remedy = f"If it is CUHK03-NP, name the folder labeled or detected; {own}"
+        return f"{path / foreign[0]} has the folders of CUHK03-NP, but {why}. {remedy}"
     seen = ", ".join(sorted(folders)[:5]) or "no files"
-    return (
-        f"{path} holds none of the data sets. Looked for {_EXPECTED}; found {seen}. Other data comes in as own data "
-        "(data/README.md)."
-    )
+    return f"{path} holds none of the data sets. Looked for {_EXPECTED}; found {seen}; {own}"
 
 
 def walk(folder: Path, skipped: Iterable[str] = ()) -> Iterator[str]:

@@ -73,19 +73,19 @@ def facade(rng, canvas, kind: str) -> None:
         while left < width:
             wide = rng.uniform(60, 130)
             pane = tone(rng, 0.1, 0.75, 0.15)
-            paint(box(canvas, (left + wide / 2, 120), wide * 0.44, 66, 0, 2), pane)
+            paint(box(canvas, (left + wide / 2, 120), wide * 0.44, 66, 2), pane)
             for _ in range(int(rng.integers(2, 7))):
                 spot = (left + rng.uniform(0.15, 0.85) * wide, rng.uniform(75, 175))
-                paint(box(canvas, spot, rng.uniform(3, 14), rng.uniform(4, 18), 0, 1), tone(rng, 0.1, 0.9, 0.25))
-            paint(box(canvas, (left + wide / 2, 42), wide * 0.46, 12, 0, 2), tone(rng, 0.1, 0.9, 0.3))
+                paint(box(canvas, spot, rng.uniform(3, 14), rng.uniform(4, 18), 1), tone(rng, 0.1, 0.9, 0.25))
+            paint(box(canvas, (left + wide / 2, 42), wide * 0.46, 12, 2), tone(rng, 0.1, 0.9, 0.3))
             left += wide
     elif kind == "windows":
         pitch, row = rng.uniform(48, 80), rng.uniform(60, 90)
         glass = tone(rng, 0.12, 0.45, 0.05)
         for cx in np.arange(pitch / 2, width, pitch):
             for cy in np.arange(30, height - 20, row):
-                paint(box(canvas, (cx, cy), pitch * 0.3, row * 0.32, 0, 1), glass * np.float32(rng.uniform(0.7, 1.5)))
-                paint(box(canvas, (cx, cy), 1, row * 0.32, 0, 0.5), np.float32([0.7, 0.7, 0.7]))
+                paint(box(canvas, (cx, cy), pitch * 0.3, row * 0.32, 1), glass * np.float32(rng.uniform(0.7, 1.5)))
+                paint(box(canvas, (cx, cy), 1, row * 0.32, 0.5), np.float32([0.7, 0.7, 0.7]))
     elif kind == "panels":
         area *= 1 - 0.25 * lines(x + 0 * y, rng.uniform(35, 90), 2.0)
         area *= 1 - 0.2 * lines(y + 0 * x, rng.uniform(40, 110), 2.0)
@@ -108,8 +108,8 @@ def things(rng, canvas, count: int) -> None:
             case "car":
                 paintwork, glass = tone(rng, 0.1, 0.8, 0.2), np.float32([0.12, 0.14, 0.17])
                 paint(ellipse(canvas, (x, y + 3), 75 * k, 6 * k), glass * 0.5, opacity=0.6)
-                paint(box(canvas, (x, y - 40 * k), 38 * k, 17 * k, 0, 12 * k), glass)
-                paint(box(canvas, (x, y - 20 * k), 72 * k, 15 * k, 0, 8 * k), paintwork)
+                paint(box(canvas, (x, y - 40 * k), 38 * k, 17 * k, 12 * k), glass)
+                paint(box(canvas, (x, y - 20 * k), 72 * k, 15 * k, 8 * k), paintwork)
                 for side in (-42, 42):
                     paint(ellipse(canvas, (x + side * k, y - 6 * k), 11 * k, 11 * k), glass * 0.6)
             case "bin":
@@ -123,9 +123,9 @@ def things(rng, canvas, count: int) -> None:
                 paint(capsule(canvas, (x, y - 15 * k), (x - 6 * k, y - 38 * k), 1.6 * k, 1.6 * k), steel)
             case "sign":
                 paint(capsule(canvas, (x, y), (x, y - 120 * k), 1.6 * k, 1.6 * k), tone(rng, 0.3, 0.7))
-                paint(box(canvas, (x, y - 125 * k), 14 * k, 14 * k, 0, 4), tone(rng, 0.2, 0.9, 0.3))
+                paint(box(canvas, (x, y - 125 * k), 14 * k, 14 * k, 4), tone(rng, 0.2, 0.9, 0.3))
             case "door":
-                paint(box(canvas, (x, HORIZON - 62), 26, 64, 0, 1), tone(rng, 0.08, 0.6, 0.12))
+                paint(box(canvas, (x, HORIZON - 62), 26, 64, 1), tone(rng, 0.08, 0.6, 0.12))
 
 
 DARK_STEEL = np.float32([0.08, 0.08, 0.09])
@@ -171,7 +171,7 @@ def occluder(rng: np.random.Generator, canvas: np.ndarray, scale: float) -> None
                 paint(ellipse(canvas, spot, rng.uniform(0.04, 0.1) * scale, rng.uniform(0.03, 0.08) * scale), leaf)
         case "bonnet":
             high = rng.uniform(0.08, 0.24) * scale
-            paint(box(canvas, (side, height), 0.35 * scale, high, 0, 0.05 * scale), tone(rng, 0.1, 0.8, 0.2))
+            paint(box(canvas, (side, height), 0.35 * scale, high, 0.05 * scale), tone(rng, 0.1, 0.8, 0.2))
         case "board":
             half = rng.uniform(0.05, 0.12) * scale
             patch = patch_of(canvas, side - half, height - 0.5 * scale, side + half, height)

@@ -13,9 +13,9 @@ def on_back(canvas, figure: Figure) -> None:
         return
     k = p.bag_size
     half = figure.width(0.085 * k, 0.055 * k)
-    figure.plain(box(canvas, figure.at(0, -0.095, 0.69), half, 0.125 * k * s, 0, 0.03 * s), p.bag_colour)
+    figure.plain(box(canvas, figure.at(0, -0.095, 0.69), half, 0.125 * k * s, 0.03 * s), p.bag_colour)
     if figure.cos < 0.2:
-        figure.plain(box(canvas, figure.at(0, -0.13, 0.63), half * 0.7, 0.05 * k * s, 0, 0.015 * s), p.bag_trim)
+        figure.plain(box(canvas, figure.at(0, -0.13, 0.63), half * 0.7, 0.05 * k * s, 0.015 * s), p.bag_trim)
 
 
 def straps(canvas, figure: Figure) -> None:
@@ -34,8 +34,8 @@ def straps(canvas, figure: Figure) -> None:
         k = p.bag_size * s
         middle = figure.at(p.bag_side * 0.125, 0, 0.49)
         half = (0.03 + 0.06 * abs(figure.sin)) * k
-        figure.plain(box(canvas, middle, half, 0.06 * k, 0, 0.012 * s), p.bag_colour)
-        figure.plain(box(canvas, (middle[0], middle[1] - 0.03 * k), half, 0.022 * k, 0, 0.006 * s), p.bag_trim)
+        figure.plain(box(canvas, middle, half, 0.06 * k, 0.012 * s), p.bag_colour)
+        figure.plain(box(canvas, (middle[0], middle[1] - 0.03 * k), half, 0.022 * k, 0.006 * s), p.bag_trim)
 
 
 def in_hand(canvas, figure: Figure, side: int, hand: Point, far: float) -> None:
@@ -48,19 +48,19 @@ def in_hand(canvas, figure: Figure, side: int, hand: Point, far: float) -> None:
         half = (0.045 + 0.055 * abs(figure.sin)) * k
         middle = (hand[0] - 0.09 * figure.sin * s, figure.pose.foot[1] - 0.15 * k)
         paint(capsule(canvas, hand, middle, 0.006 * s, 0.006 * s), DARK)
-        figure.plain(box(canvas, middle, half, 0.13 * k, 0, 0.015 * s), p.bag_colour, far)
-        figure.plain(box(canvas, middle, half, 0.012 * s, 0, 0.005 * s), p.bag_trim, far)
+        figure.plain(box(canvas, middle, half, 0.13 * k, 0.015 * s), p.bag_colour, far)
+        figure.plain(box(canvas, middle, half, 0.012 * s, 0.005 * s), p.bag_trim, far)
         return
     half = (0.03 + 0.055 * abs(figure.sin)) * k
     tall = (0.09 if p.bag == "shopping" else 0.055) * k
     middle = (hand[0], hand[1] + tall + 0.025 * s)
     paint(capsule(canvas, hand, middle, 0.006 * s, half * 0.5), p.bag_trim)
-    figure.plain(box(canvas, middle, half, tall, 0, 0.012 * s), p.bag_colour, far)
+    figure.plain(box(canvas, middle, half, tall, 0.012 * s), p.bag_colour, far)
     if p.bag == "shopping":
         figure.plain(ellipse(canvas, middle, half * 0.5, tall * 0.4), p.bag_trim, far)
     else:
         top = (middle[0], middle[1] - tall * 0.5)
-        figure.plain(box(canvas, top, half, 0.01 * s, 0, 0.004 * s), p.bag_trim, far)
+        figure.plain(box(canvas, top, half, 0.01 * s, 0.004 * s), p.bag_trim, far)
 
 
 def overhead(canvas, figure: Figure) -> None:

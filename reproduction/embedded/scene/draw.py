@@ -91,13 +91,12 @@ def ellipse(canvas, centre, radius_x: float, radius_y: float) -> Surface:
     return Surface(patch, distance, np.broadcast_to(along, k.shape), np.clip(u, -1, 1) + 0 * v)
 
 
-def box(canvas, centre, half_x: float, half_y: float, angle: float, rounding: float) -> Surface:
-    """A rectangle with rounded corners, turned by `angle` radians."""
+def box(canvas, centre, half_x: float, half_y: float, rounding: float) -> Surface:
+    """A rectangle with rounded corners."""
     r = half_x + half_y
     patch = patch_of(canvas, centre[0] - r, centre[1] - r, centre[0] + r, centre[1] + r)
     x, y = patch.x - np.float32(centre[0]), patch.y - np.float32(centre[1])
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    x, y = x * c + y * s, y * c - x * s
+    x, y = np.broadcast_arrays(x, y)
     qx, qy = np.abs(x) - np.float32(half_x - rounding), np.abs(y) - np.float32(half_y - rounding)
     outside = np.sqrt(np.maximum(qx, 0) ** 2 + np.maximum(qy, 0) ** 2)
     distance = outside + np.minimum(np.maximum(qx, qy), 0) - np.float32(rounding)
@@ -113,8 +112,7 @@ def coverage(distance: np.ndarray) -> np.ndarray:
 def paint(surface: Surface, colour: np.ndarray, shade=1.0, opacity=1.0) -> None:
     """Lay `colour` ((3,) or (3, h, w)) times `shade` (number or (h, w)) over the canvas under the surface."""
     colour = np.asarray(colour, np.float32)
-    if colour.ndim == 1:
-        colour = colour[:, None, None]
+    colour = colour[:, None, None] if colour.ndim == 1 else colour
     alpha, pixels = coverage(surface.distance) * opacity, surface.patch.pixels
     pixels += alpha * (colour * np.asarray(shade, np.float32) - pixels)
 

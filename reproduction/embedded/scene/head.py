@@ -63,8 +63,6 @@ def draw_headwear(canvas, figure: Figure, rx: float, ry: float) -> None:
             figure.plain(ellipse(canvas, figure.at(0, 0.03, 0.92), rx * 0.75 * figure.cos, ry * 0.8), p.skin)
         return
     figure.plain(ellipse(canvas, figure.at(0, 0, 0.972), rx * 1.1, ry * 0.52), p.headwear_colour)
-    if p.headwear == "cap":
-        brim = ellipse(canvas, figure.at(0, 0.07, 0.955), rx * (0.6 + 0.3 * abs(figure.sin)), 0.014 * s)
-    else:
-        brim = ellipse(canvas, figure.at(0, 0, 0.957), rx * 1.75, 0.016 * s)
-    figure.plain(brim, p.headwear_colour)
+    cap = (figure.at(0, 0.07, 0.955), rx * (0.6 + 0.3 * abs(figure.sin)), 0.014 * s)
+    brim = cap if p.headwear == "cap" else (figure.at(0, 0, 0.957), rx * 1.75, 0.016 * s)
+    figure.plain(ellipse(canvas, *brim), p.headwear_colour)

@@ -46,11 +46,6 @@ def _camera(world: World, number: int) -> tuple[Camera, Image.Image]:
     return place, scenery.backdrop(world.rng(4, number), place.scene)
 
 
-@lru_cache(maxsize=32)
-def _response(world: World, number: int) -> tuple[np.ndarray, np.ndarray]:
-    return response(world.rng(12, number), world.strengths.colour)
-
-
 def boxed(world: World, picture: int, box: Box, drawn: bool = False) -> Box:
     """A box as it is found in a picture: off as far as a detector's is, or one `drawn` by hand."""
     strength = world.strengths.drawn if drawn else world.strengths.boxes
@@ -79,10 +74,9 @@ def compose(world: World, who: int | None, number: int, picture: int, size: tupl
     canvas = scenery.crop(view, zoom, spot, canvas_foot, size)
     light = Light(np.sin(place.sun + rng.normal(0, 0.25)), np.cos(place.sun), place.ambient)
     crowd = world.rng(11, picture)
-    for _ in range(crowd.poisson(0.8 * world.strengths.clutter)):
-        passer_by(world, crowd, canvas, canvas_foot, tall, light, behind=True)
-    if rng.random() < 0.16:
-        passer_by(world, rng, canvas, canvas_foot, tall, light, behind=True)
+    behind = [crowd] * crowd.poisson(0.8 * world.strengths.clutter) + [rng] * (rng.random() < 0.16)
+    for draws in behind:
+        passer_by(world, draws, canvas, canvas_foot, tall, light, behind=True)
     box = (canvas_foot[0] - 0.2 * tall, canvas_foot[1] - tall, canvas_foot[0] + 0.2 * tall, canvas_foot[1])
     if who is not None:
         figure = Figure(_person(world, who), walk(world, who, number, place, rng, canvas_foot, tall), light)
@@ -135,7 +129,7 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
         pixels = lit(pixels, world.rng(9, picture), world.strengths.light)
     pixels = np.maximum(pixels * (place.gain * balance).astype(np.float32)[:, None, None], 0)
     if world.strengths.colour:
-        mixing, exponents = _response(world, number)
+        mixing, exponents = response(world.rng(12, number), world.strengths.colour)
         pixels = np.maximum(np.tensordot(mixing, pixels, 1), 0) ** exponents[:, None, None]
     grey = pixels.mean(0, keepdims=True)
     pixels = grey + np.float32(place.saturation) * (pixels - grey)
@@ -143,7 +137,7 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     pixels = (pixels - np.float32(0.45)) * np.float32(place.contrast) + np.float32(0.45)
     pixels = pixels * (1 - place.cast)[:, None, None] + place.cast[:, None, None]
     height, width = pixels.shape[1:]
-    picture_ = Image.fromarray(to_bytes(pixels))
+    picture_ = Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0).copy())
     tall = frame.box[3] - frame.box[1]
     factor = min(1.0, place.resolution * rng.uniform(0.8, 1.2) / tall)
     if place.blur > 0.25:
@@ -155,11 +149,6 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     noisy = np.asarray(picture_, np.float32) + grain * np.float32(255 * place.noise)
     picture_ = Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
     return picture_.resize((width, height), Image.Resampling.BILINEAR) if factor < 0.95 else picture_
-
-
-def to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of (3, H, W) colours in [0, 1]."""
-    return np.ascontiguousarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
 
 
 def as_jpeg(picture: Image.Image, quality: int) -> bytes:
@@ -175,8 +164,7 @@ def quality(world: World, number: int) -> int:
 
 def cut(picture: Image.Image, box: Box, size: tuple[int, int] | None = None) -> Image.Image:
     """The part of the picture within the box, resized to `size` (width, height) or kept at its own size."""
-    left = min(max(box[0], 0), picture.width - 8)
-    top = min(max(box[1], 0), picture.height - 16)
+    left, top = min(max(box[0], 0), picture.width - 8), min(max(box[1], 0), picture.height - 16)
     right, bottom = max(left + 8, min(box[2], picture.width)), max(top + 16, min(box[3], picture.height))
     if size is None:
         return picture.crop((round(left), round(top), round(right), round(bottom)))

@@ -35,7 +35,7 @@ def same(first: Person, second: Person) -> bool:
     [
         (lambda c: ellipse(c, (80, 100), 30, 30), np.pi * 900),
         (lambda c: capsule(c, (40, 60), (110, 150), 12, 12), 24 * np.hypot(70, 90) + np.pi * 144),
-        (lambda c: box(c, (80, 100), 30, 20, 0.7, 0.01), 4 * 30 * 20),
+        (lambda c: box(c, (80, 100), 30, 20, 0.01), 4 * 30 * 20),
         (lambda c: trunk(c, (80, 40), (80, 140), [0, 1], [10, 30], 0), 4000),
     ],
     ids=["disc", "capsule", "box", "trunk"],
