@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torchvision
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from reid_core import files
@@ -19,16 +20,22 @@ _ANCHOR = "conv1.weight"  # a ResNet's first tensor: what stands before its name
 
 
 class Initial(NamedTuple):
-    """What a network started from: SHA-256 (hex) of the file; what was taken off or left out of it ("": nothing)."""
+    """What a network started from: SHA-256 (hex) of the file; what was taken off or left out of it ("": nothing); what
+    a .safetensors file itself says of its making."""
 
     digest: str
     note: str
+    about: dict[str, str]
 
 
 def located(weights: str, backbone: str) -> Path:
-    """Where the file of a recipe's `weights` lies or would lie: a path, or for "imagenet" torch's own cache."""
+    """Where the file of a recipe's `weights` lies or would lie: a path, or for "imagenet" torch's own cache.
+
+    A relative path that is not there leads to what is installed beside this package, if anything.
+    """
     if weights != IMAGENET:
-        return Path(weights).expanduser()
+        path, beside = Path(weights).expanduser(), Path(__file__).resolve().parents[1] / Path(weights).expanduser()
+        return beside if beside.is_file() and not path.exists() else path
     return Path(torch.hub.get_dir()) / "checkpoints" / _url(backbone).rpartition("/")[2]
 
 
@@ -66,7 +73,11 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
     if weights == IMAGENET and not sha.startswith(published):
         notes += [f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"]
     load_state(network.backbone, counters | state, str(path), f"a {name} backbone in torchvision's names")
-    return Initial(sha, f"{path.name}: {'; '.join(notes)}" if notes else "")
+    about = {}
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+    return Initial(sha, f"{path.name}: {'; '.join(notes)}" if notes else "", about)
 
 
 def read(path: str | Path, remedy: str | None = None) -> Any:

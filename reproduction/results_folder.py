@@ -201,10 +201,16 @@ def embedded_record(data_root: str | os.PathLike) -> dict[str, Any] | None:
     return read_json(path, {"digest": str}) if path.is_file() else None
 
 
+_ABOUT = ("about", "people", "seeds", "recipe")  # what a backbone of `weights: embedded` says of itself
+
+
 def initial_weights(run: Mapping[str, Any]) -> str:
     """What the weights of a training were at its start, known by their digest and not by where they lay."""
     name, digest = run["recipe"].get("weights", "random"), run.get("initial_weights_digest")
-    return str(name) if name == "random" else f"{name}, digest {digest[:12] if digest else 'not recorded'}"
+    known = {key: json.loads(value) for key, value in (run.get("initial_weights_about") or {}).items() if key in _ABOUT}
+    about = "; {about}: {people:,} people, render seeds {seeds}, {recipe[iterations]:,} iterations"
+    said = about.format(**known) if len(known) == len(_ABOUT) else ""  # a file of somebody else's says other things
+    return str(name) if name == "random" else f"{name}, digest {digest[:12] if digest else 'not recorded'}{said}"
 
 
 def shown(path: Path, start: Path | None = None) -> str:

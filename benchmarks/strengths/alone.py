@@ -62,31 +62,40 @@ def network(kit: Experiment, name: str, images: pd.DataFrame):
 
 
 def told(people: pd.DataFrame) -> str:
-    """The lines of a Markdown table: a set and method each, a column a variant."""
-    there = [variant for variant in VARIANTS if (people["variant"] == variant).any()]
-    lines = [f"| set | method | {' | '.join(there)} |", "|---" * (len(there) + 2) + "|"]
-    for (name, method), rows in people.groupby(["set", "method"], sort=False):
-        of = {variant: rows[rows["variant"] == variant] for variant in there}
-        cells = []
-        for variant in there:
-            sure = {score: intervals.interval(of[variant], score) for score in intervals.SCORES}
-            cell = " / ".join(f"{one.value:.1f} ({one.low:.1f} to {one.high:.1f})" for one in sure.values())
-            if variant != "none" and "none" in of:
-                change = intervals.interval(of[variant], "rank1", of["none"])
-                cell += f"; {change.value:+.1f} ({change.low:+.1f} to {change.high:+.1f})"
-            cells.append(cell)
-        lines.append(f"| {name} | {method} | {' | '.join(cells)} |")
+    """A Markdown table a set: a line each variant, a column each method."""
+    lines = []
+    for name in SETS:
+        of_set = people[people["set"] == name]
+        methods = list(dict.fromkeys(of_set["method"]))
+        lines += [f"{name}:", "", f"| strength | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+        for variant in (variant for variant in VARIANTS if (of_set["variant"] == variant).any()):
+            cells = (_cell(of_set[of_set["method"] == method], variant) for method in methods)
+            lines.append(f"| {variant} | {' | '.join(cells)} |")
+        lines.append("")
     return "\n".join(lines)
+
+
+def _cell(rows: pd.DataFrame, variant: str) -> str:
+    """Rank-1 with its interval and mAP; what has changed in rank-1 since there was no strength, with its interval."""
+    of = {name: rows[rows["variant"] == name] for name in ("none", variant)}
+    rank1, mAP = (intervals.interval(of[variant], score) for score in intervals.SCORES)
+    cell = f"{rank1.value:.1f} ({rank1.low:.1f} to {rank1.high:.1f}) / {mAP.value:.1f}"
+    if variant == "none" or of["none"].empty:
+        return cell
+    change = intervals.interval(of[variant], "rank1", of["none"])
+    return f"{cell}; {change.value:+.1f} ({change.low:+.1f} to {change.high:+.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="STRENGTH",
-                        help=f"{', '.join(VARIANTS)}; without any, all of them")  # fmt: skip
+    known = f"{', '.join(VARIANTS)}; without any, all of them"
+    parser.add_argument("variants", nargs="*", metavar="STRENGTH", help=known)
     parser.add_argument("--csv", type=Path, default=REPOSITORY / "results" / "benchmarks" / "strengths.csv")
     given = parser.parse_args()
+    if unknown := [name for name in given.variants if name not in VARIANTS]:
+        parser.error(f"{unknown[0]!r} is no strength; there are {known}")
     kept = [pd.read_csv(given.csv)] if given.csv.is_file() else []
-    for variant in given.variants:
+    for variant in given.variants or VARIANTS:
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             os.environ["REID_CORE_CACHE"] = f"{folder}/cache"

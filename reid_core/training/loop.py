@@ -175,7 +175,7 @@ class _Run:
         """Fill in the recipe's weights, and take down which they were and what was left out of them."""
         with self.group.first_ahead():  # it downloads
             initial = weight_files.load_backbone(network, self.recipe.weights)
-        self.facts |= {run_folder.INITIAL: initial.digest, run_folder.INITIAL_NOTE: initial.note}
+        self.facts |= zip(run_folder.STARTED_FROM, initial, strict=True)
         if initial.note:
             self.say(f"Initial weights {initial.note}.")
 

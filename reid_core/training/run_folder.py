@@ -26,7 +26,7 @@ from reid_core.training.recipe import Recipe
 
 RUN, WEIGHTS, CHECKPOINTS = "run.json", "weights.safetensors", "checkpoints"
 LOSS, TIMING, LABELS = "loss.csv", "timing.csv", "labels.csv"
-INITIAL, INITIAL_NOTE = STARTED_FROM = ("initial_weights_digest", "initial_weights_note")
+INITIAL, *_ = STARTED_FROM = ("initial_weights_digest", "initial_weights_note", "initial_weights_about")
 OF_A_CHECKPOINT = ("model", "num_classes", "data_digest", *STARTED_FROM)  # said of its run, beside the recipe
 _IDENTITY = ("model", "num_classes", "images", "data_digest", "settings")
 

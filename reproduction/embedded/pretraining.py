@@ -22,6 +22,7 @@ from reid_core.training import run_folder
 from reproduction.embedded.rendering import VERSION, render
 from reproduction.embedded.sizes import CUHK01Sizes, Market1501Sizes, Sizes, cuhk03_share
 from reproduction.embedded.strengths import Strengths
+from reproduction.sidecar import REPOSITORY
 
 EMBEDDED = "embedded"
 SEEDS = tuple(range(1001, 1009))  # of rendering; the sets' own are below 1000
@@ -80,7 +81,8 @@ def recipe(settings: Mapping[str, object]) -> training.Recipe:
         with files.locked(path.with_suffix(".lock")):  # trainings may begin at once: the others wait for the first
             if not path.is_file():
                 pretrain(path, asked)
-    return dataclasses.replace(asked, weights=str(path))
+    packaged = path.is_relative_to(REPOSITORY)  # by its place in the package, wherever that is installed
+    return dataclasses.replace(asked, weights=str(path.relative_to(REPOSITORY) if packaged else path))
 
 
 def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **changes) -> Path:

@@ -9,14 +9,17 @@ import torch
 import yaml
 from safetensors import safe_open
 
-from reid_core import model, training
-from reproduction.embedded import Sizes, pretraining
+from reid_core import model, training, weight_files
+from reid_core.training import run_folder
+from reproduction import results_folder
+from reproduction.embedded import CUHK01Sizes, CUHK03Sizes, Market1501Sizes, Sizes, pretraining
 from reproduction.embedded.cameras import camera
 from reproduction.embedded.people import person
 from reproduction.embedded.plan import CUHK01, CUHK03, MARKET1501
 from reproduction.runner import profiles
 from reproduction.sidecar import REPOSITORY
 
+FEW = Sizes(Market1501Sizes(4, 12, 4, 9, 14, 3, 4), CUHK03Sizes((4, 2, 1, 1, 1), 42, 29, 41, 30), CUHK01Sizes(3))
 TINY = pretraining.Data((1001,), Sizes.tiny())
 QUICK = {"iterations": 3, "batch_size": 8, "lr_warmup": 0}
 NETWORK = training.Recipe(backbone="resnet18", height=64, width=32)
@@ -94,6 +97,37 @@ def test_embedded_weights_are_the_file_of_the_size(made, monkeypatch, tmp_path):
     assert calls == [("resnet18", 96)], "made once, kept in the cache"
     assert recipes[0] == recipes[1] and recipes[0].weights.endswith("rendered-people-resnet18-96x48.safetensors")
     assert pretraining.recipe(settings | {"weights": "imagenet"}).weights == "imagenet"
+
+
+@pytest.mark.slow
+def test_profile_gpus_backbone_is_made_once_in_the_cache_and_fits_its_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path))
+    pretrain, few = pretraining.pretrain, pretraining.Data((1001,), FEW)
+    monkeypatch.setattr(pretraining, "pretrain", lambda path, network: pretrain(path, network, few, **QUICK))
+    settings = profiles.load("gpu")["recipe"] | {"precision": "fp32"}  # bf16 is a GPU's
+    recipe = pretraining.recipe(settings)
+    assert recipe.weights.endswith("rendered-people-resnet50-128x64.safetensors")
+    assert recipe.weights.startswith(str(tmp_path)) and recipe.batchnorm == "frozen"
+    monkeypatch.delattr(pretraining, "pretrain")
+    assert pretraining.recipe(settings) == recipe, "the file is there: nothing is made again"
+    network = recipe.network("hcn", 3)
+    before = network.backbone.conv1.weight.clone()
+    about = weight_files.load_backbone(network, recipe.weights).about
+    assert not torch.equal(before, network.backbone.conv1.weight)
+    assert json.loads(about["people"]) == 8 + 9 + 3 and json.loads(about["recipe"])["iterations"] == 3
+
+
+def test_a_training_tells_where_its_backbone_comes_from_wherever_the_package_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = pretraining.Data((3,), FEW).table(tmp_path / "data")
+    settings = {"backbone": "resnet18", "height": 64, "width": 32, "weights": "embedded", "batchnorm": "frozen"}
+    recipe = pretraining.recipe(settings | QUICK)
+    run = training.train("baseline", images, tmp_path / "run", recipe=recipe, data_root=tmp_path / "data")
+    record = run_folder.read(run)
+    assert record["recipe"]["weights"] == "reproduction/embedded/rendered-people-resnet18-64x32.safetensors"
+    started = results_folder.initial_weights(record)
+    assert "; pretrained on rendered people: 3,616 people, render seeds [1001, 1002," in started
+    assert started.endswith("3,400 iterations")
 
 
 def test_profiles_say_embedded_weights_in_words():
