@@ -1,7 +1,7 @@
 """LOMO features kept in the cache: four rows of the tables share them, and on the full sets they take minutes."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,7 @@ from reid_core.baselines import lomo, windows
 from reid_core.datasets import cache
 
 
-@dataclass(frozen=True)
-class Cached:
+class Cached(NamedTuple):
     """values (N, d) float32, memory-mapped, read-only; the file they lie in; the seconds they once took."""
 
     values: np.ndarray

@@ -110,12 +110,11 @@ class Experiment:
     seeds : of the trainings that the tables average over.
     combined_boxes : which of CUHK03's two forms the combined set takes: "labeled", as in Table 4, or "detected".
     unreadable : "refuse" raises a ValueError that names images which do not decode; "drop" leaves them out and warns.
-    near_duplicates : "keep", or "leave_out": training images that show the same picture as a test image of any set, of
-        `own_sets` too, leave every table, so that neither networks nor metrics learn them.
+    near_duplicates : "keep", or "leave_out": no network or metric learns from training images that show the same
+        picture as a test image of any set, of `own_sets` too.
     own_sets : CSV files of own data under `data_root`.
     leaked_people : a training person who is tested is left out ("leave_out"), kept with a warning ("report"), or
-        refused ("refuse"). The splits of CUHK03's two forms differ in two people (1202, 1390), so without it the one
-        combined model could not be scored on both.
+        refused ("refuse"): CUHK03's two forms differ in two test people (1202, 1390), whom the combined set trains.
     training_lists : {set: .txt file in data_root} of images for a set's trainings, see `reproduction.training_lists`.
 
     Raises ValueError that names the parameter for another value, and for a list of seeds or sets that repeats one.
@@ -195,9 +194,8 @@ class Experiment:
         """Labelled training images of one set, or of Market-1501 + CUHK03 + CUHK01 for `combined` (Sec. 3.3).
 
         No training person is tested in a set that the model is scored on: the set itself (of the combined one: the
-        paper's sets) and `own_sets`. Only people of one data set can be the same; the two forms of CUHK03 are one, and
-        an own CSV with the name of an official set is part of that.
-        """
+        paper's sets) and `own_sets`. Only people of one data set can be the same: CUHK03's two forms are one, and an
+        own CSV with the name of an official set is part of that."""
         whole = train_set == paper.COMBINED
         parts = self.parts if whole else (train_set,)
         tested = [name for name in self.present if name in paper.SETS] if whole else [*parts]

@@ -96,9 +96,8 @@ def read_csv(path: Path, columns: Iterable[str] = (), *, as_text: bool = False) 
     if len(widths) > 1:  # which pandas would fill up in silence
         raise ValueError(f"{path}: not readable as CSV (a row is cut short or too long). Make it again.")
     if missing := [column for column in columns if column not in table]:
-        raise ValueError(
-            f"{path}: has no column {', '.join(missing)}; it is of another version of the kit. Make it again."
-        )
+        why = f"has no column {', '.join(missing)}; it is of another version of the kit"
+        raise ValueError(f"{path}: {why}. Make it again.")
     return table
 
 
@@ -114,10 +113,8 @@ def read_json(path: Path, holds: Mapping[str, Any] | None = None) -> dict[str, A
     if not isinstance(record, dict):
         raise ValueError(f"{path}: holds no JSON object. Make it again.")
     if lacking := [key for key, kind in (holds or {}).items() if not isinstance(record.get(key), kind)]:
-        raise ValueError(
-            f"{path}: says nothing usable under {', '.join(lacking)}; it is half-written or of another version of the"
-            " kit. Make it again."
-        )
+        why = f"says nothing usable under {', '.join(lacking)}; it is half-written or of another version of the kit"
+        raise ValueError(f"{path}: {why}. Make it again.")
     return record
 
 
@@ -140,10 +137,8 @@ class Folder:
         known = [side for side in sides if side.data_source == data_source]
         return next((side for side in known or sides if known or side.executed), sides[0])
 
-    @property
-    def private(self) -> Path:
-        """Where figures of people and executed notebooks lie: apart from the results on official data."""
-        return experiment.shows_people(self.path, {"data_source": self.data_source})
+    private = property(lambda self: experiment.shows_people(self.path, {"data_source": self.data_source}),
+                       doc="Where figures of people and executed notebooks lie: official data's apart.")  # fmt: skip
 
     @functools.cached_property
     def sidecars(self) -> dict[str, dict[str, Any]]:
@@ -160,9 +155,7 @@ class Folder:
     def run(self, name: str) -> dict[str, Any] | None:
         """run.json of one training; None where the folder or the file is gone."""
         path = self.path / "runs" / name / "run.json"
-        if not path.is_file():
-            return None
-        return read_json(path, RUN if read_json(path).get("finished") else None)
+        return read_json(path, RUN if read_json(path).get("finished") else None) if path.is_file() else None
 
     def copy(self, name: str) -> Path:
         """Path of a notebook's executed copy, e.g. 03_table2_cuhk03 or 02_train-hcn-market1501-seed0."""

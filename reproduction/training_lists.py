@@ -9,7 +9,7 @@ models; the combined training and XQDA, which [13] gives all images, learn from 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -62,6 +62,5 @@ def keep(table: pd.DataFrame, every: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table[table[PATH].map(os.path.basename).isin(names) | (table[SUBSET] != TRAIN)].reset_index(drop=True)
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -35,12 +35,10 @@ def _with_controls(results: Results, name: str, theirs: str, ours: Side, parts: 
         with contextlib.suppress(FileNotFoundError, Absent):
             found[variant] = sides.studied(results, "control", variant, "other", name)
     words, doubt = [f"beside it {side.both}" for side in found.values()], ""
-    if theirs == "baseline":
-        twice = found.get("baseline_twice")
-        if twice is None:
-            words.append("baseline at twice the schedule: not run")
-        elif any(part.found.value <= 0 for part in compared(ours, twice)):
-            doubt = BASELINE_NOT_DONE
+    if theirs == "baseline" and (twice := found.get("baseline_twice")) is None:
+        words.append("baseline at twice the schedule: not run")
+    elif theirs == "baseline" and any(part.found.value <= 0 for part in compared(ours, twice)):
+        doubt = BASELINE_NOT_DONE
     return Finding("; ".join([*map(str, parts), *words]), parts, doubt=doubt)
 
 

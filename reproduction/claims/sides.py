@@ -59,10 +59,7 @@ class Side:
         """The mean over seeds, in per cent."""
         return float(100 * self.rows[score].sum() / self.rows["queries"].sum())
 
-    @property
-    def both(self) -> str:
-        """rank-1/mAP, in words."""
-        return f"{self.name} {self.score('rank1'):.1f}/{self.score('mAP'):.1f}"
+    both = property(lambda self: f"{self.name} {self.score('rank1'):.1f}/{self.score('mAP'):.1f}", doc="rank-1/mAP.")
 
 
 def model(results: Results, name: str, which: str, metric: str = "", reranked: bool = True) -> Side:

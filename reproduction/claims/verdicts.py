@@ -40,10 +40,8 @@ class Part:
     at_least: bool = False
     high: float = float("inf")
 
-    @property
-    def room(self) -> float:
-        """By how much the interval lies on the claimed side; below 0: not wholly."""
-        return min(self.found.low - self.low, self.high - self.found.high)
+    room = property(lambda self: min(self.found.low - self.low, self.high - self.found.high),
+                    doc="By how much the interval lies on the claimed side; below 0: not wholly.")  # fmt: skip
 
     @property
     def holds(self) -> bool:

@@ -1,6 +1,6 @@
 """What a camera does to a picture: where it looks, its light and colour cast, resolution, blur, noise, JPEG."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,7 @@ RANGES = {"saturation": (0.6, 1.1), "contrast": (0.8, 1.15), "sun": (-1.2, 1.2),
           "resolution": (60, 120), "blur": (0.0, 0.9), "noise": (0.006, 0.03)}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Camera:
+class Camera(NamedTuple):
     """One camera's constant part; single pictures vary around it.
 
     Directions are headings in radians (0 = people come towards it), colours multiply RGB, blur is the sigma in

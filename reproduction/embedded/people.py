@@ -5,7 +5,7 @@ dress nearly alike (classmates in one uniform, friends of one taste) and differ 
 What tells a person from all others is the whole: cut, pattern, layout and things carried.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,44 +29,7 @@ class Garment:
     back: bool  # the print is on the back as well
 
 
-@dataclass(frozen=True)
-class Person:
-    """Everything about a person that does not change from image to image. Lengths are shares of the height."""
-
-    height: float
-    build: float
-    shoulders: float
-    skin: np.ndarray
-    hair: np.ndarray
-    hair_style: str
-    headwear: str
-    headwear_colour: np.ndarray
-    glasses: bool
-    upper: Garment
-    sleeve: float  # 0 none, 1 down to the wrist
-    sleeve_colour: np.ndarray | None  # None: as the upper garment
-    collar: np.ndarray | None
-    hem: float  # how far the upper garment hangs below the hip
-    opening: str
-    inner: np.ndarray
-    lower_kind: str
-    lower: Garment
-    lower_length: float  # 0 hip, 1 ankle
-    fit: float
-    side_stripe: np.ndarray | None
-    belt: np.ndarray | None
-    shoe_kind: str
-    shoe: np.ndarray
-    sole: np.ndarray
-    sock: np.ndarray
-    bag: str
-    bag_colour: np.ndarray
-    bag_trim: np.ndarray
-    bag_side: int
-    bag_size: float
-    stride: float
-    swing: float
-    lean: float
+Person = make_dataclass("Person", TABLES["PERSON"], frozen=True)  # what does not change from image to image
 
 
 def pick(rng: np.random.Generator, table: dict[str, float]) -> str:

@@ -1,7 +1,7 @@
 """Which images there are: a pure function of sizes and seed, made before anything is drawn."""
 
 import itertools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ SEQUENCES = (6, 3, 3, 6, 3, 4)  # recordings of each Market-1501 camera
 MATLAB_SEED = 5489  # MATLAB's rng(0), from which the new protocol of CUHK03 is drawn
 
 
-@dataclass(frozen=True)
-class MarketImage:
+class MarketImage(NamedTuple):
     """One file of Market-1501. `kind` is train, query, good, distractor or junk; `who` the person drawn."""
 
     folder: str
@@ -28,8 +27,7 @@ class MarketImage:
     picture: int
 
 
-@dataclass(frozen=True)
-class CampusFrame:
+class CampusFrame(NamedTuple):
     """One frame of CUHK03, cut to a box in either form or in one; pair, view and column count from 0."""
 
     pair: int
@@ -47,8 +45,7 @@ class CampusFrame:
         return 2 * self.pair + self.view
 
 
-@dataclass(frozen=True)
-class CampusImage:
+class CampusImage(NamedTuple):
     """One file of CUHK01."""
 
     name: str

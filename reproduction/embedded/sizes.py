@@ -25,8 +25,7 @@ class Market1501Sizes:
 
     @property
     def images(self) -> int:
-        gallery = self.good_images + self.distractor_images + self.junk_images
-        return self.train_images + self.query_images + gallery
+        return self.train_images + self.query_images + self.good_images + self.distractor_images + self.junk_images
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,7 @@ class Sizes:
     @property
     def images(self) -> int:
         """All images of all data sets; both forms of CUHK03 count."""
-        both = self.cuhk03.images("labeled") + self.cuhk03.images("detected")
-        return self.market1501.images + both + self.cuhk01.images
+        return self.market1501.images + sum(map(self.cuhk03.images, ("labeled", "detected"))) + self.cuhk01.images
 
     def as_dict(self) -> dict:
         """Plain dictionaries, lists and integers, fit for JSON."""
@@ -194,5 +192,5 @@ def cuhk03_share(people: int) -> CUHK03Sizes:
 
 def bytes_needed(sizes: Sizes) -> int:
     """Upper estimate of the rendered files' bytes, from the mean file size of each layout."""
-    boxes = sizes.cuhk03.images("labeled") + sizes.cuhk03.images("detected")
+    boxes = sum(map(sizes.cuhk03.images, ("labeled", "detected")))
     return 2_000_000 + 4_600 * sizes.market1501.images + 26_000 * boxes + 18_000 * sizes.cuhk01.images

@@ -26,29 +26,18 @@ class Result:
     record: dict[str, Any]
     table: pd.DataFrame | None
 
-    @property
-    def shown(self) -> str:
-        """The path as a reader of this folder writes it."""
-        return shown(self.path)
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether the file's bytes are those that its sidecar describes."""
-        return files.digest(self.path) == self.record["files"][self.path.name]
+    shown = property(lambda self: shown(self.path), doc="The path as a reader of this folder writes it.")
+    unchanged = property(lambda self: files.digest(self.path) == self.record["files"][self.path.name],
+                         doc="Whether the file's bytes are those that its sidecar describes.")  # fmt: skip
 
     @functools.cached_property
     def folder(self) -> Folder:
         """The results folder that it belongs to."""
         return Folder.around(self.path, self.record.get("data_source", ""))
 
-    @property
-    def notebook(self) -> str | None:
-        return (self.record.get("notebook") or {}).get("name")
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What `reid-core` gave the notebook; empty where it was run otherwise."""
-        return (self.record.get("notebook") or {}).get("parameters") or {}
+    notebook = property(lambda self: (self.record.get("notebook") or {}).get("name"))
+    parameters = property(lambda self: (self.record.get("notebook") or {}).get("parameters") or {},
+                          doc="What `reid-core` gave the notebook; empty where it was run otherwise.")  # fmt: skip
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,11 +66,9 @@ def read(path: str | os.PathLike) -> Result:
     path = Path(path)
     path = path if path.exists() else experiment.resolve(path)
     if not path.is_file():
-        there = sorted(file.name for file in path.parent.glob("*.csv"))
-        there = f"There are: {', '.join(there)}." if there else ""
-        raise FileNotFoundError(
-            f"{path}: there is no such file. {there or 'Results are made by: reid-core reproduce --profile NAME.'}"
-        )
+        there = ", ".join(sorted(file.name for file in path.parent.glob("*.csv")))
+        hint = f"There are: {there}" if there else "Results are made by: reid-core reproduce --profile NAME"
+        raise FileNotFoundError(f"{path}: there is no such file. {hint}.")
     if path == (sidecar := path.with_suffix(".json")):
         raise ValueError(f"{path} is itself a sidecar; give the table or figure that it describes.")
     if not sidecar.is_file():

@@ -94,12 +94,10 @@ def _place(source: Path, target: Path, copy: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not copy:
         target.symlink_to(source.resolve())
-    elif source.is_dir():
-        for name in walk(source):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
-    else:
-        shutil.copyfile(source, target)
+        return
+    for name in walk(source) if source.is_dir() else [""]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
 
 
 def _checked(stage: Path, path: Path, accept_differences: bool) -> pd.DataFrame:
@@ -110,16 +108,12 @@ def _checked(stage: Path, path: Path, accept_differences: bool) -> pd.DataFrame:
         raise ValueError(f"{path} is not added: {broken.iloc[0].replace(f'{stage}/', '')}")
     differs = report[report["state"] == DIFFERS]
     if len(differs) and not accept_differences:
-        lines = [
-            f"{TITLES[row['set']]} {row['subset']}: {row['people']:,} people, {row['images']:,} images, digest "
-            f"{row['digest'] or 'none'}; published {row['people published']:,}, {row['images published']:,}, "
-            f"{row['digest published'] or 'none'}"
-            for row in differs.to_dict("records")
-        ]
-        raise ValueError(
-            f"{path} is not added, since it is not what was published ({' / '.join(lines)}). Obtain it again, or "
-            "accept the differences (--accept-differences), which every table will then show."
-        )
+        line = ("{title} {subset}: {people:,} people, {images:,} images, digest {digest}; "
+                "published {people published:,}, {images published:,}, {digest published}")  # fmt: skip
+        rows = differs.replace({"digest": "", "digest published": ""}, "none").to_dict("records")
+        lines = [line.format(title=TITLES[row["set"]], **row) for row in rows]
+        remedy = "Obtain it again, or accept the differences (--accept-differences), which every table will then show."
+        raise ValueError(f"{path} is not added, since it is not what was published ({' / '.join(lines)}). {remedy}")
     return report
 
 

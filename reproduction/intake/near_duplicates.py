@@ -89,11 +89,10 @@ def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     training = table[SUBSET] == TRAIN
     found = training & table[PATH].isin(pairs["train_path"])
     if found.any() and found.sum() == training.sum():
-        raise ValueError(
-            f"All {found.sum():,} training images of {table.loc[found, DATASET].iloc[0]} are near-duplicates of test "
-            "images, so none would be left to train on. Look at the contact sheet of notebook 01_datasets: is the same "
-            "set there twice? near_duplicates: keep trains on all of them."
-        )
+        every = f"All {found.sum():,} training images of {table.loc[found, DATASET].iloc[0]}"
+        look = "Look at the contact sheet of notebook 01_datasets: is the same set there twice?"
+        why = f"{every} are near-duplicates of test images, so none would be left to train on. {look}"
+        raise ValueError(f"{why} near_duplicates: keep trains on all of them.")
     return table[~found].reset_index(drop=True)
 
 

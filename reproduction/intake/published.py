@@ -1,8 +1,8 @@
 """What the owners of the data sets publish: people, images and cameras a subset, and digests of who is seen where."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,7 @@ import yaml
 from reid_core.datasets.table import CAMERA, DISTRACTOR, PERSON
 
 
-@dataclass(frozen=True)
-class Subset:
+class Subset(NamedTuple):
     """People (junk and distractors are none), images, cameras (CUHK03's are the two views of a pair), and the digest of
     the official (person, camera) rows.
     """

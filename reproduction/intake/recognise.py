@@ -6,8 +6,8 @@ import warnings
 import zipfile
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from reid_core.datasets import cuhk03, layout, market1501
 from reid_core.progress import bar
@@ -23,8 +23,7 @@ _EXPECTED = (
 )
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A data set found in what was given: its place there ("" is the whole) and its place below the data root."""
 
     source: str

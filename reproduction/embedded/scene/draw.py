@@ -5,15 +5,14 @@ Every shape is a signed distance in pixels (negative inside) with surface coordi
 Textures and shading are functions of these, so cloth follows the limb that wears it.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 DARK = np.float32([0.05, 0.05, 0.055])
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(NamedTuple):
     """Part of a canvas: its view (3, h, w) and the coordinates x (1, w), y (h, 1) of its pixels."""
 
     pixels: np.ndarray
@@ -21,8 +20,7 @@ class Patch:
     y: np.ndarray
 
 
-@dataclass(frozen=True)
-class Surface:
+class Surface(NamedTuple):
     """A shape on a patch: `distance` in pixels, `along` in [0, 1], `across` in [-1, 1], all (h, w)."""
 
     patch: Patch

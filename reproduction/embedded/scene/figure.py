@@ -5,7 +5,7 @@ of a nominal height. Heading 0 faces the camera, pi/2 walks to the picture's rig
 at body angle a (0 = front, positive to the person's left) is seen at the angle a + heading.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from reproduction.embedded.scene.draw import Surface, paint
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Light:
+class Light(NamedTuple):
     """Directional light (x right, z towards the camera) over an ambient part; the shade lies around 1."""
 
     x: float
@@ -30,8 +29,7 @@ class Light:
         return np.float32(self.ambient) + np.float32(1.15 - self.ambient) * np.maximum(facing, 0)
 
 
-@dataclass(frozen=True)
-class Pose:
+class Pose(NamedTuple):
     """Where and how a person stands in a picture: `foot` in pixels, `scale` in pixels a nominal height."""
 
     foot: Point
@@ -53,10 +51,7 @@ class Figure:
         lowest = min(joint[2] for side in (-1, 1) for joint in self.leg(side)[2:])
         self.drop = lowest - 0.035  # the lower foot stands on the ground
 
-    @property
-    def comes(self) -> bool:
-        """Whether the front is towards the camera."""
-        return self.cos >= 0
+    comes = property(lambda self: self.cos >= 0, doc="Whether the front is towards the camera.")
 
     def at(self, left: float, forward: float, up: float) -> Point:
         """Pixel (x, y) of a body point."""

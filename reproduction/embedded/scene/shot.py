@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -27,9 +28,7 @@ class World:
     people: int
     strengths: Strengths = Strengths()
 
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.seed, self.dataset
+    key = property(lambda self: (self.seed, self.dataset))
 
     def rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng((*self.key, *key))
@@ -52,8 +51,7 @@ def boxed(world: World, picture: int, box: Box, drawn: bool = False) -> Box:
     return shaken(world.rng(10, picture), box, strength) if strength else box
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """A drawn scene before the camera's optics: pixels (3, H, W) and the person's tight box."""
 
     pixels: np.ndarray
