@@ -114,7 +114,8 @@ class Experiment:
         picture as a test image of any set, of `own_sets` too.
     own_sets : CSV files of own data under `data_root`.
     leaked_people : a training person who is tested is left out ("leave_out"), kept with a warning ("report"), or
-        refused ("refuse"): CUHK03's two forms differ in two test people (1202, 1390), whom the combined set trains.
+        refused ("refuse"). The splits of CUHK03's two forms differ in two people (1202, 1390), so without it the one
+        combined model could not be scored on both.
     training_lists : {set: .txt file in data_root} of images for a set's trainings, see `reproduction.training_lists`.
 
     Raises ValueError that names the parameter for another value, and for a list of seeds or sets that repeats one.

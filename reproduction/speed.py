@@ -27,9 +27,8 @@ def measure(
 ) -> pd.DataFrame:
     """Seconds an iteration of the baseline and of HCN with pooled and with plain heads, one line each.
 
-    Images are noise: the speed does not depend on them. The three take turns, so that another load on the machine
-    meets them alike; the median turn counts. Warming up (kernels chosen, graphs captured) comes before and is not
-    counted.
+    Images are noise: the speed does not depend on them. The three take turns, so that another load on the machine meets
+    them alike; the median turn counts. Warming up (kernels chosen, graphs captured) is not counted.
 
     Parameters
     ----------

@@ -68,10 +68,9 @@ def _longer(results: Results) -> Finding:
     runs = found[found["train_set"] != "total"].set_index(["method", "train_set"])[["ours_hours", "iterations"]]
     if runs.loc["Zhong [13]"].isna().any(axis=None) or runs.loc["Our"].isna().any(axis=None):
         raise Absent("not all runs are there")
-    ours, single = runs.loc["Our"].iloc[0], runs.loc["Zhong [13]"].max()
-    words = f"{_time(ours['ours_hours'])} against at most {_time(single['ours_hours'])} by the runs' clocks"
-    counts = f"{ours['iterations']:.0f} iterations against at most {single['iterations']:.0f}"
-    return Finding(words + tables.unlike(found), word=f"set by the schedule: {counts}")
+    (ours, count), (single, most) = runs.loc["Our"].iloc[0], runs.loc["Zhong [13]"].max()
+    words = f"{_time(ours)} against at most {_time(single)} by the runs' clocks{tables.unlike(found)}"
+    return Finding(words, word=f"set by the schedule: {count:.0f} iterations against at most {most:.0f}")
 
 
 def _time(hours: float) -> str:

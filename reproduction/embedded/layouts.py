@@ -94,10 +94,8 @@ class CUHK03Writer(MatFile):
 
     def __init__(self, path: Path, sizes: CUHK03Sizes):
         super().__init__(path)
-        self.cells = {
-            form: [[[None] * 10 for _ in range(people)] for people in sizes.pair_people]
-            for form in ("labeled", "detected")
-        }
+        self.cells = {form: [[[None] * 10 for _ in range(people)] for people in sizes.pair_people]
+                      for form in ("labeled", "detected")}  # fmt: skip
 
     def add(self, frame: plan.CampusFrame, form: str, shape: tuple[int, int, int], chunk: bytes) -> None:
         self.cells[form][frame.pair][frame.person][5 * frame.view + frame.column] = self.image(shape, chunk)
@@ -123,10 +121,9 @@ def draw(job: tuple[World, Path, list]) -> list:
                 digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest()
                 done.append(((item, form, array.shape, deflate(array)), digest))
             continue
-        if isinstance(item, plan.MarketImage):
-            content, place = market_file(world, item), root / MARKET1501_FOLDER / item.folder
-        else:
-            content, place = cuhk01_file(world, item), root / CUHK01_FOLDER
-        (place / item.name).write_bytes(content)
+        market = isinstance(item, plan.MarketImage)
+        content = (market_file if market else cuhk01_file)(world, item)
+        place = f"{MARKET1501_FOLDER}/{item.folder}" if market else CUHK01_FOLDER
+        (root / place / item.name).write_bytes(content)
         done.append((None, hashlib.sha256(content).digest()))
     return done

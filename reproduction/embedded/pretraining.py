@@ -48,11 +48,9 @@ class Data:
         parts = []
         for seed in self.seeds:
             place = render(root / str(seed), self.sizes, seed, strengths=STRENGTHS)
-            forms = {"market1501": {}, "cuhk03_labeled": {"boxes": "labeled"}, "cuhk03_detected": {"boxes": "detected"},
-                     "cuhk01": {}}  # fmt: skip
-            for name, options in forms.items():
-                images = datasets.load(name.partition("_")[0], place, **options)
-                parts.append(images.assign(**{DATASET: f"{images[DATASET].iloc[0]}-{seed}"}))
+            boxes = [("cuhk03", {"boxes": "labeled"}), ("cuhk03", {"boxes": "detected"})]
+            for name, options in [("market1501", {}), *boxes, ("cuhk01", {})]:
+                parts.append(datasets.load(name, place, **options).assign(**{DATASET: f"{name}-{seed}"}))
         mark = {"pretraining": True, "seeds": self.seeds, "sizes": self.sizes.as_dict()}
         files.write_text(root / EMBEDDED_MARK, json.dumps(mark))
         found = pd.concat(parts, ignore_index=True)

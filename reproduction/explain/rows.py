@@ -5,6 +5,7 @@ Tables are read as text, every cell as it stands in the CSV; an empty cell is ""
 
 import difflib
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 FACTS = ("data_source", "profile", "ap", "protocol")
 LONG = 60  # characters: a longer text is no name
+_WHOLE, _DECIMAL = r"(?:-*\d+)?", r"-*\d+\.\d+"
 
 
 def name_columns(table: pd.DataFrame) -> list[str]:
@@ -29,8 +31,8 @@ def name_columns(table: pd.DataFrame) -> list[str]:
     """
     short = [column for column in table if column not in FACTS and table[column].nunique() > 1
              and table[column].str.len().max() <= LONG]  # fmt: skip
-    whole = [column for column in short if not table[column].map(_decimal).any()]
-    words = [column for column in whole if not table[column].map(_number).all()]
+    whole = [column for column in short if not table[column].str.fullmatch(_DECIMAL).any()]
+    words = [column for column in whole if not table[column].str.fullmatch(_WHOLE).all()]
     repeated = [column for column in short if column in whole or table[column].nunique() <= len(table) / 2]
     for columns in (words, whole, repeated, short):
         for count in range(1, min(6, len(columns)) + 1):
@@ -86,15 +88,6 @@ def _suggestion(table: pd.DataFrame, term: str) -> str:
     return f"Nearest: {', '.join(near)}." if near else ""
 
 
-def _number(text: str) -> bool:
-    return not text or text.lstrip("-").isdigit()
-
-
-def _decimal(text: str) -> bool:
-    whole, point, rest = text.lstrip("-").partition(".")
-    return bool(point) and whole.isdigit() and rest.isdigit()
-
-
 def _speaks(value: str) -> bool:
     """Whether a value says by itself what it is: a word, not a number or a truth value."""
-    return not _number(value) and not _decimal(value) and value not in ("True", "False") and "=" not in value
+    return not re.fullmatch(f"{_WHOLE}|{_DECIMAL}|True|False", value) and "=" not in value

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -33,8 +32,7 @@ def found(rows: pd.DataFrame) -> Subset:
     The digest is the first 16 hex digits of SHA-256 of the sorted (person, camera) rows as little-endian int32, so
     it depends neither on file names nor on the form of CUHK03.
     """
-    ids = rows[[PERSON, CAMERA]].to_numpy("<i4")
-    ids = ids[np.lexsort(ids.T[::-1])]
+    ids = rows[[PERSON, CAMERA]].sort_values([PERSON, CAMERA]).to_numpy("<i4")
     people = rows.loc[rows[PERSON] > DISTRACTOR, PERSON].nunique()
     digest = hashlib.sha256(ids.tobytes()).hexdigest()[:16]
     return Subset(people, len(rows), rows[CAMERA].nunique(), digest)

@@ -33,10 +33,9 @@ def ground(rng, canvas, kind: str) -> None:
     x = np.arange(width, dtype=np.float32)[None, :] - width * np.float32(rng.uniform(0.2, 0.8))
     colour = {
         "grass": np.float32([0.24, 0.36, 0.14]) * np.float32(rng.uniform(0.7, 1.3)),
-        "asphalt": tone(rng, 0.22, 0.42, 0.015),
-        "paving": tone(rng, 0.42, 0.72, 0.04),
+        "asphalt": tone(rng, 0.22, 0.42, 0.015), "paving": tone(rng, 0.42, 0.72, 0.04),
         "tiles": tone(rng, 0.5, 0.8, 0.05),
-    }[kind]
+    }[kind]  # fmt: skip
     rough = 0.05 * noise(rng, height, width, 40) + 0.03 * noise(rng, height, width, 3)
     shade = 1 + rough * (2.2 if kind == "grass" else 1.0)
     if kind in ("paving", "tiles"):
