@@ -10,7 +10,7 @@ from reid_core import images
 from reid_core.datasets.layout import CUHK01_FOLDER, MARKET1501_FOLDER
 from reproduction.embedded import plan
 from reproduction.embedded.matfile import MatFile, deflate
-from reproduction.embedded.scene.shot import Box, Frame, World, as_jpeg, boxed, compose, cut, expose, quality
+from reproduction.embedded.scene.shot import Box, Frame, World, as_jpeg, boxed, compose, cut, expose
 from reproduction.embedded.sizes import CUHK03Sizes
 
 
@@ -49,7 +49,7 @@ def market_file(world: World, image: plan.MarketImage) -> bytes:
         box = detector_box(rng, frame.box, 0.5, 0.5 if image.kind == "query" else 0.8)
         box = boxed(world, image.picture, box)
     picture = cut(expose(world, image.camera_id, image.picture, frame), box, (64, 128))
-    return as_jpeg(picture, quality(world, image.camera_id))
+    return as_jpeg(world, image.camera_id, picture)
 
 
 def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]:
@@ -58,7 +58,7 @@ def cuhk03_boxes(world: World, frame: plan.CampusFrame) -> dict[str, np.ndarray]
     tall = float(rng.uniform(105, 165))
     drawn = compose(world, frame.who, frame.camera, frame.picture, (round(tall * 0.85), round(tall * 1.35)), tall)
     picture = expose(world, frame.camera, frame.picture, drawn)
-    picture = images.rgb(as_jpeg(picture, quality(world, frame.camera)))
+    picture = images.rgb(as_jpeg(world, frame.camera, picture))
     boxes = {
         "labeled": boxed(world, frame.picture, tight(rng, drawn), drawn=True),
         "detected": boxed(world, frame.picture, detector_box(rng, drawn.box, 0.41, 0.8)),

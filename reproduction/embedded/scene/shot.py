@@ -149,15 +149,11 @@ def expose(world: World, number: int, picture: int, frame: Frame) -> Image.Image
     return picture_.resize((width, height), Image.Resampling.BILINEAR) if factor < 0.95 else picture_
 
 
-def as_jpeg(picture: Image.Image, quality: int) -> bytes:
+def as_jpeg(world: World, number: int, picture: Image.Image) -> bytes:
+    """A picture as camera `number` saves it."""
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality)
+    picture.save(stream, "JPEG", quality=_camera(world, number)[0].quality)
     return stream.getvalue()
-
-
-def quality(world: World, number: int) -> int:
-    """JPEG quality of camera `number`'s recordings."""
-    return _camera(world, number)[0].quality
 
 
 def cut(picture: Image.Image, box: Box, size: tuple[int, int] | None = None) -> Image.Image:
