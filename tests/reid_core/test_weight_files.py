@@ -44,7 +44,7 @@ def test_files_laid_out_as_torchvisions_are_taken_whole(tmp_path, backbone):
     network = model.HCN(5, backbone)
     assert {name for name, _ in network.backbone.named_parameters()} < set(state)
     initial = model.load_backbone(network, str(tmp_path / "w.pth"))
-    assert initial == (files.digest(tmp_path / "w.pth"), "") and same(network, state)
+    assert initial == (files.digest(tmp_path / "w.pth"), "", {}) and same(network, state)
     assert network.backbone.bn1.num_batches_tracked == 0
 
 
