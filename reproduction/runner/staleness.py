@@ -152,6 +152,8 @@ class Now:
         for folder in ("features", "runs"):
             for path in sorted((self.places.results / folder).rglob("*")):
                 name = str(path.relative_to(self.places.results))
+                if path.parent.name == "checkpoints":  # another job's training renews and removes them
+                    continue
                 if path.suffix in _KEPT and (name in before or path.stat().st_ctime >= since):
                     whole = path.name != RUN or _record(path).get("finished")  # or another job is at it
                     found[name] = _digest(path) if path.suffix == ".json" and whole else None

@@ -174,5 +174,6 @@ def test_the_tables_are_those_of_one_machine(ran, kit):
 
 
 def test_a_second_run_finds_nothing_to_do(ran):
+    plan = ran.run("plan").stdout
     again = ran.run("reproduce")
-    assert again.returncode == 0 and "Nothing to do" in again.stdout, again.stdout[-2000:]
+    assert again.returncode == 0 and "Nothing to do" in again.stdout, plan[-3000:]

@@ -202,5 +202,9 @@ def test_a_run_that_another_job_is_at_does_not_make_a_notebook_stale(tmp_path):
     for name, finished in (("whole", True), ("half", False)):
         (tmp_path / "results" / "runs" / name).mkdir(parents=True)
         (tmp_path / "results" / "runs" / name / "run.json").write_text(json.dumps({"finished": finished}))
+    checkpoint = tmp_path / "results" / "runs" / "half" / "checkpoints" / "00000010.json"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("{}")
     left = now.left(None, 0.0)["left"]
     assert left["runs/whole/run.json"] and left["runs/half/run.json"] is None
+    assert set(left) == {"runs/whole/run.json", "runs/half/run.json"}, "a checkpoint goes as the training goes on"
