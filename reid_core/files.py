@@ -102,33 +102,29 @@ def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[i
     """
     path = Path(path)
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    held = True
     try:
-        held = _lock(handle, path, busy)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = (os.pread(handle, 300, 0).decode(errors="replace") if path.is_file() else "") or "another process"
+            if busy is not None:
+                busy.args = (f"{busy} (The lock {path} is held by {who}.)",)
+                raise busy from None
+            progress.say(f"Waiting for {who}, which holds {path} ...")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            held = False
+            place = f"The file system of {path if path.is_dir() else path.parent} has no locks ({error.strerror})"
+            warnings.warn(f"{place}; let no second process work there.", stacklevel=3)
         if held and not path.is_dir():  # a word for who waits
             os.truncate(handle, 0)
             os.pwrite(handle, f"{_HOST}, process {os.getpid()}".encode(), 0)
         yield handle if held else None
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, path: Path, busy: Exception | None) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        who = (os.pread(handle, 300, 0).decode(errors="replace") if path.is_file() else "") or "another process"
-        if busy is not None:
-            busy.args = (f"{busy} (The lock {path} is held by {who}.)",)
-            raise busy from None
-        progress.say(f"Waiting for {who}, which holds {path} ...")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        place = f"The file system of {path if path.is_dir() else path.parent} has no locks ({error.strerror})"
-        warnings.warn(f"{place}; let no second process work there.", stacklevel=4)
-        return False
-    return True
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

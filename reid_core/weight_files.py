@@ -61,15 +61,16 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
     for one that does not fit the backbone.
     """
     name, path = network.backbone_name, located(weights, network.backbone_name)
+    published = path.stem.rpartition("-")[2]  # torchvision's names end with the first digits of the file's SHA-256
     if weights == IMAGENET and not path.is_file():
         with shown(progress):
-            _download(path, _url(name))
+            _download(path, _url(name), published)
     own = network.backbone.state_dict()
     counters = {key: x for key, x in own.items() if key.endswith(_COUNTER)}
     again = f"move {path} aside, so that it is downloaded again, or put a whole copy there"
     found = read(path, again if weights == IMAGENET else None)
     state, notes = _within(found, own.keys() - counters.keys(), str(path))
-    sha, published = files.digest(path), _published(path)
+    sha = files.digest(path)
     if weights == IMAGENET and not sha.startswith(published):
         notes += [f"not torchvision's own file: its SHA-256 begins {sha[: len(published)]}, not {published}"]
     load_state(network.backbone, counters | state, str(path), f"a {name} backbone in torchvision's names")
@@ -181,17 +182,12 @@ def _url(backbone: str) -> str:
     return torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].url
 
 
-def _published(path: Path) -> str:
-    """The first digits of the SHA-256 of a file of torchvision's, which its name ends with."""
-    return path.stem.rpartition("-")[2]
-
-
-def _download(path: Path, url: str) -> None:
+def _download(path: Path, url: str, published: str) -> None:
     """Fetch the file. Raises FileNotFoundError naming file, address and remedy."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"Downloading {url} to {path.parent} ...")
-        torch.hub.download_url_to_file(url, str(path), _published(path), progress=False)
+        torch.hub.download_url_to_file(url, str(path), published, progress=False)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise FileNotFoundError(
             f"The ImageNet weights {path} are not there and cannot be downloaded from {url} ({error}). Put that file "

@@ -29,9 +29,8 @@ def cache_root() -> Path:
     if moved := os.environ.get("REID_CORE_CACHE"):
         return Path(moved).expanduser().absolute()
     repository = Path(__file__).resolve().parents[2]
-    if (repository / "pyproject.toml").is_file():
-        return repository / "cache"
-    return Path.home() / ".cache" / "reid-core"
+    is_there = (repository / "pyproject.toml").is_file()
+    return repository / "cache" if is_there else Path.home() / ".cache" / "reid-core"
 
 
 def build(dataset: str, subset, person_id, camera_id, image_path) -> pd.DataFrame:
@@ -71,8 +70,7 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
 
     Raises TypeError for no DataFrame; ValueError for a missing column or an empty table; RowError, a ValueError that
     knows the row, for an id that is no integer, an unknown subset, a relative path, junk or distractors outside the
-    gallery, an image listed twice, an image in training and in the test set; a query or a person that the options
-    refuse.
+    gallery, an image listed twice or in training and in the test set; a query or a person that the options refuse.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"An image table is a pandas DataFrame, not {type(table).__name__}.")
