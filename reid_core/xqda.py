@@ -71,10 +71,9 @@ class XQDA:
             raise ValueError(f"{found}: XQDA needs one of each an image.")
         first, second = official_pairs(person_id, camera_id, self.random_state)
         if len(first) == 0:
-            raise ValueError(
-                "No pair of images of one person in two cameras came out of the pairing; XQDA learns from such "
-                "pairs, so give it training images of at least two cameras, or camera_id=None where none is known."
-            )
+            none = "No pair of images of one person in two cameras came out of the pairing; XQDA learns from such pairs"
+            remedy = "give it training images of at least two cameras, or camera_id=None where none is known"
+            raise ValueError(f"{none}, so {remedy}.")
         self.fit_views(X[first], X[second], person_id[first], person_id[second])
         self.n_pairs_ = len(first)
         return self
@@ -275,10 +274,7 @@ def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _whitened(extra, triangle) -> np.ndarray:
     """inv(L) extra inv(L)' for S_I = L L'; only the lower half is written."""
-    reduced, info = scipy.linalg.lapack.dsygst(np.array(extra, order="F"), triangle, lower=1, overwrite_a=1)
-    if info != 0:
-        raise RuntimeError(f"LAPACK dsygst failed with info={info}.")
-    return reduced
+    return scipy.linalg.lapack.dsygst(np.array(extra, order="F"), triangle, lower=1, overwrite_a=1)[0]
 
 
 def _left_singular(matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -310,7 +306,4 @@ def _apply_q(reflectors, basis) -> np.ndarray:
     columns = np.zeros((len(packed), basis.shape[1]), order="F")
     columns[: len(basis)] = basis
     size = int(scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, -1)[1][0])
-    product, _, info = scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, size, overwrite_c=True)
-    if info != 0:
-        raise RuntimeError(f"LAPACK dormqr failed with info={info}.")
-    return product
+    return scipy.linalg.lapack.dormqr("L", "N", packed, tau, columns, size, overwrite_c=True)[0]

@@ -82,7 +82,7 @@ TINY = [  # so that 72 images take many of each, the last of them not full
     (copies_of, "ROWS_AT_ONCE", 5),
     (neighbours, "PAIRS_AT_ONCE", 7),
     (sparse_rows, "ROWS_AT_ONCE", 13),
-    (reciprocal, "WORK_AT_ONCE", 300),
+    (reciprocal, "WORK_AT_ONCE", (300, 300)),
     (reranking, "ROWS_AT_ONCE", 4),
     (reranking, "BLOCK_CELLS", (250, 250)),
     (reranking, "PART_CELLS", (70, 70)),
