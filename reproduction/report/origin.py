@@ -6,7 +6,7 @@ from typing import Any
 from reproduction import experiment, results_folder, tables
 from reproduction.report.sources import Results
 from reproduction.runner import notebooks
-from reproduction.words import duration, number, text
+from reproduction.words import duration, text
 
 
 def address(found: Results, section: str) -> dict[str, Any]:
@@ -71,11 +71,7 @@ def runs(found: Results) -> list[dict[str, Any]]:
         known = bool(record.get("finished"))
         lines.append({
             "name": name, "known": known, "status": "" if known else "not finished" if record else tables.NOT_YET,
-            "people": number(record.get("num_classes"), 0), "images": number(record.get("images"), 0),
-            "iterations": number(record.get("recipe", {}).get("iterations"), 0),
-            "time": duration(record["seconds"]) if known else "", "device": record.get("device", ""),
-            "data": str(record.get("data_digest", ""))[:12], "weights": str(record.get("weights_digest", ""))[:12],
-            "started": results_folder.initial_weights(record) if known else "",
+            "record": record, "started": results_folder.initial_weights(record) if known else "",
             "link": found.link(found.path / "runs" / name / "run.json"),
         })  # fmt: skip
     return lines

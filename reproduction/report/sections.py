@@ -1,10 +1,10 @@
 """The report's contents as plain values for the template: every number formatted, every absent file named."""
 
-import math
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reid_core import __version__
@@ -90,20 +90,16 @@ def table1(found: Results) -> dict[str, Any]:
     """Table 1: identities in all, for training, for testing, each as published, found, and the difference."""
     columns = [f"{subset}identities {kind}" for subset in ("", "training ", "testing ")
                for kind in ("published", "found", "difference")]  # fmt: skip
-    rows = _records(found.table("table1", ("dataset", "note", *columns)))
-    return {"address": address(found, "table1"), "columns": columns, "rows": rows}
+    table = found.table("table1", ("dataset", "note", *columns))
+    return {"address": address(found, "table1"), "columns": columns, "rows": table}
 
 
 def subsets(found: Results) -> dict[str, Any]:
     """Images per set and subset: published, found, difference, and what they hold."""
     columns = ("images published", "images found", "images difference", "junk", "distractors",
                "cameras published", "cameras found")  # fmt: skip
-    rows = _records(found.table("table1_subsets", ("name", "subset", *columns)))
-    return {"address": address(found, "subsets"), "columns": columns, "rows": rows}
-
-
-def _records(table: pd.DataFrame | None) -> list[dict[str, Any]] | None:
-    return None if table is None else table.to_dict("records")
+    table = found.table("table1_subsets", ("name", "subset", *columns))
+    return {"address": address(found, "subsets"), "columns": columns, "rows": table}
 
 
 def comparison(found: Results, table_number: int) -> dict[str, Any]:
@@ -180,9 +176,8 @@ def table4(found: Results) -> dict[str, Any]:
     shown = {"address": address(found, "table4"), "blocks": None}
     if table is None:
         return shown
-    blocks = []
-    for method, lines in table.groupby("method", sort=False):
-        blocks.append({"method": method, "note": text(lines["note"].iloc[0]), "lines": lines.to_dict("records")})
+    blocks = [{"method": method, "note": text(lines["note"].iloc[0]), "lines": lines.to_dict("records")}
+              for method, lines in table.groupby("method", sort=False)]  # fmt: skip
     totals = table[table["train_set"] == "total"].set_index("method")
     share = None
     if {"Our", "Zhong [13]"} <= set(totals.index) and totals.loc[["Our", "Zhong [13]"], "ours_hours"].notna().all():
@@ -193,14 +188,15 @@ def table4(found: Results) -> dict[str, Any]:
     return shown | {"blocks": blocks, "share": share, "devices": devices}
 
 
-def convergence(found: Results) -> list[dict[str, Any]] | None:
+def convergence(found: Results) -> pd.DataFrame | None:
     """Numbers to Figure 3, a line a set and seed."""
     table = found.table("convergence", ("set", "seed", "baseline_iterations", "baseline_final", "hcn_final",
                                         "baseline_log_loss", "hcn_log_loss"))  # fmt: skip
-    return None if table is None else [
-        line | {"lower": -100 * math.expm1(line["hcn_log_loss"] - line["baseline_log_loss"])}
-        for line in table.to_dict("records")
-    ]  # fmt: skip
+    return (
+        None
+        if table is None
+        else table.assign(lower=-100 * np.expm1(table["hcn_log_loss"] - table["baseline_log_loss"]))
+    )
 
 
 def across(found: Results) -> dict[str, Any] | None:
