@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from reid_core import features, weight_files, xqda
 from reid_core.baselines import colour_histogram
@@ -262,28 +264,10 @@ class Method:
 
 
 IMAGENET = "ImageNet ResNet-50"
-LOMO = {"retinex": True}
-UNIT, RELEASED = LOMO | {"unit_length": True}, LOMO | {"unit_length": False}
-OF_SCSP = {"n_components": 120, "n_images": 1500, "n_queries": 1500, "global_weight": 1.1}
-METHODS = {
-    method.name: method
-    for method in (
-        Method("Colour histogram", colour, {"bins": 8}),
-        Method(IMAGENET, imagenet, {"weights": "imagenet", "backbone": "resnet50"}),
-        Method("LOMO", lomo_euclidean, LOMO),
-        Method("KISSME on LOMO", kissme, LOMO | {"n_components": 100}),
-        Method("LOMO as released+XQDA", lomo_xqda, RELEASED),
-        Method("LOMO as released+XQDA+re-rank", lomo_xqda, RELEASED, reranked=True),
-        Method("LOMO+XQDA", lomo_xqda, UNIT),
-        Method("LOMO+XQDA [19]", lomo_xqda, UNIT, reranked=True),
-        Method("SCSP [3]", scsp, OF_SCSP),
-        Method("SCSP+re-rank [3]", scsp, OF_SCSP, reranked=True),
-        Method("DNS [20]", dns, LOMO),
-        Method("DNS on LOMO [20]", dns, LOMO),
-        Method("DNS+re-rank [20]", dns, LOMO, reranked=True),
-        Method("Gated [21]", gated, {"passes": 50, "learning_rate": 1e-3, "width": 32}),
-    )
-}
+FUNCTIONS = {function.__name__: function
+             for function in (colour, imagenet, lomo_euclidean, kissme, lomo_xqda, scsp, dns, gated)}  # fmt: skip
+_ROWS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+METHODS = {name: Method(name, FUNCTIONS[function], *rest) for name, (function, *rest) in _ROWS.items()}
 
 
 def chosen(entry: str | Mapping[str, Mapping]) -> Method:

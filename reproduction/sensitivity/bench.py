@@ -1,7 +1,7 @@
 """Choices of matching and evaluation, and the bench that makes them again on the features of trained runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,23 +11,15 @@ from reid_core.matching import Matching, learn, match
 from reid_core.training import run_folder
 from reproduction import paper, scoring
 from reproduction.experiment import Experiment
-from reproduction.sensitivity.variants import Study, words
+from reproduction.sensitivity.variants import WORDS, Study, words
 from reproduction.tables import PEOPLE
 from reproduction.words import unknown_name
 
 Way = tuple[str, bool]  # metric and re-ranking
 PLAIN: Way = ("euclidean", False)
 REPORTED: dict[str, Way] = {name: (metric, True) for name, metric in paper.PRINTED_METRIC.items()}
-NAMED = {  # of Matching: what a field is, its values, what a choice of it needs, a note
-    "ap": ("Average precision", evaluation.AP_DEFINITIONS, "",
-           "Figure 4 is computed by step, the tables by trapezoid."),
-    "junk_in_pool": ("Junk in the re-ranking pool", (True, False), "junk",
-                     "The official toolchain leaves it in; some ports do not."),
-    "jaccard": ("Jaccard distance", reranking.CHOICES["jaccard"], "reranking",
-                "Eq. (5) is that of sets, without query expansion; the released code weighs."),
-    "xqda_solver": ("XQDA's subspace", xqda.SOLVERS, "xqda",
-                    "The released code takes the SVD, the text of [19] the generalised eigenvectors."),
-}  # fmt: skip
+VALUES = {"ap": evaluation.AP_DEFINITIONS, "junk_in_pool": (True, False), "jaccard": reranking.CHOICES["jaccard"],
+          "xqda_solver": xqda.SOLVERS}  # fmt: skip
 NUMBERS = {"k1": "k1", "k2": "k2, query expansion", "lambda_value": "lambda"}
 
 
@@ -54,9 +46,9 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
     Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take.
     """
     choices = []
-    for name, (choice, values, needs, note) in NAMED.items():
+    for name, (choice, needs, note) in WORDS["matching"].items():
         own = getattr(how, name)
-        other = next(value for value in values if value != own)
+        other = next(value for value in VALUES[name] if value != own)
         choices.append(Option(name, choice, words(own), words(other), {name: other}, needs, note))
     if not isinstance(numbers, Mapping):
         raise ValueError(f"sensitivity_matching is {numbers!r}; write it as {{k1: [10, 30]}}.")
@@ -78,6 +70,7 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
     return choices
 
 
+@dataclass
 class Bench:
     """The default's runs on one set, and scores of runs on it: rows of `intervals.by_person`, of each run's seed.
 
@@ -85,20 +78,15 @@ class Bench:
     metrics), and the scores of all runs, also in memory.
     """
 
-    def __init__(
-        self,
-        kit: Experiment,
-        name: str,
-        images: pd.DataFrame,
-        folders: Iterable[Path],
-        how: Matching,
-        model: str = "hcn",
-    ):
-        self.kit, self.name, self.images, self.folders = kit, name, images, list(folders)
-        self.how, self.model = how, model
-        self._vectors: dict[Path, features.Features] = {}
-        self._learned: dict[Path, xqda.XQDA] = {}
-        self._rows: dict[tuple[Path, Way], pd.DataFrame] = {}
+    kit: Experiment
+    name: str
+    images: pd.DataFrame
+    folders: list[Path]
+    how: Matching
+    model: str = "hcn"
+    _vectors: dict[Path, features.Features] = field(default_factory=dict)
+    _learned: dict[Path, xqda.XQDA] = field(default_factory=dict)
+    _rows: dict[tuple[Path, Way], pd.DataFrame] = field(default_factory=dict)
 
     def run(self, folder: Path) -> str:
         """A run's folder below `runs/`."""
@@ -106,9 +94,7 @@ class Bench:
 
     def vectors(self, folder: Path) -> features.Features:
         """Features of the set under a run, of R5."""
-        if folder in self._vectors:
-            return self._vectors[folder]
-        vectors = scoring.extract(self.kit, folder, self.images, self.name)
+        vectors = self._vectors.get(folder) or scoring.extract(self.kit, folder, self.images, self.name)
         if folder in self.folders:
             self._vectors[folder] = vectors
         return vectors
@@ -126,13 +112,9 @@ class Bench:
         return self._learned[folder]
 
     def score(
-        self,
-        folder: Path,
-        way: Way,
-        changes: Mapping[str, object] | None = None,
-        learned: xqda.XQDA | None = None,
+        self, folder: Path, way: Way, changes: Mapping[str, object] | None = None, learned: xqda.XQDA | None = None,
         vectors: features.Features | None = None,
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame:  # fmt: skip
         """A run matched one way, with `changes` to the default's settings; `vectors`: not R5's features, but these."""
         how = replace(self.how, **(changes or {}))
         vectors = self.vectors(folder) if vectors is None else vectors

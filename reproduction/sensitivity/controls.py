@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from reid_core.training import Recipe
 from reproduction import paper
 from reproduction.experiment import Experiment, training_of
-from reproduction.sensitivity.variants import DEFAULT, Maker, Study
+from reproduction.sensitivity.variants import DEFAULT, WORDS, Maker, Study
 from reproduction.words import unknown_name
 
 MODELS = {"hcn": "HCN", "baseline": "baseline", paper.COMBINED: "HCN, combined set"}
@@ -22,7 +22,6 @@ class Control:
 
     model: str
     changes: Callable[[Recipe, Recipe], dict[str, object]]
-    note: str
 
 
 def _schedule(recipe: Recipe, times: int = 1) -> dict[str, object]:
@@ -32,18 +31,13 @@ def _schedule(recipe: Recipe, times: int = 1) -> dict[str, object]:
 
 
 CONTROLS = {
-    "heads_alone": Control("hcn", lambda own, single: {"merging": "none"},
-                           "Heads on R5, R3 and R2, as wide as HCN's, with the same losses; nothing is added to them."),
-    "third_losses": Control("hcn", lambda own, single: {"loss_weights": [1 / 3] * 3},
-                            "The three losses together weigh as much as the baseline's one."),
-    "baseline_twice": Control("baseline", lambda own, single: _schedule(own, 2), "Whether the baseline is done."),
-    "baseline_rate2": Control("baseline", lambda own, single: {"base_lr": 2 * own.base_lr},
-                              "Three losses pull at the backbone up to three times as hard as one."),
-    "baseline_rate3": Control("baseline", lambda own, single: {"base_lr": 3 * own.base_lr},
-                              "Three losses pull at the backbone up to three times as hard as one."),
-    "combined_equal_updates": Control(paper.COMBINED, lambda own, single: _schedule(single),
-                                      "The combined set with as many iterations as the tested set alone."),
-}  # fmt: skip
+    "heads_alone": Control("hcn", lambda own, single: {"merging": "none"}),
+    "third_losses": Control("hcn", lambda own, single: {"loss_weights": [1 / 3] * 3}),
+    "baseline_twice": Control("baseline", lambda own, single: _schedule(own, 2)),
+    "baseline_rate2": Control("baseline", lambda own, single: {"base_lr": 2 * own.base_lr}),
+    "baseline_rate3": Control("baseline", lambda own, single: {"base_lr": 3 * own.base_lr}),
+    "combined_equal_updates": Control(paper.COMBINED, lambda own, single: _schedule(single)),
+}
 
 
 def with_controls(
@@ -73,7 +67,7 @@ def with_controls(
             changes = control.changes(default[0].recipe, Recipe.from_dict(dict(study.recipes[tested])))
             one = maker.comparison(name, changes, default, kit.seeds, reason)
             choice = f"{one.choice} ({MODELS[control.model]})"
-            made.append(replace(one, kind="control", choice=choice, note=control.note))
+            made.append(replace(one, kind="control", choice=choice, note=WORDS["controls"][name]))
     return replace(study, comparisons=(*study.comparisons, *made))
 
 

@@ -23,9 +23,9 @@ from reproduction.words import unknown_name
 DEFAULT = "default"
 BATCHNORM = "batchnorm"
 NO_STATISTICS = "not run: random weights have no statistics to freeze"
-_WORDS = yaml.safe_load(Path(__file__).with_name("variants.yaml").read_text(encoding="utf-8"))
-VARIANTS: dict[str, dict[str, object]] = _WORDS["variants"]
-NOTES, TITLES = _WORDS["notes"], _WORDS["titles"]
+WORDS = yaml.safe_load(Path(__file__).with_name("variants.yaml").read_text(encoding="utf-8"))
+VARIANTS: dict[str, dict[str, object]] = WORDS["variants"]
+NOTES, TITLES = WORDS["notes"], WORDS["titles"]
 
 
 @dataclass(frozen=True)

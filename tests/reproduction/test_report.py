@@ -363,7 +363,7 @@ def test_a_half_written_run_is_named_with_what_it_lacks(results):
 def test_template_and_style_are_shipped():
     settings = (sidecar.REPOSITORY / "pyproject.toml").read_text()
     assert '"reproduction.report" = ["*.j2", "*.css", "*.js", "further.yaml"]' in settings
-    assert '"reproduction" = ["paper.yaml", "results_folder.yaml"]' in settings
+    assert '"reproduction" = ["literature.yaml", "paper.yaml", "results_folder.yaml"]' in settings
     assert '"reproduction.intake" = ["published.yaml"]' in settings
     assert '"reproduction.claims" = ["claims.yaml", "columns.yaml"]' in settings and "*.safetensors" in settings
 
