@@ -22,18 +22,23 @@ OF_A_RUN = ("model", "train_set", "seed")
 @dataclass(frozen=True)
 class Step:
     """One execution of a notebook, or the report: `name` is that of the executed copy, `after` the steps that run
-    before it, where they run at all; `shares`: on two cores or more, without a GPU, another one may run beside it."""
+    before it, where they run at all; `small`: it scores and draws a few thousand images."""
 
     name: str
     notebook: str
     parameters: Mapping[str, Any] = field(hash=False)
     after: tuple[str, ...] = ()
-    shares: bool = False
+    small: bool = False
 
     @property
     def kind(self) -> str:
         """What `plan` counts it as: the trainings are one kind."""
         return {DATASETS: "datasets", TRAIN: "train"}.get(self.notebook, self.notebook)
+
+    @property
+    def shares(self) -> bool:
+        """Whether another step may run beside it, on two cores or more and without a GPU."""
+        return self.small and self.notebook in SIDE_BY_SIDE
 
     @property
     def of_a_run(self) -> dict[str, Any]:
@@ -91,8 +96,8 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     for notebook in _analyses(settings, set(absent)):
         features = (TABLE2, TABLE3) if notebook == INSIDE else ()  # of which it finds what these have extracted
         before = (*(step.name for step in read.get(notebook, [*first, *last])), *needed(notebook), *features)
-        shares = notebook in SIDE_BY_SIDE and settings["render_sizes"] in ("tiny", "smoke")
-        made.append(Step(notebook, notebook, select(notebook), before, shares))
+        small = settings["render_sizes"] in ("tiny", "smoke")
+        made.append(Step(notebook, notebook, select(notebook), before, small))
     table2, *others = made
     found = [Step(DATASETS, DATASETS, select(DATASETS)), *first, table2, *last, *others]
     return [*found, Step(REPORT, REPORT, select(RANK_LISTS), tuple(step.name for step in found))]

@@ -201,6 +201,8 @@ def test_only_what_is_not_timed_and_small_leaves_cores_to_another_step(tmp_path,
     assert shared == (
         dict.fromkeys(("04", "06", "07", "08", "09", "11"), 1) if profile == "smoke" and not cards else {}
     )
+    one_thread = {step["name"][:2] for step in plan if step["command"].startswith("OPENBLAS_NUM_THREADS=1 python ")}
+    assert one_thread == ({f"{number:02}" for number in range(3, 12)} if profile == "smoke" else set())
     inside = next(step for step in plan if step["name"].startswith("11"))
     assert {"03_table2_cuhk03", "04_table3_market1501"} < {*inside["after"]}, "which extract the features"
 
