@@ -174,8 +174,7 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
 
     Parameters
     ----------
-    distance_row : (G,) floating-point distances of this query.
-    query_row : its row of the query table (a Series or mapping with person_id and camera_id).
+    distance_row, query_row : (G,) floating-point distances of a query, and its row of the query table (or a mapping).
     gallery_table : the G gallery rows.
     top : number of counted images; images the protocol removes stand between them, flagged, without a rank.
 

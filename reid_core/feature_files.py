@@ -11,6 +11,8 @@ import io
 import json
 import re
 import tomllib
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +109,8 @@ def fields(paths) -> Fields:
         name = "(none yet)"
         try:
             held = read(path)
+            if not isinstance(held, Mapping):  # one array, which the file's name may name
+                held = {path.stem if known(path.stem) else VALUES: held}
             for name in map(str, held):
                 out.names.append(name)
                 if (role := known(name)) in out.found:
@@ -193,9 +197,7 @@ def _plain(x) -> np.ndarray:
     return x
 
 
-def _named(path: Path, x) -> dict:
-    """The one array of a file, by the file's name where that says what it is."""
-    return {path.stem if known(path.stem) else VALUES: x}
+_numpy = partial(np.load, allow_pickle=False)
 
 
 def _csv(source) -> dict:
@@ -218,10 +220,11 @@ def _matlab(path: Path) -> dict:
         return {name: x[()].T if name in plain else [None] for name, x in file.items()}
 
 
-def _torch(path: Path) -> dict:
+def _torch(path: Path):
     with torch.serialization.safe_globals(NUMPY):
         found = torch.load(path, map_location="cpu", weights_only=True)
-    found = found if isinstance(found, dict) else _named(path, found)
+    if not isinstance(found, dict):
+        return found
     nested = {f"{a}_{b}": y for a, x in found.items() if isinstance(x, dict) for b, y in x.items()}
     return {str(name): x for name, x in (found | nested).items() if not isinstance(x, dict)}
 
@@ -234,8 +237,5 @@ def _safetensors(path: Path) -> dict:
     return found
 
 
-READERS = {
-    ".npz": lambda path: np.load(path, allow_pickle=False),
-    ".npy": lambda path: _named(path, np.load(path, allow_pickle=False)),
-    **{".csv": _csv, ".mat": _matlab, ".pt": _torch, ".pth": _torch, ".safetensors": _safetensors},
-}
+READERS = {".npz": _numpy, ".npy": _numpy, ".csv": _csv, ".mat": _matlab, ".pt": _torch, ".pth": _torch,
+           ".safetensors": _safetensors}  # fmt: skip

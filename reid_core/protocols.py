@@ -27,7 +27,7 @@ PATH = "image_path"
 
 @dataclass(frozen=True)
 class Protocol:
-    """What each query's ranking leaves out and what counts as true; made by `protocol`.
+    """What each ranking leaves out and what counts as true; made by `protocol`.
 
     Attributes
     ----------
