@@ -125,8 +125,6 @@ def _check_files(archive: Path, folder: Path) -> None:
 def _checked_runs(archive: Path, folder: Path, known: further.Trainings) -> list[str]:
     """Names of the runs of an unpacked bundle, all as the profile would train them here; else ValueError."""
     settings, kit = known.settings, known.kit
-    if not (folder / ABOUT).is_file():
-        raise ValueError(f"{archive} has no {ABOUT}, which says what it is of.")
     about = results_folder.read_json(folder / ABOUT, results_folder.FACTS)
     source = "embedded" if settings["render_sizes"] != "none" else kit.source
     for key, asked in (("profile", settings["profile"]), ("data_source", source)):
@@ -134,7 +132,7 @@ def _checked_runs(archive: Path, folder: Path, known: further.Trainings) -> list
             raise ValueError(f"{archive} is of {key} {about[key]}; {asked} is asked for.")
     paths = sorted((folder / "runs").rglob(run_folder.RUN))
     there = {path.parent.relative_to(folder / "runs").as_posix(): path.parent for path in paths}
-    if strange := [name for name in there if name not in known]:
+    if strange := [name for name in there if name not in known.names]:
         raise ValueError(f"{archive} has runs that profile {about['profile']} does not: {', '.join(strange[:3])}.")
     if lacking := [name for name in known.own if name not in there]:
         remedy = "Give the -p of its making, such as -p seeds=[0]"

@@ -82,11 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--from", dest="given", metavar="FILE", help="a bundle whose trainings are taken as done")
     command.add_argument("more", nargs="*", metavar="-- OPTION", help="Snakemake's own, after --")
 
-    command = _verb(commands, "bundle", None, "results as one file, to send: an RO-Crate", profile=False)
-    command.add_argument("folder", metavar="RESULTS", help="a results folder, such as results/smoke")
-    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .zip")
-    command.add_argument("--features", action="store_true", help="with the features of every image, too")
-
     command = _verb(commands, "plan", _plan, "the runs of a profile, their time and disk, what is missing")
     command.add_argument("--measure", type=float, default=0.0, metavar="SECONDS",
                          help="train each model on noise for so long, to project the time")  # fmt: skip
@@ -122,6 +117,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"FILE holds a {kind}")
     command.add_argument("--json", action="store_true")
 
+    _verbs_of_results(commands)
+    _data_verbs(commands)
+    return parser
+
+
+def _verbs_of_results(commands) -> None:
+    command = _verb(commands, "bundle", None, "results as one file, to send: an RO-Crate", profile=False)
+    command.add_argument("folder", metavar="RESULTS", help="a results folder, such as results/smoke")
+    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .zip")
+    command.add_argument("--features", action="store_true", help="with the features of every image, too")
+
     what = "two sets of results, cell by cell (exit code 1: differ)"
     command = _verb(commands, "compare", _compare, what, profile=False)
     for side in ("first", "second"):
@@ -132,9 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     command = _verb(commands, "export", _export, "a trained run as an ONNX file", profile=False)
     command.add_argument("folder", metavar="RUN", help="a run folder")
     command.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write, .onnx")
-
-    _data_verbs(commands)
-    return parser
 
 
 def _data_verbs(commands) -> None:

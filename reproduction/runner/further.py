@@ -42,10 +42,8 @@ class Trainings:
         if self._gated:
             found |= {f"gated-{name}-seed0": book for name, book in steps.READERS.items() if name not in self._absent}
         self.further = {name: notebook for name, notebook in found.items() if name not in self.own}
+        self.names = (*self.further, *self.own)
         self._table = functools.cache(self.kit.training_table)
-
-    def __contains__(self, run: str) -> bool:
-        return run in self.own or run in self.further
 
     @functools.cached_property
     def _gated(self) -> Mapping[str, Any] | None:
@@ -77,9 +75,8 @@ def train(run: str, profile: str, overrides: Sequence[str] = ()) -> None:
     """
     settings = profiles.load(profile, overrides, recipes=False)
     known = Trainings(settings)
-    if run not in known:
-        there = ", ".join((*known.further, *known.own))
-        raise ValueError(f"{run!r} is no training of this profile; there are: {there}.")
+    if run not in known.names:
+        raise ValueError(f"{run!r} is no training of this profile; there are: {', '.join(known.names)}.")
     if "TORCHELASTIC_RUN_ID" in os.environ:  # one of several processes; the step is the one that started them
         return _train(run, known)
     name = f"02_train-{run}" if run in known.own else step_name(run)
@@ -93,8 +90,8 @@ def train(run: str, profile: str, overrides: Sequence[str] = ()) -> None:
 def _train(run: str, known: Trainings) -> None:
     with _alone():
         model, images, recipe = known.asked(run)
-    folder, other = known.kit.results / "runs" / run, "set_aside"
-    other = known.settings["other_recipe"] if run in known.own else other
+    folder = known.kit.results / "runs" / run
+    other = known.settings["other_recipe"] if run in known.own else "set_aside"
     try:
         training.train(model, images, folder, recipe=recipe, data_root=known.kit.data, other_recipe=other)
     except FloatingPointError as error:

@@ -13,8 +13,6 @@ import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 2.0  # seconds in which further signals count as the first: a terminal and the main process both send one
-
-
 _first: list[float] = []  # when the first signal came
 
 

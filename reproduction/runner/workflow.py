@@ -40,18 +40,16 @@ def run(
 ) -> Path:
     """Make everything of a profile that is missing or out of date; return the results folder.
 
-    `overrides` are "key=value" on top of the profile; `force` names notebooks to run again, as `notebooks.find` takes
-    them; `where` is an executor of Snakemake's or None, how many jobs at once, options for Snakemake, and GPUs for one
-    training; the trainings of a bundle `given` are taken. Raises what `profiles.load`, `preflight.check`,
-    `notebooks.find`, `bundle.take` and `cluster.Elsewhere.check` raise, before anything runs, and WorkflowError when a
-    step fails.
+    `overrides` are "key=value" on top of the profile; `force` names notebooks to run again; `where` is an executor of
+    Snakemake's or None, how many jobs at once, options for Snakemake, and GPUs for one training; the trainings of a
+    bundle `given` are taken. Raises what `profiles.load`, `preflight.check`, `notebooks.find`, `bundle.take` and
+    `cluster.Elsewhere.check` raise, before anything runs, and WorkflowError when a step fails.
     """
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
     preflight.check(settings)
     elsewhere = _elsewhere(*where)
-    forced = [notebooks.find(name).stem for name in force]
-    results = experiment.resolve(settings["results_root"])
+    results, forced = experiment.resolve(settings["results_root"]), [notebooks.find(name).stem for name in force]
     with only_one(results) as lock:
         if given:
             from reproduction import bundle  # which loads PyTorch
