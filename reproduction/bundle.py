@@ -114,7 +114,8 @@ def _check_files(archive: Path, folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{archive} is no bundle of `reid-core bundle`: {LIST} cannot be read ({error}).") from None
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {LIST}
-    wrong = {name: "is not in its list" if name in there else "is missing" for name in there ^ listed.keys()}
+    others = (there ^ listed.keys()) | ({ABOUT} - there)
+    wrong = {name: "is not in its list" if name in there else "is missing" for name in others}
     altered = (name for name in listed if name not in wrong and files.digest(folder / name) != listed[name])
     wrong |= dict.fromkeys(altered, "was altered (its SHA-256)")
     if wrong:

@@ -155,6 +155,15 @@ def relist(changes, name, content):
     return json.dumps(crate).encode()
 
 
+def unlist_about(name, content):
+    """Leave out the table that says what a bundle is of, in the list, too."""
+    if name != bundle.LIST:
+        return leave_out(bundle.ABOUT, name, content)
+    crate = json.loads(content)
+    crate["@graph"] = [entity for entity in crate["@graph"] if entity["@id"] != bundle.ABOUT]
+    return json.dumps(crate).encode()
+
+
 RUN = "runs/hcn-combined-seed0"
 
 
@@ -164,6 +173,7 @@ RUN = "runs/hcn-combined-seed0"
         (functools.partial(alter, "table1.csv"), "table1.csv was altered"),
         (functools.partial(alter, f"{RUN}/weights.safetensors"), "weights.safetensors was altered"),
         (functools.partial(leave_out, f"{RUN}/loss.csv"), f"{RUN}/loss.csv is missing"),
+        (unlist_about, "table1.json is missing"),
         (functools.partial(leave_out, bundle.LIST), "is no bundle"),
         (lambda name, content: b"[]" if name == bundle.LIST else content, "is no bundle"),
         (lambda name, content: b"[" * 200_000 if name == bundle.LIST else content, "is no bundle"),
