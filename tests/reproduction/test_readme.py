@@ -97,6 +97,7 @@ UNDERSTOOD = {
     "python benchmarks/retrieval/compare.py --peers build/peers --sizes --scaling": "a quarter of an hour, 15 GiB",
     "python benchmarks/retrieval/compare.py --sizes --wide": "a quarter of an hour, 8 GiB",
     "python benchmarks/explorer/redraw.py": "a minute or two",
+    "python benchmarks/training/step.py --data-root data/embedded/smoke": "minutes",
     "python benchmarks/training/throughput.py --data-root data/embedded/smoke": "minutes",
     "pip install --no-deps --target build/peers torchreid==0.2.5 fastreid==1.4.0 faiss-cpu": "downloads the peers",
     "python -m venv peer": "the peer's own environment",
