@@ -7,6 +7,7 @@ re-ranks. Features and networks that are kept on disk report the seconds that th
 
 import difflib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -51,27 +52,21 @@ class Outcome:
     run: str | None = None
 
 
-class Clock:
+class Clock(Counter):
     """Seconds spent under each name.
 
     >>> clock = Clock()
     >>> with clock("train"):
     ...     pass
     >>> clock["train"] < 1, clock["match"]
-    (True, 0.0)
+    (True, 0)
     """
-
-    def __init__(self):
-        self._seconds = {}
 
     @contextmanager
     def __call__(self, name: str):
         started = time.perf_counter()
         yield
-        self._seconds[name] = self[name] + time.perf_counter() - started
-
-    def __getitem__(self, name: str) -> float:
-        return self._seconds.get(name, 0.0)
+        self[name] += time.perf_counter() - started
 
     def outcome(self, distance, faithful, note, *, squared=True, run=None, **seconds) -> Outcome:
         """The seconds counted here, and those of `seconds`, which were spent before."""
