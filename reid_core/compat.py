@@ -13,8 +13,8 @@ from reid_core.reranking import Settings, final_blocks, neighbours, reciprocal_v
 def re_ranking(q_g_dist, q_q_dist, g_g_dist, k1=20, k2=6, lambda_value=0.3):
     """Re-ranked distance from pairwise distances: the values of Zhong et al.'s released Python code, and torchreid's.
 
-    Like these it squares what it is given: pass plain Euclidean (or cosine) distances, not their squares. Copies of
-    the code that begin with `2 - 2 * original_dist` take cosine similarities s: pass those as 2 - 2 * s.
+    Like these it squares what it is given: pass plain Euclidean (or cosine) distances, not their squares. Copies of the
+    code that begin with `2 - 2 * original_dist` take cosine similarities s: pass those as 2 - 2 * s.
 
     Parameters
     ----------
@@ -22,7 +22,6 @@ def re_ranking(q_g_dist, q_q_dist, g_g_dist, k1=20, k2=6, lambda_value=0.3):
     k1, k2, lambda_value : see `reranking.k_reciprocal`
 
     Returns (Q, G) float32 NumPy array.
-
     Raises ValueError for shapes that do not fit, no floating type, NaN or infinity, what looks like similarities (an
     image farther from itself than from the others), and settings out of range.
     """

@@ -20,9 +20,7 @@ def once(query, gallery, measure, norms, itself=0.0):
 
 def of_groups(row_group: np.ndarray, column_group: np.ndarray, measure, itself: float | None = 0.0):
     """`measure(rows, columns)`, (Q, G), with only one of each group measured, and `itself` within a group.
-
-    `measure` gets row numbers of both sides, or slice(None) for all; itself=None leaves what it gives.
-    """
+    `measure` gets row numbers of both sides, or slice(None) for all; itself=None leaves what it gives."""
     (rows, row), (columns, column) = _distinct(row_group), _distinct(column_group)
     distance = measure(rows, columns)
     if itself is not None:

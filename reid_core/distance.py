@@ -29,9 +29,7 @@ def on_host(features):
 
 def squared_norms(features):
     """Squared length of every row of (n, d) float32 features: (n,) float64 of their kind, on their device.
-
-    On the CPU equal rows have equal lengths to the last bit, wherever they stand.
-    """
+    On the CPU equal rows have equal lengths to the last bit, wherever they stand."""
     if is_tensor(features) and features.is_cuda:
         return torch.cat([block.double().square().sum(1) for block in features.split(ROWS_AT_ONCE)])
     if is_tensor(features):
@@ -105,10 +103,8 @@ def check_differ(features: np.ndarray, method: str) -> None:
 
 def check_features(query, gallery) -> tuple:
     """The check of everything that compares two sides: the squared lengths of both, (Q,) and (G,) float64.
-
     Raises ValueError unless both are finite, non-empty (n, d) float32 arrays, or tensors on one device that ask for no
-    gradient, of one width, whose squares float32 holds.
-    """
+    gradient, of one width, whose squares float32 holds."""
     sides = {"query features": query, "gallery features": gallery}
     for name, features in sides.items():
         _refuse_kind(features, name)
@@ -154,10 +150,8 @@ def _refuse_rows(bad: np.ndarray, name: str, what: str) -> None:
 
 def common_part(*parts) -> np.ndarray | None:
     """What rows of finite features (n, d) share, (d,) float32, where it outweighs what tells them apart, else None.
-
     Distances do not depend on it, but the squares they are made of do: taken off first, it costs no digits. The mean of
-    some rows is taken, as any will do; features that share little are left as they are, to the bit.
-    """
+    some rows is taken, as any will do; features that share little are left as they are, to the bit."""
     rows = [on_host(part[:: -(-len(part) // SAMPLED_ROWS)]) for part in parts]
     rows = np.concatenate(rows, dtype=np.float64)
     mean = rows.mean(0)
@@ -189,7 +183,6 @@ def squared_euclidean(query, gallery):
     query, gallery : (Q, d) and (G, d) float32, both NumPy arrays or both torch tensors on one device
 
     Returns (Q, G) float32, squared, of the inputs' kind and on their device.
-
     Raises ValueError for features empty or not float32, widths that differ, NaN or infinity, values too large or too
     small to square in float32, a gradient asked for.
 
@@ -212,10 +205,8 @@ def squared_euclidean(query, gallery):
 
 def inner_products(rows, columns):
     """rows @ columns.T in true float32, whatever precision torch has been told to use for matrix products.
-
     (n, d) and (m, d) float32 of one kind and device give (n, m) float32 of that kind. Tensors on the CPU go through
-    NumPy, whose products are up to twice as fast there.
-    """
+    NumPy, whose products are up to twice as fast there."""
     if not is_tensor(rows):
         return rows @ columns.T
     if rows.device.type == "cpu":
@@ -237,9 +228,7 @@ def matmul_precision(precision: str):
 
 def expand(product, row_norms, column_norms, *, floor: float):
     """Turn (n, m) float32 inner products into squared distances |r|^2 + |c|^2 - 2 r.c, in place, not below `floor`.
-
-    row_norms (n,) and column_norms (m,) are squared lengths in float32, of the product's kind.
-    """
+    row_norms (n,) and column_norms (m,) are squared lengths in float32, of the product's kind."""
     product *= -2
     product += row_norms[:, None]
     product += column_norms

@@ -90,8 +90,7 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
 
 class Evaluator:
     """Streaming form of `evaluate`, with its tables, settings and errors, for a distance that does not fit into memory:
-    feed row blocks in query order, of which nothing is kept, then ask for the result. `shape`: the (Q, G) expected.
-    """
+    feed row blocks in query order, of which nothing is kept, then ask for the result. `shape`: the (Q, G) expected."""
 
     def __init__(self, query_table, gallery_table, *, ap="trapezoid", unmatched="zero", protocol=None, **drawn):
         check_choice("ap", ap, AP_DEFINITIONS)
@@ -105,9 +104,7 @@ class Evaluator:
 
     def update(self, block) -> None:
         """Score the next (b, G) rows of the distance, floating point, array or tensor.
-
-        Raises ValueError for another shape or dtype, more rows than queries, NaN or infinity.
-        """
+        Raises ValueError for another shape or dtype, more rows than queries, NaN or infinity."""
         block = _array(block)
         if block.ndim != 2 or block.shape[1] != self.shape[1] or self._seen + len(block) > self.shape[0]:
             raise ValueError(f"A {block.shape} block does not fit after row {self._seen} of a {self.shape} distance.")
@@ -180,7 +177,6 @@ def ranked(distance_row, query_row, gallery_table, top=10) -> pd.DataFrame:
 
     Returns a table, nearest first: gallery_index, rank (from 1; <NA> where removed), distance, is_match, flag ("junk",
     "same camera", without cameras "own image", or "").
-
     Raises ValueError for a row of another length than the gallery, no floating-point dtype, NaN or infinity.
     """
     rule = protocol(pd.DataFrame([dict(query_row)]), gallery_table)

@@ -94,7 +94,6 @@ class Fields(NamedTuple):
 
 def fields(paths) -> Fields:
     """The known fields of a file, or of several that belong together (features in one, ids in another).
-
     Raises FileNotFoundError, and ValueError for another format, a damaged file, pickled objects, a field that is twice.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]

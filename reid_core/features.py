@@ -47,10 +47,8 @@ class Features:
 
     def subset(self, mask) -> "Features":
         """The rows where a mask is true, such as `f.subset(f.table["subset"] == "query")`.
-
         mask: (N,) booleans; those of a Series belong to the rows that its index names, whatever their order. Raises
-        ValueError for another number of them, another index than the table's, missing ones, or no booleans.
-        """
+        ValueError for another number of them, another index than the table's, missing ones, or no booleans."""
         if isinstance(mask, pd.Series):
             if not mask.index.sort_values().equals(self.table.index.sort_values()):
                 raise ValueError("The mask has another index than the table; make it of the table's columns.")
@@ -101,7 +99,6 @@ def extract(
     progress : show how far it is
 
     Returns values (N, d) float32 in the table's order; d = 2048 for R5 of ResNet-50, 5120 for all three.
-
     Raises FileNotFoundError for a missing run or image; TypeError for no network; ValueError for an unfinished run,
     weights that do not fit it, an output, layer or device that is not there, a missing input size, an image that cannot
     be decoded, and for what is no (n, d) finite floats, at the first batch.
@@ -191,10 +188,9 @@ def read(files=None, *, query=None, gallery=None, train=None, images: str | None
     query, gallery, train : paths of the parts that lie apart, of one part each
     images : "rows" or "columns" of the features; None: the one that agrees with the number of ids
 
-    Returns values (N, d) float32, a table with subset, person_id, camera_id (-1 without one) and image_path where it
-    is there, and as `meta` the files and what a feature file of ours says of its making (several: what they agree in).
+    Returns values (N, d) float32, a table with subset, person_id, camera_id (-1 without one) and image_path where it is
+    there, and as `meta` the files and what a feature file of ours says of its making (several: what they agree in).
     Names of fields: see `reid_core.feature_files`.
-
     Raises FileNotFoundError for a missing file; ValueError, with the file's fields and the names that are wanted, for a
     field that is missing, damaged, pickled or of another length.
     """

@@ -72,11 +72,9 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
 
 def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bool = False) -> None:
     """Remove the temporaries that `replacing` made in `folder` (for `name` there) in processes killed since.
-
     Those of other machines, containers and starts, whose processes cannot be seen from here, stay for a day after the
     last change: two machines may have one name, so another start may be another machine. All go if the caller is
-    `alone` at work.
-    """
+    `alone` at work."""
     for stale in Path(folder).glob(f".{glob.escape(name) if name else '*'}.*"):
         if alone or _dead(stale):
             shutil.rmtree(stale, ignore_errors=True)
@@ -96,10 +94,8 @@ def _dead(temporary: Path) -> bool:
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, busy: Exception | None = None) -> Iterator[int | None]:
     """Hold the lock of a file, made where it is missing, or of a folder; gives its handle, None where it is not held.
-
-    The system lets go of it when the process ends, however it ends. Where another process holds it, raises `busy`,
-    or without one says so and waits. Where the file system knows no locks, goes on without one after a warning.
-    """
+    The system lets go of it when the process ends, however it ends. Where another process holds it, raises `busy`, or
+    without one says so and waits. Where the file system knows no locks, goes on without one after a warning."""
     path = Path(path)
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     held = True

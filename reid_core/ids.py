@@ -65,9 +65,7 @@ def unknown(cameras: np.ndarray) -> np.ndarray:
 
 def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndarray, np.ndarray]:
     """Two columns of ids that will be compared (see `column`): both numbers, or both text.
-
-    Raises ValueError as `column` does, naming the side, and where one is text and the other numbers.
-    """
+    Raises ValueError as `column` does, naming the side, and where one is text and the other numbers."""
     first, second = column(first, f"{name} of the {sides[0]}"), column(second, f"{name} of the {sides[1]}")
     if first.dtype.kind != second.dtype.kind and len(first) and len(second):
         found = (f"{x[0].item()!r} in the {side}" for x, side in zip((first, second), sides, strict=True))

@@ -158,7 +158,6 @@ def batches(
     desc : the bar's title
 
     Yields which images, as a slice of rows, and their uint8 RGB pixels (n, height, width, 3).
-
     Raises ValueError for another kind of input, or an empty one; and what `rgb` raises.
     """
     sources = _sources(images)
@@ -234,10 +233,8 @@ class Decoded(NamedTuple):
 
 def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
     """All images of a table as one array from the cache (`cache.place`), decoded at the first call.
-
     Raises FileNotFoundError or ValueError naming an image that is missing or broken; ValueError for images that change
-    meanwhile; OSError for a full disk.
-    """
+    meanwhile; OSError for a full disk."""
     rows, contents = image_table.digest(table, data_root), _contents(table)
     digest = hashlib.sha256("".join([rows, *contents]).encode()).hexdigest()
     shape = (len(table), height, width, 3)

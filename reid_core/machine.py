@@ -90,10 +90,8 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 @functools.cache
 def commit() -> dict | None:
     """The checkout's own commit and whether files differ from it: {"id": str, "modified": bool}; None outside git.
-
     A repository around the kit is not the kit's, nor one that the environment names (GIT_DIR, in a hook). Modified is
-    also a source file or notebook that git does not know.
-    """
+    also a source file or notebook that git does not know."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
     def git(*words: str) -> str:

@@ -86,9 +86,7 @@ def learn(features: Features, solver: str = "svd", pairing: int = 5489) -> xqda.
 @dataclass(frozen=True)
 class Matched:
     """A distance (Q, G) float32, smaller is more alike, and the image tables of its Q rows and G columns.
-
-    seconds: of comparing and re-ranking; seconds_fit: of the metric's fit, 0 for a metric that was given.
-    """
+    seconds: of comparing and re-ranking; seconds_fit: of the metric's fit, 0 for a metric that was given."""
 
     distance: np.ndarray
     query: pd.DataFrame

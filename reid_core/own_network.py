@@ -41,9 +41,7 @@ def module_of(network) -> nn.Module | None:
 @torch.no_grad()  # not inference_mode: a module may keep what it made here, and be trained afterwards
 def rows(network, layer: str | None, batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Features (n, d) float32 on the CPU, each row of length 1, of batches (n, 3, height, width) float32.
-
-    Raises ValueError for what is no feature, with what it is, and for one that depends on the batch it came in.
-    """
+    Raises ValueError for what is no feature, with what it is, and for one that depends on the batch it came in."""
     module, run = module_of(network), getattr(network, "encode_image", network)  # CLIP's forward wants texts, too
     dtype = next((x.dtype for x in module.parameters() if x.is_floating_point()), None) if module else None
     with lent(module, device) if module else contextlib.nullcontext():

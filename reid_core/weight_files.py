@@ -30,9 +30,7 @@ class Initial(NamedTuple):
 
 def located(weights: str, backbone: str) -> Path:
     """Where the file of a recipe's `weights` lies or would lie: a path, or for "imagenet" torch's own cache.
-
-    A relative path that is not there leads to what is installed beside this package, if anything.
-    """
+    A relative path that is not there leads to what is installed beside this package, if anything."""
     if weights != IMAGENET:
         path, beside = Path(weights).expanduser(), Path(__file__).resolve().parents[1] / Path(weights).expanduser()
         return beside if beside.is_file() and not path.exists() else path
@@ -83,10 +81,8 @@ def load_backbone(network: nn.Module, weights: str, *, progress: bool = True) ->
 
 def read(path: str | Path, remedy: str | None = None) -> Any:
     """What a .safetensors, .pth or .pt file holds, read without running any code that may be in it.
-
     Raises FileNotFoundError for no file; ValueError, with a `remedy` of the caller's or a general one, for a damaged
-    one or one with more than tensors in it.
-    """
+    one or one with more than tensors in it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {path}; give the path of an existing one.")
@@ -107,10 +103,8 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
 
 def load_state(module: nn.Module, state: Mapping, where: str, expected: str, remedy: str | None = None) -> None:
     """Copy `state`, tensors by name, into a module, or raise ValueError for any missing, too many or of another kind.
-
     The error says what differs (shape or kind of number, too), `where` the weights came from, what the module is
-    (`expected`) and what to do (`remedy`, a sentence; None for a general one).
-    """
+    (`expected`) and what to do (`remedy`, a sentence; None for a general one)."""
     own = module.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     differences = [
@@ -140,10 +134,8 @@ def _described(x: Any) -> str:
 
 def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of these names in what a file held, wherever they are, and notes on what was taken off them.
-
     Where no part has all the names, the one with most. Raises ValueError where there are no tensors by name, several
-    parts that fit, or numbers that are not finite.
-    """
+    parts that fit, or numbers that are not finite."""
     if not (parts := list(_parts(found))):
         kind = f"{'one tensor of shape ' if isinstance(found, Tensor) else ''}{_described(found)}"
         need = "a state dict is needed, tensors by name, as torch.save(network.state_dict(), path) writes"
@@ -165,9 +157,7 @@ def _within(found: Any, names: set[str], where: str) -> tuple[dict[str, Tensor],
 
 def _parts(found: Any, way: str = "") -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
     """Every dict of tensors by name in what was saved, with every prefix that a ResNet's names have in it.
-
-    Of each the keys that lead to it, the prefix, the tensors by their names without it, and the names that lack it.
-    """
+    Of each the keys that lead to it, the prefix, the tensors by their names without it, and the names that lack it."""
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         return
     if any(isinstance(x, Tensor) for x in found.values()):

@@ -24,10 +24,8 @@ _OPENER = Path(files.__file__).with_name("images.py")  # by which every image is
 
 def contents(paths: Iterable[str | os.PathLike]) -> list[str]:
     """SHA-256 (hex) of each file's content, "" for one that cannot be read.
-
     They are remembered while path, size, times of change of content and of status (mtime and ctime, which no program
-    can set back) and inode of all files stay: later calls cost one stat a file.
-    """
+    can set back) and inode of all files stay: later calls cost one stat a file."""
     paths = [os.fspath(path) for path in paths]
     memory = place("digests", [paths, [*_of_each(state, paths)]], suffix=".txt")
     with contextlib.suppress(OSError, UnicodeError):
@@ -50,10 +48,8 @@ def place(kind: str, made_from: object, code: Sequence[str | Path] = (), suffix:
 
 def made(path: Path, make: Callable[[Path], object], size: int, purpose: str) -> float:
     """Seconds that the file at `path` took, by `make` of a temporary path now, if it is not there yet.
-
-    It is written whole or not at all; what killed processes left is removed first. Raises OSError where the disk
-    has less than `size` bytes free for the `purpose`.
-    """
+    It is written whole or not at all; what killed processes left is removed first. Raises OSError where the disk has
+    less than `size` bytes free for the `purpose`."""
     record = path.with_suffix(".json")
     if not (path.is_file() and record.is_file()):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +64,8 @@ def made(path: Path, make: Callable[[Path], object], size: int, purpose: str) ->
 
 def remembered(tables: Iterable[pd.DataFrame], settings: object, code: str | Path, find: Callable) -> pd.DataFrame:
     """`find()`, a DataFrame of numbers and text, or what it gave before for the same rows, files, settings and code.
-
     It depends on the rows of `tables` and their images' contents, on `settings`, values that JSON can write, and on
-    `code`, the source file of what `find` does, and on the opener of images.
-    """
+    `code`, the source file of what `find` does, and on the opener of images."""
     made_from = [settings, [[table.to_csv(lineterminator="\n"), contents(table[PATH])] for table in tables]]
     memory = place("found", made_from, [code, _OPENER], ".json")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -16,8 +16,8 @@ def combine(
 ) -> pd.DataFrame:
     """The training rows of several image tables with one label a person.
 
-    Person numbers collide across data sets while people do not, so labels are 0-based and contiguous over the
-    sorted (data set, person) pairs. The two forms of CUHK03 are one data set.
+    Person numbers collide across data sets while people do not, so labels are 0-based and contiguous over the sorted
+    (data set, person) pairs. The two forms of CUHK03 are one data set.
 
     Parameters
     ----------
@@ -28,7 +28,6 @@ def combine(
         that is person 1202, a training person of the one and a test person of the other.
 
     Returns the image table of the training rows, in the order given, with an int64 column `label`.
-
     Raises ValueError for no table, a table without training rows, one name for own data of two files, leaked people
     with leaked="refuse".
     """
@@ -58,9 +57,7 @@ def combine(
 
 def leaked_people(train: pd.DataFrame, scored: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Training people who are also query or gallery people of a scored table.
-
-    Returns one row a person: dataset, person_id, training_images, test_images (over all scored tables).
-    """
+    Returns one row a person: dataset, person_id, training_images, test_images (over all scored tables)."""
     scored, keys = [train.iloc[:0], *scored], [DATASET, PERSON]
     _check_names([train, *scored])
     training = train[train[SUBSET] == TRAIN].groupby(keys).size().rename("training_images")

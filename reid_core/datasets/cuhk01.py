@@ -16,9 +16,7 @@ _FORM = "PPPPNNN.png (person; 001-002 the first camera, 003-004 the second), e.g
 
 def load(root: str | Path) -> pd.DataFrame:
     """The image table of `<root>/CUHK01/campus`, all rows in `train`.
-
-    Raises FileNotFoundError for a missing or empty folder, ValueError for a file name that does not parse.
-    """
+    Raises FileNotFoundError for a missing or empty folder, ValueError for a file name that does not parse."""
     folder = layout.existing(root, TITLE, layout.CUHK01_FOLDER)
     how = _NAMED, _FORM, lambda named: (int(named[1]), (int(named[2]) + 1) // 2)
     return validate(layout.rows(NAME, TRAIN, folder, *how))

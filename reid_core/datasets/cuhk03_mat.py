@@ -40,10 +40,8 @@ class Release:
 
 def open_release(mat: Path, boxes: str) -> Release:
     """The extracted images of a .mat; the first call extracts them to the cache, which a change of the file renews.
-
     Raises ValueError for a file that is truncated, of another kind, or holds a cell that is no image; OSError, with its
-    name, for a cache that cannot be written.
-    """
+    name, for a cache that cannot be written."""
     folder = cache_root() / "cuhk03" / fingerprint(mat)[:16] / boxes
     try:
         if not (folder / _MANIFEST).is_file():

@@ -31,9 +31,7 @@ def is_systems(name: str) -> bool:
 
 def is_clutter(name: str) -> bool:
     """Whether a file is nobody's image: a system's own, a readme, or no image by its name (Thumbs.db, desktop.ini ...).
-
-    What may be an image of the set with a wrong name, or half of one (x.jpg.part), is not, nor is a text.
-    """
+    What may be an image of the set with a wrong name, or half of one (x.jpg.part), is not, nor is a text."""
     return is_systems(name) or name.lower().startswith("readme") or not _MEANT.match(name)
 
 
@@ -105,9 +103,7 @@ def _remedy(root: Path, lacks: str, what: str) -> str:
 
 def image_files(folder: Path, pattern: re.Pattern, form: str) -> list[tuple[str, re.Match]]:
     """The files of a folder in sorted order with the match of their names, without clutter (:func:`is_clutter`).
-
-    Raises FileNotFoundError for no folder or no image in it, ValueError for a name that is not of the given form.
-    """
+    Raises FileNotFoundError for no folder or no image in it, ValueError for a name that is not of the given form."""
     found, state = set(), "empty"
     try:
         with os.scandir(folder) as entries:

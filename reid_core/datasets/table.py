@@ -49,9 +49,7 @@ class RowError(ValueError):
 
 def refuse(table: pd.DataFrame, bad, message: str, one="such row", many: str | None = None, of=None) -> None:
     """Raise RowError where rows are `bad` (n,) bool; the message's fields are the first one's and `{count}`.
-
-    Counted are these rows, or the different values of their columns `of`, as `one` or `many` (None: with an s).
-    """
+    Counted are these rows, or the different values of their columns `of`, as `one` or `many` (None: with an s)."""
     if bad.any():
         row, number = np.argmax(bad), bad.sum() if of is None else len(table[bad].drop_duplicates(of))
         count = f"{number:,} {one if number == 1 else many or one + 's'}"
@@ -170,9 +168,7 @@ def _check_duplicates(table: pd.DataFrame) -> None:
 
 def several_people(table: pd.DataFrame, picture: pd.Series) -> pd.Series:
     """(n,) bool: rows that share their picture with another person's, or with the same person's in another camera.
-
-    `picture`: what tells pictures apart, one value a row; NaN is no picture. Junk counts as nobody.
-    """
+    `picture`: what tells pictures apart, one value a row; NaN is no picture. Junk counts as nobody."""
     rows = table[table[PERSON] != JUNK]
     camera = rows[CAMERA].where(rows[PERSON] > DISTRACTOR, 0)
     who = pd.Series(pd.factorize(pd.MultiIndex.from_arrays([rows[PERSON], camera]))[0], rows.index)

@@ -28,10 +28,8 @@ def find(table: pd.DataFrame) -> pd.DataFrame:
 
 def without(table: pd.DataFrame, unreadable: str) -> pd.DataFrame:
     """The table, if every image decodes; else a ValueError ("refuse"), or the rest and a warning ("drop").
-
     Both name the first image and count them. A second warning counts queries that lose their last gallery image in
-    another camera.
-    """
+    another camera."""
     bad = find(table)
     if bad.empty:
         return table
