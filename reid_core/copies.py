@@ -50,8 +50,7 @@ def representatives(*parts, norms) -> tuple[np.ndarray, np.ndarray]:
     integer combination of their bits, exact and so equal for equal rows wherever they stand, then verified value by
     value.
     """
-    first = np.arange(sum(map(len, parts)))
-    rows = first
+    rows = first = np.arange(sum(map(len, parts)))
     if not (torch.is_tensor(parts[0]) and parts[0].is_cuda):
         lengths = np.concatenate(norms)
         order = np.argsort(lengths, kind="stable")

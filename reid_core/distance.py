@@ -12,14 +12,10 @@ from reid_core.copies import once
 ROWS_AT_ONCE = 4096
 CACHED_ROWS = 256  # of an array at a time where a copy in another type is made
 SAMPLED_ROWS, OUTWEIGHED = 64, 16  # of `common_part`
+is_tensor = torch.is_tensor
 LARGEST = float(np.finfo(np.float32).max) / 4  # squared length: no distance is beyond float32 then
 LOST = 1e-3  # part of what tells rows apart that rounding may take
 SMALLEST = 2.0**-100  # of the largest squared length: smaller ones leave float32 too few digits
-
-
-def is_tensor(array) -> bool:
-    """Whether `array` is a torch tensor."""
-    return isinstance(array, torch.Tensor)
 
 
 def on_host(features):

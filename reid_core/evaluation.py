@@ -78,10 +78,9 @@ def evaluate(distance, query_table, gallery_table, *, ap="trapezoid", unmatched=
     """
     evaluator = Evaluator(query_table, gallery_table, ap=ap, unmatched=unmatched, **how)
     if tuple(shape := getattr(distance, "shape", ())) != evaluator.shape:
-        raise ValueError(
-            f"The distance has shape {shape or type(distance).__name__}, but the tables have {evaluator.shape[0]} "
-            f"queries and {evaluator.shape[1]} gallery images; rows are queries, columns gallery images."
-        )
+        tables = f"{evaluator.shape[0]} queries and {evaluator.shape[1]} gallery images"
+        found = f"shape {shape or type(distance).__name__}, but the tables have {tables}"
+        raise ValueError(f"The distance has {found}; rows are queries, columns gallery images.")
     rows = max(1, BLOCK_BYTES // (evaluator.shape[1] * 8))
     for start in range(0, len(distance), rows):
         evaluator.update(distance[start : start + rows])

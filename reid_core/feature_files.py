@@ -62,10 +62,8 @@ class Fields(NamedTuple):
                 if (role, part) in self.found:
                     return self.found[role, part]
         has, wanted, part = ", ".join(self.names) or "(none)", ", ".join(WORDS[what]), parts[0] or ""
-        raise ValueError(
-            f"{self.where} has the fields {has}; none is the {what} of its {part or 'images'}. "
-            f"Call it one of {wanted}{part and f', after {part}_'}."
-        )
+        remedy = f"Call it one of {wanted}{part and f', after {part}_'}"
+        raise ValueError(f"{self.where} has the fields {has}; none is the {what} of its {part or 'images'}. {remedy}.")
 
     def table(self, *parts: str | None) -> pd.DataFrame:
         """The ids of the images of a part: person_id, and camera_id, subset and image_path where they are there."""

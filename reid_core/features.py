@@ -218,14 +218,13 @@ def _network(source, height: int | None, width: int | None) -> tuple[Callable, d
     network, run = run_folder.load_network(source)
     size = {"height": height or run["recipe"]["height"], "width": width or run["recipe"]["width"]}
     weights = {"run": Path(source).name, "weights_digest": files.digest(Path(source) / run_folder.WEIGHTS)}
-    return network, {name: run[name] for name in ("model", "data_source")} | weights | size
+    return network, {"model": run["model"], "data_source": run["data_source"]} | weights | size
 
 
 def _outputs(network: nn.Module, output: str) -> list[str]:
     outputs = output.split("+")
-    for name in outputs:
-        if name not in network.widths:
-            raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {name!r}.")
+    if unknown := [name for name in outputs if name not in network.widths]:
+        raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {unknown[0]!r}.")
     if len(set(outputs)) < len(outputs):
         raise ValueError(f"output {output!r} names one output twice.")
     return outputs

@@ -153,6 +153,5 @@ def write_tensors(target: Path, tensors: "dict[str, Tensor]", metadata: dict[str
         try:
             save_file(tensors, temporary, metadata)
         except SafetensorError as error:
-            message = f"{target} cannot be written: {error}. Make room; the same command continues."
-            raise OSError(message) from error
+            raise OSError(f"{target} cannot be written: {error}. Make room; the same command continues.") from error
         temporary.chmod(0o644)

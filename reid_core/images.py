@@ -97,8 +97,7 @@ def _check(image: Image.Image, name) -> None:
     if frames > 1:
         raise Undecodable(name, f"it holds {frames:,} frames or pages", "save the one that is meant alone")
     if _wide(image) is None and image.mode in ("I", "F"):
-        values = "32-bit integers" if image.mode == "I" else "floats"
-        reason = f"it holds {values}, of which no range is known"
+        reason = f"it holds {'32-bit integers' if image.mode == 'I' else 'floats'}, of which no range is known"
         raise Undecodable(name, reason, "save it with 8 or 16 bits a channel, scaled to the whole range")
 
 
@@ -134,8 +133,7 @@ def read(path: File) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        message = f"{path}: there is no such image; put the data back, or load it again."
-        raise FileNotFoundError(message) from None
+        raise FileNotFoundError(f"{path}: there is no such image; put the data back, or load it again.") from None
 
 
 def decode(source: File | np.ndarray, height: int, width: int, resample=BILINEAR) -> np.ndarray:
@@ -162,8 +160,7 @@ def batches(
     """
     sources = _sources(images)
     if min(height, width, batch_size) < 1:
-        found = f"{height}, {width} and {batch_size}"
-        raise ValueError(f"height, width and batch_size must be positive, not {found}.")
+        raise ValueError(f"height, width and batch_size must be positive, not {height}, {width} and {batch_size}.")
     pool = ThreadPoolExecutor(machine.cores())
     with pool, bar(total=len(sources), desc=desc, unit="image") as line:
         jobs = (pool.submit(decode, source, height, width, resample) for source in sources)

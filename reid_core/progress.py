@@ -31,10 +31,12 @@ def shown(flag: bool) -> Iterator[None]:
 
 
 def bar(iterable: Iterable | None = None, *, total: int | None = None, desc: str, unit: str, **more) -> tqdm:
-    """A tqdm bar that goes when it ends; `more` are tqdm's own settings, such as `delay` in seconds."""
+    """A tqdm bar that goes when it ends, silenced by `shown` or TQDM_DISABLE=1; `more` are tqdm's own settings."""
     if not (type(sys.stderr).__module__.startswith("ipykernel") or sys.stderr.isatty()):  # nobody sees it move: a log
         more |= {"file": Log(sys.stderr), "mininterval": EVERY, "delay": EVERY}
-    return tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, disable=_off(), **more)
+    # tqdm reads TQDM_DISABLE once, at its import, and takes "0" for a yes.
+    off = not _SHOWN.get() or os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")
+    return tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, disable=off, **more)
 
 
 class Log:
@@ -60,9 +62,3 @@ def say(text: str) -> None:
     """A line on stderr, above the bars there are; in a log, too."""
     if _SHOWN.get():
         tqdm.write(text, file=sys.stderr)
-
-
-def _off() -> bool:
-    """Whether bars are silenced, by `shown` or TQDM_DISABLE=1."""
-    # tqdm reads TQDM_DISABLE once, at its import, and takes "0" for a yes.
-    return not _SHOWN.get() or os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0", "false")

@@ -156,7 +156,6 @@ def _check_people(person: np.ndarray, name: str, last: int) -> None:
         digits = map(ids.INTEGER.fullmatch, np.char.strip(person))
         wrong = [row for row, match in enumerate(digits) if match and int(match[1]) <= last]
     if len(wrong):
-        raise ValueError(
-            f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows in "
-            "all); 0 (distractor) and -1 (junk) are integers and occur in the gallery only. Number people from 1."
-        )
+        found = f"Row {wrong[0]} of the {name} table has person_id {person[wrong[0]].item()!r} ({len(wrong)} such rows"
+        rule = "0 (distractor) and -1 (junk) are integers and occur in the gallery only"
+        raise ValueError(f"{found} in all); {rule}. Number people from 1.")

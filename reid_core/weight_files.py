@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torchvision
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reid_core import files
@@ -88,8 +89,6 @@ def read(path: str | Path, remedy: str | None = None) -> Any:
         raise FileNotFoundError(f"There is no weights file {path}; give the path of an existing one.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
             raise ValueError(f"the checksum of its part {damaged} is wrong")  # which torch does not look at
@@ -107,11 +106,8 @@ def load_state(module: nn.Module, state: Mapping, where: str, expected: str, rem
     (`expected`) and what to do (`remedy`, a sentence; None for a general one)."""
     own = module.state_dict()
     missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    differences = [
-        f"{len(keys)} tensors {word}, such as {keys[0]}"
-        for word, keys in (("missing", missing), ("too many", surplus))
-        if keys
-    ]
+    sides = (("missing", missing), ("too many", surplus))
+    differences = [f"{len(keys)} tensors {word}, such as {keys[0]}" for word, keys in sides if keys]
     differences += [
         f"{key} is {_described(state[key])} instead of {_described(own[key])}"
         for key in sorted(own.keys() & state.keys())
@@ -179,7 +175,6 @@ def _download(path: Path, url: str, published: str) -> None:
         say(f"Downloading {url} to {path.parent} ...")
         torch.hub.download_url_to_file(url, str(path), published, progress=False)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise FileNotFoundError(
-            f"The ImageNet weights {path} are not there and cannot be downloaded from {url} ({error}). Put that file "
-            "there (TORCH_HOME moves the folder), or give the path of one as the setting weights."
-        ) from error
+        state = f"{path} are not there and cannot be downloaded from {url} ({error})"
+        remedy = "Put that file there (TORCH_HOME moves the folder), or give the path of one as the setting weights"
+        raise FileNotFoundError(f"The ImageNet weights {state}. {remedy}.") from error

@@ -23,9 +23,7 @@ __all__ = ["combine", "data_source", "digest", "leaked_people", "leave_out", "lo
 LOADERS = {module.NAME: module.load for module in (market1501, cuhk03, cuhk01)}
 
 
-def load(
-    name: str, root: str | Path, *, unreadable: str | None = None, progress: bool = True, **options
-) -> pd.DataFrame:
+def load(name: str, root: str | Path, *, unreadable: str | None = None, progress=True, **options) -> pd.DataFrame:
     """The image table of a data set below the data folder `root`.
 
     Parameters

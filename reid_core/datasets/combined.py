@@ -73,10 +73,9 @@ def _check_names(tables: Iterable[pd.DataFrame]) -> None:
         source = table.attrs.get(SOURCE)
         for name in table[DATASET].unique() if source else ():
             if (other := sources.setdefault(name, source)) != source:
-                raise ValueError(
-                    f"{other} and {source} are both called {name!r}, so their people would be taken for the same. "
-                    "Load each under its own name (dataset=...), or both under one where the people are the same."
-                )
+                remedy = "Load each under its own name (dataset=...), or both under one where the people are the same"
+                both = f"{other} and {source} are both called {name!r}"
+                raise ValueError(f"{both}, so their people would be taken for the same. {remedy}.")
 
 
 def leave_out(train: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:

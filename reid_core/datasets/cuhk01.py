@@ -9,7 +9,6 @@ from reid_core.datasets import layout
 from reid_core.datasets.table import TRAIN, validate
 
 NAME, TITLE = "cuhk01", "CUHK01"
-
 _NAMED = re.compile(r"(\d{4})00([1-4])\.png$", re.IGNORECASE)
 _FORM = "PPPPNNN.png (person; 001-002 the first camera, 003-004 the second), e.g. 0001001.png"
 

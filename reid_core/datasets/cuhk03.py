@@ -132,8 +132,7 @@ def check_split(release: cuhk03_mat.Release, boxes: str, root: str | Path) -> No
     if sum(release.people) != PEOPLE or layout.data_source(root) != "official":
         return
     if (found := split_digests(split(release))) != SPLIT_DIGESTS[boxes]:
-        raise ValueError(
-            f"{Path(root) / layout.CUHK03_MAT} does not give the published CUHK03-NP split of the {boxes} images: "
-            f"the digests of its image indices are {found}, published are {SPLIT_DIGESTS[boxes]}. "
-            "The file is not the released one; obtain it again."
-        )
+        mat, published = Path(root) / layout.CUHK03_MAT, SPLIT_DIGESTS[boxes]
+        differ = f"the digests of its image indices are {found}, published are {published}"
+        what = f"does not give the published CUHK03-NP split of the {boxes} images: {differ}"
+        raise ValueError(f"{mat} {what}. The file is not the released one; obtain it again.")

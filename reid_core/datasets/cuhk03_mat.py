@@ -53,11 +53,9 @@ def open_release(mat: Path, boxes: str) -> Release:
     except OSError as error:
         if str(mat) in str(error):  # not the cache's fault
             raise
-        raise OSError(
-            error.errno,
-            f"The images of {mat} cannot be extracted to {folder.parent}: {error.strerror or error}. Both kinds of "
-            "boxes need about 2 GB; free some space there, or set REID_CORE_CACHE to a folder that can be written",
-        ) from error
+        found = f"The images of {mat} cannot be extracted to {folder.parent}: {error.strerror or error}"
+        remedy = "free some space there, or set REID_CORE_CACHE to a folder that can be written"
+        raise OSError(error.errno, f"{found}. Both kinds of boxes need about 2 GB; {remedy}") from error
     manifest = json.loads((folder / _MANIFEST).read_text())
     return Release(folder, manifest["names"], manifest["people"], manifest["testsets"])
 
@@ -75,10 +73,9 @@ def open_mat(path: Path):
     try:
         with _opened(path) as file:
             if absent := {"labeled", "detected", "testsets"} - set(file):
-                raise ValueError(
-                    f"{path} is not the CUHK03 release: it lacks {', '.join(sorted(absent))} and holds "
-                    f"{', '.join(sorted(set(file) - {'#refs#'})) or 'nothing'}. The file wanted is cuhk-03.mat."
-                )
+                lacks, holds = ", ".join(sorted(absent)), ", ".join(sorted(set(file) - {"#refs#"})) or "nothing"
+                found = f"it lacks {lacks} and holds {holds}"
+                raise ValueError(f"{path} is not the CUHK03 release: {found}. The file wanted is cuhk-03.mat.")
             yield file
     except (KeyError, RuntimeError, OSError) as error:  # what HDF5 raises for a damaged file has no number
         if getattr(error, "errno", None) is not None:
@@ -110,9 +107,9 @@ def _opened(path: Path) -> h5py.File:
             if error.errno is None:
                 raise
             if options or error.errno not in files.NO_LOCKS:
-                held = isinstance(error, BlockingIOError)
-                another = "Another program has it open to write: close it there"
-                remedy = another if held else "The file itself may be whole"
+                remedy = "The file itself may be whole"
+                if isinstance(error, BlockingIOError):
+                    remedy = "Another program has it open to write: close it there"
                 message = f"{path} cannot be opened ({os.strerror(error.errno)}). {remedy}, then try again"
                 raise type(error)(error.errno, message) from error
 
@@ -131,11 +128,8 @@ def index(mat: Path, boxes: str) -> Release:
 def _extract(mat: Path, boxes: str, folder: Path) -> None:
     """Write every image as PNG, and the manifest last, into a temporary folder that is then renamed."""
     before = cache.state(mat)
-    with (
-        open_mat(mat) as file,
-        files.replacing(folder, folder=True) as target,
-        ThreadPoolExecutor(machine.cores()) as pool,
-    ):
+    pool = ThreadPoolExecutor(machine.cores())
+    with open_mat(mat) as file, files.replacing(folder, folder=True) as target, pool:
         pairs, names, writing = _pairs(file, boxes), [], []
         for name, cell in _images(file, pairs, f"CUHK03 {boxes}: extracting"):
             names.append(name)
@@ -157,10 +151,9 @@ def _pairs(file: h5py.File, boxes: str) -> list[np.ndarray]:
     pairs = [_references(file, file[cell], f"a camera pair of {boxes}") for cell in cells]
     for number, pair in enumerate(pairs, 1):
         if pair.ndim != 2 or pair.shape[0] != _VIEWS * _IMAGES_PER_VIEW:
-            raise ValueError(
-                f"{file.filename}: camera pair {number} of {boxes} is not a cell of M x 10 images "
-                f"(HDF5 shape {pair.shape}, 10 x M wanted). The file is not the CUHK03 release."
-            )
+            found = f"is not a cell of M x 10 images (HDF5 shape {pair.shape}, 10 x M wanted)"
+            where = f"{file.filename}: camera pair {number} of {boxes}"
+            raise ValueError(f"{where} {found}. The file is not the CUHK03 release.")
     return [pair.T for pair in pairs]
 
 

@@ -16,7 +16,6 @@ CUHK03_MAT = "cuhk03_release/cuhk-03.mat"
 CUHK03_NP_FOLDER = "cuhk03-np"
 CUHK01_FOLDER = "CUHK01/campus"
 EMBEDDED_MARK = "embedded.json"
-
 SUBSET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
 IMAGE = re.compile(r".*\.(jpe?g|png)$", re.IGNORECASE)
@@ -83,10 +82,8 @@ def existing(root: str | Path, what: str, where: str) -> Path:
 def missing(root: str | Path, what: str, where: str) -> FileNotFoundError:
     """The error for an absent data set, saying what to put where."""
     root = Path(root).absolute()
-    return FileNotFoundError(
-        f"{what} not found: {root / where} is needed, and {_remedy(root, 'lacks it', 'it')}"
-        f"{hint(root / where) or hint(root)}"
-    )
+    needed, nearly = f"{what} not found: {root / where} is needed", hint(root / where) or hint(root)
+    return FileNotFoundError(f"{needed}, and {_remedy(root, 'lacks it', 'it')}{nearly}")
 
 
 def nothing(root: str | Path) -> FileNotFoundError:

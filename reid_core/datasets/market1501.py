@@ -10,7 +10,6 @@ from reid_core.datasets import layout
 from reid_core.datasets.table import DISTRACTOR, GALLERY, validate
 
 NAME, TITLE = "market1501", "Market-1501"
-
 _NAMED = re.compile(r"(-?\d+)_c(\d+).*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
 _FORM = "PPPP_cC...jpg (person, camera), e.g. 0002_c1s1_000451_03.jpg"
 OFFICIAL_NAME = re.compile(r"(-1|[01]?\d{3}|0)_c[1-6]s\d_\d+_\d+\.(?:jpg|jpeg|png)$", re.IGNORECASE)

@@ -49,10 +49,9 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         sizes = rows[PATH].map(_size)
         if (absent := sizes < 0).any():
             first = rows[PATH][absent].iloc[0]
-            raise FileNotFoundError(
-                f"{path}, line {absent.idxmax()}: the image {first} is not there ({absent.sum():,} of {len(rows):,} "
-                f"images are missing). Paths are relative to the CSV's folder.{layout.hint(first)}"
-            )
+            missing = f"{first} is not there ({absent.sum():,} of {len(rows):,} images are missing)"
+            remedy = f"Paths are relative to the CSV's folder.{layout.hint(first)}"
+            raise FileNotFoundError(f"{path}, line {absent.idxmax()}: the image {missing}. {remedy}")
         below = os.path.relpath(path.with_suffix(""), root or path.parent)
         elsewhere = below.startswith(os.pardir) or path.stem in OFFICIAL
         name = dataset or (path.stem if elsewhere else Path(below).as_posix())
@@ -76,9 +75,8 @@ def _read(path: Path) -> pd.DataFrame:
         if not lines:
             raise ValueError("it is empty")
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path} is not there; it is to be a CSV file with the columns {', '.join(NEEDED)}.{layout.hint(path)}"
-        ) from error
+        wanted = f"it is to be a CSV file with the columns {', '.join(NEEDED)}"
+        raise FileNotFoundError(f"{path} is not there; {wanted}.{layout.hint(path)}") from error
     except (csv.Error, ValueError) as error:  # no text in UTF-8, quotes that do not end
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}.") from error
     names = [name.strip() for name in lines[0][1]]
@@ -86,10 +84,9 @@ def _read(path: Path) -> pd.DataFrame:
     lines = [(line, cells) for line, cells in lines[1:] if any(map(str.strip, cells))]
     for line, cells in lines:
         if len(cells) > len(names):
-            raise ValueError(
-                f"{path}, line {line} has {len(cells)} cells, but the first line names {len(names)} columns. Is a "
-                "comma too many there? Text with a comma in it stands in double quotes."
-            )
+            found = f"{len(cells)} cells, but the first line names {len(names)} columns"
+            remedy = "Is a comma too many there? Text with a comma in it stands in double quotes"
+            raise ValueError(f"{path}, line {line} has {found}. {remedy}.")
     cells = [cells + [""] * (len(names) - len(cells)) for _, cells in lines]
     return pd.DataFrame(cells, [line for line, _ in lines], names, dtype=str)
 
@@ -101,12 +98,11 @@ def _check_header(path: Path, names: list[str]) -> None:
     if missing := [column for column in NEEDED if column not in names]:
         near = [name for name in names if any(layout.alike(name, column) for column in missing)]
         found = [word for mark, word in _SEPARATORS.items() if len(names) == 1 and mark in names[0]]
-        raise ValueError(
-            f"{path} lacks the column(s) {', '.join(missing)}; its first line names {', '.join(names)}. "
-            f"The columns {', '.join(NEEDED)} are needed, separated by commas."
-            + (f" It is separated by {found[0]}: save it with commas." if found else "")
-            + (f" Write {', '.join(near)} in small letters." if near else "")
-        )
+        wanted = f"The columns {', '.join(NEEDED)} are needed, separated by commas."
+        wanted += f" It is separated by {found[0]}: save it with commas." if found else ""
+        wanted += f" Write {', '.join(near)} in small letters." if near else ""
+        there = f"its first line names {', '.join(names)}"
+        raise ValueError(f"{path} lacks the column(s) {', '.join(missing)}; {there}. {wanted}")
 
 
 def _cameras(rows: pd.DataFrame, path: Path) -> pd.Series:
@@ -115,10 +111,9 @@ def _cameras(rows: pd.DataFrame, path: Path) -> pd.Series:
     blank = text == ""
     if blank.any() and not blank.all():
         lines = ", ".join(map(str, rows.index[blank][:5])) + (", ..." if blank.sum() > 5 else "")
-        raise ValueError(
-            f"{path}, line {lines}: camera_id is blank in {blank.sum():,} of {len(rows):,} rows. Give every image its "
-            "camera or none: with an empty column, only a query's own image is passed over (no_cameras)."
-        )
+        remedy = "Give every image its camera or none: with an empty column, only a query's own image is passed over"
+        found = f"camera_id is blank in {blank.sum():,} of {len(rows):,} rows"
+        raise ValueError(f"{path}, line {lines}: {found}. {remedy} (no_cameras).")
     return text.mask(blank, str(NO_CAMERA))
 
 
@@ -132,9 +127,8 @@ def _people(rows: pd.DataFrame) -> np.ndarray:
     for declared, number in DECLARED.items():
         means = f"means {declared} here. Number people from 1, or declare the row: {declared} in a column `{KIND}`."
         refuse(rows, (people == number) & (kind != declared), f"person_id {{person_id}} {means}")
-        remedy = f"write {number} or leave it blank"
-        contradictory = (kind == declared) & (people != number)
-        refuse(rows, contradictory, f"the row is declared {declared} but has person_id {{person_id!r}}; {remedy}.")
+        told = f"the row is declared {declared} but has person_id {{person_id!r}}; write {number} or leave it blank."
+        refuse(rows, (kind == declared) & (people != number), told)
     return people
 
 
@@ -160,11 +154,9 @@ def _check_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> No
         first = shown.iloc[0]
         group = shown[content[shown.index] == content[first.name]]
         second = group[(group[PERSON] != first[PERSON]) | (strangers.empty & (group[CAMERA] != first[CAMERA]))].iloc[0]
-        told = (
-            f"{path}, lines {lines[first.name]} and {lines[second.name]}: {first[PATH]} and {second[PATH]} are one "
-            f"picture (byte by byte), but are person {first[PERSON]} in camera {first[CAMERA]} and person "
-            f"{second[PERSON]} in camera {second[CAMERA]} ({len(shown):,} such rows)."
-        )
+        who = " and ".join(f"person {row[PERSON]} in camera {row[CAMERA]}" for row in (first, second))
+        told = f"{path}, lines {lines[first.name]} and {lines[second.name]}: {first[PATH]} and {second[PATH]} are one"
+        told += f" picture (byte by byte), but are {who} ({len(shown):,} such rows)."
         if len(strangers):
             raise ValueError(f"{told} One picture shows one person: correct the ids, or list it once.")
         remedy = "A copy of a query is found first whatever the method; leave one out, or correct the ids."

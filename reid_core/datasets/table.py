@@ -20,7 +20,6 @@ COLUMNS = (DATASET, SUBSET, PERSON, CAMERA, PATH)
 TRAIN, QUERY, GALLERY = "train", "query", "gallery"
 SUBSETS = (TRAIN, QUERY, GALLERY)
 SOURCE = "source"  # in a table's attrs: the CSV file of own data that was not given a name
-
 _CACHE_PREFIX = "{cache}"
 
 
@@ -85,18 +84,15 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
         _check_duplicates(table)
     if people_apart:
         people, is_train = pd.MultiIndex.from_frame(table[[DATASET, PERSON]]), table[SUBSET] == TRAIN
-        message = (
-            "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count}): a test of who "
-            "was trained on tells nothing. Leave the person out of one of the two, or number different people "
-            "differently."
-        )
+        found = "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count})"
+        remedy = "Leave the person out of one of the two, or number different people differently."
+        message = f"{found}: a test of who was trained on tells nothing. {remedy}"
         both = people.isin(people[is_train].unique()) & ~is_train
         refuse(table, both, message, "such person", "such people", [DATASET, PERSON])
     if every_query_matched:
-        message = (
-            "Query {image_path} (person {person_id}, camera {camera_id}) has no gallery image of that person in "
-            "another camera ({count}), so it could only score zero. Add such a gallery image, or leave the query out."
-        )
+        found = "Query {image_path} (person {person_id}, camera {camera_id}) has no gallery image of that person in"
+        remedy = "Add such a gallery image, or leave the query out."
+        message = f"{found} another camera ({{count}}), so it could only score zero. {remedy}"
         scored = table[DATASET].isin(table.loc[table[SUBSET] == GALLERY, DATASET].unique())
         unmatched = scored & table.index.isin(unmatched_queries(table).index)
         refuse(table, unmatched, message, "such query", "such queries")
@@ -141,11 +137,9 @@ def _check_rows(table: pd.DataFrame) -> None:
     known = (table[CAMERA] != NO_CAMERA).groupby(table[DATASET]).transform("any")
     negative = (table[CAMERA] < 0) & (known | (table[CAMERA] != NO_CAMERA))
     check(negative, "Camera {camera_id} of {image_path} is negative; number cameras from 1")
-    check(
-        (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY),
-        "Person {person_id} of {image_path} is in {subset}: 0 (distractor) and -1 (junk) occur in the gallery only. "
-        "Number people from 1",
-    )
+    outside = (table[PERSON] <= DISTRACTOR) & (table[SUBSET] != GALLERY)
+    rule = "0 (distractor) and -1 (junk) occur in the gallery only. Number people from 1"
+    check(outside, f"Person {{person_id}} of {{image_path}} is in {{subset}}: {rule}")
 
 
 def _check_duplicates(table: pd.DataFrame) -> None:
@@ -157,11 +151,9 @@ def _check_duplicates(table: pd.DataFrame) -> None:
     refuse(table, both, f"{message} images apart.", "such image", of=PATH)
     both = table[~is_train & several_people(table, table[PATH])]
     first = both.drop_duplicates(PATH).set_index(PATH).astype(object).add_prefix("first_")
-    message = (
-        "{image_path} is person {first_person_id} in camera {first_camera_id} as {first_subset} and person {person_id} "
-        "in camera {camera_id} as {subset} ({count}). One picture shows one person in one camera, and as its own match "
-        "it would be found first: correct the ids, or list it once."
-    )
+    found = "{image_path} is person {first_person_id} in camera {first_camera_id} as {first_subset} and person"
+    found += " {person_id} in camera {camera_id} as {subset} ({count}). One picture shows one person in one camera"
+    message = f"{found}, and as its own match it would be found first: correct the ids, or list it once."
     again = table.index.isin(both.index[both.duplicated(PATH)])
     refuse(table.join(first, on=PATH), again, message, "such image")
 
