@@ -194,9 +194,6 @@ def _plain(x) -> np.ndarray:
     return x
 
 
-_numpy = partial(np.load, allow_pickle=False)
-
-
 def _csv(source) -> dict:
     encoding = {"encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
     found = {}
@@ -234,5 +231,6 @@ def _safetensors(path: Path) -> dict:
     return found
 
 
+_numpy = partial(np.load, allow_pickle=False)
 READERS = {".npz": _numpy, ".npy": _numpy, ".csv": _csv, ".mat": _matlab, ".pt": _torch, ".pth": _torch,
            ".safetensors": _safetensors}  # fmt: skip

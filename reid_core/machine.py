@@ -104,5 +104,4 @@ def commit() -> dict | None:
         unknown = git("status", "--porcelain", "--", "reid_core", "reproduction", "notebooks")
     except (OSError, subprocess.SubprocessError):
         return None
-    ours = Path(top).resolve() == _REPOSITORY
-    return {"id": head, "modified": bool(changes or unknown)} if ours else None
+    return {"id": head, "modified": bool(changes or unknown)} if Path(top).resolve() == _REPOSITORY else None

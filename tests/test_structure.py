@@ -43,7 +43,7 @@ ONE_PLACE = {
 
 # Largest numbers of lines: of a module, of a function's body without its docstring, of each package.
 MODULE, BODY, PACKAGES = 350, 60, {"reid_core": 7_500, "reproduction": 12_000}
-REACHED = {"reid_core": 7_564, "reproduction": 12_395}
+REACHED = {"reid_core": 7_557, "reproduction": 12_395}
 
 
 API = (datasets.load, datasets.combine, model.HCN, model.ResNet50Baseline, training.train, features.extract,

@@ -73,8 +73,7 @@ def data_source(root: str | Path) -> str:
 
 def existing(root: str | Path, what: str, where: str) -> Path:
     """The folder `where` of a data set below the data folder; raises `missing` where it is absent."""
-    folder = Path(root).absolute() / where
-    if not folder.is_dir():
+    if not (folder := Path(root).absolute() / where).is_dir():
         raise missing(root, what, where)
     return folder
 

@@ -71,9 +71,8 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True, strict=True)
-            lines = [(reader.line_num, cells) for cells in reader]
-        if not lines:
-            raise ValueError("it is empty")
+            if not (lines := [(reader.line_num, cells) for cells in reader]):
+                raise ValueError("it is empty")
     except FileNotFoundError as error:
         wanted = f"it is to be a CSV file with the columns {', '.join(NEEDED)}"
         raise FileNotFoundError(f"{path} is not there; {wanted}.{layout.hint(path)}") from error
@@ -143,8 +142,7 @@ def _size(path: str) -> int:
 
 def _check_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> None:
     """Refuse files of equal bytes that are listed as several people; warn of those of one person in several cameras."""
-    same = pd.Series(sizes).where(lambda size: size > 0)
-    alike = table[several_people(table, same)]
+    alike = table[several_people(table, pd.Series(sizes).where(lambda size: size > 0))]
     if alike.empty:
         return
     content = pd.Series(cache.contents(alike[PATH]), alike.index).where(lambda digest: digest != "")

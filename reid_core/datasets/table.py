@@ -197,6 +197,5 @@ def absolute_paths(paths: pd.Series, root: str | Path) -> pd.Series:
 def digest(table: pd.DataFrame, root: str | Path) -> str:
     """SHA-256 (hex) of the rows in their order, with labels where there are; the same wherever root and cache lie."""
     columns = [column for column in (*COLUMNS, LABEL) if column in table.columns]
-    rows = table[columns].assign(**{PATH: portable_paths(table[PATH], root)})
-    text = rows.to_csv(index=False, lineterminator="\n")
+    text = table[columns].assign(**{PATH: portable_paths(table[PATH], root)}).to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(os.fsencode(text)).hexdigest()  # a name that is no UTF-8 counts byte by byte
