@@ -110,7 +110,10 @@ class _Network(nn.Module):
             raise ValueError(f"num_classes must be the number of training people, 2 or more, not {num_classes!r}.")
         self.num_classes, self.backbone_name, self.settings = num_classes, backbone, settings
         self.backbone = _backbone(backbone)
-        widths = _widths(self.backbone)
+        widths = {"r1": self.backbone.bn1.num_features}
+        for name, stage in _STAGES.items():
+            convolutions = [m for m in getattr(self.backbone, stage)[-1].modules() if isinstance(m, nn.Conv2d)]
+            widths[name] = convolutions[-1].out_channels
         self.merges = {f"c{i}": pair for i, pair in enumerate(merges, 1)}
         for name, (upper, _) in self.merges.items():
             widths[name] = widths[upper]
@@ -239,11 +242,8 @@ class ResNet50Baseline(_Network):
 class HCN(_Network):
     """Hierarchical Cross Network, Section 3.2: the baseline with one more classifier on each cross map.
 
-    The widths follow the backbone: for ResNet-50, 2048 for R5 and C1 and 1024 for C2.
-
-    Parameters
-    ----------
-    num_classes, backbone, options : as for ResNet50Baseline, with the same errors.
+    The widths follow the backbone: for ResNet-50, 2048 for R5 and C1 and 1024 for C2. Parameters and errors are those
+    of ResNet50Baseline.
 
     >>> net = HCN(10, backbone="resnet18", merge_relu=True)
     >>> {name: tuple(x.shape) for name, x in net(torch.zeros(2, 3, 64, 32)).items()}
@@ -282,11 +282,3 @@ def _backbone(name: str) -> nn.Module:
     backbone = torchvision.models.get_model(name, weights=None)
     del backbone.fc, backbone.avgpool
     return backbone
-
-
-def _widths(backbone: nn.Module) -> dict[str, int]:
-    widths = {"r1": backbone.bn1.num_features}
-    for name, stage in _STAGES.items():
-        convolutions = [m for m in getattr(backbone, stage)[-1].modules() if isinstance(m, nn.Conv2d)]
-        widths[name] = convolutions[-1].out_channels
-    return widths

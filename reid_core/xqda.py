@@ -3,8 +3,6 @@
 Source: Liao et al., CVPR 2015 (the paper's [19]), with the pairing of training images of Zhong et al., CVPR 2017.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
@@ -51,7 +49,7 @@ class XQDA:
             raise ValueError(f"regularizer={regularizer!r} must be positive, or S_I may be singular.")
         self.solver, self.regularizer, self.random_state = solver, regularizer, random_state
 
-    def fit(self, X, person_id, camera_id=None) -> XQDA:
+    def fit(self, X, person_id, camera_id=None) -> "XQDA":
         """Learn from training images paired as in Zhong et al. (see `official_pairs`).
 
         Parameters
@@ -78,7 +76,7 @@ class XQDA:
         self.n_pairs_ = len(first)
         return self
 
-    def fit_views(self, X_gallery, X_probe, gallery_id, probe_id) -> XQDA:
+    def fit_views(self, X_gallery, X_probe, gallery_id, probe_id) -> "XQDA":
         """Learn from two views given outright, as the released XQDA code takes them.
 
         Parameters
@@ -106,7 +104,7 @@ class XQDA:
         vars(self).pop("n_pairs_", None)  # of an earlier fit
         return self._fit(rows, person, n_gallery)
 
-    def _fit(self, rows, person, n_gallery: int) -> XQDA:
+    def _fit(self, rows, person, n_gallery: int) -> "XQDA":
         """Learn from the (n, d) float64 rows of both views, which are overwritten."""
         check_differ(rows, "XQDA")
         reflectors = None

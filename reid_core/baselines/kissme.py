@@ -8,8 +8,6 @@ A plain reference of ours: Tables 2 and 3 have no such row. Chosen, where the so
 Liao et al., CVPR 2015, in their figures); all pairs of one person across cameras, as many random ones of two people.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.linalg
 
@@ -34,7 +32,7 @@ class KISSME:
     def __init__(self, n_components=100, random_state=0):
         self.n_components, self.random_state = n_components, random_state
 
-    def fit(self, X, person_id, camera_id=None) -> KISSME:
+    def fit(self, X, person_id, camera_id=None) -> "KISSME":
         """Learn from features (n, d) of people `person_id` (n,) in cameras `camera_id` (n,), -1 or None: not known.
 
         Raises what `checks.training_set` raises, and ValueError for fewer pairs of one person than dimensions kept.
@@ -79,10 +77,8 @@ def same_person_pairs(person: np.ndarray, camera: np.ndarray) -> tuple[np.ndarra
     >>> [pair.tolist() for pair in same_person_pairs(np.array([7, 8, 7, 7]), np.array([1, 1, 2, 1]))]
     [[0, 2], [2, 3]]
     """
-    pairs = []
-    for number in np.unique(person):
-        images = np.flatnonzero(person == number)
-        pairs.append(images[np.stack(np.triu_indices(len(images), 1))])
+    people = [np.flatnonzero(person == number) for number in np.unique(person)]
+    pairs = [images[np.stack(np.triu_indices(len(images), 1))] for images in people]
     first, second = np.concatenate(pairs, axis=1)
     across = camera[first] != camera[second]
     return first[across], second[across]

@@ -62,8 +62,7 @@ def extract(
     if path is None:
         with shown(progress):
             return _fill(np.empty(shape, np.float32), images, retinex, height, width)
-    path = Path(path)
-    if path.suffix != ".npy":
+    if (path := Path(path)).suffix != ".npy":
         raise ValueError(f"The feature file {path} must end in .npy.")
     files.remove_dead(path.parent)
     with files.replacing(path) as partial, shown(progress):
@@ -115,9 +114,8 @@ def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
            [2, 7, 7],
            [0, 0, 3]], dtype=uint8)
     """
-    r, g, b = np.moveaxis(pixels, -1, 0).astype(
-        np.float32, order="C"
-    )  # holds these integers, and rounds no quotient up
+    # float32 holds these integers, and rounds no quotient up
+    r, g, b = np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
     top = np.maximum(np.maximum(r, g), b)
     spread = top - np.minimum(np.minimum(r, g), b)
     sixths = np.where(top == r, g - b, np.where(top == g, b - r + 2 * spread, r - g + 4 * spread))
@@ -183,8 +181,7 @@ def _blur(length: int, sigma: float) -> np.ndarray:
 def _band_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
     """Largest count of each bin over the windows at each height: codes (n, h, w) -> (n, heights * bins) uint8."""
     window, step = (WINDOW, WINDOW), (STEP, STEP)
-    bands = [windows.counts(image, bins, window, step).max(axis=1).ravel() for image in codes]
-    return np.stack(bands)
+    return np.stack([windows.counts(image, bins, window, step).max(axis=1).ravel() for image in codes])
 
 
 def _sum_2x2(maps: np.ndarray) -> np.ndarray:

@@ -16,8 +16,6 @@ collapses every person is found by solving for it, one Cholesky factorisation fo
 matrices. Otherwise these are done, with the release's fallback when the null space is empty.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.linalg
 
@@ -47,7 +45,7 @@ class NullSpace:
             raise ValueError(f"solver={solver!r} is unknown; choose one of {', '.join(SOLVERS)}.")
         self.kernel, self.solver = kernel, solver
 
-    def fit(self, X, person_id, camera_id=None) -> NullSpace:
+    def fit(self, X, person_id, camera_id=None) -> "NullSpace":
         """Learn from features (n, d) of people `person_id` (n,); cameras are not used, as in the paper.
 
         Raises what `checks.training_set` raises, and ValueError for solver="cholesky" with a kernel of deficient rank.

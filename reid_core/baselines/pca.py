@@ -1,7 +1,5 @@
 """Principal components of features with many more dimensions than images."""
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.linalg
 
@@ -26,7 +24,7 @@ class PCA:
             raise ValueError(f"n_components must be at least 1, not {n_components}.")
         self.n_components, self.whiten = n_components, whiten
 
-    def fit(self, X) -> PCA:
+    def fit(self, X) -> "PCA":
         """Learn from (n, d) features, n at least 2. Raises ValueError if all n are alike."""
         X = as_array(X, "training features", dtype=np.float32)
         if len(X) < 2:

@@ -16,8 +16,6 @@ people's there, their mean as above; with one image a person in two cameras this
 cameras as queries.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.optimize
 
@@ -53,7 +51,7 @@ class SCSP:
         self.penalty, self.sparsity, self.rho, self.iterations = penalty, sparsity, rho, iterations
         self.n_queries, self.random_state = n_queries, random_state
 
-    def fit(self, X, person_id, camera_id=None) -> SCSP:
+    def fit(self, X, person_id, camera_id=None) -> "SCSP":
         """Learn from features (n, L, d) of people `person_id` (n,) in cameras `camera_id` (n,), -1 or None: not known.
 
         Raises what `checks.training_set` raises, and ValueError for weights that do not fit the layers.
@@ -197,10 +195,7 @@ def _moments(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _packed(matrices: np.ndarray) -> np.ndarray:
-    """Lower triangles (n, d (d + 1) / 2) of symmetric (n, d, d), diagonals over sqrt 2.
-
-    The inner product of two packed matrices is half that of the matrices.
-    """
+    """Lower triangles (n, d (d + 1) / 2) of symmetric (n, d, d), diagonals over sqrt 2: halves inner products."""
     d = matrices.shape[-1]
     i, j = np.tril_indices(d)
     return matrices[:, i, j] * np.where(i == j, 0.5**0.5, 1.0)

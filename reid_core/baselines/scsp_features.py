@@ -10,8 +10,6 @@ from (a random sample of) training images only. It resizes by bilinear, ours by 
 for VIPeR alone; those for Market-1501 are not on record.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from reid_core.baselines import lomo, windows
@@ -46,7 +44,7 @@ class RegionFeatures:
             raise ValueError(f"n_images must be at least 3 to learn principal components, not {n_images}.")
         self.n_components, self.n_images, self.random_state = n_components, n_images, random_state
 
-    def fit(self, images: Images) -> RegionFeatures:
+    def fit(self, images: Images) -> "RegionFeatures":
         """Learn the components from training images: a table, paths or a uint8 array (n, h, w, 3).
 
         Raises ValueError for fewer than three images, and what `images.batches` raises.
@@ -55,8 +53,7 @@ class RegionFeatures:
         if total < 3:
             raise ValueError(f"SCSP needs three or more training images to whiten its features, not {total}.")
         if total > self.n_images:
-            drawn = np.random.RandomState(self.random_state).permutation(total)[: self.n_images]
-            rows = np.sort(drawn)
+            rows = np.sort(np.random.RandomState(self.random_state).permutation(total)[: self.n_images])
             images = images.iloc[rows] if hasattr(images, "iloc") else [images[row] for row in rows]
         taken = batches(images, HEIGHT, WIDTH, batch_size=32, desc="SCSP components")
         described = [describe(pixels) for _, pixels in taken]
@@ -102,10 +99,7 @@ def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def lab_unit(pixels: np.ndarray) -> np.ndarray:
-    """CIELAB of uint8 RGB (..., 3) as float64, L / 100 and (a, b + 110) / 220: each in about 0..1.
-
-    As in the release: D65, and the RGB values taken as linear.
-    """
+    """CIELAB of uint8 RGB (..., 3), float64 L / 100, (a, b + 110) / 220; of D65 and linear RGB, as in the release."""
     to_xyz = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
     xyz = pixels / 255 @ (to_xyz / np.array([[0.950456], [1.0], [1.088754]])).T
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)

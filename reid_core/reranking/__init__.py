@@ -4,8 +4,6 @@ The released method holds several (N, N) arrays for N images of queries and gall
 has a few dozen non-zeros: here neighbours are found tile by tile, and everything after is sparse.
 """
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from functools import partial
@@ -148,10 +146,7 @@ class Settings:
         return torch.device("cpu") if device.type == "cpu" else device
 
     def announce(self, query, gallery, kept_on: torch.device | None) -> None:
-        """Say what a long run will take; refuse one that does not fit into memory.
-
-        `kept_on`: where the (Q, G) result will be made, None where it is not made here.
-        """
+        """Say what a long run takes; refuse what does not fit. `kept_on`: where (Q, G) is made; None: not here."""
         device = self.device_for(query)
         projected = None if self.metric is None else self.metric.components_.shape[1]
         how = {"k1": self.k1, "projected": projected, "device": device, "holds_result": kept_on == device}

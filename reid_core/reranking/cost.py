@@ -1,7 +1,5 @@
 """What re-ranking will take in memory and time, before it starts."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ tiles nor top-k selections promise an order (or even equal rounding) for them. D
 fall together in float32 keep the order in which float32 sees them, lowest index first on the CPU.
 """
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +21,6 @@ from reid_core.distance import (
     ROWS_AT_ONCE,
     expand,
     inner_products,
-    is_tensor,
     matmul_precision,
     power_of_two,
     single,
@@ -40,15 +37,12 @@ WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
 @dataclass(frozen=True)
 class Points:
-    """Features in a form whose squared distance is norms_i + norms_j - 2 <left_i, right_j>, at least `floor`.
+    """Features in a form whose squared distance is norms_i + norms_j - 2 <left_i, right_j>, at least `floor`."""
 
-    left, right: (n, d) float32; norms: (n,) float32; floor: 0, or -inf where a metric allows negative values.
-    """
-
-    left: object
-    right: object
-    norms: object
-    floor: float
+    left: object  # (n, d) float32
+    right: object  # (n, d) float32
+    norms: object  # (n,) float32
+    floor: float  # 0, or -inf where a metric allows negative values
 
     def __len__(self) -> int:
         return len(self.norms)
@@ -64,7 +58,7 @@ class Points:
         for start in range(0, len(row), PAIRS_AT_ONCE):
             pairs = slice(start, start + PAIRS_AT_ONCE)
             parts.append((self.left[row[pairs]] * self.right[column[pairs]]).sum(1))
-        product = torch.cat(parts) if is_tensor(self.norms) else np.concatenate(parts)
+        product = torch.cat(parts) if torch.is_tensor(self.norms) else np.concatenate(parts)
         distance = (self.norms[row] + self.norms[column] - 2 * product).clip(self.floor)
         distance[row == column] = 0
         return distance
@@ -86,7 +80,7 @@ def points(features, metric=None, norms=None) -> Points:
     projection = metric.components_ @ (vectors * np.sqrt(np.abs(values)))
     projection *= power_of_two(largest * np.square(projection).sum())
     signs = np.sign(values)
-    if is_tensor(features):
+    if torch.is_tensor(features):
         projection, signs = (torch.from_numpy(a).to(features.device) for a in (projection, signs))
         right = torch.cat([(block.double() @ projection).float() for block in features.split(ROWS_AT_ONCE)])
         return Points(right * signs.float(), right, (right.double().square() @ signs).float(), -np.inf)
@@ -97,14 +91,11 @@ def points(features, metric=None, norms=None) -> Points:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest first; tensors on the device of the points.
+    """Nearest first; tensors on the device of the points."""
 
-    index: (n, k) int32.   distance: (n, k) float32, squared.   farthest: (n,) float32, largest distance of each row.
-    """
-
-    index: torch.Tensor
-    distance: torch.Tensor
-    farthest: torch.Tensor
+    index: torch.Tensor  # (n, k) int32
+    distance: torch.Tensor  # (n, k) float32, squared
+    farthest: torch.Tensor  # (n,) float32, largest distance of each row
 
 
 def nearest(cloud: Points, k: int, *, corner=None, approximate=None) -> Neighbours:
@@ -114,7 +105,7 @@ def nearest(cloud: Points, k: int, *, corner=None, approximate=None) -> Neighbou
     first q points to all others on the way, for whoever needs them too. `approximate`, "tf32" (CUDA) or "bf16",
     multiplies tensors at that precision: faster, and the neighbours are then approximate.
     """
-    if is_tensor(cloud.norms):
+    if torch.is_tensor(cloud.norms):
         return _nearest_torch(cloud, min(k, len(cloud)), corner, approximate)
     return _nearest_numpy(cloud, min(k, len(cloud)), corner)
 
@@ -268,10 +259,7 @@ def _nearest_torch(cloud: Points, k: int, corner, approximate) -> Neighbours:
 
 
 def expand_duplicates(found: Neighbours, group: np.ndarray, k: int) -> Neighbours:
-    """From min(k, groups) neighbours of group representatives to min(k, n) of all images, copies in ascending order.
-
-    group : (n,) array, the number of each image's group
-    """
+    """From min(k, groups) neighbours of groups (n,) to min(k, n) of all n images, copies in ascending order."""
     device = found.index.device
     nearest, apart = found.index.cpu().numpy(), found.distance.cpu().numpy()
     members = np.argsort(group, kind="stable")

@@ -1,6 +1,6 @@
 """k-reciprocal sets and vectors of all images (paper, Section 3.4; Zhong et al., CVPR 2017), as sparse rows."""
 
-from __future__ import annotations
+from dataclasses import replace
 
 import torch
 
@@ -27,7 +27,7 @@ def expanded_sets(index: torch.Tensor, half: int) -> SparseRows:
     shared = (wide @ narrow).at(wide)  # a reciprocal relation is symmetric: |R(i) and narrow(j)| at (i, j)
     accepted = wide.where(3 * shared[0] * shared[1] > 2 * narrow.sizes()[wide.column])
     union = wide + accepted @ narrow
-    return union.filled(torch.ones_like(union.value))
+    return replace(union, value=torch.ones_like(union.value))
 
 
 def weigh(sets: SparseRows, found: Neighbours, pair_distance) -> SparseRows:
@@ -40,7 +40,7 @@ def weigh(sets: SparseRows, found: Neighbours, pair_distance) -> SparseRows:
     distance[~known] = pair_distance(row[~known], sets.column[~known].long())
     weight = torch.exp(-distance / found.farthest[row])
     total = torch.segment_reduce(weight, "sum", lengths=sets.sizes(), initial=0)
-    return sets.filled(weight / total[row])
+    return replace(sets, value=weight / total[row])
 
 
 def average(vectors: SparseRows, neighbours: torch.Tensor) -> SparseRows:

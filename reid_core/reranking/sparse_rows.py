@@ -4,8 +4,6 @@ Products and sums of duplicates go through SciPy on the CPU, where its hash and 
 than general sorts, and through torch's sort elsewhere. Every sum has a fixed order, so equal input gives equal bits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import scipy.sparse
@@ -24,14 +22,14 @@ class SparseRows:
     width: int
 
     @staticmethod
-    def of(row, column, value, shape: tuple[int, int]) -> SparseRows:
+    def of(row, column, value, shape: tuple[int, int]) -> "SparseRows":
         """From entries sorted by row, then column."""
         start = torch.zeros(shape[0] + 1, dtype=torch.int64, device=row.device)
         torch.cumsum(torch.bincount(row, minlength=shape[0]), 0, out=start[1:])
         return SparseRows(start, column.int(), value.float(), shape[1])
 
     @staticmethod
-    def of_lists(index: torch.Tensor, value: torch.Tensor) -> SparseRows:
+    def of_lists(index: torch.Tensor, value: torch.Tensor) -> "SparseRows":
         """From (n, k) column numbers, distinct in each row but in any order, and their values."""
         n, k = index.shape
         column, order = index.sort(1)
@@ -48,22 +46,17 @@ class SparseRows:
         """Row number of every entry, int64."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.start.device), self.sizes())
 
-    def rows(self, first: int, last: int) -> SparseRows:
+    def rows(self, first: int, last: int) -> "SparseRows":
         """Rows first to last - 1, as views."""
         entries = slice(int(self.start[first]), int(self.start[last]))
         start = self.start[first : last + 1] - self.start[first]
         return SparseRows(start, self.column[entries], self.value[entries], self.width)
 
-    def filled(self, value) -> SparseRows:
-        """Other values at the same places."""
-        return SparseRows(self.start, self.column, value, self.width)
-
-    def where(self, kept: torch.Tensor) -> SparseRows:
+    def where(self, kept: torch.Tensor) -> "SparseRows":
         """The entries that the (m,) mask keeps."""
-        shape = (len(self), self.width)
-        return SparseRows.of(self.entry_rows()[kept], self.column[kept], self.value[kept], shape)
+        return SparseRows.of(self.entry_rows()[kept], self.column[kept], self.value[kept], (len(self), self.width))
 
-    def at(self, places: SparseRows) -> tuple[torch.Tensor, torch.Tensor]:
+    def at(self, places: "SparseRows") -> tuple[torch.Tensor, torch.Tensor]:
         """Own values at the entries of `places`, and whether there is one: (m,) float32 and bool."""
         own, asked = self._keys(), places._keys()
         if len(own) == 0:
@@ -71,10 +64,9 @@ class SparseRows:
         found = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
         return self.value[found], own[found] == asked
 
-    def transpose(self) -> SparseRows:
+    def transpose(self) -> "SparseRows":
         order = torch.argsort(self.column, stable=True)
-        shape = (self.width, len(self))
-        return SparseRows.of(self.column[order], self.entry_rows()[order], self.value[order], shape)
+        return SparseRows.of(self.column[order], self.entry_rows()[order], self.value[order], (self.width, len(self)))
 
     def gather(self, rows) -> tuple[torch.Tensor, torch.Tensor]:
         """Entries of `rows` one row after the other: for each its position in `rows`, and in this matrix."""
@@ -83,13 +75,13 @@ class SparseRows:
         offset = self.start[:-1][rows] - (size.cumsum(0) - size)
         return position, torch.arange(len(position), device=size.device) + offset[position]
 
-    def __add__(self, other: SparseRows) -> SparseRows:
+    def __add__(self, other: "SparseRows") -> "SparseRows":
         if _on_cpu(self):
             return _from_scipy(_to_scipy(self) + _to_scipy(other))
         keys = torch.cat([self._keys(), other._keys()])
         return _summed(keys, torch.cat([self.value, other.value]), len(self), self.width)
 
-    def __matmul__(self, other: SparseRows) -> SparseRows:
+    def __matmul__(self, other: "SparseRows") -> "SparseRows":
         if _on_cpu(self):
             return _from_scipy(_to_scipy(self) @ _to_scipy(other))
         parts = []

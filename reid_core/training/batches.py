@@ -12,16 +12,12 @@ from reid_core.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decides about one batch of n images: which, and how each is augmented.
+    """What chance decides about one batch of n images: which, and how each is augmented."""
 
-    rows (n,) int64; mirror (n,) bool; shift (n, 2) int64, down and right, pixels; box (n, 4) int64, the blanked
-    rectangle as top, left, bottom, right (bottom and right excluded; all 0: none).
-    """
-
-    rows: np.ndarray
-    mirror: np.ndarray
-    shift: np.ndarray
-    box: np.ndarray
+    rows: np.ndarray  # (n,) int64
+    mirror: np.ndarray  # (n,) bool
+    shift: np.ndarray  # (n, 2) int64, down and right, pixels
+    box: np.ndarray  # (n, 4) int64, the blanked top, left, bottom, right (the last two excluded; all 0: none)
 
     def shard(self, rank: int, processes: int) -> "Draw":
         """This process's equal share of the batch."""
@@ -46,13 +42,19 @@ class Sampler:
 
     def draw(self, iteration: int) -> Draw:
         """The batch of iteration 0, 1, ..."""
-        r = self.recipe
-        position = iteration * r.batch_size
-        rows = self._rows(position, r.batch_size)
+        r, n = self.recipe, self.recipe.batch_size
+        rows = self._rows(iteration * n, n)
         rng = np.random.default_rng([r.seed, 1, iteration])
-        mirror = rng.random(r.batch_size) < (0.5 if r.mirror else 0.0)
-        shift = rng.integers(-r.crop_padding, r.crop_padding, (r.batch_size, 2), endpoint=True)
-        return Draw(rows, mirror, shift, self._boxes(rng))
+        mirror = rng.random(n) < (0.5 if r.mirror else 0.0)
+        shift = rng.integers(-r.crop_padding, r.crop_padding, (n, 2), endpoint=True)
+        area, aspect = rng.uniform(0.02, 0.2, n), np.exp(rng.uniform(-1, 1, n) * np.log(3))
+        height = np.minimum(np.round(np.sqrt(area * r.height * r.width * aspect)), r.height)
+        width = np.minimum(np.round(np.sqrt(area * r.height * r.width / aspect)), r.width)
+        top = np.floor(rng.random(n) * (r.height - height + 1))
+        left = np.floor(rng.random(n) * (r.width - width + 1))
+        chosen = rng.random(n) < r.erasing
+        box = np.stack([top, left, top + height, left + width], 1).astype(np.int64) * chosen[:, None]
+        return Draw(rows, mirror, shift, box)
 
     def _rows(self, position: int, count: int) -> np.ndarray:
         epoch, place = divmod(position, self.images)
@@ -63,17 +65,6 @@ class Sampler:
         if len(rows) == count:
             return rows
         return np.concatenate([rows, self._rows(position + len(rows), count - len(rows))])
-
-    def _boxes(self, rng: np.random.Generator) -> np.ndarray:
-        r = self.recipe
-        n = r.batch_size
-        area, aspect = rng.uniform(0.02, 0.2, n), np.exp(rng.uniform(-1, 1, n) * np.log(3))
-        height = np.minimum(np.round(np.sqrt(area * r.height * r.width * aspect)), r.height)
-        width = np.minimum(np.round(np.sqrt(area * r.height * r.width / aspect)), r.width)
-        top = np.floor(rng.random(n) * (r.height - height + 1))
-        left = np.floor(rng.random(n) * (r.width - width + 1))
-        chosen = rng.random(n) < r.erasing
-        return np.stack([top, left, top + height, left + width], 1).astype(np.int64) * chosen[:, None]
 
 
 class Batches:

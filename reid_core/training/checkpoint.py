@@ -24,18 +24,14 @@ _MEMORY = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_
 
 @dataclass
 class State:
-    """What changes from one iteration to the next: weights, what the optimiser remembers, generators, losses, time.
-
-    losses : (iterations, heads) float32, of each iteration before its update; those from `iteration` on are still 0
-    seconds : (iterations,) float64, the training time up to each iteration's end
-    """
+    """What changes from one iteration to the next: weights, what the optimiser remembers, generators, losses, time."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     device: torch.device
-    losses: np.ndarray
-    seconds: np.ndarray
+    losses: np.ndarray  # (iterations, heads) float32, each before its update; those from `iteration` on are still 0
+    seconds: np.ndarray  # (iterations,) float64, the training time up to each iteration's end
     iteration: int = 0
 
     def tensors(self) -> dict[str, Tensor]:
@@ -52,10 +48,7 @@ class State:
         return state
 
     def take(self, tensors: dict[str, Tensor], facts: dict, where: str, expected: str, remedy: str) -> None:
-        """Go back to a checkpoint, given as `latest` does.
-
-        Raises ValueError for another network's, with the file, what it should hold and what to do.
-        """
+        """Go back to what `latest` gave; ValueError, with file, expected content and remedy, if another network's."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
@@ -84,7 +77,6 @@ def save(folder: Path, state: State, facts: dict) -> None:
     """Write the checkpoint of a state, with `facts` in its record, then remove all but it and the one before.
 
     Those of later iterations go, too: they are damaged, and `latest` passed over them to continue from here.
-
     Raises OSError, before anything is written, when the disk is too full for it.
     """
     folder.mkdir(parents=True, exist_ok=True)

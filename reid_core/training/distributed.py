@@ -30,7 +30,6 @@ class Group:
         return self.rank == 0
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of a tensor over the processes."""
         if self.processes > 1:
             dist.all_reduce(x)
             x /= self.processes
@@ -43,7 +42,6 @@ class Group:
         return bool(self.mean(torch.tensor(float(flag), device=self.device)).item())
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
         if self.processes > 1:
             dist.barrier()
 
@@ -74,7 +72,6 @@ def group(device: str | torch.device | None, recipe: Recipe) -> Iterator[Group]:
     `device`: None takes a GPU where there is one. Several processes take one GPU each (NCCL), or the CPU (Gloo);
     they must see the same run folder and cache. A WORLD_SIZE that somebody else has set is left aside, with a warning:
     there, a notebook would wait for processes that never come.
-
     Raises ValueError for a global batch that does not divide by the processes, and for live BatchNorm statistics
     over several CPU processes, which PyTorch cannot synchronise.
     """

@@ -153,14 +153,25 @@ class _Run:
         found = checkpoint.latest(self.checkpoints, self.say)
         network = objective.network(facts["num_classes"], recipe)
         if found is None and recipe.weights != weight_files.RANDOM:
-            self.pretrain(network)
+            with group.first_ahead():  # it downloads
+                initial = weight_files.load_backbone(network, recipe.weights)
+            self.facts |= zip(run_folder.STARTED_FROM, initial, strict=True)  # which, and what was left out of them
+            if initial.note:
+                self.say(f"Initial weights {initial.note}.")
         network.to(self.device, memory_format=torch.channels_last)
         network.train()
         self.heads, self.sampler = objective.heads(network), objective.sampler(table, recipe)
-        self.step = self.make_step(network, Batches(images.pixels, self.device))
-        losses = np.zeros((recipe.iterations, len(self.heads)), np.float32)
-        changing, seconds = (network, self.step.optimizer, self.step.scaler), np.zeros(recipe.iterations)
-        self.state = checkpoint.State(*changing, self.device, losses, seconds)
+        batches, processes = Batches(images.pixels, self.device), group.processes
+        for sentence in device_fit.unfit(recipe, batches, processes):
+            self.say(sentence)
+        optimizer, runner = objective.optimizer(network, recipe), group.wrap(network)
+        if recipe.compile:
+            runner = torch.compile(runner)
+        kind = GraphStep if device_fit.captures(recipe, batches, processes) else Step
+        labels = torch.from_numpy(table[image_table.LABEL].to_numpy(np.int64, copy=True))
+        self.step = kind(objective, runner, optimizer, recipe, batches, labels)
+        losses, seconds = np.zeros((recipe.iterations, len(self.heads)), np.float32), np.zeros(recipe.iterations)
+        self.state = checkpoint.State(network, optimizer, self.step.scaler, self.device, losses, seconds)
         if found is not None:
             self.restore(*found)
         if group.first:
@@ -170,26 +181,6 @@ class _Run:
     def say(self, text: str) -> None:
         if self.group.first:
             tqdm.write(text, file=sys.stderr)
-
-    def pretrain(self, network: torch.nn.Module) -> None:
-        """Fill in the recipe's weights, and take down which they were and what was left out of them."""
-        with self.group.first_ahead():  # it downloads
-            initial = weight_files.load_backbone(network, self.recipe.weights)
-        self.facts |= zip(run_folder.STARTED_FROM, initial, strict=True)
-        if initial.note:
-            self.say(f"Initial weights {initial.note}.")
-
-    def make_step(self, network: torch.nn.Module, batches: Batches) -> Step:
-        """The step that trains the network, as the device can do it; what it cannot is said."""
-        recipe, processes = self.recipe, self.group.processes
-        for sentence in device_fit.unfit(recipe, batches, processes):
-            self.say(sentence)
-        optimizer, runner = self.objective.optimizer(network, recipe), self.group.wrap(network)
-        if recipe.compile:
-            runner = torch.compile(runner)
-        kind = GraphStep if device_fit.captures(recipe, batches, processes) else Step
-        labels = torch.from_numpy(self.table[image_table.LABEL].to_numpy(np.int64, copy=True))
-        return kind(self.objective, runner, optimizer, recipe, batches, labels)
 
     def finish(self) -> None:
         """Train from the current iteration to the last, then write the run's files."""
@@ -273,7 +264,7 @@ class _Run:
     def interrupt(self, received: list[int]) -> None:
         """Say where it stopped; raise KeyboardInterrupt for SIGINT, SystemExit(128 + number) for another signal.
 
-        `received`: numbers of the signals that came here; none where another process of the group got one.
+        received: numbers of the signals that came here; none where another process of the group got one.
         """
         signals = [signal.Signals(number).name for number in received] or ["a signal in another process"]
         kept = f"checkpoint written in {self.checkpoints}. The same command continues from there"

@@ -21,7 +21,6 @@ class Recipe(model.Settings):
     0.5. The paper gives HCN no recipe of its own, nor one for the combined set; the same one is used.
 
     Each setting is explained where its default stands, those of the network in `reid_core.model.Settings`.
-
     Raises TypeError for a value of a wrong type and ValueError for one out of range, naming the setting.
 
     >>> Recipe(base_lr="1e-3")
@@ -104,10 +103,7 @@ class Recipe(model.Settings):
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> "Recipe":
-        """The recipe of these settings, as from a profile's YAML; what is not given keeps its default.
-
-        Raises ValueError for an unknown setting, with the closest known one.
-        """
+        """The recipe of these settings, the others' defaults; ValueError for an unknown one, with the closest known."""
         known = [field.name for field in fields(cls)]
         for name in settings:
             if name not in known:

@@ -33,10 +33,7 @@ _IDENTITY = ("model", "num_classes", "images", "data_digest", "settings")
 
 @contextlib.contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system lets go of when the process ends, however it ends.
-
-    Raises RuntimeError when another process holds it.
-    """
+    """Hold the folder's lock, at the longest until the process ends; RuntimeError when another process holds it."""
     run_dir.mkdir(parents=True, exist_ok=True)
     busy = RuntimeError(f"Another process is training in {run_dir}; wait for it, or choose another folder.")
     with files.locked(run_dir / ".lock", busy) as alone:
@@ -69,17 +66,14 @@ def differences(run_dir: Path, identity: dict[str, Any], recipe: Recipe) -> list
         strangers = [p.name for p in run_dir.glob("*") if not p.name.startswith(".")]
         return [f"it holds {strangers[0]} and no {RUN}"] if strangers else []
     there = read(run_dir)
-    if not finished(run_dir) and not any((run_dir / CHECKPOINTS).glob("*.json")):
+    if not (done := finished(run_dir)) and not any((run_dir / CHECKPOINTS).glob("*.json")):
         return []  # it stopped before its first checkpoint: nothing would be lost
-    return unlike(there, identity, recipe, _IDENTITY) + (_lost(run_dir, there) if finished(run_dir) else [])
-
-
-def _lost(run_dir: Path, there: dict[str, Any]) -> list[str]:
-    """What a finished run no longer has: files that are gone, the weights that it wrote."""
-    gone = [f"{name} is not there" for name in (WEIGHTS, LOSS, TIMING, LABELS) if not (run_dir / name).is_file()]
-    if (known := there.get("weights_digest")) and not gone and files.digest(run_dir / WEIGHTS) != known:
-        return [f"{WEIGHTS} is not what the run wrote"]
-    return gone
+    lost = []
+    if done:
+        lost = [f"{name} is not there" for name in (WEIGHTS, LOSS, TIMING, LABELS) if not (run_dir / name).is_file()]
+        if (known := there.get("weights_digest")) and not lost and files.digest(run_dir / WEIGHTS) != known:
+            lost = [f"{WEIGHTS} is not what the run wrote"]
+    return unlike(there, identity, recipe, _IDENTITY) + lost
 
 
 def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: tuple[str, ...]) -> list[str]:
@@ -162,8 +156,7 @@ def loss_curve(run_dir: str | Path) -> pd.DataFrame:
 def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The trained network, in evaluation mode on the CPU, and what run.json says.
 
-    Raises FileNotFoundError for no run, ValueError for an unfinished one or for weights of another model or
-    number of classes.
+    Raises FileNotFoundError for no run, ValueError for an unfinished one or other weights (model, number of classes).
     """
     run_dir, facts = Path(run_dir), read(run_dir)
     if not facts.get("finished"):

@@ -60,10 +60,7 @@ class Objective:
         return list(network.widths)
 
     def losses(self, outputs: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Cross entropy of the identities, the mean over the batch, of each head: (heads,) float32.
-
-        outputs: each head's logits (n, people); labels: (n,) int64.
-        """
+        """Mean cross entropy (heads,) float32 of each head's logits (n, people); labels: (n,) int64."""
         return torch.stack([F.cross_entropy(x.float(), labels) for x in outputs.values()])
 
     def form(self, network: nn.Module, recipe: Recipe) -> str:
@@ -84,10 +81,7 @@ class _SGD(torch.optim.SGD):
 
 
 class Step:
-    """Trains a network to an objective, one batch a call.
-
-    `network` is the objective's (or it as a DistributedDataParallel or compiled module); `labels` (N,) int64.
-    """
+    """Trains an objective's network (or it distributed or compiled), one batch a call; `labels`: (N,) int64."""
 
     def __init__(
         self, objective: Objective, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe,
@@ -119,7 +113,10 @@ class Step:
 
         images: (n, 3, height, width) float32; labels: (n,) int64. A loss that is not finite raises nothing here.
         """
-        with self.autocast():
+        reduced, autocast = device_fit.REDUCED.get(self.precision), contextlib.nullcontext()
+        if reduced is not None:
+            autocast = torch.autocast(self.device.type, reduced, cache_enabled=False)
+        with autocast:
             outputs = self.network(images)
         each = self.objective.losses(outputs, labels)
         if self.weights is None:
@@ -129,12 +126,6 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return each.detach()
-
-    def autocast(self) -> contextlib.AbstractContextManager:
-        """In which the network runs: autocast to bfloat16 or float16 as `precision` says, nothing for "fp32"."""
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, device_fit.REDUCED[self.precision], cache_enabled=False)
 
 
 class BufferedStep(Step):
@@ -188,10 +179,7 @@ class GraphStep(BufferedStep):
         self.aside = torch.cuda.Stream(self.device)
 
     def run(self) -> Tensor:
-        """Train on the batch that the buffers describe; its losses (heads,) float32, in one tensor for all replays.
-
-        What PyTorch cannot capture raises RuntimeError.
-        """
+        """As `BufferedStep.run`, into one tensor for all replays; RuntimeError for what PyTorch cannot capture."""
         self.runs += 1
         if self.runs <= self.WARM_UP:
             current = torch.cuda.current_stream(self.device)
