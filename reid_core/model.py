@@ -242,8 +242,11 @@ class ResNet50Baseline(_Network):
 class HCN(_Network):
     """Hierarchical Cross Network, Section 3.2: the baseline with one more classifier on each cross map.
 
-    The widths follow the backbone: for ResNet-50, 2048 for R5 and C1 and 1024 for C2. Parameters and errors are those
-    of ResNet50Baseline.
+    The widths follow the backbone: for ResNet-50, 2048 for R5 and C1 and 1024 for C2.
+
+    Parameters
+    ----------
+    num_classes, backbone, options : as for ResNet50Baseline, with the same errors.
 
     >>> net = HCN(10, backbone="resnet18", merge_relu=True)
     >>> {name: tuple(x.shape) for name, x in net(torch.zeros(2, 3, 64, 32)).items()}

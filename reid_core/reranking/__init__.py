@@ -139,8 +139,7 @@ class Settings:
 
     def device_for(self, query) -> torch.device:
         """The device to compute on as PyTorch calls it: "cuda" is the current one of several, the CPU has no number."""
-        asked = self.device if self.device is not None else query.device if is_tensor(query) else "cpu"
-        device = torch.device(asked)
+        device = torch.device(self.device if self.device is not None else query.device if is_tensor(query) else "cpu")
         if device.type == "cuda" and device.index is None:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu") if device.type == "cpu" else device

@@ -36,7 +36,6 @@ class Group:
         return x
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
         if self.processes == 1:
             return flag
         return bool(self.mean(torch.tensor(float(flag), device=self.device)).item())

@@ -56,7 +56,6 @@ def read(run_dir: str | Path) -> dict[str, Any]:
 
 
 def finished(run_dir: Path) -> bool:
-    """Whether the folder holds a finished run."""
     return (run_dir / RUN).exists() and bool(read(run_dir).get("finished"))
 
 
