@@ -41,7 +41,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     results_folder.py sidecar.py       what is made where, and reading it; where a result came from
     report/                            report.html
       sources.py sections.py           what is read, and its contents
-      figures.py further.py            figures and their words; parts beyond the paper's tables
+      further.py                       figures and their words; parts beyond the paper's tables
       origin.py                        files, commands, runs, versions
       explorer_page.py queries.py      explorer.html, and links to single queries of it
     explain/                           from a number back to all that made it

@@ -88,7 +88,6 @@ def describe(cells: list[Cell], everything: bool = False) -> str:
 
 
 def _tables(place: Path) -> dict[str, pd.DataFrame]:
-    """The tables of a folder or bundle by stem, as text."""
     if place.is_dir():
         return _read(place)
     if not place.is_file():

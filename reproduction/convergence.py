@@ -6,7 +6,7 @@ difference is worth is told by the spread over seeds. The tests count how often 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -33,10 +33,8 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def loss_tables(runs: pd.DataFrame) -> dict[str, dict[str, list[pd.DataFrame]]]:
-    """{set: {model: [loss table, one a seed]}} of `Experiment.described`; the paper's order, the baseline first.
-
-    Beside the losses stand seed and classes, the number of people that the training tells apart.
-    """
+    """{set: {model: [loss table, one a seed]}} of `Experiment.described`; the paper's order, the baseline first. Beside
+    the losses stand seed and classes, the number of people that the training tells apart."""
     from reid_core.training import run_folder  # which loads PyTorch: the report and the verdicts do without
 
     losses: dict = {}
@@ -57,7 +55,7 @@ def measure(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int)
     logarithm of the smoothed loss after the first tenth of the iterations that all of the set have); runs, their names.
     """
     lines = []
-    for name, seed, tables in _by_seed(losses):
+    for name, seed, tables, runs in _by_seed(losses):
         common = min(len(table) for tables_of in losses[name].values() for table in tables_of)
         line = {"set": name, "seed": seed}
         for model, table in tables.items():
@@ -65,7 +63,7 @@ def measure(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int)
             line[f"{model}_iterations"], line[f"{model}_seconds"] = len(curve), table["seconds"].iloc[-1]
             line[f"{model}_final"] = curve[-1]
             line[f"{model}_log_loss"] = float(np.log(np.maximum(curve[common // 10 : common], LEAST)).mean())
-        lines.append(line | {"runs": _run_names(name, seed, tables)})
+        lines.append(line | {"runs": runs})
     return pd.DataFrame(lines).astype({f"{model}_iterations": "Int64" for model in experiment.MODELS})
 
 
@@ -77,12 +75,12 @@ def levels(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) 
     baseline's iterations that HCN saves (negative: it takes more), and runs, the names of the trainings.
     """
     lines = []
-    for name, seed, tables in _by_seed(losses):
+    for name, seed, tables, runs in _by_seed(losses):
         curves = {model: smooth(table["loss_r5"], window) for model, table in tables.items()}
         for share in SHARES:
             loss = share * np.log(next(iter(tables.values()))["classes"].iloc[0])
-            reached = {f"{model}_iterations": _first(curve <= loss) for model, curve in curves.items()}
-            runs = _run_names(name, seed, tables)
+            there = {model: np.flatnonzero(curve <= loss) for model, curve in curves.items()}
+            reached = {f"{model}_iterations": at[0] + 1 if len(at) else None for model, at in there.items()}
             lines.append({"set": name, "seed": seed, "share": share, "loss": loss, **reached, "runs": runs})
     found = pd.DataFrame(lines).astype({"baseline_iterations": "Float64", "hcn_iterations": "Float64"})
     return found.assign(saved=1 - found["hcn_iterations"] / found["baseline_iterations"])
@@ -117,9 +115,8 @@ def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame)
         found = {"saved": sooner(of_set), "lower": lower(measured[measured["set"] == name])}
         line = {"set": name, "seeds": found["lower"].seeds, "reached": " ".join(f"{share:g}" for share in shares)}
         for key, one in found.items():
-            line[key] = one.value if one else None
-            known = one and one.seeds > 1
-            line[f"{key}_low"], line[f"{key}_high"] = (one.low, one.high) if known else (None, None)
+            ends = (one.low, one.high) if one and one.seeds > 1 else (None, None)
+            line |= {key: one.value if one else None, f"{key}_low": ends[0], f"{key}_high": ends[1]}
         share = 1 - line["saved"] / 100 if found["saved"] else np.nan
         lines.append(line | dict(share * costs))
     return pd.DataFrame(lines)
@@ -137,18 +134,11 @@ def _by_all(reached: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_seed(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]]) -> Iterator[tuple]:
-    """(set, seed, {model: loss table}) for every seed of a set that both models were trained on, not always with it."""
+    """(set, seed, {model: loss table}, run names) for every seed of a set that both models were trained on, not always
+    with it."""
     for name, models in losses.items():
         every = {(int(loss["seed"].iloc[0]), model): loss for model, of_model in models.items() for loss in of_model}
         if len({model for _, model in every}) == len(experiment.MODELS):
             for seed in sorted({seed for seed, _ in every}):
-                yield name, seed, {model: every[seed, model] for model in experiment.MODELS if (seed, model) in every}
-
-
-def _run_names(name: str, seed: int, models: Iterable[str]) -> str:
-    return " ".join(experiment.run_name(model, name, seed) for model in models)
-
-
-def _first(holds: np.ndarray) -> int | None:
-    """Number, from 1, of the first iteration at which it `holds`; None if there is none."""
-    return int(holds.argmax()) + 1 if holds.any() else None
+                tables = {model: every[seed, model] for model in experiment.MODELS if (seed, model) in every}
+                yield name, seed, tables, " ".join(experiment.run_name(model, name, seed) for model in tables)

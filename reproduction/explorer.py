@@ -59,8 +59,7 @@ def title(method: Method) -> str:
     >>> title(Method("hcn", "xqda", True))
     'HCN, XQDA, re-ranked'
     """
-    again = ", re-ranked" if method.reranked else ""
-    return f"{plots.TITLES[method.model]}, {plots.METRICS[method.metric]}{again}"
+    return f"{plots.TITLES[method.model]}, {plots.METRICS[method.metric]}{', re-ranked' if method.reranked else ''}"
 
 
 def find(rankings: Rankings, choice: Choice) -> int:
@@ -70,8 +69,7 @@ def find(rankings: Rankings, choice: Choice) -> int:
     that there is not, or a rule that needs a lower list.
     """
     upper = rankings(choice.set, choice.upper)
-    count = len(upper.query)
-    where = paper.SET_TITLES.get(choice.set, choice.set)
+    count, where = len(upper.query), paper.SET_TITLES.get(choice.set, choice.set)
     if choice.rule == "number":
         if not 0 <= choice.number < count:
             raise ValueError(f"There is no query {choice.number}: {where} has the queries 0 to {count - 1}.")
@@ -130,10 +128,8 @@ class Explorer:
         self.upper, self.lower = _MethodControls("upper list"), _MethodControls("lower list", optional=True)
         self.rule = _dropdown("query", {words: rule for rule, words in RULES.items()}, start.rule)
         self.number = widgets.IntText(start.number, description="number", **_shape(130, 60))
-        self.back, self.on = (
-            widgets.Button(description=words, tooltip=tip, **_shape(85))
-            for words, tip in (("◀ before", "the query before this one"), ("next ▶", "the next query"))
-        )
+        self.back = widgets.Button(description="◀ before", tooltip="the query before this one", **_shape(85))
+        self.on = widgets.Button(description="next ▶", tooltip="the next query", **_shape(85))
         words = "show passed-over images"
         self.passed_over = widgets.Checkbox(start.passed_over, description=words, indent=False, **_shape(200))
         self.message, self.progress = widgets.HTML(), widgets.Output()
@@ -150,16 +146,12 @@ class Explorer:
 
     @property
     def choice(self) -> Choice:
-        """What the controls say."""
-        return Choice(
-            self.set.value, self.upper.method, self.lower.method, self.rule.value, self.number.value,
-            self.passed_over.value,
-        )  # fmt: skip
+        others = (control.value for control in (self.rule, self.number, self.passed_over))
+        return Choice(self.set.value, self.upper.method, self.lower.method, *others)
 
     def show(self) -> None:
         """Display the controls and, below them, the picture."""
-        bundle = self.controls._repr_mimebundle_() | {"text/plain": FALLBACK}
-        display(bundle, raw=True)
+        display(self.controls._repr_mimebundle_() | {"text/plain": FALLBACK}, raw=True)
         self.draw()
 
     def draw(self) -> None:
@@ -234,7 +226,6 @@ class _MethodControls:
 
     @property
     def method(self) -> Method | None:
-        """The method that the controls say, None where no list is wanted."""
         if self.model.value is None:
             return None
         return Method(self.model.value, self.metric.value, self.reranked.value)

@@ -48,7 +48,6 @@ class Looks(NamedTuple):
     rows: Tensor
 
     def part(self, index) -> "Looks":
-        """Some of the images."""
         return Looks(self.maps[index], self.rows[index])
 
 
@@ -147,8 +146,7 @@ class PairSampler:
         """The batch of iteration 0, 1, ..., a function of the seed and the iteration."""
         n, rng = self.recipe.batch_size, np.random.default_rng([self.recipe.seed, 2, iteration])
         first, second = [], []
-        for number in rng.permutation(len(self.people))[: n // 2]:
-            rows = self.people[number]
+        for rows in (self.people[number] for number in rng.permutation(len(self.people))[: n // 2]):
             one = rng.choice(rows)
             first.append(one)
             second.append(rng.choice(rows[self.camera[rows] != self.camera[one]]))
@@ -170,8 +168,7 @@ class PairObjective(Objective):
 
     def __init__(self, width: int):
         self.width = width
-        code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-        self.settings = {"width": width, "code": code}
+        self.settings = {"width": width, "code": hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}
 
     def network(self, num_classes: int, recipe: Recipe) -> nn.Module:
         return GatedNetwork(self.width)
@@ -220,17 +217,19 @@ class Gated:
         self.random_state, self.device = random_state, device
 
     def asked(self, table: pd.DataFrame) -> tuple[PairObjective, pd.DataFrame, Recipe]:
-        """What `training.train` is asked for: objective, labelled images, recipe, of an image table's people.
-
-        Raises ValueError for one person, one image per person or one camera.
-        """
+        """What `training.train` is asked for: objective, labelled images, recipe, of an image table's people. Raises
+        ValueError for one person, one image per person or one camera."""
         person, camera = table[PERSON].to_numpy(), table[CAMERA].to_numpy()
         training_people(person, camera, "The gated network")
         people = min(self.people, len(in_two_cameras(person, camera)))
         if people < 2:
             raise ValueError("The gated network needs two or more people who were seen by two cameras.")
+        schedule = {"base_lr": self.learning_rate, "lr_schedule": "cosine", "weight_decay": 0.0}
+        schedule |= {"batch_size": 2 * people, "iterations": max(1, round(self.passes * len(table) / (2 * people)))}
+        network = {"weights": "random", "batchnorm": "live", "height": HEIGHT, "width": WIDTH}
         labelled = table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]})
-        return PairObjective(self.width), labelled, self.recipe(len(table), people)
+        recipe = Recipe(**network, **schedule, precision="auto", seed=self.random_state)
+        return PairObjective(self.width), labelled, recipe
 
     def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> "Gated":
         """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
@@ -245,13 +244,6 @@ class Gated:
         path = Path(run_dir) / run_folder.WEIGHTS
         weight_files.load_state(self.network_, weight_files.read(path), str(path), "the gated network of its run")
         return self
-
-    def recipe(self, n_images: int, people: int) -> Recipe:
-        """The recipe of a training on so many images, with so many people in a batch."""
-        schedule = {"base_lr": self.learning_rate, "lr_schedule": "cosine", "weight_decay": 0.0}
-        schedule |= {"batch_size": 2 * people, "iterations": max(1, round(self.passes * n_images / (2 * people)))}
-        network = {"weights": "random", "batchnorm": "live", "height": HEIGHT, "width": WIDTH}
-        return Recipe(**network, **schedule, precision="auto", seed=self.random_state)
 
     @torch.inference_mode()
     def look(self, table: pd.DataFrame) -> Looks:

@@ -87,20 +87,16 @@ def interval(
 ) -> Interval:
     """The mean over seeds of a score, or of `ours` - `theirs`, in points, with its interval.
 
-    Parameters
-    ----------
-    ours : rows of `by_person`, of one set; of several seeds one below the other.
-    score : "rank1" or "mAP".
-    theirs : likewise, the other side of a difference.
-    random : of each side, whether its training draws at random; one without counts as known but for the test people.
+    `ours`: rows of `by_person`, of one set, of several seeds one below the other; `score`: "rank1" or "mAP"; `theirs`:
+    likewise, the other side of a difference; `random`: of each side, whether its training draws at random; one without
+    counts as known but for the test people.
 
     Raises ValueError where the two sides have other people or other numbers of queries, or a side repeats a seed.
     """
-    sides = [_sums(rows, score) for rows in (ours, theirs) if rows is not None]
-    queries = sides[0].queries
-    if any(not side.queries.equals(queries) for side in sides):
+    queries, values = zip(*(_sums(rows, score) for rows in (ours, theirs) if rows is not None), strict=True)
+    if not queries[-1].equals(queries[0]):
         raise ValueError("Two methods are compared on one set only: their test people or queries differ.")
-    return estimate(*(side.values for side in sides), queries=queries.to_numpy(float), random=random)
+    return estimate(*values, queries=queries[0].to_numpy(float), random=random)
 
 
 def estimate(
@@ -121,11 +117,11 @@ def interaction(
     Each is a pair of rows of `by_person`, on the one set and on the other: `ours` of the same trainings, `theirs` of
     different ones. The sets have different people, so that their variances add up.
     """
-    here, there = ([_sums(rows[i], score) for rows in (ours, theirs)] for i in (0, 1))
     people, means = [], []
-    for a, b in (here, there):
-        people.append((a.values.mean(axis=0) - b.values.mean(axis=0), a.queries.to_numpy(float)))
-        means.append([side.values.sum(axis=1) / side.queries.sum() for side in (a, b)])
+    for pair in zip(ours, theirs, strict=True):
+        (queries, a), (_, b) = sides = [_sums(rows, score) for rows in pair]
+        people.append((a.mean(axis=0) - b.mean(axis=0), queries.to_numpy(float)))
+        means.append([sums.sum(axis=1) / asked.sum() for asked, sums in sides])
     value = np.subtract(*(total.sum() / queries.sum() for total, queries in people))
     return _together(value, people, [means[0][0] - means[1][0], means[0][1], means[1][1]])
 
@@ -150,13 +146,8 @@ def _together(value: float, people: list[tuple], means: list[np.ndarray]) -> Int
     return Interval(100 * value, 100 * total**0.5, freedom, counted, seeds)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    queries: pd.Series  # (P,) by person
-    values: np.ndarray  # (seeds, P) sums of the score over a person's queries
-
-
-def _sums(rows: pd.DataFrame, score: str) -> _Sums:
+def _sums(rows: pd.DataFrame, score: str) -> tuple[pd.Series, np.ndarray]:
+    """(P,) queries by person, and (seeds, P) sums of the score over them."""
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; it is one of {', '.join(SCORES)}.")
     if rows.duplicated(["seed", PERSON]).any():
@@ -164,7 +155,7 @@ def _sums(rows: pd.DataFrame, score: str) -> _Sums:
     table = rows.pivot(index="seed", columns=PERSON, values=[score, "queries"])
     if table.isna().any(axis=None) or (table["queries"].nunique() > 1).any():
         raise ValueError("The seeds of a method were scored on other people; score them on one set.")
-    return _Sums(table["queries"].iloc[0].rename("queries"), table[score].to_numpy(float))
+    return table["queries"].iloc[0].rename("queries"), table[score].to_numpy(float)
 
 
 @functools.cache

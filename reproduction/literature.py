@@ -32,6 +32,8 @@ from reproduction.experiment import Experiment
 from reproduction.gated import Gated
 from reproduction.tables import ADAPTED, RECREATED, REFERENCE
 
+_ROWS, NOTES = yaml.safe_load_all(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -87,10 +89,8 @@ class Task:
     _learnt: dict = field(default_factory=dict, repr=False, compare=False)
 
     def lomo(self, retinex: bool, unit_length: bool = False) -> tuple[Split, float]:
-        """LOMO features (N, 26960) float32 of the three parts, and the seconds that they once took.
-
-        They are memory-mapped, of length sqrt(3) as released; with `unit_length` each is divided by it, in memory.
-        """
+        """LOMO features (N, 26960) float32 of the three parts, memory-mapped, of length sqrt(3) as released (with
+        `unit_length` each divided by it, in memory), and the seconds that they once took."""
         parts = [cached.lomo_features(table, retinex=retinex) for table in self.images]
         scaled = similarity.unit if unit_length else lambda rows: rows
         return Split(*(scaled(part.values) for part in parts)), sum(part.seconds for part in parts)
@@ -115,7 +115,7 @@ def colour(task: Task, *, bins: int) -> Outcome:
         query, gallery = (colour_histogram.extract(table, bins=bins) for table in task.images[1:])
     with clock("match"):
         distance = squared_euclidean(query, gallery)
-    return clock.outcome(distance, REFERENCE, f"Joint RGB histogram, {bins}x{bins}x{bins} bins.")
+    return clock.outcome(distance, REFERENCE, NOTES["colour"].format(bins=bins))
 
 
 def lomo_euclidean(task: Task, *, retinex: bool) -> Outcome:
@@ -124,25 +124,21 @@ def lomo_euclidean(task: Task, *, retinex: bool) -> Outcome:
     query, gallery = (cached.lomo_features(table, retinex=retinex) for table in task.images[1:])
     with clock("match"):
         distance = squared_euclidean(query.values, gallery.values)
-    seconds = query.seconds + gallery.seconds
-    return clock.outcome(distance, REFERENCE, "LOMO without a learnt metric.", features=seconds)
+    return clock.outcome(distance, REFERENCE, NOTES["lomo_euclidean"], features=query.seconds + gallery.seconds)
 
 
 def lomo_xqda(task: Task, *, retinex: bool, unit_length: bool, reranked: bool = False) -> Outcome:
-    """LOMO and XQDA of [19], with the training pairs of [13].
-
-    `unit_length` is what [13]'s evaluation does with every feature; XQDA's regularisation tells the two apart.
-    """
+    """LOMO and XQDA of [19], with the training pairs of [13], whose evaluation brings every feature to unit length;
+    XQDA's regularisation tells the two apart."""
     clock, seed, ids = Clock(), 5489 + task.seed, people(task.images.train)
     (train, query, gallery), seconds = task.lomo(retinex, unit_length)
     learner = xqda.XQDA(task.how.xqda_solver, random_state=seed)
     metric, learning = task.once(lambda: learner.fit(train, *ids), "XQDA", retinex, unit_length)
     with clock("match"):
         distance = task.how.reranked(query, gallery, metric) if reranked else metric.distance(query, gallery)
-    closed = "its Retinex is the published algorithm, not the authors' closed binary."
-    note = f"LOMO by the published description; {closed}" if retinex else "LOMO without its Retinex."
-    note += " Divided by its length, as in [13]'s evaluation." if unit_length else " Of length sqrt(3), as released."
-    note += f" {task.taught_by(np.concatenate(xqda.official_pairs(*ids, seed)))}"
+    taught = task.taught_by(np.concatenate(xqda.official_pairs(*ids, seed)))
+    said = NOTES["lomo_xqda"]
+    note = f"{said['retinex'][retinex]} {said['unit_length'][unit_length]} {taught}"
     return clock.outcome(distance, ADAPTED, note, features=seconds, train=learning)
 
 
@@ -154,10 +150,7 @@ def dns(task: Task, *, retinex: bool, reranked: bool = False) -> Outcome:
     pair, projecting = task.once(lambda: [learner.transform(part) for part in test], "DNS, projected", retinex)
     with clock("match"):
         distance = task.how.reranked(*pair) if reranked else squared_euclidean(*pair)
-    note = (
-        "Measured: the null space of LOMO alone. The second feature is for this set the authors' own re-implementation "
-        f"of Lisanti et al.'s (ICDSC 2014), which they did not release. {task.taught_by()}"
-    )
+    note = f"{NOTES['dns']} {task.taught_by()}"
     return clock.outcome(distance, ADAPTED, note, features=seconds, train=learning, match=projecting)
 
 
@@ -169,7 +162,7 @@ def kissme(task: Task, *, retinex: bool, n_components: int) -> Outcome:
         learner = KISSME(n_components, task.seed).fit(train, *people(task.images.train))
     with clock("match"):
         distance = learner.distance(query, gallery)
-    note = f"KISSME on {n_components} principal components of LOMO. {task.taught_by()}"
+    note = f"{NOTES['kissme'].format(n_components=n_components)} {task.taught_by()}"
     return clock.outcome(distance, REFERENCE, note, features=seconds)
 
 
@@ -185,14 +178,9 @@ def scsp(
     learner, learning = task.once(lambda: learner.fit(train, *people(table)), "SCSP", *key)
     with clock("match"):
         distance = similarity.reranked(learner, *pair, task.how) if reranked else learner.distance(*pair)
-    note = (
-        "After the authors' release, which covers one image a person in two cameras: matches and non-matches of "
-        "several images are averaged (our reading), and the features are whitened on training images only. Learns from "
-        f"{learner.n_queries_:,} of {len(table):,} training images as queries, all others their matches and "
-        f"non-matches; {min(n_images, len(table)):,} teach the whitening."
-    )
+    counts = {"queries": learner.n_queries_, "images": len(table), "whitening": min(n_images, len(table))}
     times = {"features": seconds, "train": whitening + learning}
-    return clock.outcome(distance, ADAPTED, note, squared=False, **times)
+    return clock.outcome(distance, ADAPTED, NOTES["scsp"].format(**counts), squared=False, **times)
 
 
 def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Outcome:
@@ -204,11 +192,7 @@ def gated(task: Task, *, passes: float, learning_rate: float, width: int) -> Out
         query, gallery = map(learner.look, task.images[1:])
     with clock("match"):
         distance = learner.compare(query, gallery)
-    note = (
-        f"Re-created, trained from random weights ({passes:g} passes over the images): the matching gate by its "
-        "published equations, in a small network of ours; the authors' network is not rebuilt (they released no code). "
-        f"{task.taught_by()}"
-    )
+    note = f"{NOTES['gated'].format(passes=passes)} {task.taught_by()}"
     return clock.outcome(distance, RECREATED, note, train=learner.seconds_, run=run.name)
 
 
@@ -228,8 +212,8 @@ def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
         query, gallery = (features.extract(network, table, **how).values for table in task.images[1:])
     with clock("match"):
         distance = squared_euclidean(query, gallery)
-    note = f"A {backbone} trained on ImageNet, never on people."
-    return clock.outcome(distance, REFERENCE, f"{note} {initial.note}".rstrip())
+    note = f"{NOTES['imagenet'].format(backbone=backbone)} {initial.note}".rstrip()
+    return clock.outcome(distance, REFERENCE, note)
 
 
 def why_not(method: str, *, weights="imagenet", backbone="resnet50", **_) -> str | None:
@@ -254,14 +238,12 @@ class Method:
     reranked: bool = False
 
     def run(self, task: Task) -> Outcome:
-        """The method on one set."""
         return self.function(task, **self.settings, **({"reranked": True} if self.reranked else {}))
 
 
 IMAGENET = "ImageNet ResNet-50"
 FUNCTIONS = {function.__name__: function
              for function in (colour, imagenet, lomo_euclidean, kissme, lomo_xqda, scsp, dns, gated)}  # fmt: skip
-_ROWS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 METHODS = {name: Method(name, FUNCTIONS[function], *rest) for name, (function, *rest) in _ROWS.items()}
 
 
@@ -289,10 +271,8 @@ def chosen(entry: str | Mapping[str, Mapping]) -> Method:
 
 
 def entries(methods: Iterable[str | Mapping[str, Mapping]]) -> list[Method]:
-    """The methods of a profile's `literature`, in its order.
-
-    Raises ValueError for no list (a lone name of plain papermill), for a method twice, and what :func:`chosen` raises.
-    """
+    """The methods of a profile's `literature`, in its order. Raises ValueError for no list (a lone name of plain
+    papermill), for a method twice, and what :func:`chosen` raises."""
     if isinstance(methods, (str, Mapping)):
         remedy = "it is a list of methods, such as [LOMO]. Plain papermill takes it as -y '{literature: [LOMO]}'."
         raise ValueError(f"literature is {methods!r}; {remedy}")

@@ -22,10 +22,8 @@ LEFT_OUT = "-left-out"
 
 
 def affected(query: pd.DataFrame, gallery: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
-    """(Q,) bool: the queries of which the image, or one of the true matches, is among the test images of `pairs`.
-
-    True matches are those of `evaluation.protocol`. `pairs`: from `near_duplicates.find`.
-    """
+    """(Q,) bool: the queries of which the image, or one of the true matches of `evaluation.protocol`, is among the test
+    images of `pairs`, from `near_duplicates.find`."""
     seen = set(pairs["test_path"])
     marked, rule = gallery[PATH].isin(seen).to_numpy(), evaluation.protocol(query, gallery)
     matched = [marked[rule.split(row)[0]].any() for row in range(len(query))]
@@ -33,13 +31,10 @@ def affected(query: pd.DataFrame, gallery: pd.DataFrame, pairs: pd.DataFrame) ->
 
 
 def trained_on(pairs: pd.DataFrame, train_sets: Iterable[str], labels: pd.DataFrame) -> pd.DataFrame:
-    """The pairs whose training image is of `train_sets` and of one of the people in a run's labels.csv.
-
-    A combined training leaves out people whom another form of CUHK03 tests, so their images were not met.
-    """
-    people = pd.MultiIndex.from_frame(labels[[DATASET, PERSON]])
-    dataset = pairs["train_set"].map(source_set)
-    known = pd.MultiIndex.from_arrays([dataset, pairs["train_person"]]).isin(people)
+    """The pairs whose training image is of `train_sets` and of one of the people in a run's labels.csv: a combined
+    training leaves out people whom another form of CUHK03 tests, so their images were not met."""
+    trained = pd.MultiIndex.from_arrays([pairs["train_set"].map(source_set), pairs["train_person"]])
+    known = trained.isin(pd.MultiIndex.from_frame(labels[[DATASET, PERSON]]))
     return pairs[known & pairs["train_set"].isin(list(train_sets)).to_numpy()]
 
 
@@ -83,10 +78,9 @@ def retrained(results: Path) -> pd.DataFrame | None:
     One line per set and method that both folders measured: per score `kept`, `left out`, and left out - kept.
     Raises ValueError where one of the folders was made with another setting than its name says.
     """
-    kept, left_out = sorted((results, counterpart(results)))  # the longer name comes last
-    folders = {"kept": kept, "left out": left_out}
+    folders = sorted((results, counterpart(results)))  # the longer name comes last
     parts = []
-    for setting, folder in folders.items():
+    for setting, folder in zip(("kept", "left out"), folders, strict=True):
         if not (files := sorted(folder.glob("table[23].csv"))):
             return None
         table = pd.concat(map(pd.read_csv, files))

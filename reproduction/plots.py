@@ -2,8 +2,7 @@
 
 Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure; dashes, markers, ticks and
 widths of frames say the same without colour. Figures are WIDTH wide, the text of a printed page, so that their letters
-are printed at their own size, 7 points or more. Each figure names its data source. Functions return a matplotlib
-Figure; `save` writes PNG and SVG with a sidecar of sidecar.
+are printed at their own size, 7 points or more. Each figure names its data source. `save` writes what functions return.
 """
 
 import io
@@ -57,12 +56,10 @@ def style() -> None:
 
 def save(figure: Figure, stem: str | Path, **facts) -> list[Path]:
     """Write `stem`.png and `stem`.svg, each in one step, and the sidecar `stem`.json; close the figure."""
-    stem = Path(stem)
-    written = []
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        with files.replacing(stem.with_suffix(suffix)) as temporary:
+    written = [Path(stem).with_suffix(suffix) for suffix in (".png", ".svg")]
+    for path, metadata in zip(written, ({"Software": None}, {"Date": None}), strict=True):
+        with files.replacing(path) as temporary:
             figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
-        written.append(stem.with_suffix(suffix))
     plt.close(figure)
     sidecar.write_sidecar(stem, **facts)
     return written
@@ -86,9 +83,7 @@ def source_line(figure: Figure, data_source: str, profile: str, extra: str = "")
     figure.text(0.5, below, text, ha="center", va="top", fontsize=SMALL, color=GRAY)
 
 
-def loss_curves(
-    runs: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int, *, against: str = "iteration"
-) -> Figure:
+def loss_curves(runs: Mapping[str, Mapping[str, list]], window: int, *, against: str = "iteration") -> Figure:
     """Figure 3: training loss of R5, HCN against ResNet-50, one panel a set, smoothed over raw.
 
     `runs[set][model]`: loss tables (iteration, loss_r5, seconds), one a seed; `window`: iterations of the moving
@@ -110,9 +105,8 @@ def loss_curves(
             if len(losses) > 1:
                 axis.fill_between(steps, np.min(smoothed, axis=0), np.max(smoothed, axis=0), color=colour, alpha=0.25,
                                   linewidth=0)  # fmt: skip
-        axis.set_title(f"({letter}) {paper.SET_TITLES[name]}")
-        axis.set_xlabel("iteration" if against == "iteration" else "training time (s)")
-        axis.set_ylim(bottom=0)
+        axis.set(title=f"({letter}) {paper.SET_TITLES[name]}", ylim=(0, None),
+                 xlabel="iteration" if against == "iteration" else "training time (s)")  # fmt: skip
         axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=against == "iteration"))
     axes[0, 0].set_ylabel("training loss of R5 (nats)")
     figure.tight_layout()
@@ -164,8 +158,7 @@ def _score_panel(axis, part: pd.DataFrame, methods: pd.DataFrame, measure: str, 
         if line["data_source"] == "official" and not pd.isna(line[f"paper_{measure}"]):
             axis.plot(line[f"paper_{measure}"], y, "v", markersize=5, markerfacecolor="none", markeredgecolor="black",
                       label=PRINTED, linestyle="")  # fmt: skip
-    axis.set_title(paper.SET_TITLES[name])
-    axis.set_xlabel({"rank1": "rank-1 (%)", "mAP": "mAP (%)"}[measure])
+    axis.set(title=paper.SET_TITLES[name], xlabel={"rank1": "rank-1 (%)", "mAP": "mAP (%)"}[measure])
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.grid(False, axis="y")
     for y in methods.index[1:][methods["model"].ne(methods["model"].shift())[1:]]:
@@ -179,14 +172,12 @@ def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[s
     """
     style()
     figure, axis = plt.subplots(figsize=(WIDTH, 0.85 * len(lists) + 0.3))
-    for row, (title, relevant, values) in enumerate(lists):
-        y = -row
+    for y, (title, relevant, values) in zip(range(0, -len(lists), -1), lists, strict=True):
         axis.text(-0.25, y, title, va="center", ha="right", fontsize=10)
         for rank, hit in enumerate(relevant, start=1):
             colour = RIGHT if hit else WRONG
-            box = plt.Rectangle((rank - 0.95, y - 0.36), 0.8, 0.72, fill=False, edgecolor=colour,
-                                linewidth=FRAMES[colour])  # fmt: skip
-            axis.add_patch(box)
+            look = {"fill": False, "edgecolor": colour, "linewidth": FRAMES[colour]}
+            axis.add_patch(plt.Rectangle((rank - 0.95, y - 0.36), 0.8, 0.72, **look))
             mark = f"rank {rank}\n" + ("match ✓" if hit else "other")
             axis.text(rank - 0.55, y, mark, ha="center", va="center", color=colour)
         text = f"AP {values['step']:.2f} (step)   {values['trapezoid']:.2f} (trapezoid)   CMC {values['cmc']:.0f}"
@@ -230,7 +221,7 @@ def _rank_list(axis, top: float, query: str, ranked: Sequence, width: float) -> 
     canvas, corners, colours = np.full((high, int(width), 3), 255, np.uint8), [], []
 
     def add(x: int, path: str, colour: str, above: str, below: str) -> None:
-        pixels = _pixels(path)
+        pixels = images.decode(path, high, wide)
         canvas[:, x : x + wide] = 255 - (255 - pixels) // 2 if colour == JUNK_COLOUR else pixels
         corners.append(plt.Rectangle((x, top), wide, high))
         colours.append(colour)
@@ -243,8 +234,8 @@ def _rank_list(axis, top: float, query: str, ranked: Sequence, width: float) -> 
         kind, above, below = caption(image)
         add(SIDE + GAP + place * PITCH, image.image_path, KINDS[kind], above, below)
     axis.imshow(canvas, extent=(0, canvas.shape[1], top + high, top), aspect="auto", zorder=1)
-    widths = [FRAMES[colour] for colour in colours]
-    axis.add_collection(PatchCollection(corners, facecolors="none", edgecolors=colours, linewidths=widths, zorder=2))
+    look = {"facecolors": "none", "edgecolors": colours, "linewidths": [FRAMES[colour] for colour in colours]}
+    axis.add_collection(PatchCollection(corners, **look, zorder=2))
 
 
 def caption(image) -> tuple[str, str, str]:
@@ -255,11 +246,6 @@ def caption(image) -> tuple[str, str, str]:
     return ("match", f"{image.rank} ✓", below) if image.is_match else ("other", f"{image.rank} ✗", below)
 
 
-def _pixels(path: str) -> np.ndarray:
-    """An image file as (128, 64, 3) uint8, whatever its size."""
-    return images.decode(path, *reversed(SIZE))
-
-
 def png(figure: Figure) -> bytes:
     """A figure as PNG, at its own size and lightly compressed: for showing at once rather than for keeping."""
     written = io.BytesIO()
@@ -268,10 +254,8 @@ def png(figure: Figure) -> bytes:
 
 
 def sheet(rows: int, columns: int, *, left: float, groups: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure WIDTH wide of `rows` x `columns` axes for pictures twice as high as wide, and the array of them.
-
-    `left` inches are kept for the rows' labels; the columns stand in `groups` a little apart.
-    """
+    """A figure WIDTH wide of `rows` x `columns` axes for pictures twice as high as wide, and the array of them; `left`
+    inches are kept for the rows' labels, and the columns stand in `groups` a little apart."""
     gap, apart, title = 0.05, 0.12, 0.18
     wide = (WIDTH - left - apart * (groups - 1)) / columns - gap
     pitch = 2 * wide + title
@@ -287,7 +271,7 @@ def sheet(rows: int, columns: int, *, left: float, groups: int = 1) -> tuple[Fig
 
 def picture(axis, path: str, colour: str, title: str) -> None:
     """Draw an image in a frame whose colour and width say what it is."""
-    axis.imshow(_pixels(path), aspect="auto")
+    axis.imshow(images.decode(path, *reversed(SIZE)), aspect="auto")
     axis.set_title(title, fontsize=SMALL, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)

@@ -65,8 +65,7 @@ def rank(matched: Matched, ap: str = "trapezoid") -> Ranking:
     rule = evaluation.protocol(matched.query, matched.gallery)
     shape = (len(matched.query), TOP + PASSED_OVER)
     index, distance = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
-    is_match, flag = np.zeros(shape, bool), np.full(shape, "", object)
-    passed_over = np.zeros(len(index), np.int64)
+    is_match, flag, passed_over = np.zeros(shape, bool), np.full(shape, "", object), np.zeros(len(index), np.int64)
     for query, row in enumerate(matched.distance):
         order = _front(row, removed := rule.removed(query))
         passed_over[query] = removed[order].sum()
@@ -80,8 +79,7 @@ def rank(matched: Matched, ap: str = "trapezoid") -> Ranking:
 
 def _front(row: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """Columns of `row` in stable order down to the TOP-th one that is not removed; sorts only these."""
-    counted = row[~removed]
-    near = np.arange(len(row))
+    counted, near = row[~removed], np.arange(len(row))
     if len(counted) > TOP:
         near = np.flatnonzero(row <= np.partition(counted, TOP - 1)[TOP - 1])
     order = near[np.argsort(row[near], kind="stable")]
@@ -94,10 +92,8 @@ def retrieve(vectors: features.Features, metric: str, reranked: bool, how: Match
 
 
 class Rankings:
-    """Rankings by set and method, each made when it is first asked for and then kept.
-
-    `make(set, method)` makes one; `models` says what there is to choose from: {set: (model, ...)}.
-    """
+    """Rankings by set and method, each made by `make(set, method)` when it is first asked for, and then kept. `models`
+    says what there is to choose from: {set: (model, ...)}."""
 
     def __init__(self, make: Callable[[str, Method], Ranking], models: Mapping[str, Sequence[str]]):
         self.models = {name: tuple(has) for name, has in models.items()}
@@ -168,10 +164,8 @@ class Image(NamedTuple):
 
 
 def shown(ranking: Ranking, query: int, ignored: bool = False) -> Iterator[Image]:
-    """One query's images, nearest first, down to the TOP-th counted one: what every page and picture shows of a list.
-
-    `ignored` keeps the images that the scoring passes over, flagged, where they would stand.
-    """
+    """One query's images, nearest first, down to the TOP-th counted one: what every page and picture shows of a list;
+    with `ignored` those that the scoring passes over, too, flagged."""
     index = ranking.index[query][ranking.index[query] >= 0]
     about = (ranking.gallery[column].array[index] for column in (CAMERA, PATH))
     kept = (getattr(ranking, name)[query].tolist() for name in ("distance", "is_match", "flag"))
@@ -193,7 +187,7 @@ def told(ranking: Ranking, query: int, ignored: bool = False) -> str:
 def example(why: str, query: int, lists: Sequence[tuple[str, Ranking]], ignored: bool = False) -> dict:
     """What `reproduction.plots.rank_lists` draws for one query: its image and one ranked list a method."""
     about = lists[0][1].query.iloc[query]
-    labelled = [(f"{label}: {told(ranking, query, ignored)}", list(shown(ranking, query, ignored)))
-                for label, ranking in lists]  # fmt: skip
     title = f"query {query}: person {about[PERSON]}, camera {about[CAMERA]}" + (f" ({why})" if why else "")
-    return {"query": about[PATH], "title": title, "lists": labelled}
+    return {"query": about[PATH], "title": title, "lists": [
+        (f"{label}: {told(ranking, query, ignored)}", list(shown(ranking, query, ignored))) for label, ranking in lists
+    ]}  # fmt: skip

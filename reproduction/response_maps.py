@@ -37,9 +37,7 @@ HEIGHT, WIDTH = 128, 64  # pixels at which a map is drawn, as the pictures are
 
 
 @torch.inference_mode()
-def extract(
-    run_dir: str | Path, paths: Sequence[str], *, device: str | torch.device | None = None
-) -> dict[str, np.ndarray]:
+def extract(run_dir: str | Path, paths: Sequence[str], *, device=None) -> dict[str, np.ndarray]:
     """The maps behind each output of a finished run: {"r5": (n, channels, height, width), "c1": ..., "c2": ...}.
 
     float32, in the order of `paths`; all are held in memory, 19 MiB an image for HCN on ResNet-50 at 224 pixels.
@@ -89,10 +87,8 @@ def upsampled(maps: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def companions(matched: Matched, query: int, matches: int = 2) -> pd.DataFrame:
-    """A query, its nearest true matches and the nearest other person.
-
-    Columns: image_path, kind (query, match, other), rank (from 1, under the protocol; 0 for the query).
-    """
+    """A query, its nearest true matches and the nearest other person: image_path, kind (query, match, other), rank
+    (from 1, under the protocol; 0 for the query)."""
     about, gallery = matched.query.iloc[query], matched.gallery
     ranked = evaluation.ranked(matched.distance[query], about, gallery, top=len(gallery))
     ranked = ranked[ranked["rank"].notna()]
@@ -167,9 +163,13 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
     figure, axes = plots.sheet(1 + len(kinds), columns * len(examples), left=0.95, groups=len(examples))
     for axis in axes.flat:
         axis.axis("off")
+    looks = {"query": (plots.QUERY_COLOUR, "query"), "match": (plots.RIGHT, "{} ✓"), "other": (plots.WRONG, "{} ✗")}
     for number, example in enumerate(examples):
         shown = axes[0, number * columns :]
-        _pictures(shown, example["pictures"])
+        for axis, one in zip(shown, example["pictures"].itertuples(), strict=False):
+            axis.axis("on")
+            colour, title = looks[one.kind]
+            plots.picture(axis, one.image_path, colour, title.format(one.rank))
         figure.text(shown[0].get_position().x0, 1.01, example["title"], va="bottom", fontsize=8)
     for row, (kind, output) in zip(axes[1:], kinds, strict=True):
         low, high = (end([end(example[kind][output]) for example in examples]) for end in (np.min, np.max))
@@ -182,11 +182,3 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
         size = "×".join(map(str, values.shape))
         plots.row_label(row[0], f"{output.upper()} ({size})\n{kind}\n{low:.2g} to {high:.2g}")
     return plots.unshown(figure)
-
-
-def _pictures(axes, pictures: pd.DataFrame) -> None:
-    looks = {"query": (plots.QUERY_COLOUR, "query"), "match": (plots.RIGHT, "{} ✓"), "other": (plots.WRONG, "{} ✗")}
-    for axis, one in zip(axes, pictures.itertuples(), strict=False):
-        axis.axis("on")
-        colour, title = looks[one.kind]
-        plots.picture(axis, one.image_path, colour, title.format(one.rank))

@@ -22,21 +22,14 @@ TURNS = 10
 _TOGETHER = 10  # iterations between looks at the clock on a GPU, as each look waits for it; on a CPU: 1
 
 
-def measure(
-    recipe: Recipe, num_classes: int, *, seconds: float, turns: int = TURNS, device: str | torch.device | None = None
-) -> pd.DataFrame:
+def measure(recipe: Recipe, num_classes: int, *, seconds: float, turns: int = TURNS, device=None) -> pd.DataFrame:
     """Seconds an iteration of the baseline and of HCN with pooled and with plain heads, one line each.
 
     Images are noise: the speed does not depend on them. The three take turns, so that another load on the machine meets
     them alike; the median turn counts. Warming up (kernels chosen, graphs captured) is not counted.
 
-    Parameters
-    ----------
-    recipe : its `heads`, `weights`, learning rate and length are left aside
-    num_classes : people to tell apart
-    seconds : of counting for each of the three, all turns together
-    turns : of each
-    device : as for `train`
+    Of the recipe, `heads`, `weights`, learning rate and length are left aside. `num_classes`: people to tell apart;
+    `seconds`: of counting for each of the three, all its `turns` together; `device`: as for `train`.
 
     Returns columns model, form (what the network computes, "pooled" or "plain": some settings have no pooled form),
     seconds_per_iteration, fastest_turn, slowest_turn, over_baseline (ratio of times), iterations (counted), device,
@@ -71,10 +64,8 @@ def measure(
 
 
 def arithmetic(precision: str, device: torch.device) -> str:
-    """What a training of a precision ("fp32", "bf16" or "fp16") computes its convolutions in on a device.
-
-    "float32", "tf32", "bf16" or "fp16". On GPUs that have TF32, PyTorch's float32 convolutions use it by default.
-    """
+    """What a training of a precision ("fp32", "bf16" or "fp16") computes its convolutions in on a device: "float32",
+    "tf32", "bf16" or "fp16". On GPUs that have TF32, PyTorch's float32 convolutions use it by default."""
     if precision != "fp32":
         return precision
     chosen = device.type == "cuda" and torch.backends.cudnn.allow_tf32

@@ -29,11 +29,9 @@ FAITHFUL = {  # how near a row of the literature comes to its paper
 def table1(images: Mapping[str, pd.DataFrame], combined: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 1: per data set its identities in all, for training and for testing.
 
-    Parameters
-    ----------
-    images : name to image table, at most one a data set (of CUHK03's two forms, which have the same people, the labeled
-        one). A data set of Table 1 that is not given is shown with nothing found.
-    combined : images that the combined training learns from, `Experiment.training_table`; None where a set is absent.
+    `images`: name to image table, at most one a data set (of CUHK03's two forms, which have the same people, the
+    labeled one); a data set of Table 1 that is not given is shown with nothing found. `combined`: images that the
+    combined training learns from, `Experiment.training_table`; None where a set is absent.
 
     Returns rows in Table 1's order, then other data sets; columns `dataset` and, for each of `IDENTITIES`, `<column>
     published`, `found` and `difference` (Int64, missing where the paper prints none or nothing was found). Combined
@@ -119,22 +117,18 @@ def compare(
 ) -> pd.DataFrame:  # fmt: skip
     """Table 2 or 3: one line per row of the paper and set.
 
-    Parameters
-    ----------
-    rows : of the table, `paper.rows`.
-    sets : names, in the order of the lines.
-    scores : one line per run and way of matching: model, set, metric, reranked, method (only for rows of the
-        literature), seed, rank1 and mAP (fractions), people (rows of `intervals.by_person`), queries, run, the seconds
-        of `TIMES`, for the literature also how faithful the row is (`FAITHFUL`) and a note; the protocol.
-    facts : data_source, profile, ap; they go into every line.
-    not_run : a reason by set, method or model.
+    `rows`: of the table, `paper.rows`; `sets`: names, in the order of the lines; `facts`: data_source, profile, ap,
+    which go into every line; `not_run`: a reason by set, method or model. `scores`: one line per run and way of
+    matching: model, set, metric, reranked, method (only for rows of the literature), seed, rank1 and mAP (fractions),
+    people (rows of `intervals.by_person`), queries, run, the seconds of `TIMES`, for the literature also how faithful
+    the row is (`FAITHFUL`) and a note; the protocol.
 
     Returns scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
     ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`), over other
     test people and, with several seeds, other trainings. `people` are those that were tested.
     """
     not_run = not_run or {}
-    known = ("set", "model", "metric", "reranked", "method", "run", "faithful", "protocol", "note")
+    known = ("set", "model", "metric", "reranked", "method", "run", "seed", "faithful", "protocol", "note")
     scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
     lines = [_line(row, name, behind(row, name, scores), not_run) | dict(facts) for row in rows for name in sets]
     counted = {name: "Int64" for name in (PEOPLE, "queries", "queries_without_match")}
@@ -157,15 +151,14 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
             "metric": row.metric, "reranked": row.reranked}  # fmt: skip
     for score, value in zip(SCORES, printed, strict=True):
         ours = 100 * scored[score].mean() if len(scored) else None
-        line[f"paper_{score}"] = value
-        line[f"ours_{score}"] = ours
+        line[f"paper_{score}"], line[f"ours_{score}"] = value, ours
         line[f"{score}_std"] = 100 * scored[score].std(ddof=1) if len(scored) > 1 else None
         line[f"ours_{score}_low"], line[f"ours_{score}_high"] = _interval(scored, score)
         line[f"{score}_difference"] = ours - value if None not in (ours, value) else None
     line["paper_source"] = row.source if row.printed else ""
     why = next((not_run[key] for key in (name, row.method, row.model) if key in not_run), NOT_YET)
     line["status"] = MEASURED if len(scored) else why
-    line["seeds"] = " ".join(str(seed) for seed in sorted(scored["seed"].unique())) if len(scored) else ""
+    line["seeds"] = " ".join(map(str, sorted(scored["seed"].unique())))
     line[PEOPLE] = len(scored[PEOPLE].iloc[0]) if len(scored) else None
     line["queries"] = int(scored["queries"].iloc[0]) if len(scored) else None
     line["queries_without_match"] = int(scored["queries_without_match"].max()) if len(scored) else None
@@ -173,7 +166,7 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
         known = len(scored) and f"seconds_{part}" in scored
         line[f"seconds_{part}"] = round(float(scored[f"seconds_{part}"].mean()), 2) if known else None
     line |= {name: " ".join(scored[name].dropna().unique()) for name in ("faithful", "protocol")}
-    line["runs"] = " ".join(sorted(scored["run"].dropna().unique())) if len(scored) else ""
+    line["runs"] = " ".join(sorted(scored["run"].dropna().unique()))
     line["note"] = " ".join([row.note, *scored["note"].dropna().unique()]).strip()
     return line
 
@@ -206,15 +199,16 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
         for name in train_sets:
             trained = runs[(runs["model"] == model) & (runs["train_set"] == name)]
             column = paper.CUHK03_LABELED if name == paper.COMBINED else name
-            parts.append(_hours(method, name, printed.get(column), trained))
-        total = {"paper_hours": printed.get("total"), "train_set": "total", "method": method}
+            parts.append({"method": method, "train_set": name, "paper_hours": printed.get(column)} | _hours(trained))
         complete = all(part["status"] == MEASURED for part in parts)
-        for key in ("ours_hours", "iterations"):
-            total[key] = sum(part[key] for part in parts) if complete else None
-        total["runs"] = " ".join(part["runs"] for part in parts if part["runs"])
         summed = runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
-        total["hours_std"] = summed.std(ddof=1) if complete and len(summed) > 1 else None
-        total["status"] = MEASURED if complete else NOT_YET
+        total = {
+            "paper_hours": printed.get("total"), "train_set": "total", "method": method,
+            **{key: sum(part[key] for part in parts) if complete else None for key in ("ours_hours", "iterations")},
+            "runs": " ".join(part["runs"] for part in parts if part["runs"]),
+            "hours_std": summed.std(ddof=1) if complete and len(summed) > 1 else None,
+            "status": MEASURED if complete else NOT_YET,
+        }  # fmt: skip
         lines += [part | {"note": note + unlike(runs)} for part in [*parts, total]]
     return pd.DataFrame([line | dict(facts) for line in lines]).astype({"iterations": "Int64"})
 
@@ -246,19 +240,17 @@ def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, 
     return forms.assign(**facts)
 
 
-def _hours(method: str, train_set: str, printed: float | None, trained: pd.DataFrame) -> dict:
-    line = {"method": method, "train_set": train_set, "paper_hours": printed}
+def _hours(trained: pd.DataFrame) -> dict:
     known = len(trained) > 0
-    line["ours_hours"] = trained["hours"].mean() if known else None
-    line["hours_std"] = trained["hours"].std(ddof=1) if len(trained) > 1 else None
-    line["iterations"] = int(trained["iterations"].iloc[0]) if known else None
-    line["seconds_per_iteration"] = trained["seconds_per_iteration"].mean() if known else None
-    line["form"] = " ".join(sorted(trained["form"].unique())) if known else ""
-    line["device"] = " / ".join(sorted(trained["device"].unique())) if known else ""
-    line["seeds"] = " ".join(str(seed) for seed in sorted(trained["seed"])) if known else ""
-    line["runs"] = " ".join(sorted(trained["run"])) if known else ""
-    line["status"] = MEASURED if known else NOT_YET
-    return line
+    return {
+        "ours_hours": trained["hours"].mean() if known else None,
+        "hours_std": trained["hours"].std(ddof=1) if len(trained) > 1 else None,
+        "iterations": int(trained["iterations"].iloc[0]) if known else None,
+        "seconds_per_iteration": trained["seconds_per_iteration"].mean() if known else None,
+        "form": " ".join(sorted(trained["form"].unique())), "device": " / ".join(sorted(trained["device"].unique())),
+        "seeds": " ".join(map(str, sorted(trained["seed"]))), "runs": " ".join(sorted(trained["run"])),
+        "status": MEASURED if known else NOT_YET,
+    }  # fmt: skip
 
 
 def save(table: pd.DataFrame, path: str | Path, **facts) -> Path:
@@ -270,14 +262,12 @@ def save(table: pd.DataFrame, path: str | Path, **facts) -> Path:
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 2 or 3 in the paper's shape for reading: a row a method, per set rank-1 and mAP, paper's and ours with its
-    95% interval, and the seconds that features, training and matching took; last, how faithful a row of the literature
-    is."""
+    """Table 2 or 3 in the paper's shape: a row a method, per set rank-1 and mAP, paper's and ours with its 95%
+    interval, and the seconds of `TIMES`; last, how faithful a row of the literature is."""
     blocks = {}
     for name in table["set"].unique():
-        part = table[table["set"] == name].set_index("method")
+        part, heading = table[table["set"] == name].set_index("method"), paper.SET_TITLES[name]
         for score, title in zip(SCORES, ("rank-1", "mAP"), strict=True):
-            heading = paper.SET_TITLES[name]
             ends = (f"ours_{score}", f"ours_{score}_low", f"ours_{score}_high")
             blocks[heading, title, "paper"] = part[f"paper_{score}"].map(_cell)
             blocks[heading, title, "ours"] = [

@@ -35,16 +35,10 @@ def write(results: Path, facts: Mapping[str, str] | None = None) -> Path:
 
 def render(name: str, values: Mapping[str, Any]) -> str:
     """The page of the template `<name>.html.j2` with the script `<name>.js`, the only one that its policy lets run."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    how = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, **how)
     filters = (words.duration, words.interval, words.number, words.text, words.typeset)
     environment.filters |= {one.__name__: one for one in filters}
-    style = (FOLDER / "report.css").read_text(encoding="utf-8")
-    script = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
+    style, script = ((FOLDER / file).read_text(encoding="utf-8") for file in ("report.css", f"{name}.js"))
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     return environment.get_template(f"{name}.html.j2").render(style=style, script=script, digest=digest, **values)

@@ -1,4 +1,4 @@
-"""Sections for what goes beyond the paper's own tables: one entry of further.yaml each, shown in this order.
+"""Figures, and sections for what goes beyond the paper's own tables: an entry of further.yaml each, in this order.
 
 A result needs no entry to be on the page: what `results_folder.MADE` names is shown as it is. An entry gives it words,
 headings and decimals. A section is on the page as soon as its notebook is in the kit; a table or a figure that was not
@@ -7,16 +7,19 @@ made yet is said to be absent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from reproduction import paper, results_folder, tables
-from reproduction.report.figures import WORDS, figure
 from reproduction.report.origin import address
 from reproduction.report.sources import Results
 from reproduction.runner import notebooks
 from reproduction.words import number, text
+
+WORDS = yaml.safe_load(Path(__file__).with_name("further.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: an introduction, a table (the stem of its CSV; "" for none), figures.
-
-    `figures` are (stem, title, caption). Which notebook makes these, `results_folder.MADE` says.
-    """
+    """A part of the page: an introduction, a table (the stem of its CSV; "" for none), figures (stem, title, caption).
+    Which notebook makes these, `results_folder.MADE` says."""
 
     key: str
     title: str
@@ -68,6 +69,21 @@ def sections(found: Results) -> list[dict[str, Any]]:
     rest = dict.fromkeys(made.section for made in results_folder.MADE if made.section not in known)
     every = [*SECTIONS, *(_plain(found, name) for name in rest)]
     return [_section(found, one) for one in every if one.made.notebook in notebooks.names()]
+
+
+def figure(found: Results, stem: str, title: str, caption: str) -> dict[str, Any]:
+    """A figure inside the page, or why it is not: absent, or of people and kept apart from the page.
+
+    Drawings are as sharp as the page (SVG); pictures of people are not drawn, and theirs is the smaller file.
+    """
+    drawn = [one for one in results_folder.MADE if one.stem == stem and one.suffixes != results_folder.TABLE][0]
+    withheld = drawn.people and not found.embedded
+    return {
+        "stem": stem, "title": title, "caption": caption, "withheld": withheld, "drawn": not drawn.people,
+        "kept": found.link(found.private / f"{stem}.png") if withheld else None,
+        "source": None if withheld else found.image(stem, (".png",) if drawn.people else (".svg", ".png")),
+        "address": address(found, drawn.section),
+    }  # fmt: skip
 
 
 def _plain(found: Results, name: str) -> Section:

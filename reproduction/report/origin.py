@@ -10,24 +10,18 @@ from reproduction.words import duration, text
 
 
 def address(found: Results, section: str) -> dict[str, Any]:
-    """Where a part of the page comes from: its files, the notebook and its executed copy, the commands.
-
-    `explain` are the commands that trace its numbers, one a table or figure that is there.
-    """
+    """Where a part of the page comes from: its files, the notebook and its executed copy, the command that makes them
+    and those that `explain` its numbers, one a table or figure that is there."""
     made = results_folder.section(section)
     stems, notebook = dict.fromkeys(one.stem for one in made), made[0].notebook
-    links = [found.link(found.path / f"{stem}{suffix}") for stem in stems
-             for suffix in (".csv", ".png", ".svg", ".json")]  # fmt: skip
+    links = (found.link(found.path / f"{stem}{suffix}") for stem in stems
+             for suffix in (".csv", ".png", ".svg", ".json"))  # fmt: skip
+    tables_of = {f"{stem}.csv" for stem in stems}
     return {
-        "files": list(filter(None, links)),
-        "notebook": notebook,
-        "executed": found.link(found.copy(notebook)),
-        "command": found.command(notebook),
-        "explain": list(filter(None, (explained(found, stem) for stem in stems))),
-        "claims": [
-            line.claim for line in found.claims.itertuples() if {f"{stem}.csv" for stem in stems} & set(read_from(line))
-        ],
-    }
+        "files": list(filter(None, links)), "notebook": notebook, "executed": found.link(found.copy(notebook)),
+        "command": found.command(notebook), "explain": list(filter(None, (explained(found, stem) for stem in stems))),
+        "claims": [line.claim for line in found.claims.itertuples() if tables_of & set(read_from(line))],
+    }  # fmt: skip
 
 
 def read_from(claim) -> list[str]:
@@ -64,9 +58,8 @@ def origin(found: Results) -> dict[str, list[str]]:
 
 def runs(found: Results) -> list[dict[str, Any]]:
     """Every training, missing ones too: what, on what, how long, on which data."""
-    expected = _expected(found)
     lines = []
-    for name in [*expected, *(name for name in found.runs if name not in expected)]:
+    for name in dict.fromkeys((*_expected(found), *found.runs)):
         record = found.runs.get(name, {})
         known = bool(record.get("finished"))
         lines.append({

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from reproduction import paper, results_folder
-from reproduction.report.figures import WORDS
+from reproduction.report.further import WORDS
 from reproduction.report.sources import Results
 from reproduction.words import number
 

@@ -11,8 +11,7 @@ from reid_core import __version__
 from reproduction import claims, intervals, paper, results_folder, tables
 from reproduction.claims import verdicts as words
 from reproduction.report import queries
-from reproduction.report.figures import WORDS, figure
-from reproduction.report.further import OWN, SECTIONS, sections
+from reproduction.report.further import OWN, SECTIONS, WORDS, figure, sections
 from reproduction.report.origin import address, executed, explained, files, origin, read_from, runs
 from reproduction.report.sources import Results
 from reproduction.runner import profiles
@@ -71,11 +70,8 @@ def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
     """How many claims have which verdict, in the order of MARKS."""
     found = [claims.taken_apart(verdict)[0] for verdict in verdicts]
     several = {"holds": "hold", "does not hold": "do not hold"}
-    return [
-        {"words": word if count == 1 else several.get(word, word), "mark": mark, "count": count}
-        for word, mark in MARKS.items()
-        if (count := found.count(word))
-    ]
+    return [{"words": word if count == 1 else several.get(word, word), "mark": mark, "count": count}
+            for word, mark in MARKS.items() if (count := found.count(word))]  # fmt: skip
 
 
 def sure(found: Results) -> tuple[str, str] | None:
@@ -104,7 +100,7 @@ def subsets(found: Results) -> dict[str, Any]:
 
 def comparison(found: Results, table_number: int) -> dict[str, Any]:
     """Table 2 or 3: a row a method; per set the paper's scores, ours and the difference, or why there are none."""
-    stem, digits = f"table{table_number}", table_number - 1  # Table 2 prints one decimal, Table 3 two
+    stem = f"table{table_number}"
     forms = ("paper_{}", "ours_{}", "ours_{}_low", "ours_{}_high", "{}_difference")
     needed = [form.format(score) for score in tables.SCORES for form in forms]
     needed += "set method model status seeds queries people paper_source note faithful ap".split()
@@ -112,10 +108,8 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
     shown = {"number": table_number, "address": address(found, stem), "rows": None}
     if table is None:
         return shown
-    sets = list(table["set"].unique())
-    behind = _behind(found, stem)
-    notes: list[str] = []
-    rows = []
+    sets, behind = list(table["set"].unique()), _behind(found, stem)
+    notes, rows = [], []
     for method, lines in table.groupby("method", sort=False):
         own = [note for note in lines["note"].dropna().unique() if note]
         notes += [note for note in own if note not in notes]
@@ -128,7 +122,8 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
         })  # fmt: skip
     words = {word: meaning for word, meaning in tables.FAITHFUL.items() if word in {row["faithful"] for row in rows}}
     return shown | {
-        "rows": rows, "digits": digits, "notes": notes, "faithful": words, "figure": figure(found, **WORDS[stem]),
+        "rows": rows, "digits": table_number - 1,  # Table 2 prints one decimal, Table 3 two
+        "notes": notes, "faithful": words, "figure": figure(found, **WORDS[stem]),
         "sets": [paper.SET_TITLES.get(part, part) for part in sets],
         **{name: ", ".join(filter(None, map(text, table.get(name, table["ap"][:0]).unique())))
            for name in ("ap", "protocol")},
@@ -140,9 +135,8 @@ def _behind(found: Results, stem: str) -> dict[int, dict[str, Any]]:
     """{place of a measured row: the seeds that it is the mean of, its people and intervals, the commands for it}."""
     if not (found.path / f"{stem}_seeds.csv").is_file():
         return {}
-    table, seeds = (
-        results_folder.read_csv(found.path / f"{name}.csv", as_text=True) for name in (stem, f"{stem}_seeds")
-    )
+    table, seeds = (results_folder.read_csv(found.path / f"{name}.csv", as_text=True)
+                    for name in (stem, f"{stem}_seeds"))  # fmt: skip
     return {place: {
         "set": paper.SET_TITLES.get(row["set"], row["set"]), "people": row["people"], "queries": row["queries"],
         "within": [interval(*(float(row[f"ours_{score}_{end}"] or "nan") for end in ("low", "high")))
@@ -158,7 +152,6 @@ def _behind(found: Results, stem: str) -> dict[int, dict[str, Any]]:
 
 
 def _evaluated(part: pd.DataFrame) -> str:
-    """Queries, people and seeds behind a set's numbers, in words."""
     title = paper.SET_TITLES.get(part["set"].iloc[0], part["set"].iloc[0])
     measured = part[part["status"] == tables.MEASURED]
     if measured.empty:
@@ -173,9 +166,8 @@ def table4(found: Results) -> dict[str, Any]:
     columns = ("method", "train_set", "paper_hours", "ours_hours", "hours_std", "iterations",
                "seconds_per_iteration", "device", "form", "status", "note")  # fmt: skip
     table = found.table("table4", columns)
-    shown = {"address": address(found, "table4"), "blocks": None}
     if table is None:
-        return shown
+        return {"address": address(found, "table4"), "blocks": None}
     blocks = [{"method": method, "note": text(lines["note"].iloc[0]), "lines": lines.to_dict("records")}
               for method, lines in table.groupby("method", sort=False)]  # fmt: skip
     totals = table[table["train_set"] == "total"].set_index("method")
@@ -185,18 +177,16 @@ def table4(found: Results) -> dict[str, Any]:
                 ("paper_hours", "ours_hours", "iterations")}  # fmt: skip
         share = {key: f"{100 * value:.1f}%" for key, value in part.items()}
     devices = " / ".join(table["device"].dropna().unique())
-    return shown | {"blocks": blocks, "share": share, "devices": devices}
+    return {"address": address(found, "table4"), "blocks": blocks, "share": share, "devices": devices}
 
 
 def convergence(found: Results) -> pd.DataFrame | None:
     """Numbers to Figure 3, a line a set and seed."""
     table = found.table("convergence", ("set", "seed", "baseline_iterations", "baseline_final", "hcn_final",
                                         "baseline_log_loss", "hcn_log_loss"))  # fmt: skip
-    return (
-        None
-        if table is None
-        else table.assign(lower=-100 * np.expm1(table["hcn_log_loss"] - table["baseline_log_loss"]))
-    )
+    if table is None:
+        return None
+    return table.assign(lower=-100 * np.expm1(table["hcn_log_loss"] - table["baseline_log_loss"]))
 
 
 def across(found: Results) -> dict[str, Any] | None:

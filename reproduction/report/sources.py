@@ -38,21 +38,18 @@ class Results(results_folder.Folder):
         return Path(os.path.relpath(path, self.path)).as_posix() if path.exists() else None
 
     def table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
-        """`<name>.csv`, or None when absent.
-
-        Raises ValueError when it is damaged, a column is missing, or it is of another data source or profile.
-        """
+        """`<name>.csv`, or None when absent. Raises ValueError when it is damaged, a column is missing, or it is of
+        another data source or profile."""
         path = self.path / f"{name}.csv"
         if not path.is_file():
             return None
         table = results_folder.read_csv(path, (*columns, "data_source", "profile"))
         for fact in ("data_source", "profile"):
-            for value in table[fact].unique():
-                if value != self.facts[fact]:
-                    raise ValueError(
-                        f"{path}: {fact} is {value!r}, but claims.csv beside it says {self.facts[fact]!r}; one report"
-                        " never mixes them. Make the folder again: reid-core reproduce --profile NAME."
-                    )
+            if others := [value for value in table[fact].unique() if value != self.facts[fact]]:
+                raise ValueError(
+                    f"{path}: {fact} is {others[0]!r}, but claims.csv beside it says {self.facts[fact]!r}; one report"
+                    " never mixes them. Make the folder again: reid-core reproduce --profile NAME."
+                )
         return table
 
     def image(self, stem: str, suffixes: tuple[str, ...]) -> str | None:
@@ -66,8 +63,7 @@ class Results(results_folder.Folder):
     def command(self, name: str) -> str:
         """The command that makes an executed copy again, with what it was given on top of the profile."""
         notebook, _, run = name.partition("-")
-        given = results_folder.training(run) or {}
-        given |= self.executed.get(name, {}).get("parameters", {})
+        given = (results_folder.training(run) or {}) | self.executed.get(name, {}).get("parameters", {})
         return profiles.command(notebook, self.facts["profile"], given)
 
     def data(self) -> dict[str, Any] | None:

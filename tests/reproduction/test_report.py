@@ -12,7 +12,7 @@ import synthetic_results
 
 from reproduction import intervals, paper, report, results_folder, sidecar, tables
 from reproduction.claims import CLAIMS
-from reproduction.report import figures, further, queries
+from reproduction.report import further, queries
 from reproduction.tables import SCORES
 from reproduction.words import number
 
@@ -542,7 +542,7 @@ def test_a_claim_and_figure_5_lead_to_single_queries_of_the_explorer(results):
 
 def test_the_claims_that_lead_to_queries_are_claims_and_their_methods_are_the_explorers():
     known = {claim.key for claim in CLAIMS}
-    for claim, (name, *models) in figures.WORDS["queries"].items():
+    for claim, (name, *models) in further.WORDS["queries"].items():
         assert claim in known and name in paper.PRINTED_METRIC and set(models) < {"baseline", "hcn", "combined"}
 
 
