@@ -66,8 +66,8 @@ def compared(vectors: Features, metric: str, rerank: bool, how: Matching) -> Mat
 
 
 def distances(matrix: np.ndarray, query: pd.DataFrame, gallery: pd.DataFrame, kind: str | None) -> Matched:
-    """A matrix (Q, G) as distances, its sign turned if it is a similarity: an image's entry with itself tells, the least
-    of its row or the largest, where it is not both or neither."""
+    """A matrix (Q, G) as distances, its sign turned if it is a similarity: an image's entry with itself tells, the
+    least of its row or the largest, where it is not both or neither."""
     rows = columns = np.arange(len(query) * query.equals(gallery))  # every image against every other
     if PATH in query and PATH in gallery:
         found = gallery[PATH].reset_index().drop_duplicates(PATH).merge(query[PATH].reset_index(), on=PATH)
