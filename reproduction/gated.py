@@ -224,12 +224,8 @@ class Gated:
         people = min(self.people, len(in_two_cameras(person, camera)))
         if people < 2:
             raise ValueError("The gated network needs two or more people who were seen by two cameras.")
-        schedule = {"base_lr": self.learning_rate, "lr_schedule": "cosine", "weight_decay": 0.0}
-        schedule |= {"batch_size": 2 * people, "iterations": max(1, round(self.passes * len(table) / (2 * people)))}
-        network = {"weights": "random", "batchnorm": "live", "height": HEIGHT, "width": WIDTH}
         labelled = table.assign(**{LABEL: np.unique(person, return_inverse=True)[1]})
-        recipe = Recipe(**network, **schedule, precision="auto", seed=self.random_state)
-        return PairObjective(self.width), labelled, recipe
+        return PairObjective(self.width), labelled, self.recipe(len(table), people)
 
     def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> "Gated":
         """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
@@ -244,6 +240,13 @@ class Gated:
         path = Path(run_dir) / run_folder.WEIGHTS
         weight_files.load_state(self.network_, weight_files.read(path), str(path), "the gated network of its run")
         return self
+
+    def recipe(self, n_images: int, people: int) -> Recipe:
+        """The recipe of a training on so many images, with so many people in a batch."""
+        schedule = {"base_lr": self.learning_rate, "lr_schedule": "cosine", "weight_decay": 0.0}
+        schedule |= {"batch_size": 2 * people, "iterations": max(1, round(self.passes * n_images / (2 * people)))}
+        network = {"weights": "random", "batchnorm": "live", "height": HEIGHT, "width": WIDTH}
+        return Recipe(**network, **schedule, precision="auto", seed=self.random_state)
 
     @torch.inference_mode()
     def look(self, table: pd.DataFrame) -> Looks:

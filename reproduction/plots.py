@@ -166,10 +166,8 @@ def _score_panel(axis, part: pd.DataFrame, methods: pd.DataFrame, measure: str, 
 
 
 def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[str, float]]]) -> Figure:
-    """Figure 4: rank lists as framed boxes, true matches green, with AP in both definitions and CMC at rank 1.
-
-    `lists`: (title, relevance of the ranked images, {"step": AP, "trapezoid": AP, "cmc": CMC at rank 1}).
-    """
+    """Figure 4: rank lists as framed boxes, true matches green, with AP in both definitions and CMC at rank 1; `lists`:
+    (title, relevance of the ranked images, {"step": AP, "trapezoid": AP, "cmc": CMC at rank 1})."""
     style()
     figure, axis = plt.subplots(figsize=(WIDTH, 0.85 * len(lists) + 0.3))
     for y, (title, relevant, values) in zip(range(0, -len(lists), -1), lists, strict=True):

@@ -72,10 +72,8 @@ def sections(found: Results) -> list[dict[str, Any]]:
 
 
 def figure(found: Results, stem: str, title: str, caption: str) -> dict[str, Any]:
-    """A figure inside the page, or why it is not: absent, or of people and kept apart from the page.
-
-    Drawings are as sharp as the page (SVG); pictures of people are not drawn, and theirs is the smaller file.
-    """
+    """A figure inside the page, or why it is not: absent, or of people and kept apart from the page. Drawings are as
+    sharp as the page (SVG); pictures of people are not drawn, and theirs is the smaller file."""
     drawn = [one for one in results_folder.MADE if one.stem == stem and one.suffixes != results_folder.TABLE][0]
     withheld = drawn.people and not found.embedded
     return {
