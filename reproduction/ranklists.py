@@ -115,8 +115,8 @@ class Rankings:
 
 
 def of_runs(kit: Experiment, how: Matching, seed: int | None = None) -> Rankings:
-    """The rankings that the finished runs of a seed, else of the first, allow, on the paper's sets and the own ones. Asked
-    for another, it raises what `experiment.Run.check` raises, with the command that makes the run."""
+    """The rankings that the finished runs of a seed, else of the first, allow, on the paper's sets and the own ones.
+    Asked for another, it raises what `experiment.Run.check` raises, with the command that makes the run."""
     seed, models = kit.seeds[0] if seed is None else seed, (*MODELS, paper.COMBINED)
     names = [name for name in paper.SETS if name in kit.present] + [*kit.own_sets]
     trained = {name: [model for model in models if kit.run(model, name, seed).finished] for name in names}
