@@ -66,7 +66,6 @@ def garment(rng: np.random.Generator, column: int, plain: float, patterns: dict[
 def draw_person(rng: np.random.Generator) -> Person:
     """A person at random: build, skin, hair, garments, shoes, things carried; a generator state gives one person."""
     lower_kind = pick(rng, TABLES["LOWER_KINDS"])
-    length = {"trousers": (0.9, 1.0), "shorts": (0.3, 0.55), "skirt": (0.25, 0.5), "long skirt": (0.6, 0.9)}
     upper, lower = garment(rng, 1, 0.05, TABLES["PATTERNS"]), garment(rng, 2, 0.82, TABLES["LEG_PATTERNS"])
     coat = rng.random() < 0.18
     opening = pick(rng, TABLES["OPENINGS"])
@@ -74,41 +73,22 @@ def draw_person(rng: np.random.Generator) -> Person:
     some = lambda chance, colour: colour if rng.random() < chance else None  # noqa: E731
     shoe = contrasting(rng, upper.colour, 1) if rng.random() < 0.5 else cloth_colour(rng, 2)
     return Person(
-        height=float(rng.normal(1.0, 0.045)),
-        build=float(np.exp(rng.normal(0, 0.13))),
-        shoulders=float(np.exp(rng.normal(0, 0.08))),
-        skin=SKIN[rng.choice(5, p=[0.3, 0.34, 0.2, 0.1, 0.06])],
-        hair=HAIR[rng.choice(5, p=[0.46, 0.24, 0.15, 0.07, 0.08])],
-        hair_style=pick(rng, TABLES["HAIR_STYLES"]),
-        headwear=pick(rng, TABLES["HEADWEAR"]),
-        headwear_colour=cloth_colour(rng, 1),
-        glasses=bool(rng.random() < 0.25),
-        upper=upper,
-        sleeve=1.0 if coat else sleeve,
-        sleeve_colour=some(0.22, contrasting(rng, upper.colour, 1)),
+        height=float(rng.normal(1.0, 0.045)), build=float(np.exp(rng.normal(0, 0.13))),
+        shoulders=float(np.exp(rng.normal(0, 0.08))), skin=SKIN[rng.choice(5, p=[0.3, 0.34, 0.2, 0.1, 0.06])],
+        hair=HAIR[rng.choice(5, p=[0.46, 0.24, 0.15, 0.07, 0.08])], hair_style=pick(rng, TABLES["HAIR_STYLES"]),
+        headwear=pick(rng, TABLES["HEADWEAR"]), headwear_colour=cloth_colour(rng, 1), glasses=bool(rng.random() < 0.25),
+        upper=upper, sleeve=1.0 if coat else sleeve, sleeve_colour=some(0.22, contrasting(rng, upper.colour, 1)),
         collar=some(0.25, contrasting(rng, upper.colour, 1)),
         hem=float(rng.uniform(0.1, 0.22) if coat else rng.uniform(-0.02, 0.06)),
-        opening=opening if coat or sleeve > 0.5 else "closed",
-        inner=contrasting(rng, upper.colour, 1),
-        lower_kind=lower_kind,
-        lower=lower,
-        lower_length=float(rng.uniform(*length[lower_kind])),
-        fit=float(rng.uniform(0.85, 1.3)),
-        side_stripe=some(0.12, contrasting(rng, lower.colour, 2)),
-        belt=some(0.25, cloth_colour(rng, 2)),
-        shoe_kind=pick(rng, TABLES["SHOE_KINDS"]),
-        shoe=shoe,
+        opening=opening if coat or sleeve > 0.5 else "closed", inner=contrasting(rng, upper.colour, 1),
+        lower_kind=lower_kind, lower=lower, lower_length=float(rng.uniform(*TABLES["LENGTHS"][lower_kind])),
+        fit=float(rng.uniform(0.85, 1.3)), side_stripe=some(0.12, contrasting(rng, lower.colour, 2)),
+        belt=some(0.25, cloth_colour(rng, 2)), shoe_kind=pick(rng, TABLES["SHOE_KINDS"]), shoe=shoe,
         sole=np.float32([0.9, 0.9, 0.88]) if rng.random() < 0.5 else np.float32([0.12, 0.11, 0.1]),
-        sock=cloth_colour(rng, 1),
-        bag=pick(rng, TABLES["BAGS"]),
-        bag_colour=cloth_colour(rng, 1),
-        bag_trim=cloth_colour(rng, 1),
-        bag_side=int(rng.choice([-1, 1])),
-        bag_size=float(rng.uniform(0.8, 1.25)),
-        stride=float(rng.uniform(0.3, 0.5)),
-        swing=float(rng.uniform(0.15, 0.5)),
-        lean=float(rng.normal(0.02, 0.02)),
-    )
+        sock=cloth_colour(rng, 1), bag=pick(rng, TABLES["BAGS"]), bag_colour=cloth_colour(rng, 1),
+        bag_trim=cloth_colour(rng, 1), bag_side=int(rng.choice([-1, 1])), bag_size=float(rng.uniform(0.8, 1.25)),
+        stride=float(rng.uniform(0.3, 0.5)), swing=float(rng.uniform(0.15, 0.5)), lean=float(rng.normal(0.02, 0.02)),
+    )  # fmt: skip
 
 
 def person(world: tuple[int, ...], index: int, people: int) -> Person:

@@ -39,10 +39,7 @@ class CampusFrame(NamedTuple):
     labeled: bool
     detected: bool
 
-    @property
-    def camera(self) -> int:
-        """One of the ten cameras behind the five pairs."""
-        return 2 * self.pair + self.view
+    camera = property(lambda self: 2 * self.pair + self.view, doc="One of the ten cameras behind the five pairs.")
 
 
 class CampusImage(NamedTuple):

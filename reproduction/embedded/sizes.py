@@ -41,14 +41,10 @@ class CUHK03Sizes:
     detected_train_images: int = 7_365
     detected_gallery_images: int = 5_332
 
-    @property
-    def people(self) -> int:
-        return sum(self.pair_people)
+    people = property(lambda self: sum(self.pair_people))
 
-    @property
-    def test_people(self) -> int:
-        """Test people of the new protocol: 700 of 1,467, and the nearest whole number to that share else."""
-        return round(self.people * NP_TEST_SHARE)
+    test_people = property(lambda self: round(self.people * NP_TEST_SHARE),
+                           doc="Of the new protocol: 700 of 1,467, else the nearest to that share.")  # fmt: skip
 
     def images(self, boxes: str) -> int:
         """All images of one form (`labeled` or `detected`): train, two queries a test person, gallery."""
@@ -62,9 +58,7 @@ class CUHK01Sizes:
 
     people: int = 971
 
-    @property
-    def images(self) -> int:
-        return 4 * self.people
+    images = property(lambda self: 4 * self.people)
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,8 @@ def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: 
         chosen = likely[crop == number]
         cut, whole = (first, second) if number < len(_FINE) else (second, first)
         left, right = (pictures[side[chosen]].transpose(0, 3, 1, 2) for side in (cut, whole))
-        left = _resampled(left, *_FINE[number % len(_FINE)])
+        rows, columns = _FINE[number % len(_FINE)]
+        left = _sampling(HEIGHT, *rows) @ left.astype(np.float32) @ _sampling(WIDTH, *columns).T
         correlation[chosen] = np.einsum("nd,nd->n", _normalised(left), _normalised(right))
     correlation[first == second] = 1.0
     return correlation
@@ -195,8 +196,7 @@ def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: 
 def _best_crop(first: np.ndarray, second: np.ndarray, crops: list) -> tuple[np.ndarray, np.ndarray]:
     """Greatest correlation (n,) float32 of (n, h, w) gray copies over crops of the first, then of the second, and its
     number (n,) int64: k < len(crops) is a crop of the first, len(crops) + k of the second. Either picture may be the
-    narrower cut of the frame, so each is cropped and held against the whole other one.
-    """
+    narrower cut of the frame, so each is cropped and held against the whole other one."""
     best, number = np.empty(len(first), np.float32), np.empty(len(first), np.int64)
     operators = _operators(first.shape[1:], tuple(crops))
     # a crop is a product with one matrix for all pictures; in chunks, since (n, crops, h * w) would not fit
@@ -223,12 +223,6 @@ def _operators(shape: tuple[int, int], crops: tuple) -> np.ndarray:
     height, width = shape
     each = [np.kron(_sampling(height, *rows), _sampling(width, *columns)) for rows, columns in crops]
     return np.concatenate([(operator - operator.mean(axis=0)).T for operator in each], axis=1)
-
-
-def _resampled(images: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
-    """The part of (..., h, w) images between fractions of their height and width, linearly resampled to (h, w)."""
-    height, width = images.shape[-2:]
-    return _sampling(height, *rows) @ images.astype(np.float32) @ _sampling(width, *columns).T
 
 
 def _sampling(size: int, start: float, stop: float) -> np.ndarray:

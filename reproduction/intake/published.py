@@ -12,8 +12,7 @@ from reid_core.datasets.table import CAMERA, DISTRACTOR, PERSON
 
 class Subset(NamedTuple):
     """People (junk and distractors are none), images, cameras (CUHK03's are the two views of a pair), and the digest of
-    the official (person, camera) rows.
-    """
+    the official (person, camera) rows."""
 
     people: int
     images: int

@@ -113,11 +113,8 @@ def _target(base: str, names: list[str], path: Path) -> str | None:
 def _boxes(base: str, path: Path) -> str | None:
     """Which boxes of CUHK03 a folder has: what its name says, or the nearest above it that says one of the two."""
     for part in reversed([path.name, *PurePosixPath(base).parts]):
-        said = [
-            boxes
-            for boxes in cuhk03.BOXES
-            if boxes.removesuffix("ed") in part.lower() and "unlabel" not in part.lower()
-        ]
+        name = part.lower()
+        said = [boxes for boxes in cuhk03.BOXES if boxes.removesuffix("ed") in name and "unlabel" not in name]
         if len(said) == 1:
             return said[0]
     return None

@@ -123,9 +123,8 @@ def _read(step: Step, results: Path) -> list[str]:
         own = (results / "runs").rglob("*.csv-seed*")  # a CSV may lie in a folder
         runs += [run.relative_to(results / "runs").as_posix() for run in own if run.is_dir()]
     tables = results_folder.NEEDED.get(step.notebook, ()) + (("table1_subsets",) if step.notebook == TRAIN else ())
-    return [f"{kind}/{run}" for run in runs for kind in ("runs", "features")] + [
-        f"{stem}{suffix}" for stem in tables for suffix in (".csv", ".json")
-    ]
+    found = [f"{kind}/{run}" for run in runs for kind in ("runs", "features")]
+    return found + [f"{stem}{suffix}" for stem in tables for suffix in (".csv", ".json")]
 
 
 def _link(link: Path, target: Path) -> None:

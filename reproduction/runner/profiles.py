@@ -88,7 +88,11 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: 
             raise ValueError(f"{path}: " + words.unknown_name(str(name), known, "a parameter of any notebook"))
         notebooks.check_value(name, value, known[name], str(path))
     settings = {name: default for name, default in known.items() if name not in OWN} | settings
-    _check_places(settings, path)
+    for key in ("results_root", "data_root"):
+        if key in settings and not settings[key].strip():
+            raise ValueError(f"{path}: {key} is blank; name a folder.")
+    if "results_root" in settings:
+        check_not_source(settings["results_root"], f"{path}: results_root")
     _check_choices(settings, path)
     if recipes:
         _check_recipes(settings, path)
@@ -190,14 +194,6 @@ def check_not_source(path: str | os.PathLike, what: str) -> None:
     if REPOSITORY.is_relative_to(found) or found == REPOSITORY / "results" or inside and inside[0] in SOURCES:
         harm = "where results would overwrite or mix with the repository's own files; name a folder for them alone"
         raise ValueError(f"{what} {str(path)!r} is {found}, {harm}, such as results/mine.")
-
-
-def _check_places(settings: dict[str, Any], path: Path) -> None:
-    for key in ("results_root", "data_root"):
-        if key in settings and not settings[key].strip():
-            raise ValueError(f"{path}: {key} is blank; name a folder.")
-    if "results_root" in settings:
-        check_not_source(settings["results_root"], f"{path}: results_root")
 
 
 def _check_choices(settings: dict[str, Any], path: Path) -> None:

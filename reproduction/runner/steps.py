@@ -30,15 +30,10 @@ class Step:
     after: tuple[str, ...] = ()
     small: bool = False
 
-    @property
-    def kind(self) -> str:
-        """What `plan` counts it as: the trainings are one kind."""
-        return {DATASETS: "datasets", TRAIN: "train"}.get(self.notebook, self.notebook)
-
-    @property
-    def shares(self) -> bool:
-        """Whether another step may run beside it, on two cores or more and without a GPU."""
-        return self.small and self.notebook in SIDE_BY_SIDE
+    kind = property(lambda self: {DATASETS: "datasets", TRAIN: "train"}.get(self.notebook, self.notebook),
+                    doc="What `plan` counts it as: the trainings are one kind.")  # fmt: skip
+    shares = property(lambda self: self.small and self.notebook in SIDE_BY_SIDE,
+                      doc="Whether another step may run beside it, on two cores or more, without a GPU.")  # fmt: skip
 
     @property
     def of_a_run(self) -> dict[str, Any]:

@@ -72,8 +72,11 @@ def stop_workflow() -> None:
     seen: set[psutil.Process] = set()
     while True:
         new = set(_family()) - seen
-        for process in new:
-            _ask(process)
+        for process in new:  # Snakemake or a step; a kernel is asked by its step, a shell ends with it
+            with contextlib.suppress(psutil.Error):
+                if {"snakemake", "reproduction.cli"} & set(process.cmdline()):
+                    waits = "--executor" in process.cmdline()  # for jobs on a cluster; an interrupt cancels them
+                    process.send_signal(signal.SIGINT if waits else signal.SIGTERM)
         seen |= new
         _, alive = psutil.wait_procs(list(seen), timeout=0.5)
         if not alive and not _family():
@@ -83,13 +86,3 @@ def stop_workflow() -> None:
 def _family() -> list[psutil.Process]:
     """All processes that this one started, and theirs."""
     return psutil.Process().children(recursive=True)
-
-
-def _ask(process: psutil.Process) -> None:
-    """Ask Snakemake or a step to end; a kernel is asked by its step, a shell ends with it."""
-    try:
-        if {"snakemake", "reproduction.cli"} & set(process.cmdline()):
-            waits = "--executor" in process.cmdline()  # for jobs on a cluster; an interrupt cancels them
-            process.send_signal(signal.SIGINT if waits else signal.SIGTERM)
-    except psutil.Error:
-        return
