@@ -20,9 +20,8 @@ def camera(world: tuple[int, ...], number: int, path_heading: float | None = Non
     gain = np.exp(np.array([warmth, tint, -warmth]) + rng.normal(0, 0.03, 3)) * rng.uniform(0.85, 1.12)
     heading = float(rng.uniform(-np.pi, np.pi) if path_heading is None else path_heading)
     return Camera(
-        scene=list(SCENES)[places[number % len(SCENES)]],
-        path_heading=heading, return_share=float(rng.uniform(0.15, 0.4)),
-        pitch=float(rng.uniform(0.02, 0.28)), gain=gain.astype(np.float32),
+        scene=list(SCENES)[places[number % len(SCENES)]], path_heading=heading,
+        return_share=float(rng.uniform(0.15, 0.4)), pitch=float(rng.uniform(0.02, 0.28)), gain=gain.astype(np.float32),
         cast=(rng.uniform(0.0, 0.08) * rng.uniform(0.5, 1.0, 3)).astype(np.float32),
         gamma=float(np.exp(rng.normal(0, 0.12))),
         **{name: float(rng.uniform(*ends)) for name, ends in TABLES["RANGES"].items()},

@@ -39,10 +39,8 @@ class Result:
     parameters = property(lambda self: (self.record.get("notebook") or {}).get("parameters") or {},
                           doc="What `reid-core` gave the notebook; empty where it was run otherwise.")  # fmt: skip
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the sidecar says beyond the facts that every one has: matching, smoothing and the like."""
-        return {key: value for key, value in self.record.items() if key not in OWN}
+    settings = property(lambda self: {key: value for key, value in self.record.items() if key not in OWN},
+                        doc="What only this sidecar says: matching, smoothing and the like.")  # fmt: skip
 
     @property
     def of_its_copy(self) -> bool | None:

@@ -186,8 +186,7 @@ def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: 
         chosen = likely[crop == number]
         cut, whole = (first, second) if number < len(_FINE) else (second, first)
         left, right = (pictures[side[chosen]].transpose(0, 3, 1, 2) for side in (cut, whole))
-        rows, columns = _FINE[number % len(_FINE)]
-        left = _sampling(HEIGHT, *rows) @ left.astype(np.float32) @ _sampling(WIDTH, *columns).T
+        left = _resampled(left, *_FINE[number % len(_FINE)])
         correlation[chosen] = np.einsum("nd,nd->n", _normalised(left), _normalised(right))
     correlation[first == second] = 1.0
     return correlation
@@ -223,6 +222,12 @@ def _operators(shape: tuple[int, int], crops: tuple) -> np.ndarray:
     height, width = shape
     each = [np.kron(_sampling(height, *rows), _sampling(width, *columns)) for rows, columns in crops]
     return np.concatenate([(operator - operator.mean(axis=0)).T for operator in each], axis=1)
+
+
+def _resampled(images: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
+    """The part of (..., h, w) images between fractions of their height and width, linearly resampled to (h, w)."""
+    height, width = images.shape[-2:]
+    return _sampling(height, *rows) @ images.astype(np.float32) @ _sampling(width, *columns).T
 
 
 def _sampling(size: int, start: float, stop: float) -> np.ndarray:

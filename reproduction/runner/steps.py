@@ -35,10 +35,8 @@ class Step:
     shares = property(lambda self: self.small and self.notebook in SIDE_BY_SIDE,
                       doc="Whether another step may run beside it, on two cores or more, without a GPU.")  # fmt: skip
 
-    @property
-    def of_a_run(self) -> dict[str, Any]:
-        """Model, train set and seed of a training; empty for the others."""
-        return {key: self.parameters[key] for key in OF_A_RUN if self.notebook == TRAIN}
+    of_a_run = property(lambda self: {key: self.parameters[key] for key in OF_A_RUN if self.notebook == TRAIN},
+                        doc="Model, train set and seed of a training; empty for the others.")  # fmt: skip
 
 
 @dataclass(frozen=True)
