@@ -42,7 +42,7 @@ ONE_PLACE = {
 }
 
 # Largest numbers of lines: of a module, of a function's body without its docstring, of each package.
-MODULE, BODY, PACKAGES = 350, 60, {"reid_core": 7_500, "reproduction": 12_235}
+MODULE, BODY, PACKAGES = 350, 60, {"reid_core": 7_500, "reproduction": 12_000}
 REACHED = {"reid_core": 7_446, "reproduction": 12_082}
 
 
