@@ -32,8 +32,7 @@ _MAX_LIST = 64 * 2**20
 def pack(results: str | os.PathLike, target: str | os.PathLike, with_features: bool = False) -> str:
     """Write the bundle of a results folder; return a sentence on what is in it.
 
-    Raises FileNotFoundError for a folder without Table 1, ValueError for a run that is not as it was trained.
-    """
+    Raises FileNotFoundError for a folder without Table 1, ValueError for a run that is not as it was trained."""
     from rocrate.rocrate import ROCrate
 
     results, target = Path(results), Path(target)
@@ -81,8 +80,7 @@ def take(archive: Path, settings: Mapping[str, Any]) -> None:
 
     Runs that are there already from the same training stay. Embedded data is rendered first, as by notebook 01, since
     the runs' own is compared with it. Raises FileNotFoundError for no such file; ValueError, before anything is placed,
-    where the archive, its files, its origin or a run is not as it should be.
-    """
+    where the archive, its files, its origin or a run is not as it should be."""
     if not archive.is_file():
         raise FileNotFoundError(f"--from {archive}: there is no such file. What lies elsewhere is to be fetched first.")
     known = further.Trainings(settings)

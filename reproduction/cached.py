@@ -24,8 +24,7 @@ def lomo_path(table: pd.DataFrame, *, retinex: bool = True) -> Path:
     """Where the LOMO features of an image table are kept.
 
     The file's name holds a digest of all that made it: the images' contents, the setting, the code of the feature,
-    the versions of NumPy and Pillow.
-    """
+    the versions of NumPy and Pillow."""
     made_from = [images.files_digest(table), retinex, np.__version__, PIL.__version__]
     return cache.place("lomo", made_from, [module.__file__ for module in (lomo, windows, images)])
 

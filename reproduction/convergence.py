@@ -72,8 +72,7 @@ def levels(losses: Mapping[str, Mapping[str, list[pd.DataFrame]]], window: int) 
 
     The losses are SHARES of ln M, what guessing among the training's M people costs. Columns: set, seed, share, loss,
     baseline_iterations, hcn_iterations (missing where never reached, or no such training), saved, the share of the
-    baseline's iterations that HCN saves (negative: it takes more), and runs, the names of the trainings.
-    """
+    baseline's iterations that HCN saves (negative: it takes more), and runs, the names of the trainings."""
     lines = []
     for name, seed, tables, runs in _by_seed(losses):
         curves = {model: smooth(table["loss_r5"], window) for model, table in tables.items()}
@@ -90,8 +89,7 @@ def sooner(reached: pd.DataFrame) -> intervals.Interval | None:
     """Per cent of the baseline's iterations that HCN saves on one set; None where no loss is reached by all trainings.
 
     `reached`: that set's rows of :func:`levels`. A training's number is the mean logarithm of the iterations, over the
-    losses that every training of both models reaches; what is saved is 1 - exp(difference of the means).
-    """
+    losses that every training of both models reaches; what is saved is 1 - exp(difference of the means)."""
     logs = np.log(_by_all(reached)).mean(axis=1)
     return None if logs.isna().any() else intervals.saving(logs["hcn"], logs["baseline"])
 
@@ -106,8 +104,7 @@ def compared(measured: pd.DataFrame, reached: pd.DataFrame, forms: pd.DataFrame)
 
     `forms`: model, form and over_baseline (a ratio of times an iteration, as from `reproduction.speed.measure`).
     Columns: set, seeds, the shares that were `reached` by all; saved and lower with `_low` and `_high` (95%; missing
-    for one seed), in per cent; for each form of HCN's heads, HCN's time to these losses over the baseline's.
-    """
+    for one seed), in per cent; for each form of HCN's heads, HCN's time to these losses over the baseline's."""
     costs = forms[forms["model"] == "hcn"].drop_duplicates("form").set_index("form")["over_baseline"]
     lines = []
     for name, of_set in reached.groupby("set", sort=False):

@@ -176,15 +176,13 @@ class Experiment:
     def images(self, name: str) -> pd.DataFrame:
         """Image table of one set: market1501, cuhk01, cuhk03_labeled, cuhk03_detected, or a CSV file under `data_root`.
 
-        Raises what `datasets.load` raises, and ValueError for own data in a folder of embedded data.
-        """
+        Raises what `datasets.load` raises, and ValueError for own data in a folder of embedded data."""
         return self._tables([name])[name]
 
     def sets(self, *names: str) -> dict[str, pd.DataFrame]:
         """{name: image table} of those of `names` that are not in `not_run`; without names, of all that are there.
 
-        All are the paper's sets and `own_sets`. Raises FileNotFoundError where there is none, and as :meth:`images`.
-        """
+        All are the paper's sets and `own_sets`. Raises FileNotFoundError where there is none, and as :meth:`images`."""
         absent = self.not_run
         wanted = [name for name in names if name not in absent] if names else [*self.present, *self.own_sets]
         if not (names or wanted):
@@ -233,8 +231,7 @@ class Experiment:
     def runs(self, sets: Iterable[str]) -> list["Run"]:
         """The runs that the tables score: each model's on each of the `sets`, one a seed, those in `not_run` left out.
 
-        Raises what :meth:`Run.check` raises.
-        """
+        Raises what :meth:`Run.check` raises."""
         absent = self.not_run
         models = [model for model in (*MODELS, paper.COMBINED) if model not in absent]
         return [self.run(model, name, seed).check() for name in sets for model in models for seed in self.seeds]

@@ -34,8 +34,7 @@ class Choice:
 
     set: one of `paper.SETS`; upper, lower: the methods whose lists are shown, lower may be None; rule: one of RULES;
     number: the query's number, from 0, or its place by the rule, from 1; passed_over: show the images that the
-    scoring passes over.
-    """
+    scoring passes over."""
 
     set: str
     upper: Method
@@ -66,8 +65,7 @@ def find(rankings: Rankings, choice: Choice) -> int:
     """The query that a choice means; of equals by its rule the lowest number comes first.
 
     A query without a match in the gallery has no AP and comes last by every rule. Raises ValueError for a number
-    that there is not, or a rule that needs a lower list.
-    """
+    that there is not, or a rule that needs a lower list."""
     upper = rankings(choice.set, choice.upper)
     count, where = len(upper.query), paper.SET_TITLES.get(choice.set, choice.set)
     if choice.rule == "number":

@@ -31,8 +31,7 @@ def export(run_dir: str | Path, output: str | Path) -> dict[str, Any]:
     what a user of the file must know, by name, in the file each as JSON.
 
     Raises ValueError where the extra `onnx` is not installed, for another suffix than .onnx, a file that is there
-    already, or an unfinished run; FileNotFoundError for no run.
-    """
+    already, or an unfinished run; FileNotFoundError for no run."""
     output = Path(output)
     if absent := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise ValueError(f"{' and '.join(absent)} not installed; export needs the extra: pip install -e '.[onnx]'")

@@ -229,8 +229,7 @@ class Gated:
 
     def fit(self, table: pd.DataFrame, run_dir: str | Path, *, data_root: str | Path) -> "Gated":
         """Train on an image table's people in a run folder, or find there what was trained on it by the same settings
-        and code; another run there is moved aside. Raises what `asked` and `training.train` raise.
-        """
+        and code; another run there is moved aside. Raises what `asked` and `training.train` raise."""
         objective, labelled, recipe = self.asked(table)
         how = {"recipe": recipe, "data_root": data_root, "device": self.device, "other_recipe": "set_aside"}
         training.train(objective, labelled, run_dir, **how)

@@ -36,8 +36,7 @@ class Interval:
 
     middle, error, freedom: estimate, standard error, degrees of freedom; `unit` turns middle and ends into points.
     people: 0 where no test people are behind it. seeds: trainings on each side, the fewer of those that draw at random;
-    1 leaves the spread of such a side out of `low` and `high`, 0: no side draws anything.
-    """
+    1 leaves the spread of such a side out of `low` and `high`, 0: no side draws anything."""
 
     middle: float
     error: float
@@ -75,8 +74,7 @@ def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.Data
 
     `per_query`: the rows of `evaluation.Evaluation.per_query`, one a query; `person`: (Q,), of each; `seed`: the
     training's. Returns the columns seed, person_id, queries, rank1 (queries whose first image matches) and mAP (sum of
-    their average precisions, 0-1 each), sorted by person. A query without a match counts as zero.
-    """
+    their average precisions, 0-1 each), sorted by person. A query without a match counts as zero."""
     hits = (per_query["first_hit"] == 1).fillna(False).astype(float)
     rows = pd.DataFrame({PERSON: person, "queries": 1, "rank1": hits, "mAP": per_query["ap"]})
     return rows.groupby(PERSON, as_index=False).sum().assign(seed=seed)[list(COLUMNS)]
@@ -91,8 +89,7 @@ def interval(
     likewise, the other side of a difference; `random`: of each side, whether its training draws at random; one without
     counts as known but for the test people.
 
-    Raises ValueError where the two sides have other people or other numbers of queries, or a side repeats a seed.
-    """
+    Raises ValueError where the two sides have other people or other numbers of queries, or a side repeats a seed."""
     queries, values = zip(*(_sums(rows, score) for rows in (ours, theirs) if rows is not None), strict=True)
     if not queries[-1].equals(queries[0]):
         raise ValueError("Two methods are compared on one set only: their test people or queries differ.")
@@ -115,8 +112,7 @@ def interaction(
     """How much more `ours` is above `theirs` on one set than on another, in points, with its interval.
 
     Each is a pair of rows of `by_person`, on the one set and on the other: `ours` of the same trainings, `theirs` of
-    different ones. The sets have different people, so that their variances add up.
-    """
+    different ones. The sets have different people, so that their variances add up."""
     people, means = [], []
     for pair in zip(ours, theirs, strict=True):
         (queries, a), (_, b) = sides = [_sums(rows, score) for rows in pair]

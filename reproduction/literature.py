@@ -41,8 +41,7 @@ class Outcome:
 
     `distance` (Q, G) float32 is smaller for what is more alike, `squared` or not. The seconds are those above, 0 where
     there is nothing to learn; `faithful` is how near the row comes to its paper, a key of `tables.FAITHFUL`;
-    `note` is for the reader of the table; `run` names the run folder of what was trained on the kit's loop.
-    """
+    `note` is for the reader of the table; `run` names the run folder of what was trained on the kit's loop."""
 
     distance: np.ndarray
     squared: bool
@@ -200,8 +199,7 @@ def imagenet(task: Task, *, weights: str, backbone: str) -> Outcome:
     """A ResNet as ImageNet left it: pooled map at 224x224, unit length, squared Euclidean distance.
 
     `weights`: "imagenet" (torchvision's IMAGENET1K_V1 in torch's cache, not downloaded) or a local file.
-    Raises FileNotFoundError where they are not there.
-    """
+    Raises FileNotFoundError where they are not there."""
     if reason := why_not(IMAGENET, weights=weights, backbone=backbone):
         raise FileNotFoundError(reason)
     network = ResNet50Baseline(2, backbone).eval()  # its classifier is not used

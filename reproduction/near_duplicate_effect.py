@@ -42,8 +42,7 @@ def scores(kit: Experiment, sets: Mapping[str, pd.DataFrame], pairs: pd.DataFram
     """Every finished run on its set, Euclidean, over all queries and over those that are not `affected`.
 
     Columns: model, set, seed, run, `queries`, `queries affected`, and per score (rank1, mAP; in per cent) the score
-    over all queries, over the others (missing where there are none), and others - all.
-    """
+    over all queries, over the others (missing where there are none), and others - all."""
     lines = []
     for run in kit.runs(sets):
         vectors = scoring.extract(kit, run.folder, sets[run.set], run.set)
@@ -76,8 +75,7 @@ def retrained(results: Path) -> pd.DataFrame | None:
     """Tables 2 and 3 with near-duplicates kept in training and left out of it, in per cent; None without both folders.
 
     One line per set and method that both folders measured: per score `kept`, `left out`, and left out - kept.
-    Raises ValueError where one of the folders was made with another setting than its name says.
-    """
+    Raises ValueError where one of the folders was made with another setting than its name says."""
     folders = sorted((results, counterpart(results)))  # the longer name comes last
     parts = []
     for setting, folder in zip(("kept", "left out"), folders, strict=True):

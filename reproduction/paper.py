@@ -29,8 +29,7 @@ class Row:
 
     `printed` maps a set to (rank-1, mAP) as `source` prints them: the paper or, for rows that it has not, another.
     `model` is baseline, hcn, combined (HCN on the combined set) or None for a method of the literature, which
-    `reproduction.literature` runs under the row's name.
-    """
+    `reproduction.literature` runs under the row's name."""
 
     table: int
     method: str

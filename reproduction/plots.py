@@ -88,8 +88,7 @@ def loss_curves(runs: Mapping[str, Mapping[str, list]], window: int, *, against:
 
     `runs[set][model]`: loss tables (iteration, loss_r5, seconds), one a seed; `window`: iterations of the moving
     average; `against`: iteration (the paper's axis) or seconds (wall time). Of several seeds the line is the mean of
-    the averages, in a band from the lowest to the highest, at the mean time of an iteration.
-    """
+    the averages, in a band from the lowest to the highest, at the mean time of an iteration."""
     style()
     figure, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 2.5), sharey=True, squeeze=False)
     for axis, (letter, (name, models)) in zip(axes[0], zip("abc", runs.items(), strict=False), strict=True):
@@ -120,8 +119,7 @@ def scores(table: pd.DataFrame, every_score: pd.DataFrame, measures: Sequence[st
     on official data the paper's figure.
 
     `table` : of `tables.compare`, with its facts; what was not measured is left out.
-    `every_score` : the scores that it was made of, rank-1 and mAP in fractions.
-    """
+    `every_score` : the scores that it was made of, rank-1 and mAP in fractions."""
     style()
     source = table[["data_source", "profile"]].iloc[0]
     table = table[table["status"] == tables.MEASURED]
@@ -192,8 +190,7 @@ def rank_lists(examples: Sequence[Mapping], source: str, *, places: int = 10) ->
     Matches have broad green frames and a tick, others narrow red ones and a cross; images that the scoring passes over
     are pale with gray frames. Each example: {"query": path, "title": str, "lists": [(label, images of
     `ranklists.shown`)]}; at least `places` wide. `source` is the line of `source_text`. All is on one axis, with one
-    picture a list, so that an explorer can draw it at every click.
-    """
+    picture a list, so that an explorer can draw it at every click."""
     style()
     places = max(places, *(len(ranked) for example in examples for _, ranked in example["lists"]))
     width = (places + 1) * PITCH + GAP

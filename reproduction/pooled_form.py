@@ -38,8 +38,7 @@ def demonstrate(run_dir: str | Path, paths: Sequence[str], seed: int = 0) -> pd.
     Columns: setting, head, form (of `model.HCN.form`: "pooled" where the formula is said to hold), formula_difference
     and shuffle_difference (the largest over images and people, as a share of the largest logit, in two digits),
     people_changed (images in per cent whose likeliest person is another after the shuffle), images.
-    Raises what `run_folder.load_network` raises, and ValueError for a broken image.
-    """
+    Raises what `run_folder.load_network` raises, and ValueError for a broken image."""
     network, run = run_folder.load_network(run_dir)
     size, draw = (run["recipe"]["height"], run["recipe"]["width"]), torch.Generator().manual_seed(seed)
     streamed = images.streamed(list(paths), *size, batch_size=len(paths), device=torch.device("cpu"))
@@ -63,8 +62,7 @@ def demonstrate(run_dir: str | Path, paths: Sequence[str], seed: int = 0) -> pd.
 def formula(network: model.HCN, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{cross map: logits (n, classes)} of its head by A mean(lower) + B mean(upper) + c.
 
-    `maps`: the stages, {"r1": (n, channels, height, width), ...}; of a map merged before, the mean is its head's.
-    """
+    `maps`: the stages, {"r1": (n, channels, height, width), ...}; of a map merged before, the mean is its head's."""
     means = {name: x.mean((2, 3)) for name, x in maps.items()}  # (n, channels)
     logits = {}
     for name, (upper, lower) in network.merges.items():

@@ -44,8 +44,7 @@ class Ranking:
     query, gallery: image tables of Q and G rows; per_query: `evaluation.Evaluation.per_query`; index, distance,
     is_match, flag: (Q, TOP + PASSED_OVER) rows of the gallery, nearest first, with their distances and the words of
     `evaluation.ranked`, -1 and NaN after the last; passed_over: (Q,) number of images before the TOP-th counted one
-    that the scoring passes over.
-    """
+    that the scoring passes over."""
 
     query: pd.DataFrame
     gallery: pd.DataFrame

@@ -41,8 +41,7 @@ def extract(run_dir: str | Path, paths: Sequence[str], *, device=None) -> dict[s
     """The maps behind each output of a finished run: {"r5": (n, channels, height, width), "c1": ..., "c2": ...}.
 
     float32, in the order of `paths`; all are held in memory, 19 MiB an image for HCN on ResNet-50 at 224 pixels.
-    Raises FileNotFoundError for a missing run or image, ValueError for an unfinished run or a broken image.
-    """
+    Raises FileNotFoundError for a missing run or image, ValueError for an unfinished run or a broken image."""
     network, run = run_folder.load_network(run_dir)
     network.to(device := machine.choose(device))
     size = run["recipe"]["height"], run["recipe"]["width"]
@@ -102,8 +101,7 @@ def companions(matched: Matched, query: int, matches: int = 2) -> pd.DataFrame:
 def example(why: str, query: int, matched: Matched, run_dir: str | Path) -> dict:
     """What `maps_figure` draws for one query: its companions, and their maps by output.
 
-    {"title": str, "pictures": DataFrame of `companions`, "response": {output: (n, h, w)}, "similarity": the same}
-    """
+    {"title": str, "pictures": DataFrame of `companions`, "response": {output: (n, h, w)}, "similarity": the same}"""
     pictures = companions(matched, query)
     maps = extract(run_dir, list(pictures[PATH]))
     made = {"response": {name: response(x) for name, x in maps.items()},
@@ -115,8 +113,7 @@ def scores_figure(table: pd.DataFrame) -> Figure:
     """mAP of each output as the retrieval feature, and of all joined: a column a set, a row a metric, then re-ranked.
 
     `table` as from `scoring.score_outputs`, mAP in per cent: the mean over seeds, with a bar from the lowest
-    to the highest. The baseline, which has R5 alone, is a line.
-    """
+    to the highest. The baseline, which has R5 alone, is a line."""
     plots.style()
     names = list(table["set"].unique())
     outputs = sorted(table["output"].unique(), key=lambda output: (len(output), output != "r5", output))
@@ -155,8 +152,7 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
     """Pictures of each example with the maps of R5, C1, C2 below: their response, then their similarity to the query.
 
     `examples` as from :func:`example`. A row has one scale from dark to bright, printed beside it
-    with the map's size; over a map of similarity stands its mean, the cosine of the two features.
-    """
+    with the map's size; over a map of similarity stands its mean, the cosine of the two features."""
     plots.style()
     kinds = [(kind, output) for kind in ("response", "similarity") for output in examples[0][kind]]
     columns = max(len(example["pictures"]) for example in examples)

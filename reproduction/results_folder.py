@@ -85,8 +85,7 @@ RUN = {"model": str, "recipe": dict, "seed": int, "seconds": (int, float), "devi
 def read_csv(path: Path, columns: Iterable[str] = (), *, as_text: bool = False) -> pd.DataFrame:
     """A table of the kit; `as_text`: every cell as it stands in the file, an empty one "".
 
-    Raises FileNotFoundError, or ValueError for what is no whole table or lacks one of `columns`.
-    """
+    Raises FileNotFoundError, or ValueError for what is no whole table or lacks one of `columns`."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             widths = {len(row) for row in csv.reader(file, strict=True) if row}
@@ -104,8 +103,7 @@ def read_csv(path: Path, columns: Iterable[str] = (), *, as_text: bool = False) 
 def read_json(path: Path, holds: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A JSON object; `holds` are keys that it must have and the types of their values.
 
-    Raises FileNotFoundError, or ValueError for what is no such object or is half-written.
-    """
+    Raises FileNotFoundError, or ValueError for what is no such object or is half-written."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -129,8 +127,7 @@ class Folder:
     def around(cls, result: Path, data_source: str) -> "Folder":
         """The folder that a result belongs to; a figure of people lies in private/<profile>/ beside it.
 
-        Figure 4 is of no data; its notebook's executed copy tells on which side the folder's others are.
-        """
+        Figure 4 is of no data; its notebook's executed copy tells on which side the folder's others are."""
         inside = result.parent.parent.name == "private"
         folder = result.parent.parent.parent / result.parent.name if inside else result.parent
         sides = [cls(folder, source) for source in ("embedded", "official")]

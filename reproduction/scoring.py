@@ -28,8 +28,7 @@ def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, out
     the retrieval feature of Section 3.2, beside it in `<set>-<output>.safetensors`. One pass through a run of the
     tables gives its R5 and all its outputs joined, which notebooks 10 and 11 score. Warns where the run has learnt from
     people whom the set tests. Raises ValueError for a run of embedded data and a set that is not, or the other way
-    round, and what `features.extract` raises.
-    """
+    round, and what `features.extract` raises."""
     record, runs = run_folder.read(run_dir), kit.results / "runs"
     experiment.check_source(run_dir, record, kit)
     _warn_of_leaks(run_dir, images, name)
@@ -83,8 +82,7 @@ def by_person(scores: pd.DataFrame, names: Sequence[str] = NAMES) -> pd.DataFram
     """Each test person's sums behind every score, in the scores' order: what the file <table>_people.csv keeps.
 
     `scores` has a line a score, its people's rows in the cell of `PEOPLE`. Columns: `names`, of a score, and those
-    of `intervals.by_person`.
-    """
+    of `intervals.by_person`."""
     columns = list(dict.fromkeys([*names, *intervals.COLUMNS]))
     lines = scores.reindex(columns=[*names, PEOPLE]).to_dict("records")
     parts = [line.pop(PEOPLE).assign(**line)[columns] for line in lines]
@@ -99,8 +97,7 @@ def score(
 ) -> pd.DataFrame:
     """One set's features, (N, d) with their table, scored by each metric, with and without re-ranking: a line each.
 
-    Columns: metric, reranked, seconds_fit, seconds_match, and the entries of :func:`evaluate`.
-    """
+    Columns: metric, reranked, seconds_fit, seconds_match, and the entries of :func:`evaluate`."""
     lines = []
     for metric in metrics:
         started = time.perf_counter()
@@ -124,8 +121,7 @@ def rows(
     """All scores behind Table 2 or 3: every finished run, then the literature, one line a set and way of matching.
 
     `sets` are {name: image table}, `methods` those of the literature as :func:`literature.entries` reads them. Columns
-    of :func:`tables.compare`'s `scores`; rank-1 and mAP as fractions.
-    """
+    of :func:`tables.compare`'s `scores`; rank-1 and mAP as fractions."""
     ours = score_runs(kit, sets, how)
     return pd.concat([ours, score_literature(table, kit, sets, how, methods)], ignore_index=True)
 
@@ -134,8 +130,7 @@ def score_runs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matching)
     """Every finished run scored on its set, both metrics, with and without re-ranking.
 
     Times as those of the literature: `seconds_features`, every image of the set through the network; `seconds_train`,
-    the whole training (of the combined set: the one that serves every set) and the metric's fit; `seconds_match`.
-    """
+    the whole training (of the combined set: the one that serves every set) and the metric's fit; `seconds_match`."""
     parts = []
     for run in kit.runs(sets):
         vectors = extract(kit, run.folder, sets[run.set], run.set)
@@ -152,8 +147,7 @@ def score_outputs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchi
     """Each output of a run as the retrieval feature, and all of them joined; both metrics, with and without re-ranking.
 
     The paper retrieves with R5's alone (Section 3.2). One line per finished run, output, metric and re-ranking, with
-    the feature's `width`; rank-1 and mAP in per cent. The baseline has R5 alone.
-    """
+    the feature's `width`; rank-1 and mAP in per cent. The baseline has R5 alone."""
     parts = []
     for run in kit.runs(sets):
         network, _ = training.load_network(run.folder)
@@ -172,8 +166,7 @@ def score_literature(
     """Published methods and plain references (`literature.METHODS`) on the same images, one line each.
 
     Of the `methods`, which `literature.entries` reads, those that are not of this `table` or cannot run here
-    (`literature.not_run`) are left out. What is trained on the kit's loop leaves a run folder among the others.
-    """
+    (`literature.not_run`) are left out. What is trained on the kit's loop leaves a run folder among the others."""
     entries = literature.entries(methods)
     known = {row.method for row in paper.rows(table) if row.model is None} - set(literature.not_run(methods))
     lines = []
@@ -195,8 +188,7 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
 
     The two forms of CUHK03 are one set of people and are not crossed. A set that is not of the paper need not have
     been trained on. "untrained" is the network of the set's own run (or else of the first set's) with its initial
-    weights.
-    """
+    weights."""
     whole = [] if paper.COMBINED in kit.not_run else [paper.COMBINED]
     lines = []
     for seed in kit.seeds:

@@ -19,8 +19,7 @@ NOTEBOOK = "REID_CORE_NOTEBOOK"  # set for a notebook's kernel
 def made_from(origin: Mapping[str, Any]) -> Iterator[None]:
     """Have the sidecars that are written meanwhile, by this process or one that it starts, tell of an origin.
 
-    `origin` is what `reproduction.runner.staleness` compares; the digest of its code stands for that of each source.
-    """
+    `origin` is what `reproduction.runner.staleness` compares; the digest of its code stands for that of each source."""
     os.environ[NOTEBOOK] = json.dumps({key: value for key, value in origin.items() if key != "sources"})
     try:
         yield
@@ -32,8 +31,7 @@ def notebook() -> dict | None:
     """The notebook at work in this process: {"name", "parameters", "code", "inputs"}; None outside of notebooks.
 
     `parameters` are those that `reid-core` gave it, `code` and `inputs` digests of what it was made from. In JupyterLab
-    nothing is given, the cells hold what was used: {"name": str, "parameters": None}.
-    """
+    nothing is given, the cells hold what was used: {"name": str, "parameters": None}."""
     if given := os.environ.get(NOTEBOOK):
         return json.loads(given)
     session = os.environ.get("JPY_SESSION_NAME")  # set by Jupyter's server: the notebook's path
@@ -45,8 +43,7 @@ def write_sidecar(result: str | os.PathLike, **facts) -> Path:
 
     `result` is one file (table2.csv) or the stem of several (figure3 for figure3.png and figure3.svg); every
     existing file `<stem>.*` beside it is listed with its digest. Facts hold at least data_source, profile, seeds
-    and ap, and the run folders the result was made from.
-    """
+    and ap, and the run folders the result was made from."""
     sidecar = Path(result).with_suffix(".json")
     if not (made := sorted(path for path in sidecar.parent.glob(f"{sidecar.stem}.*") if path != sidecar)):
         raise FileNotFoundError(f"{result}: there is no such result to describe.")

@@ -33,8 +33,7 @@ def measure(recipe: Recipe, num_classes: int, *, seconds: float, turns: int = TU
 
     Returns columns model, form (what the network computes, "pooled" or "plain": some settings have no pooled form),
     seconds_per_iteration, fastest_turn, slowest_turn, over_baseline (ratio of times), iterations (counted), device,
-    precision. Raises ValueError for seconds that are not above 0.
-    """
+    precision. Raises ValueError for seconds that are not above 0."""
     if not 0 < seconds < math.inf:
         raise ValueError(f"The seconds to measure for must be above 0, not {seconds!r}, and finite.")
     device = machine.choose(device)
@@ -76,8 +75,7 @@ def matrix_rate(precision: str, device: torch.device, size: int | None = None) -
     """Operations a second (a multiply-add is two) of a large product of square matrices, the fastest of four.
 
     It is computed in `arithmetic(precision, device)`, so that it bounds what a training of that precision reaches.
-    `size`: rows of the matrices; None: 8192 on a GPU, 2048 on a CPU.
-    """
+    `size`: rows of the matrices; None: 8192 on a GPU, 2048 on a CPU."""
     n = size or (8192 if device.type == "cuda" else 2048)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))

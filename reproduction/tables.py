@@ -35,8 +35,7 @@ def table1(images: Mapping[str, pd.DataFrame], combined: pd.DataFrame | None = N
 
     Returns rows in Table 1's order, then other data sets; columns `dataset` and, for each of `IDENTITIES`, `<column>
     published`, `found` and `difference` (Int64, missing where the paper prints none or nothing was found). Combined
-    counts the people who train, not the sum of the sets: `left out` are those who are tested, as `note` says.
-    """
+    counts the people who train, not the sum of the sets: `left out` are those who are tested, as `note` says."""
     counts = {}
     for name, table in images.items():
         dataset = _dataset(name, table)
@@ -74,8 +73,7 @@ def table1_subsets(images: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Identities, images and cameras per table and subset, as published, as found, and the difference.
 
     `name` is the mapping's key; a name ending in "detected" takes CUHK03's published numbers for detected boxes
-    (labeled ones otherwise). Identities leave junk and distractors out, images count them.
-    """
+    (labeled ones otherwise). Identities leave junk and distractors out, images count them."""
     rows = []
     for name, table in images.items():
         form = "detected" if name.endswith("detected") else "labeled"
@@ -125,8 +123,7 @@ def compare(
 
     Returns scores in per cent, the mean over seeds with its standard deviation (over one seed: none); differences are
     ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`), over other
-    test people and, with several seeds, other trainings. `people` are those that were tested.
-    """
+    test people and, with several seeds, other trainings. `people` are those that were tested."""
     not_run = not_run or {}
     known = ("set", "model", "metric", "reranked", "method", "run", "seed", "faithful", "protocol", "note")
     scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
@@ -185,8 +182,7 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
 
     `runs`: one line per run with model, train_set, seed, hours, iterations, seconds_per_iteration. Rows: the paper's
     two, and the three separate HCN trainings for comparison. A row's total needs all of its runs. Every note says so
-    where runs were trained on unlike devices.
-    """
+    where runs were trained on unlike devices."""
     rows = (
         ("Zhong [13]", "baseline", paper.SETS, "paper: [13]'s schedules, 75k + 75k + 50k iterations"),
         ("Our", "hcn", (paper.COMBINED,), "printed under 'labeled': the combined set takes the labeled images"),
@@ -227,8 +223,7 @@ def table4_forms(table: pd.DataFrame, speeds: pd.DataFrame, facts: Mapping[str, 
     """Table 4's totals projected from the steady speed of an iteration, HCN with pooled and with plain heads.
 
     `table`: from `table4`, whose iterations are taken; `speeds`: from `speed.measure`. Columns beside those of
-    `speeds`: method, iterations, projected_hours, and share_of_baselines, the hours over the baselines'.
-    """
+    `speeds`: method, iterations, projected_hours, and share_of_baselines, the hours over the baselines'."""
     iterations = table[table["train_set"] == "total"].set_index("method")["iterations"]
     lines = []
     for method, model in (("Zhong [13]", "baseline"), ("Our", "hcn"), ("HCN, separately", "hcn")):

@@ -32,8 +32,7 @@ def check(lists: Mapping[str, str], sets: Iterable[str]) -> None:
 def read(path: Path) -> list[str]:
     """File names of the images that a list names, in its order.
 
-    Raises FileNotFoundError or ValueError for a list that is absent, empty, no text, or names an image twice.
-    """
+    Raises FileNotFoundError or ValueError for a list that is absent, empty, no text, or names an image twice."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -52,8 +51,7 @@ def keep(table: pd.DataFrame, every: pd.DataFrame, path: Path) -> pd.DataFrame:
     """A set's image table with those of its training images that a list names; test images stay.
 
     `every`: the set before anything was left out of `table`. Raises what :func:`read` raises, and ValueError for names
-    that are no training images of `every`, or that two of them have.
-    """
+    that are no training images of `every`, or that two of them have."""
     names, files = read(path), every.loc[every[SUBSET] == TRAIN, PATH].map(os.path.basename)
     if wrong := sorted(set(names) - set(files)):
         raise ValueError(f"{path} names {_some(wrong)}: no training images of this set; take them out of the list.")

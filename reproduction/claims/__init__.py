@@ -43,8 +43,7 @@ def judge(results: Path, data_source: str) -> pd.DataFrame:
     `results` is a results folder with the tables that `results_folder.NEEDED` names for 09_claims, and those that this
     notebook makes before; a claim whose file is absent is "not measured". difference, low, high, people and trainings
     (a side) are those of the part that decides, in points; empty where a claim has none. The column files names those
-    that a verdict was read from. Raises ValueError for a damaged one.
-    """
+    that a verdict was read from. Raises ValueError for a damaged one."""
     read = reader(results)
     lines = []
     for claim in CLAIMS:

@@ -14,8 +14,7 @@ def effects(results: Path) -> list[Part]:
     """Each effect as a difference with its 95% interval, in points; none of a set that is not there.
 
     On the CUHK03 sets the network with XQDA above LOMO with XQDA, and above itself without XQDA (rank-1); on every set
-    the re-ranked network above itself (mAP). The network is the baseline, so that no effect looks at HCN.
-    """
+    the re-ranked network above itself (mAP). The network is the baseline, so that no effect looks at HCN."""
     asked = Results(reader(results), "")
     found = []
     for name in paper.SETS:

@@ -31,8 +31,7 @@ EXACT = 1e-9  # points: 45.3 - 37.4 is 7.9 for people, not for a computer
 class Part:
     """One difference of a claim: `found` is its interval, `words` say what differs from what.
 
-    The claim puts its true value above `low` (`at_least`: or there) and no higher than `high`.
-    """
+    The claim puts its true value above `low` (`at_least`: or there) and no higher than `high`."""
 
     words: str
     found: Interval
@@ -64,8 +63,7 @@ class Part:
 class Finding:
     """What was measured for a claim: the words for `ours`, and its parts, or the `word` that stands for a verdict.
 
-    `doubt` takes the place of "holds" where that is too early; `one` are the first words with one training a side.
-    """
+    `doubt` takes the place of "holds" where that is too early; `one` are the first words with one training a side."""
 
     ours: str
     parts: Sequence[Part] = ()
@@ -92,8 +90,7 @@ class Finding:
     def decides(self) -> Interval | None:
         """The interval of the part that lies least on the claimed side, of those that fail if any does.
 
-        Of these, one with several trainings goes first: it says more.
-        """
+        Of these, one with several trainings goes first: it says more."""
         if self._fail:
             return min(self._fail, key=lambda part: (part.found.seeds == 1, part.room)).found
         return min(self.parts, key=lambda part: part.room).found if self.parts else None

@@ -111,8 +111,7 @@ def draw(job: tuple[World, Path, list]) -> list:
     """Worker: draw a batch of one data set.
 
     Files of Market-1501 and CUHK01 are written below the given folder; boxes of CUHK03 come back compressed,
-    as (frame, form, shape, chunk). The digest of each image, SHA-256 of its bytes, comes last.
-    """
+    as (frame, form, shape, chunk). The digest of each image, SHA-256 of its bytes, comes last."""
     world, root, batch = job
     done = []
     for item in batch:

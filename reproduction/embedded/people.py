@@ -95,8 +95,7 @@ def person(world: tuple[int, ...], index: int, people: int) -> Person:
     """Person `index` of `people` in the world (seed, data set number).
 
     A pure function of its arguments: neighbouring indices have nothing in common. Who dresses as a circle does keeps
-    the own BODY and up to three of the DETAILS of people.yaml.
-    """
+    the own BODY and up to three of the DETAILS of people.yaml."""
     rng = np.random.default_rng((*world, 1, index))
     own = draw_person(rng)
     if rng.random() > 0.4:

@@ -143,8 +143,7 @@ def cuhk03_counts(sizes: CUHK03Sizes, seed: int) -> dict[str, np.ndarray]:
     """(people, 2) images of each person in each view, for `labeled` and `detected`.
 
     As in the official release some people have a single image in one view and so cannot be test people, one of them
-    only in `labeled`: a training person there and a test person in `detected`, as the last one drawn is the reverse.
-    """
+    only in `labeled`: a training person there and a test person in `detected`, as the last one drawn is the reverse."""
     rng = np.random.default_rng((seed, CUHK03, 0))
     n, test = sizes.people, sizes.test_people
     scarce = np.isin(np.arange(n), rng.choice(n, size=scarce_people(n), replace=False))

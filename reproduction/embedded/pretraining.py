@@ -68,8 +68,7 @@ def located(network: training.Recipe) -> Path:
 def recipe(settings: Mapping[str, object]) -> training.Recipe:
     """The recipe of a profile's settings; of `weights: embedded` the file takes the place, made where it is not yet.
 
-    Raises what `training.Recipe.from_dict` raises.
-    """
+    Raises what `training.Recipe.from_dict` raises."""
     asked = training.Recipe.from_dict(dict(settings))
     if asked.weights != EMBEDDED:
         return asked

@@ -32,8 +32,7 @@ class Market1501Sizes:
 class CUHK03Sizes:
     """People of the five camera pairs and images of both forms, as the new protocol splits them.
 
-    Every test person gives two queries, one a view, so their number needs no field.
-    """
+    Every test person gives two queries, one a view, so their number needs no field."""
 
     pair_people: tuple[int, ...] = PAIR_PEOPLE
     labeled_train_images: int = 7_368
@@ -84,8 +83,7 @@ class Sizes:
     def share(cls, fraction: float) -> "Sizes":
         """All counts of the full size times `fraction` (0 < fraction <= 1), each rounded.
 
-        Raises ValueError if `fraction` is outside that range or leaves a set with too few people.
-        """
+        Raises ValueError if `fraction` is outside that range or leaves a set with too few people."""
         if not 0 < fraction <= 1:
             raise ValueError(f"The share of the full size must lie in (0, 1], but it is {fraction!r}.")
         return cls(

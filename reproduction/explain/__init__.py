@@ -24,8 +24,7 @@ def describe(path: str | os.PathLike, row: Sequence[str] = (), column: str | Non
 
     `row` describes one row by VALUEs or COLUMN=VALUEs; without it, a table's rows are listed with how to name them.
     Raises FileNotFoundError for an unknown file or one without a sidecar, ValueError for a row or column that is
-    unknown or not the only one, with what is nearest.
-    """
+    unknown or not the only one, with what is nearest."""
     result = chain.read(path)
     if result.table is None:
         if row or column:

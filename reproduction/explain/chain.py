@@ -46,8 +46,7 @@ class Result:
     def of_its_copy(self) -> bool | None:
         """Whether the file was written while the notebook's executed copy was; None where there is no copy.
 
-        The two differ when the notebook was run again elsewhere, for instance in JupyterLab.
-        """
+        The two differ when the notebook was run again elsewhere, for instance in JupyterLab."""
         about = self.folder.executed.get(self.notebook or "")
         if about is None:
             return None
@@ -59,8 +58,7 @@ def read(path: str | os.PathLike) -> Result:
     """A result file with its sidecar; a path that does not exist from here is looked for from the repository's root.
 
     Raises FileNotFoundError for no such file (naming those beside it) or a file without a sidecar, ValueError for a
-    damaged one.
-    """
+    damaged one."""
     path = Path(path)
     path = path if path.exists() else experiment.resolve(path)
     if not path.is_file():
@@ -98,8 +96,7 @@ def features(result: Result, row: dict[str, str], run: str) -> list[Path]:
     """Feature files of a run that a row was scored from; none for a result without retrieval (ap: none), nor for a
     published method, which keeps none.
 
-    The set is the row's, else the one that the notebook was given; a row of neither takes all of the run's files.
-    """
+    The set is the row's, else the one that the notebook was given; a row of neither takes all of the run's files."""
     if result.record.get("ap") == "none" or row.get("model") == "literature":
         return []
     given = (result.record.get("set"), result.parameters.get("rank_list_set"))

@@ -24,8 +24,7 @@ def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a ZIP by name, after every check that needs no unpacking.
 
     Raises ValueError where it is no ZIP or a damaged one, or a member is encrypted, leads outside, is a link or a
-    special file, occurs twice, or is larger (or there are more) than any of the data sets has.
-    """
+    special file, occurs twice, or is larger (or there are more) than any of the data sets has."""
     try:
         with zipfile.ZipFile(archive) as file:
             infos = file.infolist()
@@ -68,8 +67,7 @@ def unpack(archive: Path, target: Path, place: Callable[[str], PurePosixPath | N
 
     On any exception (Ctrl-C too) the folder is emptied. Raises ValueError as :func:`members`, or for a member whose
     content is damaged or larger than the archive declares; OSError for too little disk space (before anything is
-    written), or a write that fails.
-    """
+    written), or a write that fails."""
     wanted = {name: (info, below) for name, info in members(archive).items() if (below := place(name)) is not None}
     total = _bounded(archive, [info for info, _ in wanted.values()])
     free = shutil.disk_usage(target).free

@@ -84,8 +84,7 @@ def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """The table without the training images that :func:`find` found; people who lose all images go with them.
 
-    Raises ValueError if that were all training images of the table.
-    """
+    Raises ValueError if that were all training images of the table."""
     training = table[SUBSET] == TRAIN
     found = training & table[PATH].isin(pairs["train_path"])
     if found.any() and found.sum() == training.sum():
@@ -101,8 +100,7 @@ def counts(tables: Mapping[str, pd.DataFrame], pairs: pd.DataFrame) -> pd.DataFr
 
     Returns one row per training set and test set, then one with `test_set` "any", of: `training images` and `people` of
     the training set, `images found`, `people found` (who have such an image), `people lost` (who have no other),
-    `test images found`.
-    """
+    `test images found`."""
     rows = []
     for name, table in tables.items():
         train = table[table[SUBSET] == TRAIN]
@@ -147,8 +145,7 @@ def _compare(
 ) -> pd.DataFrame:
     """Confirmed pairs of pictures: columns train, test (indices), bits, correlation.
 
-    `pictures`: (N, 32, 16, 3) uint8, each once; `train`, `test`: (t,) and (q,) int64, which of them are compared.
-    """
+    `pictures`: (N, 32, 16, 3) uint8, each once; `train`, `test`: (t,) and (q,) int64, which of them are compared."""
     hashes = perceptual_hash(pictures)
     gray = (pictures @ _GRAY).reshape(-1, HEIGHT // _SHRINK, _SHRINK, WIDTH // _SHRINK, _SHRINK).mean((2, 4))
     unit = _normalised(gray)
@@ -176,8 +173,7 @@ def _compare(
 def _confirm(pictures: np.ndarray, gray: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(n,) float32 colour correlation of picture pairs at their best crop; -1 where the gray copies are too unlike.
 
-    `pictures`: (N, 32, 16, 3) uint8; `gray`: (N, 16, 8) float32, half as large; `first`, `second`: (n,) int64.
-    """
+    `pictures`: (N, 32, 16, 3) uint8; `gray`: (N, 16, 8) float32, half as large; `first`, `second`: (n,) int64."""
     correlation = np.full(len(first), -1.0, np.float32)
     coarse, _ = _best_crop(gray[first], gray[second], _COARSE)
     likely = np.flatnonzero(coarse >= _MIN_ALIGNED)

@@ -29,8 +29,7 @@ def found(rows: pd.DataFrame) -> Subset:
     """The same facts of the rows of one subset.
 
     The digest is the first 16 hex digits of SHA-256 of the sorted (person, camera) rows as little-endian int32, so
-    it depends neither on file names nor on the form of CUHK03.
-    """
+    it depends neither on file names nor on the form of CUHK03."""
     ids = rows[[PERSON, CAMERA]].sort_values([PERSON, CAMERA]).to_numpy("<i4")
     people = rows.loc[rows[PERSON] > DISTRACTOR, PERSON].nunique()
     digest = hashlib.sha256(ids.tobytes()).hexdigest()[:16]

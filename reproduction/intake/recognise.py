@@ -35,8 +35,7 @@ def recognise_path(path: Path) -> list[Piece]:
 
     Raises FileNotFoundError where nothing is there; the message says where a link leads, or which path is nearly the
     same. Raises ValueError where nothing is recognised, a subset is missing, a set is there more than once, or for an
-    archive that :mod:`reproduction.intake.archives` refuses.
-    """
+    archive that :mod:`reproduction.intake.archives` refuses."""
     if path.is_dir():
         return recognise(bar(walk(path), desc=f"Looking through {path.name}", unit="file", delay=2), path)
     if not path.exists():

@@ -57,8 +57,7 @@ def status(root: str | Path, *, progress: bool = True) -> pd.DataFrame:
     `state` is "ok" (people, images and digest as published), "differs", "found" (embedded or own data, which have no
     published numbers), "missing" or "broken" (`note` says why). The digest is that of the image indices for the .mat
     (the CUHK03-NP split as released) and that of the sorted (person, camera) rows for folders. Nothing is extracted and
-    no image is decoded.
-    """
+    no image is decoded."""
     root, rows = Path(root).absolute(), []
     found = forms(root)
     everything = [(name, form) for name, there in found.items() for form in there or [""]]

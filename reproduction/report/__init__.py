@@ -27,8 +27,7 @@ def write(results: Path, facts: Mapping[str, str] | None = None) -> Path:
     person enters the page, wherever it lies.
 
     Raises FileNotFoundError without both, ValueError when a table lacks its columns, when results of embedded
-    and official data are mixed, or when a verdict is in no known words.
-    """
+    and official data are mixed, or when a verdict is in no known words."""
     found = sources.read(results, facts)
     return files.write_text(found.path / "report.html", render("report", sections.everything(found)))
 

@@ -101,8 +101,7 @@ def resources(settings: Mapping[str, object], names: Sequence[str]) -> dict[str,
     """{step: "threads"; "resources": mem_mb, runtime in minutes, gpu; "local": it runs where the workflow does}.
 
     Times are those of `reid-core plan`: of finished runs, or guessed from the arithmetic at the rate of this machine's
-    device. Memory is four matrices of float32 between half of all images, the largest re-ranking, and 4 GiB.
-    """
+    device. Memory is four matrices of float32 between half of all images, the largest re-ranking, and 4 GiB."""
     sizes = settings["render_sizes"]
     images = (embedded.Sizes.full() if sizes == "none" else embedded.Sizes.named(sizes)).images
     seconds = {further.step_name(run): time for run, time in plan.seconds_of_runs(settings).items()}

@@ -25,8 +25,7 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     unless other settings made what lies there. A step that finds nothing changed by the steps before it does nothing.
 
     Raises what `notebooks.find`, `profiles.load` and `notebooks.run` raise, and WorkflowError where another process
-    is at work in the folder.
-    """
+    is at work in the folder."""
     path = notebooks.find(name)
     settings = profiles.load(profile, overrides, recipes=not workflow.is_step())
     step = steps.one(settings, path)

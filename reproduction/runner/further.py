@@ -30,8 +30,7 @@ GATED = "Gated [21]"
 class Trainings:
     """Every training of a profile by its name below `runs/`, without those that need an absent set.
 
-    `own`: {name: (model, train set, seed)} of the paper's seven; `further`: {name: the notebook that reads it}.
-    """
+    `own`: {name: (model, train set, seed)} of the paper's seven; `further`: {name: the notebook that reads it}."""
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings, self.kit = settings, experiment.Experiment.of(settings)
@@ -71,8 +70,7 @@ def train(run: str, profile: str, overrides: Sequence[str] = ()) -> None:
     """Make one training of a profile, or find it made, by several processes of torchrun's where the plan says so.
 
     A variant whose loss does not stay finite is an outcome, which notebook 10 notes; of the others it is an error.
-    Raises ValueError for a name that is none of the profile's trainings, and what `training.train` raises.
-    """
+    Raises ValueError for a name that is none of the profile's trainings, and what `training.train` raises."""
     settings = profiles.load(profile, overrides, recipes=False)
     known = Trainings(settings)
     if run not in known.names:

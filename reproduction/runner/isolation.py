@@ -25,8 +25,7 @@ def kernel_environment() -> Iterator[None]:
     The kernel is this environment's, reads no configuration or start-up file of the home folder, draws into the
     notebook with Matplotlib's own defaults, and shows progress once a minute unless stderr is a terminal. Its threads
     sleep while they wait for each other, unless the user says otherwise: spinning, they take the cores from those they
-    wait for.
-    """
+    wait for."""
     with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:
         own = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder)
         drawing = Path(importlib.util.find_spec("matplotlib").origin).parent  # found without loading it

@@ -66,8 +66,7 @@ _book = functools.lru_cache(maxsize=64)(functools.partial(nbformat.reads, as_ver
 def declared(notebook: str | os.PathLike) -> dict[str, Any]:
     """The parameters a notebook declares, with their defaults: the literals of its cell tagged `parameters`.
 
-    Raises NotebookError for a file that is no notebook, for none or several such cells, and for another value.
-    """
+    Raises NotebookError for a file that is no notebook, for none or several such cells, and for another value."""
     notebook = Path(notebook)
     tagged = [cell for cell in cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -120,8 +119,7 @@ def run(
     go to this process's as they come, of progress lines one a minute where these are no terminal. `output` appears only
     when every cell has run; otherwise NotebookError is raised and the executed copy is at `failed/<name>` beside it.
     `origin` is what the notebook is made from, for its sidecars and, with what `left()` adds at the end, for the
-    executed copy (see :mod:`reproduction.runner.staleness`).
-    """
+    executed copy (see :mod:`reproduction.runner.staleness`)."""
     notebook, output = Path(notebook), Path(output)
     check_parameters(notebook, parameters)
     failed = output.parent / "failed" / output.name

@@ -29,8 +29,7 @@ def describe(settings: Mapping[str, object], measure: float = 0.0) -> str:
     Expected times come from `measure` seconds of steady training of each model on noise, if above 0; else from finished
     runs of the same results folder; else from counted floating-point operations and the device's rate for one large
     matrix product in the recipe's precision, which is timed. Raises ValueError where `schedules` lacks a set, and for
-    a card that cannot be used (`preflight.check`).
-    """
+    a card that cannot be used (`preflight.check`)."""
     profiles.check_schedules(settings)
     preflight.check(settings)
     lines = [f"Profile {settings['profile']}: results in {settings['results_root']}, device {device_name()}"]
@@ -66,8 +65,7 @@ def expected(settings: Mapping[str, object]) -> str | None:
     """How long a profile's trainings and the rest will take on this device, in a sentence, at the start of a run.
 
     Small networks on the CPU are trained for a second each; else as `describe` does without `measure`. None where
-    nothing is to be trained.
-    """
+    nothing is to be trained."""
     measured = settings["render_sizes"] in ("smoke", "tiny") and machine.choose(None).type == "cpu"
     seconds = sum(_trainings(settings, SECOND if measured else 0.0)[1].values())
     how = "from a second of training of each model" if measured else "a guess, see reid-core plan"

@@ -35,8 +35,7 @@ def names() -> list[str]:
 def find(profile: str | os.PathLike) -> Path:
     """The file of a profile, absolute: one of the kit by its name, or any .yaml or .yml by its path.
 
-    Raises FileNotFoundError naming the profiles there are.
-    """
+    Raises FileNotFoundError naming the profiles there are."""
     own = Path(profile).suffix in {".yaml", ".yml"}
     path = Path(profile).expanduser().absolute() if own else FOLDER / f"{profile}.yaml"
     if not path.is_file():
@@ -64,8 +63,7 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: 
     `schedules`, `literature`, settings of matching and the `sensitivity_` ones are checked by those who take them.
     Raises FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy. Without
     `recipes` what is checked elsewhere is taken as it is, for a step of a workflow whose profile was checked at its
-    start: the check loads PyTorch, which takes seconds.
-    """
+    start: the check loads PyTorch, which takes seconds."""
     path = find(profile)
     try:
         settings = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
@@ -167,8 +165,7 @@ def check_trainings(results: Path, recipe: Mapping[str, Any], schedules: Mapping
     """Raise ValueError where any training of a profile cannot run, before the first one takes hours.
 
     `schedules` must have `train_set`, and no batch may be larger than its set (of the combined: the largest part), as
-    notebook 01 counted it in `table1_subsets.csv`; what is not there is not checked.
-    """
+    notebook 01 counted it in `table1_subsets.csv`; what is not there is not checked."""
     for name, given in (("recipe", recipe), ("schedules", schedules)):
         if not isinstance(given, Mapping):
             raise ValueError(f"{name} is {given!r}; it maps settings to values, as in profiles/smoke.yaml.")

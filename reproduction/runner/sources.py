@@ -18,8 +18,7 @@ BESIDE = (".j2", ".css", ".js", ".yaml")  # what a module reads that lies beside
 def code(notebook: Path) -> dict[str, str]:
     """{source file: digest} of everything that the notebook's cells import, and of the cells themselves.
 
-    An import counts in functions too. Paths are relative to the repository, a digest is 16 digits of SHA-256.
-    """
+    An import counts in functions too. Paths are relative to the repository, a digest is 16 digits of SHA-256."""
     cells = notebooks.cells(notebook)
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = hashlib.sha256("\n".join(cell.source for cell in cells).encode()).hexdigest()[:16]

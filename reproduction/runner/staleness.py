@@ -36,8 +36,7 @@ _RACY = 2.0  # seconds in which a file may change twice and keep its date
 def pending(settings: Mapping[str, Any], force: Iterable[str] = ()) -> dict[Step, str]:
     """{step: why it would run}, in order; a step that waits for another one may find then that nothing differs.
 
-    `force` names notebooks that run in any case.
-    """
+    `force` names notebooks that run in any case."""
     now, found = Now(settings), {}
     for step in steps.of(settings):
         why = "asked for" if step.notebook in force else now.difference(step)
@@ -223,8 +222,7 @@ def data_digest(root: Path, results: Path) -> str | None:
     """Digest of all names and contents below a data folder; None where there is no file.
 
     Left out is what systems and file managers leave, and further down embedded data and the folder of results. It is
-    remembered in the cache for as long as no file's size, date or place on the disk changes.
-    """
+    remembered in the cache for as long as no file's size, date or place on the disk changes."""
     found = sorted(_data_files(root, os.path.realpath(results)))
     if not found:
         return None

@@ -72,8 +72,7 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     """All steps of a profile, in the order in which they run; of official data without what needs an absent set.
 
     Table 2 comes as soon as what it reads is trained: somebody who watches has a table to look at early. Trainings and
-    what is timed run alone; of small data, what scores and draws leaves cores to another step.
-    """
+    what is timed run alone; of small data, what scores and draws leaves cores to another step."""
     official = settings["render_sizes"] == "none"
     absent = experiment.Experiment.of(settings).not_run if official else {}
     select = functools.partial(profiles.select, settings)

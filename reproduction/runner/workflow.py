@@ -43,8 +43,7 @@ def run(
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again; `where` is an executor of
     Snakemake's or None, how many jobs at once, options for Snakemake, and GPUs for one training; the trainings of a
     bundle `given` are taken. Raises what `profiles.load`, `preflight.check`, `notebooks.find`, `bundle.take` and
-    `cluster.Elsewhere.check` raise, before anything runs, and WorkflowError when a step fails.
-    """
+    `cluster.Elsewhere.check` raise, before anything runs, and WorkflowError when a step fails."""
     settings = profiles.load(profile, overrides)
     profiles.check_schedules(settings)
     preflight.check(settings)

@@ -43,8 +43,7 @@ class Option:
 def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
     """The choices of matching: every other value of the named ones, and the `numbers` given for k1, k2, lambda_value.
 
-    Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take.
-    """
+    Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take."""
     choices = []
     for name, (choice, needs, note) in WORDS["matching"].items():
         own = getattr(how, name)
@@ -75,8 +74,7 @@ class Bench:
     """The default's runs on one set, and scores of runs on it: rows of `intervals.by_person`, of each run's seed.
 
     Features are kept in files as `scoring.extract` does; what the default runs need more than once (features,
-    metrics), and the scores of all runs, also in memory.
-    """
+    metrics), and the scores of all runs, also in memory."""
 
     kit: Experiment
     name: str
@@ -142,8 +140,7 @@ def benches(
 ) -> dict[str, Bench]:
     """A bench for each set: the study's default runs on its own set, the profile's runs of `model` on the others.
 
-    `model` "combined" takes HCN on the combined set for every set.
-    """
+    `model` "combined" takes HCN on the combined set for every set."""
     made = {}
     for name, images in sets.items():
         folders = [kit.run(model, name, seed).folder for seed in kit.seeds]

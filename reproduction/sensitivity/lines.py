@@ -48,8 +48,7 @@ def matching_lines(
     """The choices of matching, made again on the default runs of every set.
 
     `pairings`: how many seeds, from 0, XQDA's random pairing is drawn with besides that of the released code; none: no
-    such lines. Raises ValueError below 0.
-    """
+    such lines. Raises ValueError below 0."""
     if pairings < 0:
         raise ValueError(f"sensitivity_pairings is {pairings}; it is a number of seeds, at least 0 (0: none).")
     lines = []
@@ -83,8 +82,7 @@ def _pairing_line(bench: Bench | None, name: str, pairings: int, not_run: Mappin
 def fit_lines(benches: Mapping[str, Bench], images: pd.DataFrame | None, not_run: Mapping[str, str]) -> list[dict]:
     """XQDA for the combined model fitted on the training images of all its sets, not of the one it is tested on.
 
-    `images`: those of the combined set, labelled; None where it is absent.
-    """
+    `images`: those of the combined set, labelled; None where it is absent."""
     way, lines, learned = ("xqda", True), [], {}
     for name in paper.SETS:
         line = _about("matching", "xqda_fit", "Combined HCN: XQDA fitted on", "the tested set", "all sets", name, way,
@@ -122,8 +120,7 @@ def feature_lines(name: str, benches: Mapping[str, Bench], not_run: Mapping[str,
 def training_lines(study: Study, benches: Mapping[str, Bench], trained: pd.DataFrame) -> list[dict]:
     """The variants of network and training and the controls beside their defaults; `trained` is what `train` returned.
 
-    A measured line holds the people behind both sides, too, which `people` puts into a table.
-    """
+    A measured line holds the people behind both sides, too, which `people` puts into a table."""
     failures = dict(zip(trained["run"], trained["failure"], strict=True))
     lines = []
     for one in study.comparisons:
@@ -209,8 +206,7 @@ def table(lines: Sequence[dict], facts: Mapping[str, object]) -> pd.DataFrame:
     alone). A seed line has none, but a `spread`: the standard deviation of the difference of two single runs that
     differ in the seed alone, s sqrt(2) for a deviation s over the seeds. The losses are those of R5 in training, over
     the last tenth of the iterations: they tell a variant that did not train at the default's learning rate from one
-    whose features are worse.
-    """
+    whose features are worse."""
     made = pd.DataFrame(lines, columns=COLUMNS).assign(**facts)
     return made.astype({"iterations": "Int64", "queries": "Int64"})
 
@@ -226,8 +222,7 @@ def people(lines: Sequence[dict]) -> pd.DataFrame:
 def headline(table: pd.DataFrame) -> dict[str, float] | None:
     """Standard deviation of the difference of two runs that differ in the seed alone, in points: {rank1, mAP}.
 
-    At the metric and re-ranking that the paper reports for the set; None for one seed.
-    """
+    At the metric and re-ranking that the paper reports for the set; None for one seed."""
     of_seeds = table[(table["kind"] == "seed") & (table["status"] == MEASURED) & table["reranked"]]
     return {score: float(of_seeds[f"{score}_spread"].iloc[0]) for score in SCORES} if len(of_seeds) else None
 

@@ -17,8 +17,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
     `table`: lines of `reproduction.sensitivity.table`, one a row and set; those not measured are left out. Whiskers are
     the 95% interval; a mark is full only where it leaves 0 out. An arrow at the edge, with its number, stands for a
-    mark further out than the widest interval is wide.
-    """
+    mark further out than the widest interval is wide."""
     plots.style()
     places = _places(table)
     table = table[table["status"] == MEASURED]

@@ -49,8 +49,7 @@ class Comparison:
     """A variant's runs beside equally many that it is compared with, or the reason why there are none.
 
     kind: "training", or "control" (`reproduction.sensitivity.controls`), whose default is the profile's own. set: the
-    one that is tested. model: "baseline", "hcn" or "combined", of both sides.
-    """
+    one that is tested. model: "baseline", "hcn" or "combined", of both sides."""
 
     kind: str
     set: str
@@ -69,8 +68,7 @@ class Comparison:
 class Study:
     """The trainings on one set: the default's, one a seed (none where the set is absent), and the comparisons.
 
-    recipes: {train set: settings of the profile's runs on it}.
-    """
+    recipes: {train set: settings of the profile's runs on it}."""
 
     train_set: str
     recipes: Mapping[str, Mapping[str, object]]
@@ -87,8 +85,7 @@ class Study:
 def own_recipes(kit: Experiment) -> dict[str, dict[str, object]]:
     """{train set: the recipe of the profile's HCN run on it}; where a set is absent, the run on another.
 
-    Raises FileNotFoundError for a run that is not there, with the notebook that makes it.
-    """
+    Raises FileNotFoundError for a run that is not there, with the notebook that makes it."""
     absent, names = kit.not_run, (*paper.SETS, paper.COMBINED)
     there = {name: next((other for other in (name, *paper.SETS) if other not in absent), name) for name in names}
     return {name: run_folder.read(kit.run("hcn", there[name], kit.seeds[0]).folder)["recipe"] for name in names}
@@ -114,8 +111,7 @@ def design(
     not_run : {train set: reason} for sets that are not there, from `Experiment.not_run`
 
     Raises ValueError or TypeError, naming what is wrong, for an unknown set, variant or setting, an empty or repeated
-    list of seeds, or a value out of range.
-    """
+    list of seeds, or a value out of range."""
     if train_set not in paper.SETS:
         raise ValueError(f"sensitivity_set is {train_set!r}; it is one of {', '.join(paper.SETS)}.")
     check_seeds("sensitivity_seeds", default_seeds)
@@ -151,8 +147,7 @@ def design(
 class Maker:
     """Makes runs and comparisons from the default's settings; `shortened`: these are not the profile's own.
 
-    name: the set that is tested. model: as of a row, "combined" for HCN trained on the combined set.
-    """
+    name: the set that is tested. model: as of a row, "combined" for HCN trained on the combined set."""
 
     kit: Experiment
     name: str
@@ -230,8 +225,7 @@ def train(
     `images`: {train set: its labelled training images, as for the profile's own runs}, without those that are absent.
     `runs`: some of the study's; None for all.
     A variant whose loss does not stay finite is an outcome and does not stop the others; the default's must.
-    Raises what `training.train` raises otherwise.
-    """
+    Raises what `training.train` raises otherwise."""
     lines = []
     for run in study.runs if runs is None else runs:
         failure, seconds = "", None

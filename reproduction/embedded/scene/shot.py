@@ -62,8 +62,7 @@ def compose(world: World, who: int | None, number: int, picture: int, size: tupl
     """Draw person `who` (None: nobody) before camera `number`'s backdrop; `picture` numbers the picture.
 
     `size` is (width, height) of the frame and `tall` the height in pixels of a person of nominal height, who
-    stands in the frame's middle. The heading is that of the person's walk past the camera.
-    """
+    stands in the frame's middle. The heading is that of the person's walk past the camera."""
     place, view = _camera(world, number)
     rng = world.rng(5, picture)
     zoom = tall / scenery.PERSON * rng.uniform(0.75, 1.25)
