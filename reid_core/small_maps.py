@@ -58,6 +58,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x and weight, in their shapes, from that of the outputs (n, filters, rows, columns)."""
         x, weight = ctx.saved_tensors
         inputs, outputs = x.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
         of_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None

@@ -35,7 +35,8 @@ def extract(kit: Experiment, run_dir: Path, images: pd.DataFrame, name: str, out
     folder = kit.results / "features" / (run_dir.relative_to(runs) if run_dir.is_relative_to(runs) else run_dir.name)
     how, path = {"data_root": kit.data}, folder / f"{name if output == 'r5' else f'{name}-{output}'}.safetensors"
     heads = "+".join(record.get("heads", ()))
-    if output == "r5" != heads and heads and name in paper.SETS and run_dir.parent == runs and not path.is_file():
+    of_tables = name in paper.SETS and run_dir.parent == runs
+    if output == "r5" and heads not in ("", "r5") and of_tables and not path.is_file():
         joined = features.extract(run_dir, images, output=heads, path=folder / f"{name}-{heads}.safetensors", **how)
         features.save(features.parts(joined)[output], path, kit.data)
     return features.extract(run_dir, images, output=output, path=path, **how)

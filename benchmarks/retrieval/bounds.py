@@ -17,7 +17,7 @@ spectrum falls as k^-a, normalised to length 1: a = 1 is about that of ImageNet'
 from __future__ import annotations
 
 import argparse
-import time
+import timeit
 
 import numpy as np
 import pandas as pd
@@ -85,12 +85,7 @@ def shares(x: np.ndarray, n_query: int, found) -> list[dict]:
 
 def fastest(work, tries: int = 3) -> float:
     """Least seconds of some tries."""
-    taken = []
-    for _ in range(tries):
-        begun = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
+    return min(timeit.repeat(work, number=1, repeat=tries))
 
 
 def costs(x: np.ndarray) -> dict[int | str, float]:

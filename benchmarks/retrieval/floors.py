@@ -10,6 +10,7 @@ import argparse
 import cProfile
 import pstats
 import time
+import timeit
 
 import numpy as np
 
@@ -19,12 +20,7 @@ from reid_core.xqda import XQDA
 
 def fastest(work, tries: int = 5) -> float:
     """Least seconds of some tries."""
-    taken = []
-    for _ in range(tries):
-        begun = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
+    return min(timeit.repeat(work, number=1, repeat=tries))
 
 
 def seconds_of(profile: cProfile.Profile, names: tuple[str, ...]) -> dict[str, float]:

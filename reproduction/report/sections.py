@@ -199,6 +199,7 @@ def across(found: Results) -> dict[str, Any] | None:
     order = [name for name in ("untrained", *paper.SETS, paper.COMBINED) if name in set(table["train_set"])]
 
     def cell(name: str, source: str) -> dict[str, Any]:
+        """Of the set `name`, tested with what was trained on `source`."""
         mean, within = ("" if rows is None else rows[(rows["test_set"] == name) & (rows["train_set"] == source)]
                         for rows in (table, people))  # fmt: skip
         ends = [intervals.interval(within, score) for score in tables.SCORES] if len(within) else []
