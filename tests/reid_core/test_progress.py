@@ -56,10 +56,12 @@ def test_a_log_gets_lines_and_one_state_of_progress_lines_a_minute(monkeypatch):
 def test_a_bar_in_a_log_says_a_line_a_minute(monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.1)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
+    begun = time.monotonic()
     for _ in progress.bar(range(5), desc="Count", unit="number", delay=0):
         time.sleep(0.06)
+    most = max(3, (time.monotonic() - begun) / 0.1)  # on a busy machine each step may take so long
     lines = sys.stderr.getvalue().splitlines()
-    assert 1 <= len(lines) <= 3 and all(line.startswith("Count: ") and "/5 [" in line for line in lines)
+    assert 1 <= len(lines) <= most and all(line.startswith("Count: ") and "/5 [" in line for line in lines)
 
 
 @pytest.mark.parametrize("value, seen", [("1", False), ("true", False), ("0", True), ("", True)])
