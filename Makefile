@@ -8,8 +8,9 @@
 
 PROFILE ?= smoke
 SHELL := /bin/bash
+unexport PYTHONHOME  # of another Python
 .DEFAULT_GOAL := help
-HERE := $(shell cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd)
+HERE := $(shell CDPATH= cd "$$(dirname "$(strip $(MAKEFILE_LIST))")" && pwd)
 
 # A conda environment that is the installation itself is its base, whatever it is called.
 ifneq ($(VIRTUAL_ENV),)
@@ -51,21 +52,28 @@ environment:
 	  exit 1; fi; \
 	wanted="$$(cat requirements.lock pyproject.toml | cksum) $(HERE)"; \
 	[ "$$wanted" != "$$(cat "$$stamp" 2>/dev/null)" ] || exit 0; \
+	"$$python" -c '$(fitting)' 2>/dev/null; if [ $$? = 3 ]; then \
+	  echo "$$python is not Python 3.11 to 3.13: deactivate or remove that environment, or take another." >&2; exit 1; fi; \
 	echo "Installing the environment into $$prefix (about 6 GB; one to ten minutes) ..."; \
+	unset PIP_USER PIP_TARGET PIP_PREFIX; \
+	if [ -n "$$PIP_INDEX_URL" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$PIP_INDEX_URL}"; fi; \
+	if [ -n "$$PIP_CERT" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi; \
 	if command -v uv >/dev/null && $(call install,uv pip install --python "$$python"); then exit 0; fi; \
 	if ! "$$python" -m pip --version >/dev/null 2>&1; then \
 	  echo "The environment $$prefix has no pip, as uv makes them: uv pip install pip (or: python -m ensurepip)." >&2; \
 	  exit 1; fi; \
 	$(call install,"$$python" -m pip install)
 
-# The kit itself has no hash. Where uv fails, as behind a mirror that only pip was told of, pip is tried.
+# The kit itself has no hash. Where uv fails, as behind a mirror that only pip's own file tells of, pip is tried.
 install = $(1) --quiet --require-hashes -r requirements.lock && \
 	$(1) --quiet --no-deps -e '.[reproduction]' && echo "$$wanted" > "$$stamp"
 
+fitting = import sys; sys.exit(3 * (not (3, 11) <= sys.version_info < (3, 14)))
+
 define make_venv
   for python3 in python3 python3.13 python3.12 python3.11; do \
-    if $$python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
-      $$python3 -m venv .venv && break; \
+    if $$python3 -c '$(fitting)' 2>/dev/null; then \
+      $$python3 -m venv .venv --clear && break; \
       echo "$$python3 could not make .venv/ (on Debian and Ubuntu: apt install python3-venv)." >&2; rm -rf .venv; exit 1; \
     fi; done; \
   if [ ! -x "$$python" ]; then \

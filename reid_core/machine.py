@@ -96,12 +96,13 @@ def commit() -> dict | None:
 
     def git(*words: str) -> str:
         told = {"cwd": _REPOSITORY, "env": clean, "stderr": subprocess.DEVNULL, "timeout": 30}
-        return os.fsdecode(subprocess.check_output(["git", *words], **told)).rstrip("\n")
+        own = ["git", "-c", f"safe.directory={_REPOSITORY}"]  # another user's, as a folder shown to a container is
+        return os.fsdecode(subprocess.check_output([*own, *words], **told)).rstrip("\n")
 
     try:
         top, head = git("rev-parse", "--show-toplevel"), git("rev-parse", "HEAD")
         changes = git("status", "--porcelain", "--untracked-files=no")
-        unknown = git("status", "--porcelain", "--", "reid_core", "reproduction", "notebooks")
+        unknown = git("status", "--porcelain", "--untracked-files", "--", "reid_core", "reproduction", "notebooks")
     except (OSError, subprocess.SubprocessError):
         return None
     return {"id": head, "modified": bool(changes or unknown)} if Path(top).resolve() == _REPOSITORY else None

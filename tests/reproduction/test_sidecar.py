@@ -93,3 +93,18 @@ def test_a_source_that_git_does_not_know_counts_as_modified(kit_in_git, name, mo
     (kit_in_git / name).parent.mkdir(exist_ok=True)
     (kit_in_git / name).write_text("y")
     assert machine.commit()["modified"] == modified
+
+
+def test_a_users_settings_of_git_and_a_checkout_of_another_user_change_nothing(kit_in_git, tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "git"  # git's own way to try a folder of another user's
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    head = git(kit_in_git, "rev-parse", "HEAD")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text("[status]\nshowUntrackedFiles = no\n")
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    assert machine.commit() == {"id": head, "modified": False}
+    machine.commit.cache_clear()
+    (kit_in_git / "notebooks" / "new.ipynb").write_text("y")
+    assert machine.commit()["modified"]

@@ -105,6 +105,45 @@ def test_a_path_of_another_alphabet_under_lang_c_without_a_home(kit):
     assert (elsewhere / ".venv" / ".reid-core-installed").is_file()
 
 
+def test_an_active_environment_of_another_python_is_named_before_anything_is_installed(kit, tmp_path):
+    python = tmp_path / "old" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/bash\n[ "$1" = -c ] && exit 3\necho "python $*"\n')
+    python.chmod(0o755)
+    code, said = make(kit, "reproduce", VIRTUAL_ENV=str(tmp_path / "old"))
+    assert code and f"{python} is not Python 3.11 to 3.13" in said and "install" not in said.lower(), said
+    told = (REPOSITORY / "Makefile").read_text().split("fitting = ")[1].splitlines()[0]
+    assert subprocess.run([sys.executable, "-c", told]).returncode == 0
+    other = told.replace("sys.version_info", "(3, 14)")
+    assert subprocess.run([sys.executable, "-c", other]).returncode == 3
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(kit):
+    (kit / ".venv" / "bin").mkdir(parents=True)
+    (kit / ".venv" / "bin" / "python").symlink_to("/gone/python3.11")
+    stub = kit.parent / "bin" / "python3"
+    stub.write_text(stub.read_text().replace('cp "$0"', '[ "$4" = --clear ] && rm -f "$3/bin/python"; cp "$0"'))
+    code, said = make(kit, "test")
+    assert code == 0 and "python -m pytest" in said, said
+
+
+def test_settings_of_the_shell_and_of_pip_for_elsewhere_do_not_reach_the_environment(kit, tmp_path):
+    (tmp_path / "other" / "my kit").mkdir(parents=True)
+    for name in ("python3", "uv"):
+        stub = kit.parent / "bin" / name
+        more = stub.read_text().partition("\n")[2] if stub.exists() else "exit 2\n"
+        shown = 'echo "$* [$PIP_USER$PIP_TARGET|$UV_DEFAULT_INDEX $SSL_CERT_FILE|$PYTHONHOME]"'
+        stub.write_text(f"#!/bin/bash\n{shown}\n{more}")
+        stub.chmod(0o755)
+    odd = {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PYTHONHOME": "/elsewhere", "CDPATH": f"{tmp_path / 'other'}:."}
+    mirror = {"PIP_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/own/ca.pem"}
+    code, said = make(kit, "-f", "my kit/Makefile", "test", cwd=tmp_path, **odd, **mirror)
+    installing = [line for line in said.splitlines() if "pip install" in line and line.endswith("|]")]
+    assert code == 0 and len(installing) == 3, said
+    assert all(line.endswith("[|https://mirror.example/simple /own/ca.pem|]") for line in installing), said
+    assert "-m pytest -q -m not slow [1/elsewhere| |]" in said, "the tests' own environment is the user's"
+
+
 def test_lab_says_what_to_open(kit):
     code, said = make(kit, "lab")
     assert code == 0 and said.index("Open the address") < said.index("-m jupyterlab notebooks")
