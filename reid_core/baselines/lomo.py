@@ -33,6 +33,7 @@ WINDOW, STEP, LEVELS = 10, 5, 3
 HSV_BINS = 8
 SILTP_RADII = (3, 5)
 SILTP_CODES = 3**4
+CACHED = 8  # images described at once: their arrays stay in a core's cache
 RETINEX_SIGMAS = (5.0, 20.0)
 
 
@@ -83,17 +84,16 @@ def dimension(height: int = 128, width: int = 48) -> int:
 
 
 def _fill(out, images, retinex, height, width):
-    for rows, pixels in batches(images, height, width, batch_size=32, desc="LOMO"):
+    for rows, pixels in batches(images, height, width, batch_size=CACHED, desc="LOMO"):
         out[rows] = describe(pixels, retinex=retinex)
     return out
 
 
 def describe(pixels: np.ndarray, *, retinex: bool = True) -> np.ndarray:
     """LOMO features (n, d) float32 of uint8 RGB images (n, height, width, 3), all in memory at once."""
-    bins = hsv_bins(multiscale_retinex(pixels) if retinex else pixels)
-    bins = np.ascontiguousarray(np.moveaxis(bins, -1, 0), np.uint16)
+    bins = np.moveaxis(hsv_bins(multiscale_retinex(pixels) if retinex else pixels), -1, 0).astype(np.uint16)
+    gray = gray_level(pixels).astype(np.uint16)  # which holds 13 times the sum of 16 of them
     colour, texture = [], [[] for _ in SILTP_RADII]
-    gray = gray_level(pixels).astype(np.int32)
     for level in range(LEVELS):
         if level:
             bins = _sum_2x2(bins) // 4
@@ -103,7 +103,7 @@ def describe(pixels: np.ndarray, *, retinex: bool = True) -> np.ndarray:
         for blocks, radius in zip(texture, SILTP_RADII, strict=True):
             blocks.append(_band_maxima(siltp(gray, radius), SILTP_CODES))
     logarithm = np.log1p(np.arange(WINDOW**2 + 1, dtype=np.float32))
-    return np.concatenate([windows.unit(logarithm[np.concatenate(b, axis=1)]) for b in (colour, *texture)], axis=1)
+    return np.concatenate([windows.unit(logarithm.take(np.concatenate(b, axis=1))) for b in (colour, *texture)], axis=1)
 
 
 def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
@@ -114,15 +114,15 @@ def hsv_bins(pixels: np.ndarray, bins: int = HSV_BINS) -> np.ndarray:
            [2, 7, 7],
            [0, 0, 3]], dtype=uint8)
     """
-    # float32 holds these integers, and rounds no quotient up
-    r, g, b = np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
+    r, g, b = np.moveaxis(pixels, -1, 0).astype(np.int16, order="C")
     top = np.maximum(np.maximum(r, g), b)
     spread = top - np.minimum(np.minimum(r, g), b)
     sixths = np.where(top == r, g - b, np.where(top == g, b - r + 2 * spread, r - g + 4 * spread))
     circle = 6 * spread
     sixths += circle * (sixths < 0)  # hue in sixths of the circle, times spread
-    parts = bins * sixths / np.maximum(circle, 1), bins * spread / np.maximum(top, 1), bins * top / 255
-    return np.minimum(np.stack(parts, axis=-1), bins - 1).astype(np.uint8)
+    parts = (sixths, circle), (spread, top), (top, np.int16(255))
+    shares = [bins * part.astype(np.float32) / np.maximum(whole, 1) for part, whole in parts]  # rounds none of these up
+    return np.moveaxis(np.minimum(shares, bins - 1).astype(np.uint8), 0, -1)
 
 
 def gray_level(pixels: np.ndarray) -> np.ndarray:
@@ -138,13 +138,11 @@ def siltp(gray: np.ndarray, radius: int) -> np.ndarray:
     """
     h, w = gray.shape[1:]
     padded = np.pad(gray, ((0, 0), (radius, radius), (radius, radius)), mode="edge") * 10
-    dark, bright = gray * 7, gray * 13
-    codes = np.zeros(gray.shape, np.uint8)
-    for power, (dy, dx) in enumerate([(0, 1), (-1, 0), (0, -1), (1, 0)]):
-        y, x = radius * (1 + dy), radius * (1 + dx)
-        neighbour = padded[:, y : y + h, x : x + w]
-        codes += ((neighbour < dark) + np.uint8(2) * (neighbour > bright)) * np.uint8(3**power)
-    return codes
+    starts = [(radius * (1 + dy), radius * (1 + dx)) for dy, dx in [(0, 1), (-1, 0), (0, -1), (1, 0)]]
+    around = np.stack([padded[:, y : y + h, x : x + w] for y, x in starts])
+    digits = (around < gray * 7) + np.uint8(2) * (around > gray * 13)
+    digits *= 3 ** np.arange(4, dtype=np.uint8)[:, None, None, None]
+    return digits.sum(axis=0, dtype=np.uint8)
 
 
 def multiscale_retinex(pixels: np.ndarray, *, restoration: float = 125.0, clip: float = 2.0) -> np.ndarray:
@@ -154,17 +152,16 @@ def multiscale_retinex(pixels: np.ndarray, *, restoration: float = 125.0, clip: 
     log(restoration * share of the channel in R + G + B); then each image is stretched linearly, all channels together,
     so that mean - clip and mean + clip standard deviations become 0 and 255.
     """
-    light = pixels.astype(np.float32) + 1
-    n, h, w, _ = light.shape
+    light = np.moveaxis(pixels, -1, 0).astype(np.float32, order="C") + 1  # a plane a channel
     reflectance = np.log(light)
     for sigma in RETINEX_SIGMAS:
-        blurred = _blur(h, sigma) @ light.reshape(n, h, -1)
-        blurred = blurred @ np.kron(_blur(w, sigma), np.eye(3, dtype=np.float32)).T  # along x, channels apart
-        reflectance -= np.log(blurred.reshape(light.shape)) / len(RETINEX_SIGMAS)
-    reflectance *= np.log(restoration * light / light.sum(axis=-1, keepdims=True))
-    mean = reflectance.mean(axis=(1, 2, 3), keepdims=True)
-    deviation = np.maximum(reflectance.std(axis=(1, 2, 3), keepdims=True), 1e-3)
-    return np.rint(np.clip((reflectance - mean) / (2 * clip * deviation) + 0.5, 0, 1) * 255).astype(np.uint8)
+        blurred = _blur(light.shape[2], sigma) @ light @ _blur(light.shape[3], sigma).T
+        reflectance -= np.log(blurred, out=blurred) / len(RETINEX_SIGMAS)
+    reflectance *= np.log(restoration * light / light.sum(axis=0))
+    joined = np.ascontiguousarray(np.moveaxis(reflectance, 0, -1))  # the order decides how sums round
+    mean, deviation = (f(joined, axis=(1, 2, 3))[:, None, None] for f in (np.mean, np.std))
+    stretched = (reflectance - mean) / (2 * clip * np.maximum(deviation, 1e-3)) + 0.5
+    return np.moveaxis(np.rint(np.clip(stretched, 0, 1) * 255).astype(np.uint8), 0, -1)
 
 
 @functools.cache
@@ -180,8 +177,8 @@ def _blur(length: int, sigma: float) -> np.ndarray:
 
 def _band_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
     """Largest count of each bin over the windows at each height: codes (n, h, w) -> (n, heights * bins) uint8."""
-    window, step = (WINDOW, WINDOW), (STEP, STEP)
-    return np.stack([windows.counts(image, bins, window, step).max(axis=1).ravel() for image in codes])
+    found = windows.counts(codes, bins, (WINDOW, WINDOW), (STEP, STEP)).max(axis=2)
+    return found.reshape(len(codes), -1)
 
 
 def _sum_2x2(maps: np.ndarray) -> np.ndarray:

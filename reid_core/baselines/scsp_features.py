@@ -93,7 +93,7 @@ def describe(pixels: np.ndarray) -> dict[str, np.ndarray]:
     }
     out = {}
     for name, (code_maps, bins) in maps.items():
-        histograms = [np.stack([windows.counts(c, bins, PATCH, STEP) for c in codes]) for codes in code_maps]
+        histograms = [windows.counts(codes, bins, PATCH, STEP) for codes in code_maps]
         out[name] = np.log1p(np.concatenate(histograms, axis=-1).astype(np.float32))
     return out
 
