@@ -22,9 +22,9 @@ def choose(device: "str | torch.device | None") -> "torch.device":
     """The device asked for (ValueError: no such GPU, or "meta"), or for None a GPU, also Apple's, or the CPU."""
     import torch
 
-    gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(device or gpu)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    cuda = torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""  # hidden by now
+    device = torch.device(device or ("cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"))
+    if device.type == "cuda" and not cuda:
         raise ValueError(f"Device {device} was asked for, but PyTorch finds no GPU; take 'cpu' or None.")
     if device.type == "meta":
         raise ValueError("Device meta, which holds no values, was asked for; take 'cpu' or None.")

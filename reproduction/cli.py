@@ -14,6 +14,7 @@ from reid_core import __version__
 from reproduction.runner import isolation
 
 VERBS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+LACKING = VERBS.pop("lacking")
 REPOSITORY = Path(__file__).resolve().parent.parent  # the sidecar's, which on Windows cannot be imported
 
 
@@ -21,13 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status (1: an error that was explained, 128 + n: stopped by signal n)."""
     for name, how in isolation.SLEEPING.items():  # before PyTorch starts its threads
         os.environ.setdefault(name, how)
+    isolation.open_streams()
     chosen = _parser().parse_args(arguments)
     if lacking := _lacking():
         print(f"reid-core: {lacking}", file=sys.stderr)
         return 1
-    from reproduction.runner.notebooks import NotebookError
     from reproduction.runner.stopping import Stopped, heeded
-    from reproduction.runner.workflow import WorkflowError
 
     try:
         with heeded():
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough; nothing is left to be told, at the exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (OSError, ValueError, TypeError, NotebookError, WorkflowError) as error:
-        print(f"reid-core: {error}", file=sys.stderr)
+    except (OSError, ValueError, TypeError, MemoryError, RuntimeError) as error:
+        print(f"reid-core: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
 
@@ -48,19 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _lacking() -> str | None:
     """One sentence on what the reproduction lacks here, and the remedy; None where it has all."""
     if os.name == "nt":
-        return "runs on Linux and macOS; on Windows use it inside WSL: `wsl --install`, then the same commands there."
+        return LACKING["system"]
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return LACKING["working folder"]
     if not (REPOSITORY / "Snakefile").is_file():
-        return (
-            "what is installed here is the library, reid_core; the reproduction needs a clone of the repository:"
-            " in its folder `make reproduce`, or `pip install -e '.[reproduction]'` and this command again."
-        )
-    needed = ("papermill", "snakemake", "yaml", "seaborn", "jinja2", "ipywidgets", "ipykernel")
-    if absent := [name for name in needed if importlib.util.find_spec(name) is None]:
-        return (
-            f"{', '.join(absent)}: not installed in {sys.prefix}; the reproduction needs more than the library:"
-            f" pip install -e '{REPOSITORY}[reproduction]', or use the environment that `make` makes."
-        )
-    return None
+        return LACKING["clone"]
+    absent = [name for name in LACKING["needed"].split() if importlib.util.find_spec(name) is None]
+    return LACKING["packages"].format(", ".join(absent), sys.prefix, REPOSITORY) if absent else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,18 +78,26 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("-p", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
                                  help="change one parameter; VALUE is YAML")  # fmt: skip
         for flags, how in verb.get("arguments", {}).items():
-            kind = {"type": {"int": int, "float": float}[how["type"]]} if "type" in how else {}
+            kind = {"type": {"positive": _positive, "float": float}[how["type"]]} if "type" in how else {}
             command.add_argument(*flags.split(), **how | kind)
     return parser
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def _called(chosen) -> None:
-    """Call the function that cli.toml names for a verb, loaded only now; a text that it returns is shown."""
+    """Call the function that cli.toml names for a verb, loaded only now; a text that it returns is shown, a number is
+    the exit status."""
     function, names = VERBS[chosen.verb]["calls"]
     module, _, name = f"reproduction.{function}".rpartition(".")
     said = getattr(importlib.import_module(module), name)(*(getattr(chosen, key) for key in names.split()))
-    if isinstance(said, str):
-        print(said)
+    if isinstance(said, int):
+        sys.exit(said)
+    print(said) if isinstance(said, str) else None
 
 
 def _reproduce(chosen) -> None:
@@ -119,12 +123,6 @@ def _evaluate(chosen) -> None:
     print(evaluate.describe(evaluate.evaluate(given.pop("files"), **given), chosen.json))
 
 
-def _compare(chosen) -> None:
-    from reproduction import compare
-
-    sys.exit(compare.run(chosen.first, chosen.second, chosen.all, chosen.across))
-
-
 def _export(chosen) -> None:
     from reproduction import export
 
@@ -132,25 +130,18 @@ def _export(chosen) -> None:
     print("\n".join([f"Written: {chosen.output}", *(f"  {name}: {value}" for name, value in facts.items())]))
 
 
-def _data_status(chosen) -> None:
-    from reproduction import experiment
-    from reproduction.intake import status
-
-    root = experiment.resolve(chosen.root)
-    print(status.render_text(status.status(root), root))
-
-
-def _data_add(chosen) -> None:
+def _data(chosen) -> None:
     from reproduction import experiment
     from reproduction.intake import add, status
 
-    root = experiment.resolve(chosen.root)
-    placed = add.add(chosen.path, root, copy=chosen.copy, accept_differences=chosen.accept_differences)
-    print(status.render_text(placed, root))
+    root, how = experiment.resolve(chosen.root), ("copy", "accept_differences")
+    adds = chosen.verb == "data add"
+    rows = add.add(chosen.path, root, **{x: getattr(chosen, x) for x in how}) if adds else status.status(root)
+    print(status.render_text(rows, root))
 
 
-OWN = {"reproduce": _reproduce, "plan": _plan, "evaluate": _evaluate, "compare": _compare, "export": _export,
-       "data status": _data_status, "data add": _data_add}  # fmt: skip
+OWN = {"reproduce": _reproduce, "plan": _plan, "evaluate": _evaluate, "export": _export,
+       "data status": _data, "data add": _data}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

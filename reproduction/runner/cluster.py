@@ -14,7 +14,7 @@ import torch
 
 from reid_core import machine, progress
 from reproduction import embedded
-from reproduction.runner import further, plan, profiles, steps
+from reproduction.runner import further, plan, preflight, profiles, steps
 from reproduction.sidecar import REPOSITORY
 
 LIGHT = ("06", "07", "report")  # read small files alone: they run where the workflow does
@@ -157,6 +157,8 @@ def _check_shared(results: Path) -> None:
 
 
 def local_gpus() -> list[str]:
-    """This machine's GPUs that PyTorch may use, as CUDA_VISIBLE_DEVICES names them."""
+    """This machine's GPUs that PyTorch may use and has kernels for, as CUDA_VISIBLE_DEVICES names them."""
+    seen, kernels = range(torch.cuda.device_count()), torch.cuda.get_arch_list()
+    old = {n for n in seen if not preflight.covers(kernels, torch.cuda.get_device_capability(n))}
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return shown.split(",") if shown else [str(number) for number in range(torch.cuda.device_count())]
+    return [name for n, name in enumerate(shown.split(",") if shown else map(str, seen)) if n not in old]

@@ -35,6 +35,8 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     now = Now(settings)
     output = Path(output).absolute() if output else now.places.executed(step)
     profiles.check_not_source(output, "--output")
+    if output.suffix != ".ipynb":
+        raise ValueError(f"--output {output}: an executed notebook is a file with the ending .ipynb.")
     given = ", ".join(f"{key} {step.parameters[key]}" for key in steps.OF_A_RUN if step.notebook == TRAIN)
     with workflow.step(step.name, f"{path.stem}{f' ({given})' if given else ''}", now.places.results) as planned:
         if not _settled(now, step, planned):

@@ -5,13 +5,13 @@ are missing; a step costs seconds to start. On a cluster or with several GPUs ea
 notebook, which then finds it. What counts as made is decided by `training.train`, here as there: recipe and data.
 """
 
-import contextlib
 import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 
@@ -86,7 +86,8 @@ def train(run: str, profile: str, overrides: Sequence[str] = ()) -> None:
 
 
 def _train(run: str, known: Trainings) -> None:
-    with _alone():
+    with mock.patch.dict(os.environ):  # a backbone is pretrained by the process that comes first, the others wait
+        os.environ.pop("WORLD_SIZE", None)
         model, images, recipe = known.asked(run)
     folder = known.kit.results / "runs" / run
     other = known.settings["other_recipe"] if run in known.own else "set_aside"
@@ -104,16 +105,6 @@ def _together(processes: int, run: str, profile: str, overrides: Sequence[str]) 
     command = [sys.executable, "-m", "torch.distributed.run", *how, "train", run, "--profile", str(profile), *given]
     if code := stopping.waited(subprocess.Popen(command)):
         raise workflow.WorkflowError(f"{run}: torchrun ended with {code}; what its processes said stands above.")
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hide the other processes: a backbone is pretrained by the one that comes first, while the others wait for it."""
-    world = os.environ.pop("WORLD_SIZE", None)
-    try:
-        yield
-    finally:
-        os.environ |= {"WORLD_SIZE": world} if world else {}
 
 
 def step_name(run: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import os
 import sys
 import tempfile
@@ -18,6 +19,17 @@ DROPPED = (
 SLEEPING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
+def open_streams() -> None:
+    """Give this process and what it starts the standard streams that it was started without: the next file that is
+    opened, a lock or a table, would get their numbers. And say in codes what stdout has no letters for."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(handle := os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(handle, mode, encoding="utf-8", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not so in a notebook
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @contextlib.contextmanager
 def kernel_environment() -> Iterator[None]:
     """This process's environment as a kernel started meanwhile shall have it; afterwards what it was.
@@ -26,6 +38,8 @@ def kernel_environment() -> Iterator[None]:
     notebook with Matplotlib's own defaults, and shows progress once a minute unless stderr is a terminal. Its threads
     sleep while they wait for each other, unless the user says otherwise: spinning, they take the cores from those they
     wait for."""
+    from unittest import mock  # slow to load
+
     with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:
         own = dict.fromkeys(("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"), folder)
         drawing = Path(importlib.util.find_spec("matplotlib").origin).parent  # found without loading it
@@ -33,12 +47,7 @@ def kernel_environment() -> Iterator[None]:
         if not sys.stderr.isatty():
             own |= dict.fromkeys(("TQDM_MININTERVAL", "TQDM_DELAY"), str(progress.EVERY))
         own |= {name: how for name, how in SLEEPING.items() if name not in os.environ}
-        before = dict(os.environ)
-        for name in DROPPED:
-            os.environ.pop(name, None)
-        os.environ.update(own)
-        try:
+        with mock.patch.dict(os.environ, own):
+            for name in DROPPED:
+                os.environ.pop(name, None)
             yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)

@@ -82,7 +82,8 @@ def seconds_of_runs(settings: Mapping[str, object]) -> dict[str, float]:
 def _trainings(settings: Mapping, measure: float) -> tuple[list[str], dict[Path, float]]:
     """Lines on every training, and the seconds of those still to run, by their folders."""
     every = jobs(settings)
-    done = {folder: run for *_, folder in every if (run := _finished(folder))}
+    there = {folder: run_folder.read(folder) for *_, folder in every if (folder / run_folder.RUN).is_file()}
+    done = {folder: run for folder, run in there.items() if run.get("finished")}
     own = [run for folder, run in done.items() if folder.parent.name == "runs"]
     speeds, said = _speeds(settings, measure, own) if len(done) < len(every) else ({}, [])
     lines, times, rate = [], {}, None
@@ -120,12 +121,6 @@ def _guessed_rate(recipe: training.Recipe) -> tuple[float, str]:
         f"taking {share:.0%} of this device's {peak / 1e12:.2f} Tflop/s for a large {arithmetic} product; {trust},"
         " which --measure 60 replaces"
     )
-
-
-def _finished(folder: Path) -> dict | None:
-    """What run.json says of a finished run; None for any other."""
-    run = run_folder.read(folder) if (folder / run_folder.RUN).is_file() else {}
-    return run if run.get("finished") else None
 
 
 def _recipe(settings: Mapping, train_set: str, seed: int) -> training.Recipe:

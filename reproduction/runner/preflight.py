@@ -1,6 +1,5 @@
 """Whether PyTorch, as it is installed, can use this machine's NVIDIA card: asked before anything runs."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 OLDER = "pip install torch==2.14.1 torchvision==0.29.2 --index-url https://download.pytorch.org/whl/cu126"
 DRIVERS = {"12": 525, "13": 580}  # NVIDIA's oldest driver for Linux of each major version of CUDA
 TURING = (7, 5)
+WAIT, NO_CARD = 30, 6  # seconds for nvidia-smi; its exit status on a machine without a card
 
 
 def check(settings: Mapping[str, object]) -> None:
@@ -21,26 +21,43 @@ def check(settings: Mapping[str, object]) -> None:
     if settings["render_sizes"] in ("none", "full"):
         raise ValueError(f"{trouble} Or put CUDA_VISIBLE_DEVICES= before the command, to compute on the processor.")
     print(f"Warning: {trouble} This profile goes on without it.", file=sys.stderr)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # PyTorch would take an old card, and fail at its first kernel
 
 
 def cards() -> list[tuple[str, str, tuple[int, int] | None]]:
     """Name, driver and compute capability (None: the driver is too old to say) of every card that nvidia-smi lists."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
-        return []
+    return _listed()[0]
+
+
+def _listed() -> tuple[list[tuple[str, str, tuple[int, int] | None]], str]:
+    """The cards, and what nvidia-smi says where it fails instead of listing any."""
+    said = ""
+    if not re.match(r" *(\d|GPU-|MIG-)", os.environ.get("CUDA_VISIBLE_DEVICES", "0")):  # what CUDA takes for no card
+        return [], said
     for fields in ("driver_version,compute_cap,name", "driver_version,name"):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
-            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-            found = re.findall(r"^([\d.]+), (?:(\d+)\.(\d+), )?(.+)$", said, re.MULTILINE)
-            return [(name, driver, (int(major), int(minor)) if major else None) for driver, major, minor, name in found]
-    return []
+        command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=WAIT)
+        except OSError:
+            return [], ""
+        except subprocess.TimeoutExpired:
+            return [], f"nothing in {WAIT} seconds"
+        said = "" if done.returncode in (0, NO_CARD) else done.stdout.strip().partition("\n")[0]
+        if found := re.findall(r"^([\d.]+), (?:(?:(\d+)\.(\d+)|\[.*?\]), )?(.+)$", done.stdout, re.MULTILINE):
+            each = [(name, driver, (int(major), int(minor)) if major else None) for driver, major, minor, name in found]
+            return each, ""
+    return [], said
 
 
 def _trouble() -> str | None:
-    if not (found := cards()):
+    found, failure = _listed()
+    if not (found or failure):
         return None
     import torch
 
+    if failure:
+        mend = "Mend the driver; after an update of it, restart the machine."
+        return None if torch.cuda.is_available() else f"nvidia-smi finds no card that works: {failure!r}. {mend}"
     name, driver, capability = found[0]
     card = f"{name} (driver {driver}{', compute capability {}.{}'.format(*capability) if capability else ''})"
     if torch.version.cuda is None:
@@ -50,16 +67,21 @@ def _trouble() -> str | None:
     major = torch.version.cuda.partition(".")[0]
     built = f"PyTorch {torch.__version__} is built for CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
-        newer = f"a driver from version {DRIVERS.get(major, 580)} on"
+        least = DRIVERS.get(major, 580)
+        if int(driver.partition(".")[0]) >= least and (capability or TURING) >= TURING:
+            how = "in MIG mode without an instance, closed to programs, or not passed on to this container"
+            return f"{card} is not used: its driver is new enough, but PyTorch finds no card. Is it {how}?"
+        newer = f"a driver from version {least} on"
         return f"{card} is not used: {built}, which needs {newer}. {_remedy(capability, driver, f'install {newer}')}"
     architectures = torch.cuda.get_arch_list()
-    if any(capability is None or _covers(architectures, capability) for *_, capability in found):
+    seen = [torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())]  # not hidden by the user
+    if any(each is None or covers(architectures, each) for each in seen or [each for *_, each in found]):
         return None
     why = f"{built}, with kernels for {', '.join(architectures)} alone"
     return f"{card} cannot be used: {why}. {_remedy(capability, driver, 'install the newest PyTorch')}"
 
 
-def _covers(architectures: list[str], capability: tuple[int, int]) -> bool:
+def covers(architectures: list[str], capability: tuple[int, int]) -> bool:
     """Whether there are kernels for a card: of its major version, no later than it; or code that it can compile."""
     for kind, digits in re.findall(r"(sm|compute)_(\d+)", " ".join(architectures)):
         major, minor = int(digits[:-1]), int(digits[-1])

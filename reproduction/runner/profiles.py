@@ -56,14 +56,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: bool = True) -> dict[str, Any]:
-    """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key and type.
+    """Read a profile by name (smoke) or path, apply `key=value` overrides, check every key, type and choice.
 
-    A key must be a parameter of at least one notebook, or one of GROUPS, and have its default's type; a value that is
-    one of a few must be one of them. What is not given is the notebooks' default, except for OWN. `recipe`,
-    `schedules`, `literature`, settings of matching and the `sensitivity_` ones are checked by those who take them.
-    Raises FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy. Without
-    `recipes` what is checked elsewhere is taken as it is, for a step of a workflow whose profile was checked at its
-    start: the check loads PyTorch, which takes seconds."""
+    A key is a parameter of at least one notebook, or one of GROUPS. What is not given is the notebooks' default, except
+    for OWN. Raises FileNotFoundError, ValueError or TypeError naming the file, the key, the value and the remedy.
+    Without `recipes` what others take and check (recipes, literature, matching, sensitivity) is taken as it is, for a
+    step of a workflow whose profile was checked at its start: the check loads PyTorch, which takes seconds."""
     path = find(profile)
     try:
         settings = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
@@ -91,6 +89,10 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: 
             raise ValueError(f"{path}: {key} is blank; name a folder.")
     if "results_root" in settings:
         check_not_source(settings["results_root"], f"{path}: results_root")
+        results, data = (experiment.resolve(settings.get(key, "data")) for key in ("results_root", "data_root"))
+        if os.path.lexists(results) and not results.is_dir() or results.resolve() == data.resolve():
+            what = "the data folder, too" if results.is_dir() or results == data else "a file, or a link to no folder"
+            raise ValueError(f"{path}: results_root {results} is {what}; name a folder for the results alone.")
     _check_choices(settings, path)
     if recipes:
         _check_recipes(settings, path)

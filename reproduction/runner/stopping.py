@@ -7,10 +7,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import psutil
 
+PLAN = "REID_CORE_PLAN"  # for steps: the file of their plan
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 2.0  # seconds in which further signals count as the first: a terminal and the main process both send one
 _first: list[float] = []  # when the first signal came
@@ -58,20 +60,23 @@ def asked() -> bool:
     return bool(_first)
 
 
-def waited(process: subprocess.Popen) -> int:
-    """The exit status of a process; where this one is stopped meanwhile, what it started is, and only then it ends."""
+def waited(process: subprocess.Popen, plan: Path | None = None) -> int:
+    """The exit status of a process. Where this one is stopped meanwhile, or that one is killed, what they started for
+    a `plan` is stopped, and only then this ends."""
+    code = None
     try:
-        return process.wait()
-    except BaseException:
-        stop_workflow()
-        raise
+        code = process.wait()
+        return code
+    finally:
+        if code is None or code < 0:
+            _stop_workflow(plan)
 
 
-def stop_workflow() -> None:
+def _stop_workflow(plan: Path | None) -> None:
     """Ask the workflow to start nothing more and its steps to stop in good order; return when all have ended."""
     seen: set[psutil.Process] = set()
     while True:
-        new = set(_family()) - seen
+        new = {*_family(), *at_work(plan)} - seen
         for process in new:  # Snakemake or a step; a kernel is asked by its step, a shell ends with it
             with contextlib.suppress(psutil.Error):
                 if {"snakemake", "reproduction.cli"} & set(process.cmdline()):
@@ -81,6 +86,15 @@ def stop_workflow() -> None:
         _, alive = psutil.wait_procs(list(seen), timeout=0.5)
         if not alive and not _family():
             return
+
+
+def at_work(plan: Path | None) -> list[psutil.Process]:
+    """The steps of a plan and what they started, on this machine, also where the workflow that did so was killed."""
+    found = []
+    for process in psutil.process_iter() if plan and plan.is_file() else ():
+        with contextlib.suppress(psutil.Error):  # ended by now, or another user's
+            found += [process] if process.environ().get(PLAN) == str(plan) else []
+    return found
 
 
 def _family() -> list[psutil.Process]:

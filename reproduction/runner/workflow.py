@@ -21,10 +21,11 @@ from reid_core import files, machine
 from reproduction import experiment, results_folder, words
 from reproduction.runner import notebooks, preflight, profiles, staleness, stopping
 from reproduction.runner.steps import REPORT, Step
+from reproduction.runner.stopping import PLAN
 from reproduction.sidecar import REPOSITORY
 
 LOG = "workflow.log"
-PLAN, GPUS = "REID_CORE_PLAN", "REID_CORE_GPUS"  # for steps: the file of their plan; GPUs of which each takes one
+GPUS = "REID_CORE_GPUS"  # for steps: of which each takes one
 
 
 class WorkflowError(RuntimeError):
@@ -32,12 +33,9 @@ class WorkflowError(RuntimeError):
 
 
 def run(
-    profile: str,
-    overrides: Sequence[str] = (),
-    force: Sequence[str] = (),
-    where: tuple = (None, 1, (), 1),
+    profile: str, overrides: Sequence[str] = (), force: Sequence[str] = (), where: tuple = (None, 1, (), 1),
     given: str | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Make everything of a profile that is missing or out of date; return the results folder.
 
     `overrides` are "key=value" on top of the profile; `force` names notebooks to run again; `where` is an executor of
@@ -77,6 +75,7 @@ def _elsewhere(executor: str | None, jobs: int, more: Sequence[str], each: int =
     from reproduction.runner import cluster
 
     gpus = [] if executor else cluster.local_gpus()
+    os.environ |= {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}  # without those that are too old
     return cluster.Elsewhere(executor, jobs, more, gpus, each) if executor or max(len(gpus), each) > 1 else None
 
 
@@ -156,7 +155,8 @@ def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> N
         raise BrokenPipeError
     if code:
         place = f"in {results / 'logs'}, or in the log that is named above" if where and where.executor else "above"
-        said = f"A step failed; what it said is {place}. The same command continues from there once it is mended."
+        why = f"A step failed; what it said is {place}" if code > 0 else f"Signal {-code} ended Snakemake"
+        said = f"{why}. The same command continues from there once it is mended."
         _note(log, said)
         raise WorkflowError(said)
     _note(log, said := f"Done in {words.duration(time.monotonic() - started)}.")
@@ -183,7 +183,8 @@ def _snakemake(folder: Path, lock: int | None, where=None) -> int:
     for key, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
         environment[key] = os.pathsep.join(filter(None, [str(first), environment.get(key)]))
     kept = () if lock is None else (lock,)  # a main process that is killed leaves the lock with the workflow
-    return stopping.waited(subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept))
+    workflow = subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept)
+    return stopping.waited(workflow, folder / "plan.json")
 
 
 def is_step() -> bool:
@@ -247,6 +248,9 @@ def only_one(results: Path) -> Iterator[int | None]:
     results.mkdir(parents=True, exist_ok=True)
     busy = WorkflowError(f"{results}: another `make reproduce` is at work here, or a notebook; wait for it.")
     with files.locked(results / ".lock", busy) as lock:
+        if left := stopping.at_work(results / ".steps" / "plan.json"):
+            who = ", ".join(str(process.pid) for process in left)
+            raise WorkflowError(f"{results}: what a killed `make reproduce` began is still at work: process {who}.")
         yield lock
 
 

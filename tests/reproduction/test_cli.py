@@ -155,6 +155,57 @@ def test_a_reader_who_has_seen_enough_ends_a_command_quietly(tmp_path):
     assert process.wait() == 128 + signal.SIGPIPE
 
 
+def command(*words, shell, **environment):
+    """`reid-core` as a shell starts it: "$@" in `shell` is the command."""
+    told = [sys.executable, "-m", "reproduction.cli", *words]
+    known = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
+    known |= {"PYTHONPATH": str(REPOSITORY)} | environment
+    return subprocess.run(["bash", "-c", shell, "bash", *told], capture_output=True, text=True, env=known)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_a_standard_stream_no_file_is_taken_for_it(closed, tmp_path):
+    places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path}"]
+    (tmp_path / ".steps").mkdir()
+    given = [word for place in places for word in ("-p", place)]
+    done = command("report", "--profile", "tiny", *given, shell=f'"$@" {closed}; echo status $? > "{tmp_path}/status"')
+    assert (tmp_path / "status").read_text() == "status 1\n", "an error that was explained"
+    assert "Traceback" not in done.stderr and ("claims.csv" in done.stderr) == ("2>" not in closed)
+    (lock,) = (path for path in tmp_path.iterdir() if path.name == ".lock")
+    assert "\n" not in lock.read_text(), "and what was printed"
+
+
+def test_what_a_terminal_has_no_letters_for_is_shown_in_codes(tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff\xe4 \xe8\xa1\x8c")
+    odd.mkdir()
+    for coding in ("ascii", "utf-8"):
+        done = command("data", "status", "--root", str(odd), shell='"$@"', PYTHONIOENCODING=coding)
+        assert done.returncode == 0 and r"\udcff" in done.stdout and not done.stderr, done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_named(tmp_path):
+    done = command("data", "status", shell=f'mkdir "{tmp_path}/a"; cd "{tmp_path}/a"; rmdir "{tmp_path}/a"; "$@"')
+    assert done.returncode == 1 and "reid-core: the working folder was deleted" in done.stderr, done.stderr
+
+
+def test_too_little_memory_is_one_sentence(monkeypatch, capsys):
+    def called(chosen):
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "_called", called)
+    monkeypatch.setattr(cli, "OWN", {})
+    assert cli.main(["report"]) == 1
+    assert capsys.readouterr().err == "reid-core: MemoryError\n"
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
+def test_a_count_is_a_whole_number_from_1(given, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "--gpus-per-training", given])
+    said = capsys.readouterr().err
+    assert f"--gpus-per-training: '{given}' is no whole number from 1" in said or "expected one argument" in said
+
+
 def test_a_start_says_how_long_it_takes_here(tmp_path, monkeypatch):
     settings = profiles.load("smoke", [f"data_root={tmp_path}", f"results_root={tmp_path / 'results'}"])
     measured = []

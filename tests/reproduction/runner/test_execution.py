@@ -120,7 +120,9 @@ def test_ones_own_notebook_runs_with_the_profiles_parameters(done, ran, tmp_path
     assert ran[0][0] == done / "results" / "notebooks" / "own.ipynb"
 
 
-@pytest.mark.parametrize("output", ["notebooks/03_table2_cuhk03.ipynb", "reid_core/a.ipynb", "link.ipynb"])
+@pytest.mark.parametrize(
+    "output", ["notebooks/03_table2_cuhk03.ipynb", "reid_core/a.ipynb", "link.ipynb", "README.md", "/tmp", "out"]
+)
 def test_an_executed_copy_over_a_source_is_refused(done, ran, monkeypatch, output):
     monkeypatch.chdir(notebooks.FOLDER.parent)
     if output == "link.ipynb":

@@ -239,6 +239,19 @@ def test_results_among_the_sources_are_refused(tmp_path, monkeypatch, place):
         profiles.load("tiny", [f"results_root={json.dumps(place)}"], recipes=False)
 
 
+def test_results_in_a_file_behind_a_dead_link_or_in_the_data_folder_itself_are_refused(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dead").symlink_to(tmp_path / "gone")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for name, what in (("file", "a file"), ("dead", "a link"), ("data", "the data"), ("link", "the data")):
+        places = [f"results_root={tmp_path / name}", f"data_root={tmp_path / 'data'}"]
+        with pytest.raises(ValueError, match=f"results_root .*/{name} is .*{what}"):
+            profiles.load("tiny", places, recipes=False)
+    with pytest.raises(ValueError, match="results_root .*/new is the data"):
+        profiles.load("tiny", [f"results_root={tmp_path}/new", f"data_root={tmp_path}/new"], recipes=False)
+
+
 @pytest.mark.parametrize("place", ["results/my run", "~/Ergebnisse größer", "results/tiny/single/a", "out"])
 def test_results_elsewhere_are_taken(tmp_path, monkeypatch, place):
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -3,11 +3,13 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from reproduction.runner import execution, profiles, staleness, stopping, workflow
@@ -138,6 +140,43 @@ def test_a_killed_main_process_leaves_the_lock_with_what_goes_on(tmp_path):
     while is_locked(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_locked(tmp_path)
+
+
+def snakemake_of(process):
+    return next(each for each in psutil.Process(process.pid).children() if "snakemake" in each.cmdline())
+
+
+def test_where_snakemake_is_killed_its_step_stops_in_good_order_and_then_the_main_process(tmp_path):
+    process = start(tmp_path, planned(tmp_path, "first", "second", seconds=60))
+    wait_for(tmp_path / "first.started", process)
+    snakemake_of(process).kill()
+    time.sleep(0.7)
+    assert process.poll() is None and is_locked(tmp_path), "the step needs 1.5 s to end"
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 1 and "Signal 9 ended Snakemake" in said and "same command continues" in said
+    assert (tmp_path / "first.in_good_order").exists() and not (tmp_path / "second.started").exists()
+
+
+def test_a_step_that_outlives_a_killed_main_process_and_snakemake_is_waited_for(tmp_path):
+    process = start(tmp_path, planned(tmp_path, "first", seconds=60))
+    wait_for(tmp_path / "first.started", process)
+    snakemake = snakemake_of(process)
+    process.kill()
+    process.wait()
+    snakemake.kill()
+    snakemake.wait()
+    assert not is_locked(tmp_path)
+    with pytest.raises(workflow.WorkflowError, match=r"still at work: process \d+") as refused:
+        with workflow.only_one(tmp_path):
+            pass
+    for number in re.findall(r"\d+", str(refused.value).rpartition("process")[2]):
+        os.kill(int(number), signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "first.in_good_order").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    with workflow.only_one(tmp_path) as lock:
+        assert lock
 
 
 def test_snakemakes_settings_of_the_user_are_not_heeded(tmp_path):
