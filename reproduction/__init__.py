@@ -6,7 +6,7 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     02_train                           embedded.pretraining, runner.profiles
     03_table2_cuhk03                   plots, scoring, tables
     04_table3_market1501               plots, scoring, tables
-    05_table4_training_time            speed, tables
+    05_table4_training_time            plots, speed, tables
     06_figure3_loss_curves             convergence, plots, tables
     07_figure4_ap_and_cmc              plots, tables
     08_figure5_rank_lists              explorer, plots, ranklists, tables

@@ -6,6 +6,7 @@ without its controls.
 """
 
 import html
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -163,7 +164,9 @@ class Explorer:
             return
         if self.choice != choice:  # changed meanwhile: the kernel takes messages while it works
             return self.draw()
-        picture = Image(plots.png(figure), format="png", alt=sentence)
+        written = io.BytesIO()
+        figure.savefig(written, dpi=figure.dpi, pil_kwargs={"compress_level": 1})  # to show at once, not to keep
+        picture = Image(written.getvalue(), format="png", alt=sentence)
         if self._picture is None:
             self._picture = display(picture, display_id=True)
         else:

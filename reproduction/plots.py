@@ -1,11 +1,12 @@
-"""The kit's figures: Tables 2 and 3, Figure 3 (loss curves), Figure 4 (AP and CMC), Figure 5 (rank lists); one style.
+"""The kit's figures: Tables 1-4, Figure 3 (loss curves), Figure 4 (AP and CMC), Figure 5 (rank lists); one style.
 
 Colours are Okabe and Ito's colour-blind safe ones, the same for a method in every figure; dashes, markers, ticks and
 widths of frames say the same without colour. Figures are WIDTH wide, the text of a printed page, so that their letters
 are printed at their own size, 7 points or more. Each figure names its data source. `save` writes what functions return.
 """
 
-import io
+import itertools
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,17 +16,20 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reid_core import files, images
 from reproduction import paper, sidecar, tables
 from reproduction.convergence import smooth
+from reproduction.experiment import source_set
+from reproduction.words import duration
 
 WIDTH = 7.2  # inches: what an A4 page leaves between its margins
-COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#595959"}
-DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-"}
-MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x"}
-TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set"}
+COLOURS = {"baseline": "#0072B2", "hcn": "#D55E00", "combined": "#009E73", "other": "#595959", "counted": "#222222"}
+DASHES = {"baseline": (0, (4, 1.2)), "hcn": "-", "combined": (0, (1, 1)), "other": "-", "counted": "-"}
+MARKERS = {"baseline": "o", "hcn": "s", "combined": "D", "other": "x", "counted": "o"}
+TITLES = {"baseline": "Baseline (backbone alone)", "hcn": "HCN", "combined": "HCN, combined set",
+          "other": "Methods of the literature", "counted": "Counted here"}  # fmt: skip
 PRINTED = "As printed in the paper"
 METRICS = {"euclidean": "Euclidean", "xqda": "XQDA"}
 RIGHT, WRONG, JUNK_COLOUR, QUERY_COLOUR, PLAIN = "#009E73", "#CC3311", "#595959", "#222222", "#444444"
@@ -114,53 +118,102 @@ def loss_curves(runs: Mapping[str, Mapping[str, list]], window: int, *, against:
     return unshown(figure)
 
 
+# What stands in a row of a panel, (title, unit): each value, their mean, its interval, and what is printed elsewhere
+Mark = namedtuple("Mark", "panel row kind each mean low high printed", defaults=[np.nan] * 4)
+
+
+def counts(identities: pd.DataFrame, subsets: pd.DataFrame) -> Figure:
+    """Table 1 drawn: a row a data set, people in all, for training and for testing, and images a subset; a mark what
+    was counted, another what is published. `identities`, `subsets`: of `tables.table1` and `table1_subsets`, with
+    their facts, both of the same image tables."""
+    titles = subsets["name"].map(source_set).replace(tables.TITLES).str.removesuffix(".csv")
+    words = zip(("in all", "for training", "for testing"), tables.IDENTITIES, strict=True)
+    parts = [((title, "people"), column, identities.set_index("dataset")) for title, column in words]
+    parts += [
+        ((subset, "images"), "images", part) for subset, part in subsets.set_index(titles).groupby("subset", sort=False)
+    ]
+    marks = [Mark(panel, row, "counted", [line[f"{column} found"]], printed=line[f"{column} published"])
+             for panel, column, table in parts
+             for row, line in table.select_dtypes("number").astype(float).iterrows()]  # fmt: skip
+    return _rows(marks, identities, "counted, so without an interval", "As published", "log")
+
+
+def times(table: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Table 4 drawn: a row a training and its time, here and in the paper, as shares of the three baselines' total; a
+    mark a seed, a tick their mean. `table`: of `tables.table4`, made of `runs`."""
+    table = table.astype({"ours_hours": float})
+    ours, theirs = table.loc[table["train_set"] == "total", ["ours_hours", "paper_hours"]].iloc[0]
+    here = tables.NOT_YET if np.isnan(ours) else duration(3600 * ours)
+    panel = "", f"share of the three baselines' total (%), here {here}, in the paper {theirs:.0f} h"
+    marks = []
+    for line in table[table["train_set"] != paper.COMBINED].to_dict("records"):
+        behind = runs[runs["run"].isin(line["runs"].split()) & (line["status"] == tables.MEASURED)]
+        each = behind.groupby("seed")["hours"].sum(min_count=behind["train_set"].nunique())
+        row = f"{line['method']}: {paper.SET_TITLES.get(line['train_set'], line['train_set'])}"
+        kind = {"Zhong [13]": "baseline", "Our": "combined"}.get(line["method"], "hcn")
+        marks.append(Mark(panel, row, kind, 100 * each / ours, 100 * line["ours_hours"] / ours,
+                          printed=100 * line["paper_hours"] / theirs))  # fmt: skip
+    return _rows(marks, table, "a mark a seed, the tick their mean")
+
+
 def scores(table: pd.DataFrame, every_score: pd.DataFrame, measures: Sequence[str] = tables.SCORES) -> Figure:
     """Table 2 or 3 drawn: a row a method and a panel a set and score; a mark a seed, their mean, its 95% interval, and
     on official data the paper's figure.
 
     `table` : of `tables.compare`, with its facts; what was not measured is left out.
     `every_score` : the scores that it was made of, rank-1 and mAP in fractions."""
+    marks = []
+    for line in table[table["status"] == tables.MEASURED].to_dict("records"):
+        kind = "other" if line["model"] == "literature" else line["model"]
+        seeds = tables.behind(pd.Series(line), line["set"], every_score)
+        for measure in measures:
+            panel = paper.SET_TITLES[line["set"]], {"rank1": "rank-1 (%)", "mAP": "mAP (%)"}[measure]
+            ends = (line[f"ours_{measure}{end}"] for end in ("", "_low", "_high"))
+            printed = line[f"paper_{measure}"] if line["data_source"] == "official" else np.nan
+            marks.append(Mark(panel, line["method"], kind, 100 * seeds[measure], *ends, printed))
+    return _rows(marks, table, "a mark a seed, the tick their mean, the line its 95% interval")
+
+
+def _rows(marks: Sequence[Mark], facts: pd.DataFrame, words: str, printed: str = PRINTED, scale="linear") -> Figure:
+    """The marks of a table, in every panel the first row above; `facts`: columns data_source and profile."""
     style()
-    source = table[["data_source", "profile"]].iloc[0]
-    table = table[table["status"] == tables.MEASURED]
-    methods = table.drop_duplicates("method")[::-1].reset_index()
-    panels = [(name, measure) for name in table["set"].unique() for measure in measures]
-    size = (WIDTH, 0.165 * max(len(methods), 4) + 0.55)
-    figure, axes = plt.subplots(1, max(len(panels), 1), figsize=size, sharex=True, sharey=True, squeeze=False)
-    for axis, (name, measure) in zip(axes[0], panels, strict=False):
-        _score_panel(axis, table[table["set"] == name], methods, measure, every_score)
-    axes[0, 0].set_yticks(methods.index, methods["method"], fontsize=SMALL)
-    axes[0, 0].set_xlabel(axes[0, 0].get_xlabel() or tables.NOT_YET)
+    kinds = dict(reversed({mark.row: mark.kind for mark in marks}.items()))
+    panels = list(dict.fromkeys(mark.panel for mark in marks)) or [("", tables.NOT_YET)]
+    size = (WIDTH, 0.165 * max(len(kinds), 4) + 0.55)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for mark in marks:
+            if mark.panel == panel:
+                _draw(axis, list(kinds).index(mark.row), mark, printed)
+        axis.set(title=panel[0], xlabel=panel[1], xscale=scale)
+        if scale == "log":
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.minorticks_off()
+        axis.grid(False, axis="y")
+        for y, (below, above) in enumerate(itertools.pairwise(kinds.values())):
+            if below != above:
+                axis.axhline(y + 0.5, color=BAND, linewidth=0.8)
+    axes[0, 0].set_yticks(range(len(kinds)), kinds, fontsize=SMALL)
     figure.tight_layout(w_pad=0.6)
     known = {line.get_label(): line for axis in axes[0] for line in axis.lines if line.get_label()[0] != "_"}
-    known = dict(sorted(known.items(), key=lambda item: item[0] == PRINTED))
+    known = dict(sorted(known.items(), key=lambda item: item[0] == printed))
     figure.legend(known.values(), known, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=5, borderaxespad=0,
                   fontsize=SMALL, columnspacing=1, handletextpad=0.1)  # fmt: skip
-    source_line(figure, *source, "a mark a seed, the tick their mean, the line its 95% interval")
+    source_line(figure, *facts[["data_source", "profile"]].iloc[0], words)
     return unshown(figure)
 
 
-def _score_panel(axis, part: pd.DataFrame, methods: pd.DataFrame, measure: str, every_score: pd.DataFrame) -> None:
-    """One score on one set, the `methods` from below upwards."""
-    name = part["set"].iloc[0]
-    height = dict(zip(methods["method"], methods.index, strict=True))
-    for line in part.to_dict("records"):
-        y, kind = height[line["method"]], "other" if line["model"] == "literature" else line["model"]
-        value, low, high = (line[f"ours_{measure}{end}"] for end in ("", "_low", "_high"))
-        colour = COLOURS[kind]
-        axis.plot([low, high], [y, y], color=colour, linewidth=1.2)
-        axis.plot(value, y, "|", color=colour, markersize=8, markeredgewidth=1.2)
-        seeds = 100 * tables.behind(pd.Series(line), name, every_score)[measure]
-        axis.plot(seeds, [y] * len(seeds), MARKERS[kind], color=colour, markersize=3, markeredgewidth=0.8,
-                  label=TITLES.get(kind, "Methods of the literature"), linestyle="")  # fmt: skip
-        if line["data_source"] == "official" and not pd.isna(line[f"paper_{measure}"]):
-            axis.plot(line[f"paper_{measure}"], y, "v", markersize=5, markerfacecolor="none", markeredgecolor="black",
-                      label=PRINTED, linestyle="")  # fmt: skip
-    axis.set(title=paper.SET_TITLES[name], xlabel={"rank1": "rank-1 (%)", "mAP": "mAP (%)"}[measure])
-    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axis.grid(False, axis="y")
-    for y in methods.index[1:][methods["model"].ne(methods["model"].shift())[1:]]:
-        axis.axhline(y - 0.5, color=BAND, linewidth=0.8)
+def _draw(axis, y: int, mark: Mark, printed: str) -> None:
+    colour, look = COLOURS[mark.kind], {"markersize": 3, "markeredgewidth": 0.8, "linestyle": ""}
+    axis.plot([mark.low, mark.high], [y, y], color=colour, linewidth=1.2)
+    axis.plot(mark.mean, y, "|", color=colour, markersize=8, markeredgewidth=1.2)
+    if len(mark.each):
+        axis.plot(mark.each, [y] * len(mark.each), MARKERS[mark.kind], color=colour, label=TITLES[mark.kind], **look)
+    if not np.isnan(mark.printed):
+        look |= {"markersize": 5, "markerfacecolor": "none", "markeredgecolor": "black"}
+        axis.plot(mark.printed, y, "v", label=printed, **look)
 
 
 def average_precision_lists(lists: Sequence[tuple[str, Sequence[bool], Mapping[str, float]]]) -> Figure:
@@ -241,13 +294,6 @@ def caption(image) -> tuple[str, str, str]:
     return ("match", f"{image.rank} ✓", below) if image.is_match else ("other", f"{image.rank} ✗", below)
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as PNG, at its own size and lightly compressed: for showing at once rather than for keeping."""
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
-    return written.getvalue()
-
-
 def sheet(rows: int, columns: int, *, left: float, groups: int = 1) -> tuple[Figure, np.ndarray]:
     """A figure WIDTH wide of `rows` x `columns` axes for pictures twice as high as wide, and the array of them; `left`
     inches are kept for the rows' labels, and the columns stand in `groups` a little apart."""
@@ -261,11 +307,13 @@ def sheet(rows: int, columns: int, *, left: float, groups: int = 1) -> tuple[Fig
         x = left + column * (wide + gap) + apart * (column * groups // columns)
         place = (x, height - row * pitch - title - 2 * wide, wide, 2 * wide)
         axes[row, column] = figure.add_axes(tuple(np.divide(place, (WIDTH, height, WIDTH, height))))
+        axes[row, column].axis("off")
     return figure, axes
 
 
 def picture(axis, path: str, colour: str, title: str) -> None:
     """Draw an image in a frame whose colour and width say what it is."""
+    axis.axis("on")
     axis.imshow(images.decode(path, *reversed(SIZE)), aspect="auto")
     axis.set_title(title, fontsize=SMALL, color=colour, pad=3)
     axis.set(xticks=[], yticks=[])
@@ -292,8 +340,6 @@ def people(sets: Mapping[str, pd.DataFrame], facts: Mapping[str, object], *, eac
     for row, (name, person, seen) in zip(axes, chosen, strict=True):
         shown = seen.sort_values("camera_id", kind="stable")
         shown = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, min(top, len(shown))).astype(int))]
-        for axis in row[len(shown) :]:
-            axis.axis("off")
         for axis, image in zip(row, shown.itertuples(), strict=False):
             picture(axis, image.image_path, PLAIN, f"camera {image.camera_id}")
         row_label(row[0], f"{paper.SET_TITLES.get(name, name.upper())}\nperson {person}")

@@ -164,7 +164,7 @@ def shown(ranking: Ranking, query: int, ignored: bool = False) -> Iterator[Image
     """One query's images, nearest first, down to the TOP-th counted one: what every page and picture shows of a list;
     with `ignored` those that the scoring passes over, too, flagged."""
     index = ranking.index[query][ranking.index[query] >= 0]
-    about = (ranking.gallery[column].array[index] for column in (CAMERA, PATH))
+    about = (ranking.gallery[column].to_numpy()[index].tolist() for column in (CAMERA, PATH))
     kept = (getattr(ranking, name)[query].tolist() for name in ("distance", "is_match", "flag"))
     rank = 0
     for number, distance, is_match, flag, camera, path in zip(index.tolist(), *kept, *about, strict=False):

@@ -33,7 +33,6 @@ from reid_core.training import run_folder
 from reproduction import paper, plots
 
 COLOURS = "viridis"  # of maps; dark is low and bright is high for every eye, and in grey
-HEIGHT, WIDTH = 128, 64  # pixels at which a map is drawn, as the pictures are
 
 
 @torch.inference_mode()
@@ -157,13 +156,10 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
     kinds = [(kind, output) for kind in ("response", "similarity") for output in examples[0][kind]]
     columns = max(len(example["pictures"]) for example in examples)
     figure, axes = plots.sheet(1 + len(kinds), columns * len(examples), left=0.95, groups=len(examples))
-    for axis in axes.flat:
-        axis.axis("off")
     looks = {"query": (plots.QUERY_COLOUR, "query"), "match": (plots.RIGHT, "{} ✓"), "other": (plots.WRONG, "{} ✗")}
     for number, example in enumerate(examples):
         shown = axes[0, number * columns :]
         for axis, one in zip(shown, example["pictures"].itertuples(), strict=False):
-            axis.axis("on")
             colour, title = looks[one.kind]
             plots.picture(axis, one.image_path, colour, title.format(one.rank))
         figure.text(shown[0].get_position().x0, 1.01, example["title"], va="bottom", fontsize=8)
@@ -171,7 +167,7 @@ def maps_figure(examples: Sequence[Mapping]) -> Figure:
         low, high = (end([end(example[kind][output]) for example in examples]) for end in (np.min, np.max))
         for number, example in enumerate(examples):
             for axis, values in zip(row[number * columns :], example[kind][output], strict=False):
-                shown = upsampled(values[None], HEIGHT, WIDTH)[0]
+                shown = upsampled(values[None], *reversed(plots.SIZE))[0]
                 axis.imshow(shown, cmap=COLOURS, vmin=low, vmax=high, aspect="auto")
                 if kind == "similarity":
                     axis.set_title(f"{values.mean():.2f}", fontsize=plots.SMALL, pad=3)

@@ -18,6 +18,7 @@ PEOPLE = "people"  # of scores: each cell holds the rows of `intervals.by_person
 TITLES = {module.NAME: module.TITLE for module in (market1501, cuhk03, cuhk01)}
 IDENTITIES = ("identities", "training identities", "testing identities")
 TIMES = ("features", "train", "match")
+SECONDS = tuple(f"seconds_{part}" for part in TIMES)
 REFERENCE, ADAPTED, RECREATED = "reference", "adapted", "re-created"
 FAITHFUL = {  # how near a row of the literature comes to its paper
     REFERENCE: "a plain reference of ours, in no paper's table",
@@ -125,7 +126,7 @@ def compare(
     ours - paper. `ours_<score>_low` and `_high` are the 95% interval of the mean (`intervals.interval`), over other
     test people and, with several seeds, other trainings. `people` are those that were tested."""
     not_run = not_run or {}
-    known = ("set", "model", "metric", "reranked", "method", "run", "seed", "faithful", "protocol", "note")
+    known = ("set", "model", "metric", "reranked", "method", "run", "seed", "faithful", "protocol", "note", *SECONDS)
     scores = scores.reindex(columns=dict.fromkeys([*scores.columns, *known]))
     lines = [_line(row, name, behind(row, name, scores), not_run) | dict(facts) for row in rows for name in sets]
     counted = {name: "Int64" for name in (PEOPLE, "queries", "queries_without_match")}
@@ -159,9 +160,7 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
     line[PEOPLE] = len(scored[PEOPLE].iloc[0]) if len(scored) else None
     line["queries"] = int(scored["queries"].iloc[0]) if len(scored) else None
     line["queries_without_match"] = int(scored["queries_without_match"].max()) if len(scored) else None
-    for part in TIMES:
-        known = len(scored) and f"seconds_{part}" in scored
-        line[f"seconds_{part}"] = round(float(scored[f"seconds_{part}"].mean()), 2) if known else None
+    line |= {seconds: round(float(scored[seconds].mean()), 2) for seconds in SECONDS}
     line |= {name: " ".join(scored[name].dropna().unique()) for name in ("faithful", "protocol")}
     line["runs"] = " ".join(sorted(scored["run"].dropna().unique()))
     line["note"] = " ".join([row.note, *scored["note"].dropna().unique()]).strip()
@@ -197,12 +196,12 @@ def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:
             column = paper.CUHK03_LABELED if name == paper.COMBINED else name
             parts.append({"method": method, "train_set": name, "paper_hours": printed.get(column)} | _hours(trained))
         complete = all(part["status"] == MEASURED for part in parts)
-        summed = runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"].sum()
+        summed = runs[(runs["model"] == model) & runs["train_set"].isin(train_sets)].groupby("seed")["hours"]
         total = {
             "paper_hours": printed.get("total"), "train_set": "total", "method": method,
             **{key: sum(part[key] for part in parts) if complete else None for key in ("ours_hours", "iterations")},
             "runs": " ".join(part["runs"] for part in parts if part["runs"]),
-            "hours_std": summed.std(ddof=1) if complete and len(summed) > 1 else None,
+            "hours_std": summed.sum(min_count=len(train_sets)).std() if complete else None,
             "status": MEASURED if complete else NOT_YET,
         }  # fmt: skip
         lines += [part | {"note": note + unlike(runs)} for part in [*parts, total]]
@@ -239,7 +238,7 @@ def _hours(trained: pd.DataFrame) -> dict:
     known = len(trained) > 0
     return {
         "ours_hours": trained["hours"].mean() if known else None,
-        "hours_std": trained["hours"].std(ddof=1) if len(trained) > 1 else None,
+        "hours_std": trained["hours"].std(),
         "iterations": int(trained["iterations"].iloc[0]) if known else None,
         "seconds_per_iteration": trained["seconds_per_iteration"].mean() if known else None,
         "form": " ".join(sorted(trained["form"].unique())), "device": " / ".join(sorted(trained["device"].unique())),

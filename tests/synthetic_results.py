@@ -37,6 +37,7 @@ def make(folder: Path, data_source: str = "embedded", profile: str = "smoke", se
         "over_baseline": [1, 1, 1.2], "iterations": 9, "device": "a device",
     })  # fmt: skip
     tables.save(table, folder / "table4.csv", **facts)
+    plots.save(plots.times(table, runs), folder / "table4", **facts)
     tables.save(tables.table4_forms(table, speeds, facts), folder / "table4_forms.csv", **facts)
     _figures(folder, draw, seeds, facts)
     cross = pd.DataFrame([
@@ -83,8 +84,10 @@ def _datasets(folder: Path, facts: dict) -> None:
                               "image_path": f"/{subset}/{person}_{camera}.jpg"}
                              for subset, person, camera in PARTS)  # fmt: skip
     images = {paper.MARKET1501: pd.DataFrame([train, query, gallery])}
-    tables.save(tables.table1(images).assign(**facts), folder / "table1.csv", **facts)
-    tables.save(tables.table1_subsets(images).assign(**facts), folder / "table1_subsets.csv", **facts)
+    identities, subsets = (made(images).assign(**facts) for made in (tables.table1, tables.table1_subsets))
+    tables.save(identities, folder / "table1.csv", **facts)
+    plots.save(plots.counts(identities, subsets), folder / "table1", **facts)
+    tables.save(subsets, folder / "table1_subsets.csv", **facts)
 
 
 def _runs(folder: Path, draw: np.random.Generator, seeds: tuple[int, ...], facts: dict) -> pd.DataFrame:

@@ -18,11 +18,12 @@ const draw = (tag, attributes) => {
 };
 const SIDE = 200; // of the scatter, in its own units
 
-/** Fill a list of choices with {value: words}, keeping what was chosen where it is still there. */
+/** Fill a list of choices with [value, words], keeping what was chosen where it is still there. */
 function offer(select, choices, otherwise) {
-  const was = select.value;
-  select.replaceChildren(...Object.entries(choices).map(([value, words]) => new Option(words, value)));
-  select.value = was in choices ? was : otherwise in choices ? otherwise : Object.keys(choices)[0];
+  const values = choices.map(([value]) => String(value));
+  const kept = [select.value, otherwise].find((value) => values.includes(value)) ?? values[0];
+  select.replaceChildren(...choices.map(([value, words]) => new Option(words, value)));
+  select.value = kept;
 }
 
 const chosenSet = () => data.sets.find((one) => one.name === field("set").value);
@@ -152,13 +153,14 @@ function show(place) {
 /** Offer what the chosen set has, of the chosen seed where it was trained with that. */
 function offers() {
   const set = chosenSet();
-  offer(field("seed"), Object.fromEntries(Object.keys(set.seeds).map((seed) => [seed, `seed ${seed}`])));
-  const methods = Object.fromEntries(set.seeds[field("seed").value].map((one) => [one.key, one.title]));
-  const keys = Object.keys(methods).filter((key) => key.endsWith("xqda-reranked"));
+  offer(field("seed"), Object.keys(set.seeds).map((seed) => [seed, `seed ${seed}`]));
+  const methods = set.seeds[field("seed").value].map((one) => [one.key, one.title]);
+  const keys = methods.map(([key]) => key).filter((key) => key.endsWith("xqda-reranked"));
   offer(field("upper"), methods, keys.at(-1));
-  offer(field("lower"), { ...methods, none: "(none)" }, keys[0]);
-  const cameras = [...new Set(set.queries.map(([, , camera]) => camera))].sort((a, b) => a - b);
-  offer(field("camera"), { any: "any", ...Object.fromEntries(cameras.map((one) => [` ${one}`.trim(), `camera ${one}`])) }, "any");
+  offer(field("lower"), [...methods, ["none", "(none)"]], keys[0]);
+  const cameras = [...new Set(set.queries.map(([, , camera]) => String(camera)))];
+  cameras.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  offer(field("camera"), [["any", "any"], ...cameras.map((one) => [one, `camera ${one}`])], "any");
 }
 
 /** Choose the query of a number; say it where the page does not hold it. */
@@ -192,9 +194,9 @@ if (data.sets.length) {
   const measure = document.body.appendChild(make("div", "picture"));
   picture.size = { width: measure.clientWidth, height: measure.clientHeight };
   measure.remove();
-  offer(field("set"), Object.fromEntries(data.sets.map((one) => [one.name, one.title])));
+  offer(field("set"), data.sets.map((one) => [one.name, one.title]));
   offers();
-  offer(field("rule"), data.rules, "gain");
+  offer(field("rule"), Object.entries(data.rules), "gain");
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("change", ({ target }) => {
     if (target.name === "query") return go(Number(target.value));

@@ -45,7 +45,7 @@ def render(rankings: Mapping[int, Rankings], facts: Mapping[str, Any]) -> str:
     pictures, marks = {}, {}
     names = dict.fromkeys(name for each in rankings.values() for name in each.models)
     sets = [_set(rankings, name, pictures, marks) for name in names]
-    data = {"sets": sets, "marks": list(marks), "cameras": [int(camera) for _, camera in pictures],
+    data = {"sets": sets, "marks": list(marks), "cameras": [camera for _, camera in pictures],
             "rules": explorer.RULES, "columns": COLUMNS, "sheet": SHEET}  # fmt: skip
     values = {
         "facts": facts, "sets": sets, "sheets": list(_sheets([path for path, _ in pictures])), "frames": plots.KINDS,
@@ -68,10 +68,10 @@ def _set(rankings: Mapping[int, Rankings], name: str, pictures: dict, marks: dic
             chosen, query = choose(*(one.ap for one in pair)), pair[0].query
         if ranks:
             seeds[seed] = [_method(*one, chosen, pictures, marks) for one in ranks.items()]
-    about = zip(chosen, *(query[column].iloc[chosen] for column in (PERSON, CAMERA, PATH)), strict=True)
+    about = zip(chosen, *(query[column].iloc[chosen].tolist() for column in (PERSON, CAMERA, PATH)), strict=True)
     return {
         "name": name, "title": paper.SET_TITLES.get(name, name), "count": len(query), "seeds": seeds,
-        "queries": [[number, int(person), int(camera), pictures.setdefault((path, camera), len(pictures))]
+        "queries": [[number, person, camera, pictures.setdefault((path, camera), len(pictures))]
                     for number, person, camera, path in about],
     }  # fmt: skip
 

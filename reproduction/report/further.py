@@ -5,19 +5,17 @@ headings and decimals. A section is on the page as soon as its notebook is in th
 made yet is said to be absent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from reproduction import paper, results_folder, tables
+from reproduction import results_folder
 from reproduction.report.origin import address
 from reproduction.report.sources import Results
 from reproduction.runner import notebooks
-from reproduction.words import number, text
 
 WORDS = yaml.safe_load(Path(__file__).with_name("further.yaml").read_text(encoding="utf-8"))
 
@@ -35,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: an introduction, a table (the stem of its CSV; "" for none), figures (stem, title, caption).
+    """A part of the page: an introduction, a table (the stem of its CSV; "" for none), figures, as `figure` takes them.
     Which notebook makes these, `results_folder.MADE` says."""
 
     key: str
@@ -43,21 +41,14 @@ class Section:
     words: str
     table: str = ""
     columns: tuple[Column, ...] = ()
-    figures: tuple[tuple[str, str, str], ...] = ()
+    figures: Sequence[Mapping[str, str]] = ()
 
-    @property
-    def made(self) -> results_folder.Made:
-        """The result that is shown, or the first of them."""
-        return results_folder.of(self.table or self.figures[0][0])
+    made = property(lambda self: results_folder.of(self.table or self.figures[0]["stem"]),
+                    doc="The result that is shown, or the first of them.")  # fmt: skip
 
 
-def _read(section: Mapping[str, Any]) -> Section:
-    columns = tuple(Column(*column) for column in section.get("columns", ()))
-    figures = tuple((one["stem"], one["title"], one["caption"]) for one in section.get("figures", ()))
-    return Section(section["key"], section["title"], section["words"], section.get("table", ""), columns, figures)
-
-
-SECTIONS = tuple(map(_read, WORDS["sections"]))
+SECTIONS = tuple(Section(**one | {"columns": tuple(Column(*column) for column in one.get("columns", ()))})
+                 for one in WORDS["sections"])  # fmt: skip
 # What reproduction.report.sections shows in its own way, by the names of its parts.
 OWN = ("table1", "subsets", "people", "table2", "table3", "table4", "figure3", "figure3_time", "figure4", "figure5",
        "convergence", "claims", "across")  # fmt: skip
@@ -91,24 +82,12 @@ def _plain(found: Results, name: str) -> Section:
     table = found.table(stem, ()) if stem else None
     names = [] if table is None else table.columns.drop(["data_source", "profile"])
     columns = tuple(Column(name, name, 2 if table[name].dtype == float else None) for name in names)
-    drawn = tuple((one.stem, one.stem, "") for one in made if one.suffixes != results_folder.TABLE)
+    drawn = [{"stem": it.stem, "title": it.stem, "caption": ""} for it in made if it.suffixes != results_folder.TABLE]
     return Section(name, name.replace("-", " ").capitalize(), "", stem, columns, drawn)
 
 
 def _section(found: Results, section: Section) -> dict[str, Any]:
     names = tuple(column.name for column in section.columns)
-    table = found.table(section.table, names) if section.table else None
-    return vars(section) | {
-        "address": address(found, section.made.section),
-        "rows": None if table is None else [
-            [_cell(line[column.name], column) for column in section.columns] for line in table.to_dict("records")
-        ],
-        "figures": [figure(found, *about) for about in section.figures],
-    }  # fmt: skip
-
-
-def _cell(value: object, column: Column) -> str:
-    """A cell as shown; a row's status only where it is not the usual one."""
-    if column.digits is None or (isinstance(value, str) and not pd.isna(value)):
-        return "" if value == tables.MEASURED else text(paper.SET_TITLES.get(value, value))
-    return number(value, column.digits, column.signed)
+    table = found.table(section.table, names) if section.table else False
+    figures = [figure(found, **about) for about in section.figures]
+    return vars(section) | {"address": address(found, section.made.section), "table": table, "figures": figures}

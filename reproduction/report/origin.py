@@ -91,9 +91,7 @@ def files(found: Results) -> list[dict[str, str]]:
     """The files that a sidecar describes: link, when made, commit, SHA-256."""
     return [
         {"name": name, "link": found.link(found.path / name), "sidecar": f"{stem}.json",
-         "created": str(record.get("created", ""))[:16].replace("T", " "), "digest": digest[:12],
-         "commit": f"{record['commit']['id'][:12]}{' +' if record['commit']['modified'] else ''}"
-         if record.get("commit") else ""}
+         "created": record["created"], "digest": digest[:12], "commit": record.get("commit")}
         for stem, record in found.sidecars.items()
         for name, digest in record["files"].items()
     ]  # fmt: skip

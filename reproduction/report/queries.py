@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from reproduction import paper, results_folder
 from reproduction.report.further import WORDS
 from reproduction.report.sources import Results
-from reproduction.words import number
 
 DATA = '<script type="application/json" id="data">'  # of explorer.html, before what it holds
 
@@ -35,7 +34,7 @@ def of_figure5(found: Results, sets: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _links(found: Results, one: dict[str, Any], ours: str, theirs: str, chosen=None) -> list[dict[str, str]]:
-    """Words and addresses of the `chosen` queries, {why: number}, else of the largest gain and loss; first seed."""
+    """Gains and addresses of the `chosen` queries, {why: number}, else of the largest gain and loss; first seed."""
     seed, methods = next(iter(one["seeds"].items()))
     ap = {method["key"]: method["ap"] for method in methods}
     lines = zip(one["queries"], ap.get(ours, ()), ap.get(theirs, ()), strict=False)
@@ -43,9 +42,6 @@ def _links(found: Results, one: dict[str, Any], ours: str, theirs: str, chosen=N
     if gains and not chosen:
         chosen = {"largest gain": max(gains, key=gains.get), "largest loss": min(gains, key=gains.get)}
     page = found.link(found.private / results_folder.EXPLORER)
-    shown = {"set": one["name"], "seed": seed, "upper": ours, "lower": theirs}
-    return [
-        {"words": f"query {query} ({why}, {number(gains[query], 2, signed=True)} AP)",
-         "address": f"{page}#{urlencode(shown | {'query': query})}"}
-        for why, query in (chosen or {}).items() if query in gains
-    ]  # fmt: skip
+    shown = urlencode({"set": one["name"], "seed": seed, "upper": ours, "lower": theirs})
+    return [{"query": query, "why": why, "gain": gains[query], "address": f"{quote(page)}#{shown}&query={query}"}
+            for why, query in (chosen or {}).items() if query in gains]  # fmt: skip

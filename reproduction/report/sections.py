@@ -57,13 +57,9 @@ def claim(line) -> dict[str, str]:
     if word not in MARKS:
         raise ValueError(f"claims.csv: the verdict of {line.claim} is {line.verdict!r}; known: {', '.join(MARKS)}.")
     shown = {name: text(getattr(line, name)) for name in ("section", "text", "paper", "ours", "threshold", "confound")}
-    shown["difference"] = ""
-    if points := number(getattr(line, "difference", None), signed=True):
-        ends = f"95%: {interval(line.low, line.high, signed=True)}"
-        people = f"{number(line.people, 0)} people, " if pd.notna(line.people) else ""
-        shown["difference"] = f"{points} points ({ends}); {people}seeds {text(line.seeds)}"
     files = [made for made in results_folder.MADE if f"{made.stem}.csv" in read_from(line) and not made.people]
-    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail, "read_from": files}
+    return shown | {"key": line.claim, "word": word, "mark": MARKS[word], "detail": detail, "read_from": files,
+                    "sampled": line if pd.notna(getattr(line, "difference", None)) else None}  # fmt: skip
 
 
 def tally(verdicts: Iterable[str]) -> list[dict[str, object]]:
@@ -87,7 +83,8 @@ def table1(found: Results) -> dict[str, Any]:
     columns = [f"{subset}identities {kind}" for subset in ("", "training ", "testing ")
                for kind in ("published", "found", "difference")]  # fmt: skip
     table = found.table("table1", ("dataset", "note", *columns))
-    return {"address": address(found, "table1"), "columns": columns, "rows": table}
+    drawn = figure(found, **WORDS["table1"])
+    return {"address": address(found, "table1"), "columns": columns, "rows": table, "figure": drawn}
 
 
 def subsets(found: Results) -> dict[str, Any]:
@@ -127,7 +124,7 @@ def comparison(found: Results, table_number: int) -> dict[str, Any]:
         "sets": [paper.SET_TITLES.get(part, part) for part in sets],
         **{name: ", ".join(filter(None, map(text, table.get(name, table["ap"][:0]).unique())))
            for name in ("ap", "protocol")},
-        "facts": [_evaluated(table[table["set"] == part]) for part in sets],
+        "facts": [_evaluated(table[(table["set"] == part) & (table["status"] == tables.MEASURED)]) for part in sets],
     }  # fmt: skip
 
 
@@ -139,11 +136,10 @@ def _behind(found: Results, stem: str) -> dict[int, dict[str, Any]]:
                     for name in (stem, f"{stem}_seeds"))  # fmt: skip
     return {place: {
         "set": paper.SET_TITLES.get(row["set"], row["set"]), "people": row["people"], "queries": row["queries"],
-        "within": [interval(*(float(row[f"ours_{score}_{end}"] or "nan") for end in ("low", "high")))
-                   for score in tables.SCORES],
+        "within": [[float(row[f"ours_{score}_{end}"] or "nan") for end in ("low", "high")] for score in tables.SCORES],
         "explain": f"{explained(found, stem)} --row {shlex.join((row['method'], row['set']))}",
         "seeds": [
-            {"seed": one["seed"], "run": one["run"], "scores": [number(100 * float(one[s])) for s in tables.SCORES],
+            {"seed": one["seed"], "run": one["run"], "scores": [100 * float(one[score]) for score in tables.SCORES],
              "link": one["run"] and found.link(found.path / "runs" / one["run"] / "run.json"),
              "command": results_folder.training(one["run"]) and found.command(f"02_train-{one['run']}")}
             for one in results_folder.seeds_behind(row, seeds).to_dict("records")
@@ -151,14 +147,10 @@ def _behind(found: Results, stem: str) -> dict[int, dict[str, Any]]:
     } for place, row in enumerate(table.to_dict("records")) if row["status"] == tables.MEASURED}  # fmt: skip
 
 
-def _evaluated(part: pd.DataFrame) -> str:
-    title = paper.SET_TITLES.get(part["set"].iloc[0], part["set"].iloc[0])
-    measured = part[part["status"] == tables.MEASURED]
-    if measured.empty:
-        return f"{title}: {tables.NOT_YET}"
+def _evaluated(measured: pd.DataFrame) -> str:
     seeds = sorted({seed for seeds in measured["seeds"].astype(str) for seed in seeds.removesuffix(".0").split()})
     queries, people = (number(measured[column].max(), 0) for column in ("queries", "people"))
-    return f"{title}: {queries} queries of {people} people, {plural(seeds, 'seed')}"
+    return f"{queries} queries of {people} people, {plural(seeds, 'seed')}" if seeds else tables.NOT_YET
 
 
 def table4(found: Results) -> dict[str, Any]:
@@ -170,14 +162,11 @@ def table4(found: Results) -> dict[str, Any]:
         return {"address": address(found, "table4"), "blocks": None}
     blocks = [{"method": method, "note": text(lines["note"].iloc[0]), "lines": lines.to_dict("records")}
               for method, lines in table.groupby("method", sort=False)]  # fmt: skip
-    totals = table[table["train_set"] == "total"].set_index("method")
-    share = None
-    if {"Our", "Zhong [13]"} <= set(totals.index) and totals.loc[["Our", "Zhong [13]"], "ours_hours"].notna().all():
-        part = {key: totals.loc["Our", key] / totals.loc["Zhong [13]", key] for key in
-                ("paper_hours", "ours_hours", "iterations")}  # fmt: skip
-        share = {key: f"{100 * value:.1f}%" for key, value in part.items()}
+    totals = table[table["train_set"] == "total"].set_index("method")[["paper_hours", "ours_hours", "iterations"]]
+    share = 100 * totals.loc["Our"] / totals.loc["Zhong [13]"]
     devices = " / ".join(table["device"].dropna().unique())
-    return {"address": address(found, "table4"), "blocks": blocks, "share": share, "devices": devices}
+    return {"address": address(found, "table4"), "blocks": blocks, "share": share, "devices": devices,
+            "figure": figure(found, **WORDS["table4"])}  # fmt: skip
 
 
 def convergence(found: Results) -> pd.DataFrame | None:

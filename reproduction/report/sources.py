@@ -24,14 +24,9 @@ class Results(results_folder.Folder):
     claims: pd.DataFrame
     facts: dict[str, str]
 
-    @property
-    def embedded(self) -> bool:
-        return self.data_source == "embedded"
-
-    @property
-    def shown(self) -> str:
-        """The folder as commands name it: from the repository's root where it lies below that."""
-        return results_folder.shown(self.path.resolve(), sidecar.REPOSITORY)
+    embedded = property(lambda self: self.data_source == "embedded")
+    shown = property(lambda self: results_folder.shown(self.path.resolve(), sidecar.REPOSITORY),
+                     doc="As commands name it: from the repository's root where it lies below that.")  # fmt: skip
 
     def link(self, path: Path) -> str | None:
         """`path` relative to the page; None when it does not exist."""

@@ -19,8 +19,8 @@ def draw(table: pd.DataFrame) -> Figure:
     the 95% interval; a mark is full only where it leaves 0 out. An arrow at the edge, with its number, stands for a
     mark further out than the widest interval is wide."""
     plots.style()
-    places = _places(table)
     table = table[table["status"] == MEASURED]
+    places = _places(table)
     bottom = max(places.values(), default=0.0)
     figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 0.19 * bottom + 0.8), sharey=True)
     for axis, score, title in zip(axes, SCORES, ("rank-1", "mAP"), strict=True):
@@ -40,8 +40,7 @@ def draw(table: pd.DataFrame) -> Figure:
                 for fill, label in ((plots.PLAIN, "95% interval, 0 outside"), ("white", "0 inside"))]  # fmt: skip
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(handles),
                   borderaxespad=0)  # fmt: skip
-    plt.close(figure)
-    return figure
+    return plots.unshown(figure)
 
 
 def _row(line: dict) -> tuple[str, str, str, str]:
@@ -49,14 +48,12 @@ def _row(line: dict) -> tuple[str, str, str, str]:
 
 
 def _places(table: pd.DataFrame) -> dict[tuple[str, str, str, str], float]:
-    """Where each row with a measured line stands, in the table's order from the top, with a gap between kinds."""
-    measured = set(map(_row, table[table["status"] == MEASURED].to_dict("records")))
+    """Where each row stands, in the table's order from the top, with a gap between kinds."""
     places: dict[tuple[str, str, str, str], float] = {}
     place, kind = 0.0, None
     for row in dict.fromkeys(map(_row, table.to_dict("records"))):
-        if row in measured:
-            place += 1.0 if kind in (None, row[0]) else 1.6
-            places[row], kind = place, row[0]
+        place += 1.0 if kind in (None, row[0]) else 1.6
+        places[row], kind = place, row[0]
     return places
 
 

@@ -106,6 +106,36 @@ def test_a_query_without_a_match_has_no_ap(rankings, tmp_path):
     assert method["ap"][0] is None and method["ap"][1] > 0 and "no match in the gallery" in method["told"][0]
 
 
+WORDS = {5: "a17", 7: "0007", -1: "Ä b", 0: 'x"</script>'}
+ODD = """shops/mein "Laden" ä&<b>'s</b></script>.csv"""
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Rankings of a set with an odd name, whose people and cameras are numbered by text."""
+    query, gallery = (toy_rankings.image_table(tmp_path, "query", [(5, 1), (7, 2)]),
+                      toy_rankings.image_table(tmp_path, "gallery", toy_rankings.PEOPLE))  # fmt: skip
+    for table in (query, gallery):
+        table["person_id"] = table["person_id"].map(WORDS)
+        table["camera_id"] = table["camera_id"].map({1: "10", 2: "9", 3: "any <i>"})
+    distance = np.argsort(toy_rankings.ORDERS[toy_rankings.PLAIN], axis=1).astype(np.float32)
+    return ranklists.Rankings(
+        lambda *_: ranklists.rank(ranklists.Matched(distance, query, gallery, 0.0)), {ODD: ("hcn",)}
+    )
+
+
+def test_people_cameras_and_sets_may_be_named_by_any_text(odd, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(explorer_page.render({0: odd}, FACTS), encoding="utf-8")
+    (one,) = held(path)["sets"]
+    assert one["name"] == one["title"] == ODD
+    assert [query[:3] for query in one["queries"]] == [[0, "a17", "10"], [1, "0007", "9"]]
+    assert set(held(path)["cameras"]) == {"10", "9", "any <i>"}
+    assert one["seeds"]["0"][0]["ap"][0] > 0 and path.read_text().count("</script>") == 2
+    figure, sentence = explorer.look(odd, explorer.Choice(ODD, toy_rankings.PLAIN, None, "number", 0), FACTS)
+    assert sentence == f"{ODD}, query 0: person a17, camera 10."
+
+
 def test_without_a_finished_training_the_page_says_so():
     text = explorer_page.render({0: ranklists.Rankings(None, {}), 4: ranklists.Rankings(None, {})}, FACTS)
     assert "No training of seed 0, 4 is finished" in text
@@ -171,6 +201,31 @@ def test_in_chromium_a_click_changes_the_query_and_the_address_leads_to_it(page,
         view.until(f"{says}.includes('query 0')", 5)
         asked = [url.partition("#")[0] for url in view.requested if not url.startswith("data:")]
         assert set(asked) == {page.as_uri()} and not view.errors
+
+
+@pytest.mark.slow
+def test_in_chromium_odd_names_are_offered_and_led_to_as_they_are(odd, tmp_path):
+    browser = chromium.find()
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    path, other = tmp_path / "odd #1 100% ä.html", tmp_path / "other.html"
+    other.write_text("<p>another page</p>")
+    path.write_text(explorer_page.render({0: odd}, FACTS), encoding="utf-8")
+    says = "document.getElementById('says').textContent"
+    offered = "[...document.querySelector('[name=camera]').options].map(one => one.value)"
+    with chromium.page(browser) as view:
+        view.open(path.as_uri())
+        assert f"{ODD}, query 0: person a17, camera 10" in view.evaluate(says)
+        assert view.evaluate(offered) == ["any", "9", "10"], "in the order of numbers"
+        address = view.evaluate("document.getElementById('next').click(); location.href")
+        assert "query 1: person 0007, camera 9" in view.evaluate(says) and address.endswith("query=1")
+        choose = """const select = document.querySelector("[name=camera]"); select.value = "10";
+            select.dispatchEvent(new Event("change", {bubbles: true}))"""
+        view.evaluate(f"(() => {{ {choose} }})()")
+        assert "query 0" in view.evaluate(says) and "1 of 1" in view.evaluate(says)
+        view.open(other.as_uri())
+        view.open(address)
+        assert "query 1: person 0007" in view.evaluate(says) and not view.errors
 
 
 @pytest.mark.slow

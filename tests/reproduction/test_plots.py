@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 from synthetic_results import people_of, scores_of
 
-from reproduction import paper, plots, response_maps, tables
+from reproduction import experiment, paper, plots, response_maps, tables
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +104,38 @@ def sourced(figure):
     return figure
 
 
+def training_runs(seeds=(0, 1, 2)):
+    """Lines of every training, as `Experiment.described` has them: a baseline takes 1 hour and a tenth a seed, an HCN
+    that and a half, and twice that on the combined set."""
+    hours = {"baseline": 1.0, "hcn": 1.5, "combined": 3.0}
+    return pd.DataFrame([
+        {"model": model, "train_set": name, "seed": seed, "run": experiment.run_name(model, name, seed),
+         "hours": hours["combined" if name == paper.COMBINED else model] + 0.1 * seed, "iterations": 9,
+         "seconds_per_iteration": 0.1, "form": "pooled", "device": "a device"}
+        for model, name in experiment.trainings() for seed in seeds
+    ])  # fmt: skip
+
+
+def training_times(data_source="embedded"):
+    table = tables.table4(training_runs(), {"data_source": data_source, "profile": "test"})
+    return plots.times(table, training_runs())
+
+
+def image_counts():
+    """Table 1 and its images of a tiny Market-1501, CUHK03 labeled and a shop; CUHK01 is not there."""
+    rows = [("train", 1, 1), ("train", 2, 2), ("query", 3, 1), ("gallery", 3, 2), ("gallery", 0, 2)]
+    table = pd.DataFrame(rows, columns=["subset", "person_id", "camera_id"])
+    names = {"market1501": "market1501", "cuhk03_labeled": "cuhk03", "my shop.csv": "my shop"}
+    images = {name: table.assign(dataset=dataset) for name, dataset in names.items()}
+    facts = {"data_source": "embedded", "profile": "test"}
+    return [made(images).assign(**facts) for made in (tables.table1, tables.table1_subsets)]
+
+
 FIGURES = {
+    "table1": lambda path: plots.counts(*image_counts()),
     "table2": lambda path: plots.scores(*table_and_scores(2)),
     "table3": lambda path: plots.scores(*table_and_scores(3)),
+    "table4": lambda path: training_times(),
     "figure3": lambda path: sourced(curves()),
     "figure3_time": lambda path: sourced(curves(against="seconds")),
     "figure4": lambda path: sourced(precision_lists()),
@@ -203,6 +232,66 @@ def test_what_was_not_measured_is_not_drawn():
     assert axis.get_xlabel() == tables.NOT_YET and not axis.lines
 
 
+def marks(axis, row):
+    """What stands in a row of an axis: {marker: x of its marks}."""
+    y = [label.get_text() for label in axis.figure.axes[0].get_yticklabels()].index(row)
+    return {line.get_marker(): list(line.get_xdata()) for line in axis.lines if set(line.get_ydata()) == {y}}
+
+
+def test_table1_is_drawn_as_counted_beside_what_is_published():
+    identities, subsets = image_counts()
+    figure = plots.counts(identities, subsets)
+    panels = {axis.get_title(): axis for axis in figure.axes}
+    assert list(panels) == ["in all", "for training", "for testing", "train", "query", "gallery"]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["people"] * 3 + ["images"] * 3
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()][::-1]
+    assert rows == ["Market-1501", "CUHK03", "CUHK01", "Combined", "my shop"]
+    for title, found, published in (("in all", 3, 1501), ("for testing", 1, 750), ("gallery", 2, 19732)):
+        there = marks(panels[title], "Market-1501")
+        assert (there["o"], there["v"]) == ([found], [published])
+    assert marks(panels["train"], "CUHK03")["v"] == [7368] and marks(panels["train"], "my shop")["o"] == [2]
+    assert "v" not in marks(panels["in all"], "my shop") and marks(panels["in all"], "CUHK01")["v"] == [971]
+    assert {axis.get_xscale() for axis in figure.axes} == {"log"}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Counted here", "As published"]
+
+
+@pytest.mark.parametrize("data_source", ["embedded", "official"])
+def test_table4_is_drawn_as_shares_of_the_baselines_total_a_mark_a_seed(data_source):
+    (axis,) = training_times(data_source).axes
+    mean = 3 * (1 + 1.1 + 1.2) / 3
+    assert axis.get_xlabel() == "share of the three baselines' total (%), here 3 h 18 min, in the paper 96 h"
+    for row, kind, hours, printed in (
+        ("Zhong [13]: CUHK03 labeled", "baseline", [1, 1.1, 1.2], [36 / 0.96]),
+        ("Zhong [13]: total", "baseline", [3, 3.3, 3.6], [100]),
+        ("Our: total", "combined", [3, 3.1, 3.2], [43 / 0.96]),
+        ("HCN, separately: Market-1501", "hcn", [1.5, 1.6, 1.7], None),
+    ):
+        there = marks(axis, row)
+        assert there[plots.MARKERS[kind]] == pytest.approx([100 * one / mean for one in hours])
+        assert there["|"] == pytest.approx([100 * np.mean(hours) / mean])
+        assert there.get("v") == (printed and pytest.approx(printed))
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    assert len(rows) == 9 and rows[-1] == "Zhong [13]: CUHK03 detected"
+
+
+def test_a_seed_that_lacks_a_training_has_no_total():
+    runs = training_runs().query("not (model == 'baseline' and train_set == 'market1501' and seed == 2)")
+    table = tables.table4(runs, {"data_source": "embedded", "profile": "test"})
+    total = table.set_index(["method", "train_set"]).loc[("Zhong [13]", "total")]
+    assert total["hours_std"] == pytest.approx(np.std([3.0, 3.3], ddof=1))
+    (axis,) = plots.times(table, runs).axes
+    drawn = marks(axis, "Zhong [13]: total")["o"]
+    assert drawn[:2] == pytest.approx([300 / total["ours_hours"], 330 / total["ours_hours"]]) and np.isnan(drawn[2])
+
+
+def test_without_the_baselines_table4_has_the_papers_shares_alone():
+    runs = training_runs().query("model == 'hcn'")
+    (axis,) = plots.times(tables.table4(runs, {"data_source": "official", "profile": "test"}), runs).axes
+    assert axis.get_xlabel().endswith("here not measured yet, in the paper 96 h")
+    assert marks(axis, "Our: total")["v"] == pytest.approx([43 / 0.96])
+    assert np.isnan(marks(axis, "Our: total")["D"]).all()
+
+
 def test_scores_of_outputs_are_means_over_seeds_with_the_baseline_as_a_line():
     figure = output_scores()
     assert len(figure.axes) == 12
@@ -262,10 +351,11 @@ def test_axes_with_ticks_say_what_they_measure_and_in_what(name, path):
         beside, above = (axis.get_shared_y_axes().get_siblings(axis), axis.get_shared_x_axes().get_siblings(axis))
         if axis.axison and len(axis.get_xticks()):
             assert {one.get_xlabel() for one in above} & {
-                "iteration", "training time (s)", "feature", "rank-1 (%)", "mAP (%)"
+                "iteration", "training time (s)", "feature", "rank-1 (%)", "mAP (%)", "people", "images",
+                "share of the three baselines' total (%), here 3 h 18 min, in the paper 96 h",
             }  # fmt: skip
         labels = {label.get_text() for one in beside for label in one.get_yticklabels()}
-        names = labels & {row.method for row in paper.ROWS}
+        names = labels & {*(row.method for row in paper.ROWS), *paper.TABLE1, "Zhong [13]: total"}
         if axis.axison and len(axis.get_yticks()) and not names:
             assert any("(" in one.get_ylabel() for one in beside)
 

@@ -152,7 +152,7 @@ def test_no_picture_of_a_person_on_official_data(official):
         kept = official.parent.parent / "private" / "paper" / f"{stem}.png"
         (official.parent / f"{stem}.png").write_bytes(kept.read_bytes())
     page = Reader(report.write(official.parent).read_text())
-    assert len(page.images) == 6 and all(image.startswith("data:image/svg+xml") for image in page.images)
+    assert len(page.images) == 8 and all(image.startswith("data:image/svg+xml") for image in page.images)
     assert "../private/paper/figure5.png" in page.links and "../private/paper/people.png" in page.links
     assert "../private/paper/notebooks/09_claims.ipynb" in page.links
 
@@ -211,7 +211,7 @@ def test_what_is_absent_is_said(results):
 
 def test_a_further_section_is_one_entry(results, monkeypatch):
     columns = (further.Column("choice", "Choice"), further.Column("mAP", "mAP", 1, signed=True))
-    drawn = (("figure3", "The spread", "Each choice."),)
+    drawn = ({"stem": "figure3", "title": "The spread", "caption": "Each choice."},)
     made = further.Section("spread", "What is left open", "In points.", "spread", columns, drawn)
     absent = further.Section("later", "Not yet", "Words.", "later", columns)
     elsewhere = further.Section("none", "Of no notebook", "Words.", "nowhere", columns)
