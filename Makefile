@@ -30,7 +30,7 @@ reproduce: environment
 	@$(RUN) -m reproduction.cli reproduce --profile "$(PROFILE)"
 
 test: environment
-	@$(RUN) -m pytest -q -m "not slow"
+	@$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: environment
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

@@ -10,6 +10,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPILE = "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --extra dev".split()
+CONSTRAINTS = (
+    "soupsieve<4"  # 4.1.2 wants Python 3.11.5; Debian 12 has 3.11.2. In pyproject.toml uv would install nothing
+)
 ENVIRONMENT = """\
 # conda env create -f environment.yml && conda activate reid-core
 # (or with mamba, micromamba, pixi), then `make`, which installs the kit itself into the active environment.
@@ -26,7 +29,7 @@ dependencies:
 def lock(target: Path, *more: str) -> None:
     """Write the lock, with hashes, for Linux (x86-64, aarch64), macOS (arm64) and every Python that the kit takes."""
     command = [*COMPILE, "--custom-compile-command", "python docs/lock.py", "pyproject.toml", "-o", str(target), *more]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
+    subprocess.run([*command, "--constraints", "-"], cwd=REPOSITORY, input=CONSTRAINTS, text=True, check=True)
 
 
 def environment(text: str) -> str:

@@ -14,6 +14,13 @@ from tiny_kit import Kit  # noqa: E402
 from reproduction.sidecar import REPOSITORY  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """Where two processes test side by side, one takes a whole file, and one all that looks at the run of the kit."""
+    for item in items:
+        shared = "kit" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("kit" if shared else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def kit(tmp_path_factory):
     """The main job on profile tiny, interrupted once by Ctrl-C and continued by the same command."""

@@ -52,6 +52,22 @@ def test_every_pin_has_hashes_and_one_command_makes_the_lock_again(lock, tmp_pat
     assert made.read_text() == text
 
 
+@pytest.mark.parametrize("python", ("3.11", "3.12", "3.13"))
+@pytest.mark.parametrize("platform", ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin"))
+def test_uv_finds_a_file_of_every_pin_for_each_platform(tmp_path, monkeypatch, platform, python):
+    """In the repository: uv reads its pyproject.toml, too (a constraint there made it refuse the whole lock)."""
+    if not shutil.which("uv"):
+        pytest.skip("needs uv, and its index")
+    monkeypatch.setenv("MACOSX_DEPLOYMENT_TARGET", "14.0")
+    built = [f"--no-binary={name}" for name in ("connection-pool", "stopit")]  # Snakemake's; pure Python, no wheels
+    command = ["uv", "pip", "install", "--dry-run", "--require-hashes", "--no-deps", "--only-binary=:all:", *built]
+    where = ["--target", str(tmp_path), "--python-platform", platform, "--python-version", python]
+    done = subprocess.run([*command, *where, "-r", "requirements.lock"], cwd=REPOSITORY, capture_output=True, text=True)
+    if re.search("error sending request|Failed to fetch", done.stderr):
+        pytest.skip(f"uv reaches no index ({done.stderr})")
+    assert re.search("Would install 1[789][0-9] packages", done.stderr), done.stderr
+
+
 def test_the_lock_file_pins_every_dependency_of_the_project():
     import tomllib
 
