@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from reid_core.copies import of_groups, representatives
-from reid_core.distance import ROWS_AT_ONCE, check_features, common_part, is_tensor, squared_norms
+from reid_core.distance import ROWS_AT_ONCE, check_features, common_part, is_tensor, on_host, squared_norms
 from reid_core.machine import free_memory
 from reid_core.progress import bar, say, shown
 from reid_core.reranking import reciprocal
@@ -22,7 +22,6 @@ from reid_core.xqda import XQDA
 
 ANNOUNCED_FLOPS = 10**13
 BLOCK_CELLS = (1 << 25, 1 << 28)  # of the result at a time: on the CPU, on other devices
-PART_CELLS = (1 << 20, 1 << 26)
 CHOICES = {"half": ("official", "ports"), "jaccard": ("weighted", "set"), "approximate": (None, "tf32", "bf16")}
 
 
@@ -64,7 +63,7 @@ def k_reciprocal(
     neighbourhood. Equal input gives equal bits on one device.
     """
     settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate)
-    settings.check(query, gallery)
+    norms = settings.check(query, gallery)
     shape, device = (len(query), len(gallery)), settings.device_for(query)
     if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
         raise ValueError(f"out has shape {tuple(out.shape)} and dtype {out.dtype}; expected {shape} float32.")
@@ -75,7 +74,7 @@ def k_reciprocal(
         settings.announce(query, gallery, kept_on)
         if out is None:
             out = torch.empty(shape, device=device) if is_tensor(query) else np.empty(shape, np.float32)
-        for _ in _blocks(query, gallery, settings, out):
+        for _ in _blocks(query, gallery, settings, norms, out):
             pass  # each is in its place
     return out
 
@@ -129,13 +128,14 @@ class Settings:
                 known = ", ".join(map(repr, choices))
                 raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
 
-    def check(self, query, gallery) -> None:
-        """Raise ValueError unless the features (see k_reciprocal) are sound and go with metric and device."""
-        check_features(query, gallery)
+    def check(self, query, gallery) -> tuple:
+        """Squared lengths of both; raise ValueError unless the features are sound and go with metric and device."""
+        norms = check_features(query, gallery)
         if self.metric is not None:
             self.metric.check_fitted(query.shape[1])
         if self.approximate == "tf32" and self.device_for(query).type != "cuda":
             raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
+        return norms
 
     def device_for(self, query) -> torch.device:
         """The device to compute on as PyTorch calls it: "cuda" is the current one of several, the CPU has no number."""
@@ -166,14 +166,15 @@ class Settings:
             say(f"{size}: about {cost.seconds() / 60:.1f} min and {cost.memory / 2**30:.1f} GiB.{note}")
 
 
-def _blocks(query, gallery, settings: Settings, out=None, *, progress=True):
-    """Row blocks of the result, each written into `out` where there is one."""
+def _blocks(query, gallery, settings: Settings, norms=None, out=None, *, progress=True):
+    """Row blocks of the result, each written into `out` where there is one; norms: squared lengths, where known."""
     device = settings.device_for(query)
     features = _joined(query, gallery, device, as_array=device.type == "cpu" and not settings.approximate)
     n_query, n = len(query), len(features)
     if (centre := common_part(features)) is not None:
         features -= centre if not is_tensor(features) else torch.from_numpy(centre).to(device)
-    norms = squared_norms(features)
+    known = norms is not None and centre is None and not is_tensor(features)
+    norms = np.concatenate([on_host(part) for part in norms]) if known else squared_norms(features)
     unique, group = representatives(features, norms=[norms])
     if len(unique) < n:
         features, norms = _kept(features, unique), norms[unique]
@@ -222,30 +223,27 @@ def half_neighbourhood(k1: int, half: str) -> int:
 def final_blocks(sets, cloud, group, farthest, n_query, settings: Settings, corner):
     """Row blocks of (1 - lambda) Jaccard + lambda d.
 
-    Next to all pairs have no image in common in their sets, and Jaccard distance 1: so 1 - lambda + lambda d is written
-    everywhere, and what sets share is taken off where they do.
+    Next to all pairs have no image in common in their sets, and Jaccard distance 1: to 1 - lambda + lambda d, what sets
+    share is taken off.
     """
     lambda_value = settings.lambda_value
     n, n_gallery = len(sets), len(sets) - n_query
-    queries, inverted = sets.rows(0, n_query), sets.rows(n_query, n).transpose()
-    size = sets.sizes()
-    on_cpu = sets.column.device.type == "cpu"
-    height, sub_height = (cells[0 if on_cpu else 1] // n_gallery + 1 for cells in (BLOCK_CELLS, PART_CELLS))
-    scratch = torch.zeros(min(sub_height, n_query) * n_gallery, dtype=torch.int64, device=sets.column.device)
+    queries = reciprocal.fixed_point(sets.rows(0, n_query))
+    inverted = reciprocal.fixed_point(sets.rows(n_query, n).transpose())
+    size = sets.sizes().float()
+    height = BLOCK_CELLS[sets.column.device.type != "cpu"] // n_gallery + 1
     for start in range(0, n_query, height):
         rows = slice(start, min(start + height, n_query))
         block = _distances(cloud, group, rows, n_query) if corner is None else corner[rows]
-        for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted, sub_height):
+        for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted):
             part = block[first:last]
             part *= lambda_value / farthest[start + first : start + last, None]
             part += 1 - lambda_value
-            own = queries.rows(start + first, start + last)
-            cell, mass = reciprocal.add_shared_mass(scratch[: part.numel()], own, inverted)
+            mass = queries.rows(start + first, start + last).shared_mass(inverted).float()
             union = 2 - mass
             if settings.jaccard == "set":
-                union = size[start + first + cell // n_gallery] + size[n_query + cell % n_gallery] - mass
-            flat = part.view(-1)
-            flat[cell] = flat[cell] - (1 - lambda_value) * (mass / union)
+                union = (size[start + first : start + last, None] + size[n_query:] - mass).clamp_(min=1)
+            part -= mass.div_(union).mul_(1 - lambda_value)
         yield rows, block
 
 

@@ -9,6 +9,7 @@ tiles nor top-k selections promise an order (or even equal rounding) for them. D
 fall together in float32 keep the order in which float32 sees them, lowest index first on the CPU.
 """
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -111,24 +112,26 @@ def nearest(cloud: Points, k: int, *, corner=None, approximate=None) -> Neighbou
 
 
 def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
-    # Panels of TILE_ROWS rows meet all columns to their right, TILE_COLUMNS at a time. Each product is cut into strips
-    # that fit into a processor's cache, one a thread. `look` makes distances of a strip, offers them to its rows (no
-    # two strips of a round share one, so threads need no lock), and hands back what its columns may want (which all
-    # strips share, so the main thread merges that). What is no nearer than a row's k-th so far, `threshold`, is not
-    # touched again: after the first panels next to nothing passes. Candidates are packed into integers that sort by
+    # Each product of a tile is cut into strips that fit into a processor's cache, one a thread. `look` makes distances
+    # of a strip, offers them to its rows (no two strips of a round share one, so threads need no lock), and hands back
+    # what its columns may want (which strips share, so the main thread merges that). What is no nearer than a row's
+    # k-th so far, `threshold`, is not touched again: after the first panels next to nothing passes. Strips are nearly
+    # as high as wide, so that the first bounds both sides well. Candidates are packed into integers that sort by
     # distance, then index, so that neither tiles nor threads show in the result.
     n, workers = len(cloud), threads()
+    height = -(-TILE_ROWS // max(4, workers))
+    width = -(-STRIP // height)
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
     farthest = np.full(n, cloud.floor, np.float32)
 
-    def look(strip, top: int, left: int, beyond: int):
-        """Finish a strip of a product: serve its rows, and return what its columns from `beyond` on get from it."""
+    def look(strip, top: int, left: int, in_panel: bool):
+        """Finish a strip of a product: serve its rows, and return what its columns get from it unless all are rows."""
         rows, columns = slice(top, top + len(strip)), slice(left, left + strip.shape[1])
         strip += cloud.norms[rows, None]
         strip += cloud.norms[columns]
-        if left <= top:
-            np.fill_diagonal(strip[:, top - left :], 0)
+        own = np.arange(max(top, left), min(rows.stop, columns.stop))
+        strip[own - top, own - left] = 0
         if corner is not None and top < len(corner) < columns.stop:
             first = max(left, len(corner))
             part = corner[rows, first - len(corner) : columns.stop - len(corner)]
@@ -136,36 +139,43 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
         np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
         row, column = _few_true(strip < _reach(threshold[rows], strip, k, cloud.floor)[:, None])
         _merge(best, threshold, row + top, column + left, np.maximum(strip[row, column], cloud.floor))
-        strip = strip[:, beyond - left :]
-        row, column = _few_true(strip < _reach(threshold[beyond : columns.stop], strip.T, k, cloud.floor))
-        order = np.argsort(column, kind="stable")
+        if in_panel:
+            return None
+        row, column = _few_true(strip < _reach(threshold[columns], strip.T, k, cloud.floor))
+        order = np.argsort(column.astype(np.uint16), kind="stable")  # 16 bits are sorted by counting
         row, column = row[order], column[order]
-        return strip.max(0), column + beyond, row + top, np.maximum(strip[row, column], cloud.floor)
+        return columns, strip.max(0), column + left, row + top, np.maximum(strip[row, column], cloud.floor)
 
     done = bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2)
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, n, TILE_ROWS):
-            stop = min(start + TILE_ROWS, n)
-            twice = -2 * cloud.left[start:stop]
-            for left in range(start, n, TILE_COLUMNS):
-                right = min(left + TILE_COLUMNS, n)
-                beyond = min(max(stop, left), right)  # columns from here on will not be rows of this panel
-                product = twice @ cloud.right[left:right].T
-                height = max(1, STRIP // (right - left))
-                tops = range(0, stop - start, height)
-                for first in range(0, len(tops), workers):  # thresholds are at most one round old
-                    jobs = [
-                        pool.submit(look, product[top : top + height], start + top, left, beyond)
-                        for top in tops[first : first + workers]
-                    ]
-                    for job in jobs:
-                        largest, row, column, distance = job.result()
-                        np.maximum(farthest[beyond:right], largest, out=farthest[beyond:right])
-                        _merge(best, threshold, row, column, distance)
-            done.update((stop - start) * (2 * n - start - stop + 1) // 2)
+        for start, left, product in _tiles(cloud):
+            tops = range(0, len(product), height)
+            firsts, besides = range(0, len(tops), workers), range(0, product.shape[1], width)
+            for beside, first in itertools.product(besides, firsts):  # thresholds are at most one round old
+                part = product[:, beside : beside + width]
+                jobs = [
+                    pool.submit(look, part[top : top + height], start + top, left + beside, left == start)
+                    for top in tops[first : first + workers]
+                ]
+                for offered in filter(None, (job.result() for job in jobs)):
+                    columns, largest, *candidates = offered
+                    np.maximum(farthest[columns], largest, out=farthest[columns])
+                    _merge(best, threshold, *candidates)
+            done.update(product.size if left > start else len(product) * (len(product) + 1) // 2)
     done.close()
     distance, index = _unpack(best)
     return Neighbours(*map(torch.from_numpy, (index, distance, farthest)))
+
+
+def _tiles(cloud: Points):
+    """Tiles on and above the diagonal: first row, first column, -2 <left, right>. Panels of TILE_ROWS rows meet
+    themselves (half the work, where no metric tells sides apart), then all to their right, TILE_COLUMNS at a time."""
+    for start in range(0, len(cloud), TILE_ROWS):
+        left, right = cloud.left[start : start + TILE_ROWS], cloud.right[start : start + TILE_ROWS]
+        twice = -2 * left
+        yield start, start, twice @ right.T if cloud.left is not cloud.right else -2 * (left @ left.T)
+        for column in range(start + TILE_ROWS, len(cloud), TILE_COLUMNS):
+            yield start, column, twice @ cloud.right[column : column + TILE_COLUMNS].T
 
 
 def nearest_of(distance: np.ndarray, k: int) -> Neighbours:
@@ -201,7 +211,9 @@ def _few_true(mask) -> tuple[np.ndarray, np.ndarray]:
     whole = len(flat) // 8 * 8
     word = np.flatnonzero(flat[:whole].view(np.uint64))
     place = (word[:, None] * 8 + np.arange(8))[flat[:whole].reshape(-1, 8)[word]]
-    return np.divmod(np.concatenate([place, whole + np.flatnonzero(flat[whole:])]), mask.shape[1])
+    place = np.concatenate([place, whole + np.flatnonzero(flat[whole:])])
+    row = place // mask.shape[1]
+    return row, place - row * mask.shape[1]
 
 
 def _merge(best, threshold, row, column, distance) -> None:

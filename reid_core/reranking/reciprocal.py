@@ -1,14 +1,15 @@
 """k-reciprocal sets and vectors of all images (paper, Section 3.4; Zhong et al., CVPR 2017), as sparse rows."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
 from reid_core.reranking.neighbours import Neighbours
 from reid_core.reranking.sparse_rows import SparseRows
 
-WORK_AT_ONCE = (1 << 16, 1 << 21)  # pairs visited at a time: on the CPU, in its cache; on other devices
-ONE = float(1 << 40)  # fixed point of `add_shared_mass`
+WORK_AT_ONCE = (1 << 18, 1 << 23)  # values at a time: on the CPU, about its cache; on other devices
+ONE = float(1 << 40)  # of `fixed_point`
 
 
 def reciprocal(index: torch.Tensor) -> SparseRows:
@@ -49,33 +50,15 @@ def average(vectors: SparseRows, neighbours: torch.Tensor) -> SparseRows:
     return SparseRows.of_lists(neighbours, share) @ vectors
 
 
-def blocks_of_work(rows: SparseRows, inverted: SparseRows, most_rows: int):
-    """(start, stop) of consecutive rows for which `add_shared_mass` visits at most about WORK_AT_ONCE pairs."""
-    most = WORK_AT_ONCE[rows.start.device.type != "cpu"]
+def blocks_of_work(rows: SparseRows, inverted: SparseRows):
+    """(start, stop) of consecutive rows for which `shared_mass` visits and gives about WORK_AT_ONCE values."""
     entries = torch.zeros(len(rows.column) + 1, dtype=torch.int64, device=rows.start.device)
     torch.cumsum(inverted.sizes()[rows.column], 0, out=entries[1:])
-    work = entries[rows.start].cpu()
-    start = 0
-    while start < len(rows):
-        stop = int(torch.searchsorted(work, work[start] + most, right=True)) - 1
-        stop = min(max(stop, start + 1), start + most_rows, len(rows))
-        yield start, stop
-        start = stop
+    work = entries[rows.start].cpu() + inverted.width * torch.arange(len(rows) + 1)
+    marks = torch.arange(0, int(work[-1]), WORK_AT_ONCE[rows.start.device.type != "cpu"])
+    return pairwise(sorted({*torch.searchsorted(work, marks).tolist(), len(rows)}))
 
 
-def add_shared_mass(scratch: torch.Tensor, rows: SparseRows, inverted: SparseRows):
-    """Sum of element-wise minima of each of b rows with every gallery row that shares a column with it.
-
-    scratch: (b * G) int64 zeros, left as zeros; inverted: for each column, the gallery rows that hold it. Returns cell
-    (m,) int64, row * G + gallery row, and mass (m,) float32; a cell may come up more than once, always with its whole
-    sum. Summed in fixed point, so that the order in which a device adds does not show.
-    """
-    position, entry = inverted.gather(rows.column)
-    cell = rows.entry_rows()[position] * inverted.width + inverted.column[entry]
-    least = torch.minimum(rows.value[position], inverted.value[entry])
-    scratch.index_add_(0, cell, (least.double() * ONE).long())
-    if 4 * len(cell) > len(scratch):
-        cell = scratch.nonzero()[:, 0]
-    mass = (scratch[cell].double() / ONE).float()
-    scratch[cell] = 0
-    return cell, mass
+def fixed_point(rows: SparseRows) -> SparseRows:
+    """Values cut to multiples of 2^-40, in float64: their sums are exact, so the order of adding does not show."""
+    return replace(rows, value=(rows.value.double() * ONE).trunc_() / ONE)

@@ -5,7 +5,9 @@ than general sorts, and through torch's sort elsewhere. Every sum has a fixed or
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import scipy.sparse
 import torch
 
@@ -18,7 +20,7 @@ class SparseRows:
 
     start: torch.Tensor  # (n + 1,) int64
     column: torch.Tensor  # (m,) int32
-    value: torch.Tensor  # (m,) float32
+    value: torch.Tensor  # (m,) float32, or float64 in fixed point
     width: int
 
     @staticmethod
@@ -35,6 +37,12 @@ class SparseRows:
         column, order = index.sort(1)
         start = torch.arange(0, n * k + 1, k, device=index.device)
         return SparseRows(start, column.flatten().int(), value.gather(1, order).flatten().float(), n)
+
+    @cached_property
+    def csr(self) -> scipy.sparse.csr_array:
+        """The same memory as SciPy's, on the CPU."""
+        parts = (self.value.numpy(), self.column.numpy(), self.start.numpy())
+        return scipy.sparse.csr_array(parts, shape=(len(self), self.width))
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -65,6 +73,8 @@ class SparseRows:
         return self.value[found], own[found] == asked
 
     def transpose(self) -> "SparseRows":
+        if _on_cpu(self):
+            return _from_scipy(self.csr.T.tocsr())
         order = torch.argsort(self.column, stable=True)
         return SparseRows.of(self.column[order], self.entry_rows()[order], self.value[order], (self.width, len(self)))
 
@@ -75,15 +85,27 @@ class SparseRows:
         offset = self.start[:-1][rows] - (size.cumsum(0) - size)
         return position, torch.arange(len(position), device=size.device) + offset[position]
 
+    def shared_mass(self, inverted: "SparseRows") -> torch.Tensor:
+        """Sum of element-wise minima of each row with every row of another matrix, whose transpose is given: dense."""
+        if _on_cpu(self):
+            held = inverted.csr[self.column.numpy()]
+            np.minimum(held.data, np.repeat(self.value.numpy(), np.diff(held.indptr)), out=held.data)
+            parts = (held.data, held.indices, held.indptr[self.start.numpy()])
+            return torch.from_numpy(scipy.sparse.csr_array(parts, shape=(len(self), inverted.width)).toarray())
+        position, entry = inverted.gather(self.column)
+        least = torch.minimum(self.value[position], inverted.value[entry])
+        cell = self.entry_rows()[position] * inverted.width + inverted.column[entry]
+        return least.new_zeros(len(self) * inverted.width).index_add_(0, cell, least).view(len(self), -1)
+
     def __add__(self, other: "SparseRows") -> "SparseRows":
         if _on_cpu(self):
-            return _from_scipy(_to_scipy(self) + _to_scipy(other))
+            return _from_scipy(self.csr + other.csr)
         keys = torch.cat([self._keys(), other._keys()])
         return _summed(keys, torch.cat([self.value, other.value]), len(self), self.width)
 
     def __matmul__(self, other: "SparseRows") -> "SparseRows":
         if _on_cpu(self):
-            return _from_scipy(_to_scipy(self) @ _to_scipy(other))
+            return _from_scipy(self.csr @ other.csr)
         parts = []
         for first in range(0, len(self), ROWS_AT_ONCE):
             part = self.rows(first, min(first + ROWS_AT_ONCE, len(self)))
@@ -108,11 +130,6 @@ def _summed(keys, values, n: int, width: int) -> SparseRows:
     keys, count = torch.unique_consecutive(keys, return_counts=True)
     total = torch.segment_reduce(values[order], "sum", lengths=count) if len(count) else values
     return SparseRows.of(keys // width, keys % width, total, (n, width))
-
-
-def _to_scipy(matrix: SparseRows) -> scipy.sparse.csr_array:
-    parts = (matrix.value.numpy(), matrix.column.numpy(), matrix.start.numpy())
-    return scipy.sparse.csr_array(parts, shape=(len(matrix), matrix.width))
 
 
 def _from_scipy(matrix: scipy.sparse.csr_array) -> SparseRows:

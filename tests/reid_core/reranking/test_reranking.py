@@ -85,7 +85,6 @@ TINY = [  # so that 72 images take many of each, the last of them not full
     (reciprocal, "WORK_AT_ONCE", (300, 300)),
     (reranking, "ROWS_AT_ONCE", 4),
     (reranking, "BLOCK_CELLS", (250, 250)),
-    (reranking, "PART_CELLS", (70, 70)),
 ]
 
 
@@ -376,7 +375,7 @@ def test_no_array_of_all_pairs(of_other_devices, monkeypatch):
     if of_other_devices:
         use_code_of_other_devices(monkeypatch)
         monkeypatch.setattr(neighbours, "TORCH_CELLS", 1 << 22)
-        monkeypatch.setattr(reranking, "PART_CELLS", (1 << 20, 1 << 20))
+        monkeypatch.setattr(reciprocal, "WORK_AT_ONCE", (1 << 20, 1 << 20))
     with LargestTensor():  # what PyTorch imports for it is none of ours
         k_reciprocal(query[:5], gallery[:60])
     tracemalloc.start()
