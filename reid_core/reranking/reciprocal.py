@@ -9,7 +9,6 @@ from reid_core.reranking.neighbours import Neighbours
 from reid_core.reranking.sparse_rows import SparseRows
 
 WORK_AT_ONCE = (1 << 18, 1 << 23)  # values at a time: on the CPU, about its cache; on other devices
-ONE = float(1 << 40)  # of `fixed_point`
 
 
 def reciprocal(index: torch.Tensor) -> SparseRows:
@@ -61,4 +60,4 @@ def blocks_of_work(rows: SparseRows, inverted: SparseRows):
 
 def fixed_point(rows: SparseRows) -> SparseRows:
     """Values cut to multiples of 2^-40, in float64: their sums are exact, so the order of adding does not show."""
-    return replace(rows, value=(rows.value.double() * ONE).trunc_() / ONE)
+    return replace(rows, value=(rows.value.double() * 2.0**40).trunc_() / 2.0**40)
