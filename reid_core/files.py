@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # loaded where tensors are written: most commands do without
 
 # What flock says on a file system without locks; EBADF is NFS's answer for a folder, which cannot be opened to write.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 A_DAY = 86400.0  # seconds after which another machine's temporary counts as left behind
 
 
@@ -66,6 +67,10 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
         if folder:
             temporary.chmod(0o755)
         os.replace(target, path)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)  # of what was to be written
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:  # loaded where it is needed: most commands do without
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pillow", "h5py")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
+_PROCESS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -32,8 +35,9 @@ def choose(device: "str | torch.device | None") -> "torch.device":
 
 
 def cores() -> int:
-    """Number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of processor cores that this process may use, by its affinity and its container's quota (cgroup)."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([seen, *_quotas()])
 
 
 def free_memory(device: "str | torch.device") -> int:
@@ -47,24 +51,39 @@ def free_memory(device: "str | torch.device") -> int:
     return min([psutil.virtual_memory().available, *_left_in_groups()])
 
 
-def _left_in_groups(process=Path("/proc/self/cgroup"), mount=Path("/sys/fs/cgroup")) -> list[int]:
-    """What every control group that the process is in, of version 1 or 2, leaves of its limit, in bytes."""
-    left = []
+def _groups(controller: str, process: Path, mount: Path) -> Iterator[tuple[Path, bool]]:
+    """Folder, and whether it is of version 1, of every control group that the process is in, and of those above."""
     for line in process.read_text().splitlines() if process.exists() else []:
         _, controllers, group = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root = mount / "memory" if controllers else mount
-        limit_name, usage_name, unused = _V1 if controllers else _V2
-        here = root / os.path.normpath(group).lstrip("/")
-        # A container may be told its name outside, where it sees its own group as the root: hence all the way up.
-        for folder in [f for f in (here, *here.parents) if f.is_relative_to(root)]:
-            # Passed over: no such group here, or the limit is the word "max".
-            with contextlib.suppress(OSError, ValueError):
-                facts = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
-                limit, used = (int((folder / name).read_text()) for name in (limit_name, usage_name))
-                left.append(limit - used + int(facts.get(unused, 0)))  # unused files in memory are given back
+        if not controllers or controller in controllers.split(","):
+            root = mount / controller if controllers else mount
+            here = root / os.path.normpath(group).lstrip("/")
+            # A container may be told its name outside, where it sees its own group as the root: hence all the way up.
+            yield from ((f, bool(controllers)) for f in (here, *here.parents) if f.is_relative_to(root))
+
+
+def _left_in_groups(process=_PROCESS, mount=_MOUNT) -> list[int]:
+    """What every control group that the process is in leaves of its limit of memory, in bytes."""
+    left = []
+    for folder, first in _groups("memory", process, mount):
+        limit_name, usage_name, unused = _V1 if first else _V2
+        # Passed over: no such group here, or the limit is the word "max".
+        with contextlib.suppress(OSError, ValueError):
+            facts = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
+            limit, used = (int((folder / name).read_text()) for name in (limit_name, usage_name))
+            left.append(limit - used + int(facts.get(unused, 0)))  # unused files in memory are given back
     return left
+
+
+def _quotas(process=_PROCESS, mount=_MOUNT) -> list[int]:
+    """Cores that every control group that the process is in may use at a time, rounded up."""
+    found = []
+    for folder, first in _groups("cpu", process, mount):
+        with contextlib.suppress(OSError, ValueError):  # as above; -1 is no quota, too
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first else ("cpu.max",)
+            quota, period = map(int, " ".join((folder / name).read_text() for name in names).split())
+            found += [math.ceil(quota / period)] if quota > 0 else []
+    return found
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_core import __version__
+from reid_core import __version__, machine
 from reproduction.runner import isolation
 
 VERBS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -20,13 +20,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent  # the sidecar's, which on W
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status (1: an error that was explained, 128 + n: stopped by signal n)."""
-    for name, how in isolation.SLEEPING.items():  # before PyTorch starts its threads
+    few = {"OMP_NUM_THREADS": str(machine.cores())} if machine.cores() < (os.cpu_count() or 1) else {}
+    for name, how in (isolation.SLEEPING | few).items():  # before PyTorch starts its threads, one a core of the machine
         os.environ.setdefault(name, how)
     isolation.open_streams()
     chosen = _parser().parse_args(arguments)
     if lacking := _lacking():
         print(f"reid-core: {lacking}", file=sys.stderr)
         return 1
+    from reid_core import files
     from reproduction.runner.stopping import Stopped, heeded
 
     try:
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (OSError, ValueError, TypeError, MemoryError, RuntimeError) as error:
-        print(f"reid-core: {str(error) or type(error).__name__}", file=sys.stderr)
+        more = ". Make room; the same command continues." if getattr(error, "errno", None) in files.FULL else ""
+        print(f"reid-core: {str(error) or type(error).__name__}{more}", file=sys.stderr)
         return 1
     return 0
 

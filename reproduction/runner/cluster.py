@@ -36,8 +36,7 @@ class Elsewhere:
     def options(self) -> list[str]:
         """For Snakemake; `profiles/<executor>/` is its own profile where there is one."""
         if not self.executor:
-            alone = ["--cores", "all", "--workflow-profile", "none", "--quiet", "all"]
-            return [*alone, "--resources", f"gpu={len(self.gpus)}"]
+            return ["--resources", f"gpu={len(self.gpus)}"]
         own = profiles.FOLDER / self.executor
         chosen = str(own) if own.is_dir() else "none"
         return ["--executor", self.executor, "--jobs", str(self.jobs), "--workflow-profile", chosen, *self.more]

@@ -108,8 +108,12 @@ def _own_place(step: Step, settings: dict[str, Any], differing: dict[str, Any]) 
     places = steps.Places.of(settings)
     folder = places.results / SINGLE / f"{step.notebook}-{label}"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _read(step, places.results):
-        _link(folder / name, places.results / name)
+    for link, target in ((folder / name, places.results / name) for name in _read(step, places.results)):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink():
+            link.unlink()
+        if target.exists() and not link.exists():
+            link.symlink_to(os.path.relpath(target, link.parent.resolve()))
     print(f"Not the settings of profile {settings['profile']} ({text}): the results go to {folder}", flush=True)
     moved = {"results_root": str(folder)}
     if step.notebook == DATASETS and settings["render_sizes"] != "none":
@@ -126,11 +130,3 @@ def _read(step: Step, results: Path) -> list[str]:
     tables = results_folder.NEEDED.get(step.notebook, ()) + (("table1_subsets",) if step.notebook == TRAIN else ())
     found = [f"{kind}/{run}" for run in runs for kind in ("runs", "features")]
     return found + [f"{stem}{suffix}" for stem in tables for suffix in (".csv", ".json")]
-
-
-def _link(link: Path, target: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if link.is_symlink():
-        link.unlink()
-    if target.exists() and not link.exists():
-        link.symlink_to(os.path.relpath(target, link.parent.resolve()))

@@ -176,7 +176,8 @@ def _snakemake(folder: Path, lock: int | None, where=None) -> int:
     """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in that folder. Where
     this process is stopped, the steps are, in good order, and only then it ends."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--nolock"]
-    command += where.options() if where else ["--cores", "all", "--workflow-profile", "none", "--quiet", "all"]
+    alone = ["--cores", str(machine.cores()), "--workflow-profile", "none", "--quiet", "all"]
+    command += [*([] if where and where.executor else alone), *(where.options() if where else [])]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SNAKEMAKE")}
     environment |= {PLAN: str(folder / "plan.json"), "XDG_CACHE_HOME": str(folder / "cache")}
     environment |= {GPUS: ",".join(where.gpus)} if where else {}

@@ -23,6 +23,17 @@ def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_full_disk_names_what_was_to_be_written(tmp_path):
+    target = tmp_path / "a.txt"
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(OSError, match="a.txt") as full, files.replacing(target):
+            raise OSError(number, os.strerror(number))
+        assert full.value.errno == number and not list(tmp_path.iterdir())
+    with pytest.raises(OSError) as other, files.replacing(target):
+        raise OSError(errno.EIO, "broken")
+    assert other.value.filename is None
+
+
 def test_a_folder_appears_whole(tmp_path):
     with files.replacing(tmp_path / "run", folder=True) as temporary:
         (temporary / "a").write_text("1")

@@ -1,3 +1,5 @@
+import os
+
 import psutil
 import pytest
 import torch
@@ -51,8 +53,28 @@ def test_limits_of_every_group_above_are_seen(tmp_path, own, groups, left):
     assert machine._left_in_groups(tmp_path / "own", tmp_path / "groups") == left
 
 
+@pytest.mark.parametrize(
+    "own, files, found",
+    [
+        ("0::/job/step", {"job/step/cpu.max": "max 100000", "job/cpu.max": "150000 100000", "cpu.max": "40"}, [2]),
+        ("3:cpu,cpuacct:/docker/ab", {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [1]),
+        ("3:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
+        ("3:cpuset:/job", {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, []),
+    ],
+)
+def test_a_containers_share_of_the_processor_is_seen(tmp_path, monkeypatch, own, files, found):
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    (tmp_path / "own").write_text(own + "\n")
+    assert machine._quotas(tmp_path / "own", tmp_path / "groups") == found
+    monkeypatch.setattr(machine, "_quotas", lambda: found)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
+    assert machine.cores() == (found or [64])[0]
+
+
 def test_a_system_without_control_groups_has_no_limit_by_them(tmp_path):
-    assert machine._left_in_groups(tmp_path / "none", tmp_path) == []
+    assert machine._left_in_groups(tmp_path / "none", tmp_path) == machine._quotas(tmp_path / "none", tmp_path) == []
 
 
 def test_apples_gpu_is_taken_where_pytorch_has_it_and_cuda_does_not(monkeypatch):

@@ -234,6 +234,23 @@ def test_a_start_says_how_long_it_takes_here(tmp_path, monkeypatch):
     assert plan.expected(settings) is None
 
 
+def test_a_container_with_few_cores_of_many_starts_as_many_threads(monkeypatch, capsys):
+    monkeypatch.setattr(cli.machine, "cores", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert cli.main(["plan", "--profile", "smok"]) == 1 and os.environ["OMP_NUM_THREADS"] == "5", "the user's own"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert cli.main(["plan", "--profile", "smok"]) == 1 and os.environ["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setattr(cli.machine, "cores", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert cli.main(["plan", "--profile", "smok"]) == 1 and "OMP_NUM_THREADS" not in os.environ
+
+
+def test_a_full_disk_is_named_with_the_remedy(tmp_path):
+    done = command("data", "status", "--root", str(tmp_path), shell='"$@" > /dev/full')
+    assert done.returncode == 1 and "No space left on device. Make room" in done.stderr, done.stderr
+
+
 def test_threads_sleep_while_they_wait_in_every_verb(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
