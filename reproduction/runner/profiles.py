@@ -89,10 +89,8 @@ def load(profile: str | os.PathLike, overrides: Iterable[str] = (), *, recipes: 
             raise ValueError(f"{path}: {key} is blank; name a folder.")
     if "results_root" in settings:
         check_not_source(settings["results_root"], f"{path}: results_root")
-        results, data = (experiment.resolve(settings.get(key, "data")) for key in ("results_root", "data_root"))
-        if os.path.lexists(results) and not results.is_dir() or results.resolve() == data.resolve():
-            what = "the data folder, too" if results.is_dir() or results == data else "a file, or a link to no folder"
-            raise ValueError(f"{path}: results_root {results} is {what}; name a folder for the results alone.")
+        if os.path.lexists(results := experiment.resolve(settings["results_root"])) and not results.is_dir():
+            raise ValueError(f"{path}: results_root {results} is a file, or a link to no folder; name a folder.")
     _check_choices(settings, path)
     if recipes:
         _check_recipes(settings, path)
@@ -156,7 +154,11 @@ def command(notebook: str, profile: str, parameters: Mapping[str, Any]) -> str:
 
 def check_schedules(settings: dict[str, Any]) -> None:
     """Raise ValueError unless `schedules` has every set that the paper trains on, as the main job needs; a single
-    notebook does with less: `reid-core notebook 02 -p 'schedules={shop.csv: ...}'`."""
+    notebook does with less: `reid-core notebook 02 -p 'schedules={shop.csv: ...}'`. Likewise for one folder as both of
+    data and of results, which are no data."""
+    data, results = (experiment.resolve(settings[key]).resolve() for key in ("data_root", "results_root"))
+    if data == results:
+        raise ValueError(f"Profile {settings.get('profile')}: {data} is data_root and results_root; name two folders.")
     for name in TRAIN_SETS:
         if name not in settings.get("schedules", {}):
             remedy = f"every training needs its entry, such as {name}: {{iterations: 50000}}."

@@ -239,17 +239,22 @@ def test_results_among_the_sources_are_refused(tmp_path, monkeypatch, place):
         profiles.load("tiny", [f"results_root={json.dumps(place)}"], recipes=False)
 
 
-def test_results_in_a_file_behind_a_dead_link_or_in_the_data_folder_itself_are_refused(tmp_path):
+def test_results_in_a_file_or_behind_a_dead_link_are_refused(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "dead").symlink_to(tmp_path / "gone")
+    for name in ("file", "dead"):
+        with pytest.raises(ValueError, match=f"results_root .*/{name} is a file, or a link to no folder"):
+            profiles.load("tiny", [f"results_root={tmp_path / name}"], recipes=False)
+
+
+def test_the_main_job_and_its_plan_need_two_folders_for_data_and_results(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "data")
-    for name, what in (("file", "a file"), ("dead", "a link"), ("data", "the data"), ("link", "the data")):
-        places = [f"results_root={tmp_path / name}", f"data_root={tmp_path / 'data'}"]
-        with pytest.raises(ValueError, match=f"results_root .*/{name} is .*{what}"):
-            profiles.load("tiny", places, recipes=False)
-    with pytest.raises(ValueError, match="results_root .*/new is the data"):
-        profiles.load("tiny", [f"results_root={tmp_path}/new", f"data_root={tmp_path}/new"], recipes=False)
+    for results in ("data", "link"):
+        places = [f"data_root={tmp_path / 'data'}", f"results_root={tmp_path / results}"]
+        for start in (reproduce.run, lambda *given: plan.describe(profiles.load(*given))):
+            with pytest.raises(ValueError, match="/data is data_root and results_root"):
+                start("tiny", places)
 
 
 @pytest.mark.parametrize("place", ["results/my run", "~/Ergebnisse größer", "results/tiny/single/a", "out"])
