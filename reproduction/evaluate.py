@@ -88,7 +88,7 @@ def scores(result: evaluation.Evaluation, person: pd.Series) -> dict[str, dict[s
     for name, values in each.items():
         people = values.dropna().groupby(person[values.notna()]).agg(["sum", "count"]).to_numpy(float)
         if len(people):
-            sure = intervals.estimate(people[None, :, 0], queries=people[:, 1])
+            sure = intervals.estimate(people[None, :, 0], queries=people[:, 1], least=0.0)
             found[name] = {"value": sure.value, "low": sure.low, "high": sure.high}
     return found
 

@@ -36,7 +36,7 @@ class Interval:
 
     middle, error, freedom: estimate, standard error, degrees of freedom; `unit` turns middle and ends into points.
     people: 0 where no test people are behind it. seeds: trainings on each side, the fewer of those that draw at random;
-    1 leaves the spread of such a side out of `low` and `high`, 0: no side draws anything."""
+    1 leaves the spread of such a side out of `low` and `high`, which stay within `ends`; 0: no side draws anything."""
 
     middle: float
     error: float
@@ -45,6 +45,7 @@ class Interval:
     seeds: int
     level: float = LEVEL
     unit: Callable[[float], float] = float
+    ends: tuple[float, float] = (-np.inf, np.inf)
 
     def at(self, level: float) -> "Interval":
         """The same at another level of confidence."""
@@ -55,8 +56,8 @@ class Interval:
         return self.error * float(stdtrit(self.freedom, (1 + self.level) / 2))
 
     value = property(lambda self: self.unit(self.middle))
-    low = property(lambda self: self.unit(self.middle - self._half))
-    high = property(lambda self: self.unit(self.middle + self._half))
+    low = property(lambda self: max(self.unit(self.middle - self._half), self.ends[0]))
+    high = property(lambda self: min(self.unit(self.middle + self._half), self.ends[1]))
 
     def above(self, threshold: float = 0.0) -> bool | None:
         """Whether the true value is above `threshold`: True, False, or None where the interval leaves it open.
@@ -81,29 +82,30 @@ def by_person(per_query: pd.DataFrame, person: np.ndarray, seed: int) -> pd.Data
 
 
 def interval(
-    ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, random: tuple[bool, ...] = (True, True)
+    ours: pd.DataFrame, score: str, theirs: pd.DataFrame | None = None, *, random=(True, True), least=-100.0
 ) -> Interval:
     """The mean over seeds of a score, or of `ours` - `theirs`, in points, with its interval.
 
     `ours`: rows of `by_person`, of one set, of several seeds one below the other; `score`: "rank1" or "mAP"; `theirs`:
-    likewise, the other side of a difference; `random`: of each side, whether its training draws at random; one without
-    counts as known but for the test people.
+    likewise, the other side of a difference; `random`: of each side, whether its training draws at random (bool); one
+    without counts as known but for the test people; `least`: points below which none can be, 0 of scores.
 
     Raises ValueError where the two sides have other people or other numbers of queries, or a side repeats a seed."""
     queries, values = zip(*(_sums(rows, score) for rows in (ours, theirs) if rows is not None), strict=True)
     if not queries[-1].equals(queries[0]):
         raise ValueError("Two methods are compared on one set only: their test people or queries differ.")
-    return estimate(*values, queries=queries[0].to_numpy(float), random=random)
+    return estimate(*values, queries=queries[0].to_numpy(float), random=random, least=least)
 
 
 def estimate(
-    ours: np.ndarray, theirs: np.ndarray | None = None, *, queries: np.ndarray, random: tuple[bool, ...] = (True, True)
+    ours: np.ndarray, theirs: np.ndarray | None = None, *, queries: np.ndarray, random=(True, True), least=-100.0
 ) -> Interval:
     """`interval` from arrays: `ours`, `theirs` (seeds, P) sums of a score over a person's queries, `queries` (P,)."""
     sides = [ours] if theirs is None else [ours, theirs]
     total = sum(sign * side.mean(axis=0) for sign, side in zip((1, -1), sides, strict=False))
     means = [side.sum(axis=1) / queries.sum() for side, chance in zip(sides, random, strict=False) if chance]
-    return _together(total.sum() / queries.sum(), [(total, queries)], means)
+    found = _together(total.sum() / queries.sum(), [(total, queries)], means)
+    return replace(found, ends=(least, 100.0))
 
 
 def interaction(

@@ -207,7 +207,7 @@ def score_across(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchin
                 else:
                     vectors = extract(kit, run.folder, tested, f"{name}-test")
                 scores = evaluate(match(vectors, "euclidean", True, how), how.ap)
-                sure = intervals.interval(scores[PEOPLE], "mAP")
+                sure = intervals.interval(scores[PEOPLE], "mAP", least=0.0)
                 lines.append({
                     "train_set": source, "test_set": name, "seed": seed, "rank1": 100 * scores["rank1"],
                     "mAP": 100 * scores["mAP"], "mAP_low": sure.low, "mAP_high": sure.high,

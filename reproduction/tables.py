@@ -168,12 +168,12 @@ def _line(row: paper.Row, name: str, scored: pd.DataFrame, not_run: Mapping[str,
 
 
 def _interval(scored: pd.DataFrame, score: str) -> tuple[float, float] | tuple[None, None]:
-    """Low and high end of a score's interval in per cent, none below 0 or above 100."""
+    """Low and high end of a score's interval in per cent."""
     if scored.empty:
         return None, None
     people = [rows.assign(seed=seed) for rows, seed in zip(scored[PEOPLE], scored["seed"], strict=True)]
-    found = intervals.interval(pd.concat(people), score)
-    return max(found.low, 0.0), min(found.high, 100.0)
+    found = intervals.interval(pd.concat(people), score, least=0.0)
+    return found.low, found.high
 
 
 def table4(runs: pd.DataFrame, facts: Mapping[str, object]) -> pd.DataFrame:

@@ -191,7 +191,7 @@ def across(found: Results) -> dict[str, Any] | None:
         """Of the set `name`, tested with what was trained on `source`."""
         mean, within = ("" if rows is None else rows[(rows["test_set"] == name) & (rows["train_set"] == source)]
                         for rows in (table, people))  # fmt: skip
-        ends = [intervals.interval(within, score) for score in tables.SCORES] if len(within) else []
+        ends = [intervals.interval(within, score, least=0.0) for score in tables.SCORES] if len(within) else []
         return {
             "own": name == source,
             "text": " / ".join(number(mean[score].mean()) for score in tables.SCORES) if len(mean) else "",

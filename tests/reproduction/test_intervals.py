@@ -133,3 +133,17 @@ def test_a_side_that_draws_nothing_has_no_seeds_and_one_training_hides_its_own_s
     people_alone = intervals.interval(ours.groupby("person_id", as_index=False).mean().assign(seed=0), "mAP", fixed)
     assert three.high - three.low > people_alone.high - people_alone.low
     assert intervals.interval(fixed, "mAP", random=(False,)).seeds == 0
+
+
+def test_no_end_is_beyond_what_a_score_or_a_difference_can_be():
+    """Four people, of whom one is missed: the symmetric interval would end above 100 per cent."""
+    queries = np.ones(4, int)
+    high, low = rows(np.array([1, 1, 1, 0.8]), queries), rows(np.array([0, 0, 0, 0.2]), queries)
+    above, below = (intervals.interval(score, "mAP", least=0.0) for score in (high, low))
+    assert 0 < above.low < above.value < above.high == 100 and 0 == below.low < below.value < below.high < 100
+    apart = intervals.interval(high, "mAP", low)
+    assert apart.value == pytest.approx(90) and apart.high == 100 and 0 < apart.low < 90
+    assert intervals.interval(low, "mAP", high).low == -100
+    gaps = low.assign(mAP=low["mAP"] - high["mAP"])
+    assert intervals.interval(gaps, "mAP").low == -100
+    assert intervals.saving(np.array([0.0, 1.0]), np.array([0.5, 0.2])).low < -100, "which has no such end"
