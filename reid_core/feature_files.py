@@ -24,6 +24,7 @@ import torch
 from safetensors import safe_open
 
 from reid_core import ids
+from reid_core.datasets.cuhk03_mat import opened
 from reid_core.datasets.table import CAMERA, GALLERY, LABEL, PATH, PERSON, QUERY, SUBSET, SUBSETS, TRAIN
 from reid_core.distance import as_array
 
@@ -72,6 +73,8 @@ class Fields(NamedTuple):
             if what == PERSON or any((what, part) in self.found for part in parts):
                 x = self.need(what, *parts)
                 x = np.ravel(x) if 1 in x.shape else x
+                if x.ndim != 1:
+                    raise ValueError(f"{self.where}: {what} has shape {x.shape}; one an image is expected: (n,).")
                 columns[what] = ids.column(x, f"{self.where}: {what}") if what in (PERSON, CAMERA) else x.astype(str)
         if len({len(x) for x in columns.values()}) > 1:
             lengths = ", ".join(f"{len(x)} {name}" for name, x in columns.items())
@@ -80,6 +83,8 @@ class Fields(NamedTuple):
 
     def matrix(self, what: str, count: int, images: str | None, *parts: str | None) -> np.ndarray:
         """A field (count, m), transposed where images (or queries) are its columns; ValueError if unclear."""
+        if images not in (None, "rows", "columns"):
+            raise ValueError(f"images is {images!r}; it is 'rows' or 'columns'.")
         kind = np.float32 if what == VALUES else None  # of a distance only the order counts, which rounding may change
         x = as_array(self.need(what, *parts), f"{what} of {self.where}", dtype=kind)
         rows, columns = (size == count for size in x.shape)
@@ -97,7 +102,7 @@ def fields(paths) -> Fields:
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     beside = [path.with_suffix(".csv") for path in paths if path.suffix.lower() == ".npy"]
     paths = list(dict.fromkeys([*paths, *filter(Path.is_file, beside)]))
-    out = Fields(" + ".join(map(str, paths)), any(path.suffix == ".mat" for path in paths), [], {})
+    out = Fields(" + ".join(map(str, paths)), any(path.suffix.lower() == ".mat" for path in paths), [], {})
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}.")
@@ -112,9 +117,11 @@ def fields(paths) -> Fields:
                 out.names.append(name)
                 if (role := known(name)) in out.found:
                     raise ValueError("another field says the same; leave one of them out")
-                if role:
-                    out.found[role] = _plain(held[name])
+                if role and (x := _plain(held[name])).ndim and x.size:  # one number, or MATLAB's [], is of no image
+                    out.found[role] = x
         except Exception as error:  # of six libraries, and the file may be anything
+            if getattr(error, "errno", None) is not None:  # it may be whole, but the system does not give it
+                raise
             reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
             reason = reason.partition(" Please use")[0].rstrip(".") or type(error).__name__
             remedy = "a whole file of plain numbers and text is needed"
@@ -129,13 +136,17 @@ def read(files=None, query=None, gallery=None, train=None, images=None) -> tuple
         if paths is None:
             continue
         held = fields(paths)
-        made.append(json.loads(str(held.found.get((META, None), "{}"))))
+        made.append(json.loads(np.ravel(held.found.get((META, None), "{}"))[0]))
         apart = [side for side in SUBSETS if part is None and (VALUES, side) in held.found]
         for sides in [(side,) for side in apart] or [(part, None)]:
             held.need(VALUES, *sides)
             table = held.table(*sides)
             block = held.matrix(VALUES, len(table), images, *sides)
-            for name, rows in ({sides[0]: slice(None)} if sides[0] else _parted(held, table)).items():
+            whole = sides[0] and (SUBSET not in table or table[SUBSET].nunique() == 1)
+            rows_of = {sides[0]: slice(None)} if whole else _parted(held, table)
+            if part not in (None, *rows_of):
+                raise ValueError(f"{held.where} has no {part} images by its field subset, only {', '.join(rows_of)}.")
+            for name, rows in (rows_of if part is None else {part: rows_of[part]}).items():
                 values.append(block[rows])
                 tables.append(table.iloc[rows].assign(**{SUBSET: name}))
     if not values:
@@ -190,14 +201,19 @@ def _plain(x) -> np.ndarray:
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy(force=True)
     x = np.asarray(x)
     if x.dtype == object:
-        raise ValueError("it holds objects or cells")
+        cells = [np.asarray(cell) for cell in x.ravel()]
+        if not all(cell.dtype.kind == "U" and cell.size == 1 for cell in cells):  # MATLAB's cells of a text each
+            raise ValueError("it holds objects or cells")
+        x = np.array([cell.item() for cell in cells])
     return x
 
 
 def _csv(source) -> dict:
     encoding = {"encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
-    found = {}
-    for name, cells in pd.read_csv(source, dtype=str, keep_default_na=False, **encoding).items():
+    table, found = pd.read_csv(source, dtype=str, keep_default_na=False, **encoding), {}
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names of rows then
+        raise ValueError("its rows have more cells than its first line names columns")
+    for name, cells in table.items():
         if cells.str.strip().any():
             found[name] = list(cells)
             with contextlib.suppress(ValueError):  # unless all cells are whole numbers they are text
@@ -208,10 +224,11 @@ def _csv(source) -> dict:
 def _matlab(path: Path) -> dict:
     if not h5py.is_hdf5(path):
         return {name: x for name, x in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    with h5py.File(path, "r") as file:  # MATLAB's 7.3, which holds every array transposed
+    with opened(path) as file:  # MATLAB's 7.3, which holds every array transposed, and of an empty one the shape
         plain = {name for name, x in file.items() if getattr(x, "dtype", np.dtype("O")).kind in "fiub"}
         plain -= {name for name, x in file.items() if x.attrs.get("MATLAB_class") in (b"char", b"cell", b"struct")}
-        return {name: x[()].T if name in plain else [None] for name, x in file.items()}
+        empty = {name: [] for name, x in file.items() if "MATLAB_empty" in x.attrs}
+        return {name: x[()].T if name in plain else [None] for name, x in file.items()} | empty
 
 
 def _torch(path: Path):
@@ -226,8 +243,8 @@ def _torch(path: Path):
 def _safetensors(path: Path) -> dict:
     with safe_open(path, "pt") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}
-        if "table" in found:  # of `features.save`
-            found |= _csv(io.BytesIO(found.pop("table").numpy().tobytes())) | {META: file.metadata()["meta"]}
+        if "meta" in (made := file.metadata() or {}):  # of `features.save`
+            found |= _csv(io.BytesIO(found.pop("table").numpy().tobytes())) | {META: [made["meta"]]}
     return found
 
 

@@ -71,7 +71,7 @@ def fingerprint(path: Path) -> str:
 def open_mat(path: Path):
     """The HDF5 file, checked to be a cuhk-03.mat; what cannot be read of it, now or later, is a ValueError."""
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             if absent := {"labeled", "detected", "testsets"} - set(file):
                 lacks, holds = ", ".join(sorted(absent)), ", ".join(sorted(set(file) - {"#refs#"})) or "nothing"
                 found = f"it lacks {lacks} and holds {holds}"
@@ -96,7 +96,7 @@ def _reason(path: Path, found: str) -> str:
     return "it is not a MATLAB v7.3 (HDF5) file; it may be damaged or something else"
 
 
-def _opened(path: Path) -> h5py.File:
+def opened(path: Path) -> h5py.File:
     """The file, read without a lock where the file system has none. Raises OSError naming who may hold it."""
     import h5py
 

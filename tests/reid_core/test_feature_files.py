@@ -1,5 +1,7 @@
 """Features of other tools: each format as the real tools write it, and what is refused."""
 
+import errno
+import fcntl
 import pickle
 
 import h5py
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.io
 import torch
+from safetensors.torch import save_file
 
 from reid_core import feature_files, features
 
@@ -218,3 +221,82 @@ def test_queries_that_nothing_tells_apart_are_asked_for(tmp_path):
     np.savez(tmp_path / "x.npz", feat=VALUES["query"], pid=PEOPLE["query"], subset=["query"] * (Q - 1) + ["dev"])
     with pytest.raises(ValueError, match="subset is 'dev'; use train, query, gallery"):
         features.read(tmp_path / "x.npz")
+
+
+def test_a_matlab_file_counts_from_one_whatever_the_case_of_its_name(tmp_path):
+    rows = {"query_idx": np.arange(2, Q + 1), "gallery_idx": np.arange(Q + 1, Q + G + 1)}  # from 0 they would do, too
+    held = {"feat": RANDOM.normal(size=(Q + G + 1, D)), "pid": np.arange(1, Q + G + 2)}
+    scipy.io.savemat(tmp_path / "X.MAT", held | rows, appendmat=False)
+    assert features.read(tmp_path / "X.MAT").table["person_id"].tolist() == list(range(2, Q + G + 1))
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+def test_what_matlab_holds_empty_is_not_there(version, tmp_path):
+    empty = ("train_f", "train_label", "train_cam")
+    if version == "5":
+        lists = fields("{}_f", "{}_label", "{}_cam") | dict.fromkeys(empty, np.zeros((0, 0)))
+        scipy.io.savemat(tmp_path / "x.mat", lists)
+    else:
+        with h5py.File(matlab73(tmp_path), "a") as file:
+            for name in empty:  # MATLAB writes the size instead of nothing
+                file.create_dataset(name, data=np.zeros(2, np.uint64)).attrs["MATLAB_empty"] = np.uint8(1)
+    check(features.read(tmp_path / "x.mat"))
+
+
+def test_matlabs_cells_of_a_text_each_are_text(tmp_path):
+    cells = np.array([[f"{i}.jpg"] for i in range(G)], object)
+    names = {"gallery_path": cells, "query_path": cells[:Q]}
+    scipy.io.savemat(tmp_path / "x.mat", fields("{}_f", "{}_label", "{}_cam") | names)
+    assert features.read(tmp_path / "x.mat").table["image_path"].tolist()[Q - 1 : Q + 1] == [f"{Q - 1}.jpg", "0.jpg"]
+
+
+def test_a_file_that_another_program_holds_or_that_has_no_locks_is_not_called_damaged(tmp_path, monkeypatch):
+    path, opened = matlab73(tmp_path), h5py.File
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match=r"x.mat cannot be opened.*close it there"):
+            features.read(path)
+
+    def without_locks(*given, **how):
+        if how.get("locking", True):
+            raise OSError(errno.ENOLCK, "No locks available")
+        return opened(*given, **how)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    check(features.read(path))
+
+
+def test_one_number_or_text_of_a_known_name_is_of_no_image(tmp_path):
+    check(features.read(broken(tmp_path, "x.npz", x=3, y=7, path="/models/resnet.pth", subset="test")))
+    with pytest.raises(ValueError, match=r"image_path has shape \(5, 2\); one an image is expected"):
+        features.read(broken(tmp_path, "x.npz", query_path=np.full((Q, 2), "a.jpg")))
+
+
+@pytest.mark.parametrize("change", [lambda line: f"{line},", lambda line: f"7,{line}"], ids=["behind", "before"])
+def test_a_cell_too_many_in_every_row_moves_no_column(change, tmp_path):
+    np.save(tmp_path / "q.npy", VALUES["query"])
+    lines = [change(f"{person},{camera}") for person, camera in zip(PEOPLE["query"], CAMERAS["query"], strict=True)]
+    (tmp_path / "q.csv").write_text("\n".join(["pid,cam", *lines]))
+    with pytest.raises(ValueError, match=r"q.csv cannot be read.*more cells than its first line names columns"):
+        features.read(query=tmp_path / "q.npy")
+
+
+def test_of_a_file_that_says_which_images_are_which_a_part_is_that_part(tmp_path):
+    file = npy(tmp_path)
+    check(features.read(query=file, gallery=file))
+    with pytest.raises(ValueError, match=r"resnet.csv has no train images by its field subset, only query, gallery"):
+        features.read(train=file)
+    table = pd.read_csv(tmp_path / "resnet.csv")
+    table.assign(split="test").to_csv(tmp_path / "resnet.csv", index=False)  # of the split, not of the part
+    assert set(features.read(query=file).table["subset"]) == {"query"}
+
+
+def test_images_are_rows_or_columns(tmp_path):
+    with pytest.raises(ValueError, match="images is 'cols'; it is 'rows' or 'columns'"):
+        features.read(npz(tmp_path), images="cols")
+
+
+def test_another_programs_table_is_none_of_ours(tmp_path):
+    held = {name: torch.from_numpy(x) for name, x in fields("{}_f", "{}_pid", "{}_cam").items()}
+    save_file(held | {"table": torch.zeros(3)}, tmp_path / "x.safetensors")
+    check(features.read(tmp_path / "x.safetensors"))
