@@ -95,8 +95,8 @@ class Evaluator:
         check_choice("ap", ap, AP_DEFINITIONS)
         check_choice("unmatched", unmatched, UNMATCHED)
         self.ap, self.unmatched = ap, unmatched
-        self._protocol = protocols.protocol(query_table, gallery_table, protocol, **drawn)
-        self._junk, self.shape = np.flatnonzero(self._protocol.junk), (len(query_table), len(gallery_table))
+        rule = self._protocol = protocols.protocol(query_table, gallery_table, protocol, **drawn)
+        self._junk, self.shape = np.flatnonzero(rule.junk), (len(rule.query_person), len(rule.person))
         rows = self.shape[0], max(1, len(self._protocol.places))
         self._matches, self._first_hit = np.zeros((2, *rows), np.int64)
         self._ap, self._inp, self._seen = np.zeros(rows), np.full(rows, np.nan), 0
@@ -150,14 +150,15 @@ class Evaluator:
 
 
 def average_precision(ranks, definition="trapezoid") -> float:
-    """Average precision (0-1) of true matches at ranks (m,), integers from 1, ascending, m at least 1; definitions in
-    the module's text.
+    """Average precision (0-1) of true matches at ranks (m,), integers from 1, ascending; ValueError for others.
 
     >>> round(average_precision([1, 3], "step"), 4), round(average_precision([1, 3]), 4)
     (0.8333, 0.7917)
     """
     check_choice("ap", definition, AP_DEFINITIONS)
     ranks = np.asarray(ranks)
+    if not ranks.size or ranks[0] < 1 or (np.diff(ranks) < 1).any():
+        raise ValueError(f"Ranks are whole numbers from 1, ascending, at least one of them, not {ranks}.")
     precision = np.arange(1, len(ranks) + 1) / ranks
     if definition == "step":
         return float(precision.mean())
@@ -201,6 +202,8 @@ def _array(distance) -> np.ndarray:
         if distance.is_meta:
             raise ValueError("The distance is on device meta, which holds no values; compute it on another.")
         distance = (distance.float() if str(distance.dtype) == "torch.bfloat16" else distance).numpy(force=True)
+    if isinstance(distance, np.ma.MaskedArray):
+        raise ValueError("The distance is a masked array; give every entry a value, and what shall not count junk.")
     distance = np.asarray(distance)
     if not np.issubdtype(distance.dtype, np.floating):
         raise ValueError(f"The distance has dtype {distance.dtype}; expected a floating-point type.")

@@ -14,6 +14,7 @@ PERSON, CAMERA = "person_id", "camera_id"  # their columns
 JUNK, DISTRACTOR = -1, 0  # people of the gallery who are nobody
 NO_CAMERA = -1  # of images whose camera is not known; a set has it throughout, or not at all
 INTEGER = re.compile(r"([+-]?[0-9]{1,4000})(\.0*)?")
+_ROUNDED = r"[+-]?(?:\d\.?\d*[eE][+-]\d+|\d{16,}\.\d*)"  # how spreadsheets and floats write a long number as text
 LIMITS = np.iinfo(np.int64)
 
 
@@ -42,8 +43,8 @@ def column(values, name: str) -> np.ndarray:
     values: (n,) or (n, 1) whole numbers of any type (unsigned, nullable, floating, categories), or text; name: what to
     call them in an error, such as "person_id".
 
-    Raises ValueError for another shape; missing ids; fractions, or numbers too large to be held exactly; numbers and
-    text mixed; true and false, dates or other types. The first such row is named.
+    Raises ValueError, naming the first row, for another shape, missing ids, fractions, numbers that may lack digits
+    (as text, too), numbers and text mixed, other types. Blanks around text and its Unicode form do not count.
     """
     series = _series(values, name)
     _refuse(series, series.isna(), name, "is missing", "give every image one, or leave it out")
@@ -52,7 +53,9 @@ def column(values, name: str) -> np.ndarray:
     kind = pd.api.types.infer_dtype(series)
     if kind == "string":
         _refuse(series, series.str.strip() == "", name, "is blank", "give every image one, or leave it out")
-        return series.to_numpy(str)
+        text = series.str.strip().str.normalize("NFC")
+        _refuse(series, text.str.fullmatch(_ROUNDED), name, "went through floating point", "write all its digits")
+        return text.to_numpy(str)
     if kind not in ("integer", "floating", "empty", "mixed-integer-float"):
         raise ValueError(f"{name} holds {kind} values ({series.iloc[0]!r} first); number them, or use text throughout.")
     return _whole(series, name)
@@ -60,7 +63,7 @@ def column(values, name: str) -> np.ndarray:
 
 def unknown(cameras: np.ndarray) -> np.ndarray:
     """(n,) bool: which cameras, as `column` gives them, are not known."""
-    return cameras == NO_CAMERA if cameras.dtype.kind == "i" else np.zeros(len(cameras), bool)
+    return cameras == (NO_CAMERA if cameras.dtype.kind == "i" else str(NO_CAMERA))
 
 
 def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndarray, np.ndarray]:
@@ -76,14 +79,17 @@ def alike(first, second, name: str, sides=("query", "gallery")) -> tuple[np.ndar
 def _series(values, name: str) -> pd.Series:
     """As a fresh Series of one value an image."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        try:
+            values = values.detach().cpu().numpy()
+        except (TypeError, NotImplementedError) as error:  # sparse, bfloat16, on device meta
+            raise ValueError(f"{name} is a tensor that cannot be read ({error}); pass plain whole numbers.") from error
     if isinstance(values, pd.DataFrame):
         values = values.iloc[:, 0] if values.shape[1] == 1 else values.to_numpy()
     if not isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray | np.ma.MaskedArray):
         values = np.asarray(values, object if isinstance(values, list | tuple) else None)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim != 1:
+    if values.ndim != 1 or getattr(values.dtype, "names", None):
         raise ValueError(f"{name} has shape {values.shape}; one id an image is expected: (n,).")
     return pd.Series(values).reset_index(drop=True)
 

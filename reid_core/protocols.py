@@ -14,6 +14,7 @@ In all of them junk images (person -1) are left out, and distractors (person 0) 
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -105,9 +106,10 @@ def protocol(query_table, gallery_table, name=None, *, trials=10, random_state=0
     ([2], [True, True, False])
     """
     check_choice("protocol", name, (None, *PROTOCOLS))
-    if trials < 1:
-        raise ValueError(f"trials={trials!r} must be at least 1.")
-    tables = query_table, gallery_table
+    for drawn, value, least in (("trials", trials, 1), ("random_state", random_state, 0)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{drawn}={value!r} must be at least {least}, a whole number.")
+    tables = [pd.DataFrame(table) for table in (query_table, gallery_table)]
     people = _alike(tables, PERSON, "use a table of datasets.load")
     _check_people(people[0], "query", DISTRACTOR)
     _check_people(people[1], "gallery", JUNK - 1 if people[1].dtype.kind == "i" else DISTRACTOR)
@@ -115,7 +117,7 @@ def protocol(query_table, gallery_table, name=None, *, trials=10, random_state=0
     views = cameras or _alike(tables, PATH, "without cameras it tells which gallery image is the query's own")
     name = name or ("market" if cameras else "no_cameras")
     passed_over = "same camera" if cameras else "own image"
-    random, n = np.random.default_rng(random_state), len(gallery_table)
+    random, n = np.random.default_rng(random_state), len(people[1])
     places = [random.permutation(n) for _ in range(trials if name == "single_gallery_shot" else 0)]
     return Protocol(name, passed_over, *people, *views, np.array(places, np.int64).reshape(-1, n))
 

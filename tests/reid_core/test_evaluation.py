@@ -385,3 +385,50 @@ def test_cameras_known_in_part_are_refused():
     gallery.loc[:4, "camera_id"] = -1
     with pytest.raises(ValueError, match="5 of 170 images have camera_id -1"):
         evaluate(distance, query, gallery)
+
+
+def small():
+    query, gallery = ({"person_id": [7, 3], "camera_id": [1, 1]}, {"person_id": [7, 3, 7], "camera_id": [1, 2, 2]})
+    return np.array([[0.1, 0.2, 0.3], [0.5, 0.1, 0.2]]), query, gallery
+
+
+def test_tables_may_be_whatever_pandas_makes_one_of():
+    distance, query, gallery = small()
+    expected = evaluate(distance, pd.DataFrame(query), pd.DataFrame(gallery)).per_query
+    pd.testing.assert_frame_equal(evaluate(distance, query, gallery).per_query, expected)
+    records = [pd.DataFrame(side).to_records(index=False) for side in (query, gallery)]
+    pd.testing.assert_frame_equal(evaluate(distance, *records).per_query, expected)
+    with pytest.raises(ValueError, match="query table lacks the column 'person_id'"):
+        evaluate(distance, None, gallery)
+
+
+@pytest.mark.parametrize("setting", [{"trials": "3"}, {"trials": 2.5}, {"random_state": -1}, {"random_state": "1"}])
+def test_trials_and_seeds_are_whole_numbers(setting):
+    distance, query, gallery = small()
+    (name, value), *_ = setting.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r} must be at least . a whole number|{name}=.*whole number"):
+        evaluate(distance, query, gallery, protocol="single_gallery_shot", **setting)
+    drawn = {"trials": np.int64(2), "random_state": np.uint8(3)}
+    assert len(evaluate(distance, query, gallery, protocol="single_gallery_shot", **drawn).per_query) == 4
+
+
+def test_a_masked_distance_is_refused():
+    distance, query, gallery = small()
+    with pytest.raises(ValueError, match="distance is a masked array; give every entry a value"):
+        evaluate(np.ma.masked_greater(distance, 0.4), query, gallery)
+
+
+@pytest.mark.parametrize("ranks", [[], [0, 2], [3, 1], [1, 1]])
+def test_ranks_ascend_from_one(ranks):
+    with pytest.raises(ValueError, match="Ranks are whole numbers from 1, ascending"):
+        average_precision(ranks)
+
+
+def test_text_of_cameras_is_compared_without_the_blanks_around_it():
+    distance, query, gallery = small()
+    expected = evaluate(distance, query, gallery).per_query
+    query["camera_id"], gallery["camera_id"] = ["1 ", "1"], ["1", "2", " 2"]
+    pd.testing.assert_frame_equal(evaluate(distance, query, gallery).per_query, expected)
+    query["camera_id"], gallery["camera_id"] = ["-1"] * 2, ["-1"] * 3
+    with pytest.raises(ValueError, match="lacks the column 'image_path'; without cameras"):
+        evaluate(distance, query, gallery)

@@ -110,3 +110,31 @@ def test_both_sides_are_of_one_kind():
         ids.alike(["1"], [1], "camera_id")
     with pytest.raises(ValueError, match="camera_id of the probe view is missing in row 1"):
         ids.alike([1, 2], [1, np.nan], "camera_id", ("gallery view", "probe view"))
+
+
+@pytest.mark.parametrize("text", ["2.0240115093E+16", "-2e+17", "9007199254740993.0", " 2.02E+16"])
+def test_text_that_was_a_long_number_is_refused(text):
+    with pytest.raises(ValueError, match=r"person_id went through floating point in row 1: '.*write all its digits"):
+        ids.column(["p1", text], "person_id")
+
+
+@pytest.mark.parametrize("text", ["12e4", "1.5", "2024E", "e+1", "18446744073709551617"])
+def test_text_that_lost_nothing_stays(text):
+    assert ids.column(["p1", text], "person_id").tolist() == ["p1", text]
+
+
+def test_blanks_around_text_and_its_unicode_form_do_not_count():
+    assert len({*ids.column(["é", "e\u0301", " é", "é\t"], "person_id")}) == 1
+
+
+def test_a_camera_that_is_not_known_may_be_text():
+    assert ids.unknown(ids.column(["-1", "a", "1", "-1 "], "camera_id")).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [torch.ones(2).bfloat16(), torch.ones(2, device="meta"), torch.ones(2).to_sparse(), np.zeros(2, [("a", int)])],
+)
+def test_what_holds_no_plain_numbers_is_refused_by_name(values):
+    with pytest.raises(ValueError, match="person_id (is a tensor that cannot be read|has shape)"):
+        ids.column(values, "person_id")
