@@ -1,10 +1,12 @@
 """What every metric learner of this folder asks of its training set, and the errors when it does not get it."""
 
+import warnings
+
 import numpy as np
 
 from reid_core import ids
 from reid_core.copies import once
-from reid_core.distance import as_array, check_differ, squared_euclidean, squared_norms
+from reid_core.distance import LOST, as_array, check_differ, squared_euclidean, squared_norms
 
 
 def training_set(
@@ -67,8 +69,18 @@ def in_blocks(function, X: np.ndarray, rows: int = 1024) -> np.ndarray:
 
 
 def projected(transform):
-    """Measure for `compared`: the squared Euclidean distance between what `transform` makes of two sides."""
-    return lambda query, gallery: squared_euclidean(transform(query), transform(gallery))
+    """Measure for `compared`: the squared Euclidean distance between what `transform` makes of two sides.
+    Warns where rounding takes what tells them apart, as of features of another scale than those learnt from."""
+
+    def measure(query, gallery):
+        both = np.concatenate(sides := (transform(query), transform(gallery)))
+        spread, largest = np.ptp(both, axis=0).max(), np.abs(both).max()
+        if len(both) > 2 and spread * LOST <= np.finfo(np.float32).eps * largest:
+            found = f"Where these features are compared they differ by {spread:.2g}, beside values of {largest:.2g}"
+            warnings.warn(f"{found}: rounding ranks them. Bring them to scale and mean of the learnt.", stacklevel=6)
+        return squared_euclidean(*sides)
+
+    return measure
 
 
 def compared(X_query, X_gallery, shape, measure, itself=0.0) -> np.ndarray:

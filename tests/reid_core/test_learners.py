@@ -1,6 +1,7 @@
 """What every learner of a metric keeps: one list of them, and the same tests over all."""
 
 import inspect
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -253,3 +254,17 @@ def test_kissme_of_copies_and_scsp_of_one_direction_say_what_is_wrong():
     length = np.arange(1, 49, dtype=np.float32)[:, None, None]
     with pytest.raises(ValueError, match="All training features have one direction; SCSP"):
         new(SCSP).fit(length * np.ones((48, 3, 4), np.float32), person, camera)
+
+
+@each
+@that("change", ["itself", "1e-12", "offset"])
+def test_features_unlike_those_learnt_from_rank_as_they_did_or_are_told(Learner, change):
+    X, person, camera = people(Learner)
+    learner = new(Learner).fit(X, person, camera)
+    given = {"itself": X, "1e-12": X * np.float32(1e-12), "offset": X + np.float32(1000)}[change]
+    told = change != "itself" and Learner in (KISSME, NullSpace) and (change, Learner) != ("offset", KISSME)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = learner.distance(given[:9], given[9:])
+    assert [told] * told == ["rounding ranks them. Bring them to scale" in str(line.message) for line in said]
+    assert told or Learner is SCSP or (found.argmin(1) == learner.distance(X[:9], X[9:]).argmin(1)).all()
