@@ -1,7 +1,6 @@
 """Features that are equal bit by bit, such as those of one file listed twice: measured once, so that they stay equal.
 
-Products round differently from place to place: copies would get distances that differ in the last bit, and chance
-would order them.
+Products round differently from place to place: chance would order copies, by the last bit of their distances.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ def representatives(*parts, norms) -> tuple[np.ndarray, np.ndarray]:
     Both results are integer NumPy arrays, of one value a group and of (n,). 0.0 and -0.0 are equal.
 
     Looked at are only rows of equal length (not so on a GPU, whose sums depend on the place), grouped by a random
-    integer combination of their bits, exact and so equal for equal rows wherever they stand, then verified value by
-    value.
+    integer combination of their bits, which is exact and so equal wherever they stand, then verified by value.
     """
     rows = first = np.arange(sum(map(len, parts)))
     if not (torch.is_tensor(parts[0]) and parts[0].is_cuda):

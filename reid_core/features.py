@@ -149,11 +149,14 @@ def parts(features: Features) -> dict[str, Features]:
 
 def save(features: Features, path: str | Path, data_root: str | Path) -> Path:
     """Write a feature file: the values and ids as tensors, paths relative to the data root, `meta` as JSON."""
-    portable = image_table.portable_paths(features.table[PATH], data_root)
-    rows = features.table.assign(**{PATH: portable}).to_csv(index=False, lineterminator="\n")
+    table = image_table.validate(features.table)
+    if len(table) != len(features):
+        raise ValueError(f"There are {len(features)} rows of features for {len(table)} rows of the table.")
+    table[PATH] = image_table.portable_paths(table[PATH], data_root)
+    rows = table.to_csv(index=False, lineterminator="\n")
     table = torch.frombuffer(bytearray(rows, "utf-8", "surrogateescape"), dtype=torch.uint8)
     values = np.require(as_array(features.values, "features", dtype=np.float32), requirements="CW")
-    meta = {"meta": json.dumps(features.meta)}
+    meta = {"meta": json.dumps(features.meta, default=lambda x: x.item() if isinstance(x, np.generic) else str(x))}
     files.write_tensors(Path(path), {"values": torch.from_numpy(values), "table": table}, meta)
     return Path(path)
 

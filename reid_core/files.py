@@ -78,8 +78,7 @@ def replacing(path: str | os.PathLike, *, folder: bool = False) -> Iterator[Path
 def remove_dead(folder: str | os.PathLike, name: str | None = None, *, alone: bool = False) -> None:
     """Remove the temporaries that `replacing` made in `folder` (for `name` there) in processes killed since.
     Those of other machines, containers and starts, whose processes cannot be seen from here, stay for a day after the
-    last change: two machines may have one name, so another start may be another machine. All go if the caller is
-    `alone` at work."""
+    last change: two machines may have one name, and another start be another machine. `alone` at work: all go."""
     for stale in Path(folder).glob(f".{glob.escape(name) if name else '*'}.*"):
         if alone or _dead(stale):
             shutil.rmtree(stale, ignore_errors=True)

@@ -28,8 +28,7 @@ def combine(
         that is person 1202, a training person of the one and a test person of the other.
 
     Returns the image table of the training rows, in the order given, with an int64 column `label`.
-    Raises ValueError for no table, a table without training rows, one name for own data of two files, leaked people
-    with leaked="refuse".
+    Raises ValueError for no table, one without training rows, one name for two files, leaked people with "refuse".
     """
     if leaked not in LEAKED:
         raise ValueError(f"leaked is {leaked!r}; it is one of {', '.join(LEAKED)}.")

@@ -10,10 +10,10 @@ from reid_core.datasets import layout
 from reid_core.datasets.table import DISTRACTOR, GALLERY, validate
 
 NAME, TITLE = "market1501", "Market-1501"
-_NAMED = re.compile(r"(-?\d+)_c(\d+).*\.(?:jpg|jpeg|png)$", re.IGNORECASE)
+_NAMED = re.compile(r"(-?\d+)_c(\d+)\S*\.(?:jpg|jpeg|png)$", re.IGNORECASE)  # not "... (1).jpg", a copy
 _FORM = "PPPP_cC...jpg (person, camera), e.g. 0002_c1s1_000451_03.jpg"
 OFFICIAL_NAME = re.compile(r"(-1|[01]?\d{3}|0)_c[1-6]s\d_\d+_\d+\.(?:jpg|jpeg|png)$", re.IGNORECASE)
-_DISTRACTORS = (re.compile(r"(?:.*?_c(\d+))?.*\.(?:jpg|jpeg|png)$", re.IGNORECASE), "*.jpg (the 500k distractors)")
+DISTRACTORS = (re.compile(r"(?:.*?_c(\d+))?.*\.(?:jpg|jpeg|png)$", re.IGNORECASE), "*.jpg (the 500k distractors)")
 
 
 def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def load(root: str | Path, *, distractors: bool = False) -> pd.DataFrame:
     """
     table = three_folders(NAME, layout.existing(root, TITLE, layout.MARKET1501_FOLDER))
     if distractors:
-        how = *_DISTRACTORS, lambda named: (DISTRACTOR, int(named[1] or 0))
+        how = *DISTRACTORS, lambda named: (DISTRACTOR, int(named[1] or 0))
         table = pd.concat([table, layout.rows(NAME, GALLERY, distractor_folder(root), *how)])
     return validate(table, every_query_matched=True)
 
@@ -40,11 +40,6 @@ def distractor_folder(root: str | Path) -> Path:
     if inside.is_dir() and any(map(_NAMED.match, os.listdir(inside))):
         return inside
     return layout.existing(root, f"{TITLE}+500k (the extra distractors)", layout.DISTRACTORS_FOLDER)
-
-
-def distractor_files(root: str | Path) -> list[tuple[str, re.Match]]:
-    """Names of the 500k further images; group 1 of a match is the camera, where the name tells it."""
-    return layout.image_files(distractor_folder(root), *_DISTRACTORS)
 
 
 def three_folders(dataset: str, base: Path) -> pd.DataFrame:

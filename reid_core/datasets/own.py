@@ -2,7 +2,6 @@
 
 import csv
 import os
-import stat
 import warnings
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         refuse(rows, rows[PATH].str.strip() == "", "image_path is blank.")
         rows[PATH] = [os.path.normpath(os.path.join(path.parent, image)) for image in rows[PATH]]
         rows[PERSON], rows[CAMERA] = _people(rows), integers(rows, CAMERA)
-        sizes = rows[PATH].map(_size)
+        sizes = rows[PATH].map(lambda image: os.path.getsize(image) if os.path.isfile(image) else -1)
         if (absent := sizes < 0).any():
             first = rows[PATH][absent].iloc[0]
             missing = f"{first} is not there ({absent.sum():,} of {len(rows):,} images are missing)"
@@ -55,8 +54,7 @@ def load(path: str | Path, *, dataset: str | None = None, root: str | Path | Non
         below = os.path.relpath(path.with_suffix(""), root or path.parent)
         elsewhere = below.startswith(os.pardir) or path.stem in OFFICIAL
         name = dataset or (path.stem if elsewhere else Path(below).as_posix())
-        table = rows.assign(**{DATASET: name})[[*COLUMNS]]
-        table = validate(table, every_query_matched=True, people_apart=True)
+        table = validate(rows.assign(**{DATASET: name})[[*COLUMNS]], every_query_matched=True, people_apart=True)
     except ValueError as error:
         line = f", line {rows.index[error.row]}" if hasattr(error, "row") else ""
         raise ValueError(f"{path}{line}: {error}") from error
@@ -83,9 +81,8 @@ def _read(path: Path) -> pd.DataFrame:
     lines = [(line, cells) for line, cells in lines[1:] if any(map(str.strip, cells))]
     for line, cells in lines:
         if len(cells) > len(names):
-            found = f"{len(cells)} cells, but the first line names {len(names)} columns"
-            remedy = "Is a comma too many there? Text with a comma in it stands in double quotes"
-            raise ValueError(f"{path}, line {line} has {found}. {remedy}.")
+            found = f"{path}, line {line} has {len(cells)} cells, but the first line names {len(names)} columns"
+            raise ValueError(f"{found}. Is a comma too many there? Text with a comma in it stands in double quotes.")
     cells = [cells + [""] * (len(names) - len(cells)) for _, cells in lines]
     return pd.DataFrame(cells, [line for line, _ in lines], names, dtype=str)
 
@@ -129,15 +126,6 @@ def _people(rows: pd.DataFrame) -> np.ndarray:
         told = f"the row is declared {declared} but has person_id {{person_id!r}}; write {number} or leave it blank."
         refuse(rows, (kind == declared) & (people != number), told)
     return people
-
-
-def _size(path: str) -> int:
-    """Bytes of a plain file, -1 where there is none."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # a name with a NUL is a ValueError
-        return -1
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def _check_copies(table: pd.DataFrame, sizes, lines: pd.Index, path: Path) -> None:

@@ -74,9 +74,13 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
     if missing := [column for column in COLUMNS if column not in table.columns]:
         has = f"it has {', '.join(map(str, table.columns))}. It needs {', '.join(COLUMNS)}."
         raise ValueError(f"The image table lacks the column(s) {', '.join(missing)}; {has}")
+    if twice := [column for column in COLUMNS if table.columns.tolist().count(column) > 1]:
+        raise ValueError(f"The image table has the column {twice[0]} more than once; leave one of them out.")
     if table.empty:
         raise ValueError("The image table has no rows.")
     table = table.reset_index(drop=True)
+    categories = [name for name in (DATASET, SUBSET, PATH) if table[name].dtype == "category"]
+    table = table.astype(dict.fromkeys(categories, object))  # they have an order of their own, and labels are sorted
     for column in (PERSON, CAMERA):
         table[column] = integers(table, column)
     _check_rows(table)
@@ -84,15 +88,15 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
         _check_duplicates(table)
     if people_apart:
         people, is_train = pd.MultiIndex.from_frame(table[[DATASET, PERSON]]), table[SUBSET] == TRAIN
-        found = "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count})"
-        remedy = "Leave the person out of one of the two, or number different people differently."
-        message = f"{found}: a test of who was trained on tells nothing. {remedy}"
+        message = "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count}): a test"
+        message += (
+            " of who was trained on tells nothing. Leave them out of one, or number different people differently."
+        )
         both = people.isin(people[is_train].unique()) & ~is_train
         refuse(table, both, message, "such person", "such people", [DATASET, PERSON])
     if every_query_matched:
-        found = "Query {image_path} (person {person_id}, camera {camera_id}) has no gallery image of that person in"
-        remedy = "Add such a gallery image, or leave the query out."
-        message = f"{found} another camera ({{count}}), so it could only score zero. {remedy}"
+        message = "Query {image_path} (person {person_id}, camera {camera_id}) has no gallery image of that person in"
+        message += " another camera ({count}), so it could only score zero. Add one, or leave the query out."
         scored = table[DATASET].isin(table.loc[table[SUBSET] == GALLERY, DATASET].unique())
         unmatched = scored & table.index.isin(unmatched_queries(table).index)
         refuse(table, unmatched, message, "such query", "such queries")

@@ -28,8 +28,7 @@ def find(table: pd.DataFrame) -> pd.DataFrame:
 
 def without(table: pd.DataFrame, unreadable: str) -> pd.DataFrame:
     """The table, if every image decodes; else a ValueError ("refuse"), or the rest and a warning ("drop").
-    Both name the first image and count them. A second warning counts queries that lose their last gallery image in
-    another camera."""
+    Both name the first image and count them. A second warning counts queries that lose their last match."""
     bad = find(table)
     if bad.empty:
         return table
@@ -51,10 +50,5 @@ def _defect(path: str) -> str | None:
 
     try:
         images.rgb(path)
-    except FileNotFoundError:
-        return "the file is missing"
-    except images.Undecodable as error:
-        return error.reason
-    except OSError as error:
-        return str(error)
-    return None
+    except (OSError, images.Undecodable) as error:
+        return "the file is missing" if isinstance(error, FileNotFoundError) else getattr(error, "reason", str(error))

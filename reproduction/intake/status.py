@@ -138,7 +138,8 @@ def _rows(root: Path, name: str, form: str) -> list[dict]:
     if form == "csv":
         return [_row(name, form, subset, part) for subset, part in own.load(root / name).groupby(SUBSET, sort=False)]
     if name == DISTRACTORS:
-        images, known = len(market1501.distractor_files(root)), published.MARKET1501_DISTRACTORS
+        files = layout.image_files(market1501.distractor_folder(root), *market1501.DISTRACTORS)
+        images, known = len(files), published.MARKET1501_DISTRACTORS
         row = {"set": name, "form": form, "subset": GALLERY, "people": 0, "people published": 0, "images": images}
         return [row | {"images published": known, "state": OK if images == known else DIFFERS}]
     base, _, boxes = name.partition("_")

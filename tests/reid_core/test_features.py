@@ -292,3 +292,16 @@ def test_recipes_of_runs_are_rebuilt_exactly(run):
     recipe = training.Recipe.from_dict(facts["recipe"])
     assert network.settings == model.Settings(**recipe.network_settings())
     assert replace(recipe, seed=1) != recipe
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    table = image_table.build("toy", "train", [1, 2], [1, 2], ["/data/a.jpg", "/data/b.jpg"])
+    good = features.Features(np.eye(2, dtype=np.float32), table, {"seed": np.int64(3), "run": Path("x")})
+    assert features.load(features.save(good, tmp_path / "f", "/data"), "/data").meta == {"seed": 3, "run": "x"}
+    for bad, message in (
+        (replace(good, values=good.values[:1]), "1 rows of features for 2 rows of the table"),
+        (replace(good, table=table.drop(columns="image_path")), "lacks the column.s. image_path"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            features.save(bad, tmp_path / "g", "/data")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]

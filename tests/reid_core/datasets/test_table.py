@@ -173,3 +173,19 @@ def test_the_digest_takes_any_file_name():
     assert len(datasets.digest(named, "/data")) == 64 and datasets.digest(named, "/data") != datasets.digest(
         rows(), "/data"
     )
+
+
+def test_categories_are_the_text_that_they_stand_for():
+    text = pd.concat([rows().assign(dataset=name) for name in ("b", "a")], ignore_index=True)
+    text[PATH] = text[PATH] + text["dataset"]
+    given = text.assign(
+        dataset=pd.Categorical(text["dataset"], ["z", "b", "a"]), **{SUBSET: text[SUBSET].astype("category")}
+    )
+    expected = datasets.combine({"both": text})
+    assert datasets.combine({"both": given})["label"].tolist() == expected["label"].tolist() == [2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("column", [PERSON, PATH])
+def test_a_column_that_is_there_twice_is_named(column):
+    with pytest.raises(ValueError, match=f"has the column {column} more than once; leave one of them out"):
+        table.validate(pd.concat([rows(), rows()[[column]]], axis=1))
