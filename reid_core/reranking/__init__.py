@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from reid_core.copies import of_groups, representatives
-from reid_core.distance import ROWS_AT_ONCE, check_features, common_part, is_tensor, on_host, squared_norms
+from reid_core.distance import ROWS_AT_ONCE, check_features, common_part, is_tensor, on_host, single, squared_norms
 from reid_core.machine import free_memory
 from reid_core.progress import bar, say, shown
 from reid_core.reranking import reciprocal
@@ -226,24 +226,23 @@ def final_blocks(sets, cloud, group, farthest, n_query, settings: Settings, corn
     Next to all pairs have no image in common in their sets, and Jaccard distance 1: to 1 - lambda + lambda d, what sets
     share is taken off.
     """
-    lambda_value = settings.lambda_value
+    lambda_value, on_cpu = float(settings.lambda_value), sets.column.device.type == "cpu"
+    kind = np.asarray if on_cpu else torch.as_tensor  # on so few values torch's threads cost more than they bring
     n, n_gallery = len(sets), len(sets) - n_query
     queries = reciprocal.fixed_point(sets.rows(0, n_query))
     inverted = reciprocal.fixed_point(sets.rows(n_query, n).transpose())
-    size = sets.sizes().float()
-    height = BLOCK_CELLS[sets.column.device.type != "cpu"] // n_gallery + 1
+    size, scale = kind(sets.sizes().float()), kind(lambda_value / farthest)
+    height = BLOCK_CELLS[not on_cpu] // n_gallery + 1
     for start in range(0, n_query, height):
         rows = slice(start, min(start + height, n_query))
         block = _distances(cloud, group, rows, n_query) if corner is None else corner[rows]
         for first, last in reciprocal.blocks_of_work(queries.rows(start, rows.stop), inverted):
-            part = block[first:last]
-            part *= lambda_value / farthest[start + first : start + last, None]
+            own, part = slice(start + first, start + last), kind(block)[first:last]
+            part *= scale[own, None]
             part += 1 - lambda_value
-            mass = queries.rows(start + first, start + last).shared_mass(inverted).float()
-            union = 2 - mass
-            if settings.jaccard == "set":
-                union = (size[start + first : start + last, None] + size[n_query:] - mass).clamp_(min=1)
-            part -= mass.div_(union).mul_(1 - lambda_value)
+            mass = single(kind(queries.rows(own.start, own.stop).shared_mass(inverted)))
+            union = 2 - mass if settings.jaccard == "weighted" else (size[own, None] + size[n_query:] - mass).clip(1)
+            part -= (1 - lambda_value) * (mass / union)
         yield rows, block
 
 

@@ -276,6 +276,13 @@ def test_same_input_same_bits_and_input_left_alone():
     assert np.array_equal(query, before[0]) and np.array_equal(gallery, before[1])
 
 
+def test_lengths_of_arrays_are_taken_once(monkeypatch):
+    query, gallery, _ = clusters(8)
+    expected = k_reciprocal(query, gallery)
+    monkeypatch.setattr(reranking, "squared_norms", lambda features: pytest.fail("taken again"))
+    assert np.array_equal(k_reciprocal(query, gallery), expected)
+
+
 def test_scores_equal_the_oracles():
     query, gallery, person = clusters(9, n_query=30, n_gallery=120)
     tables = tables_of(person, 30)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.reranking import sparse_rows
+from reid_core.reranking import reciprocal, sparse_rows
+from reid_core.reranking.reciprocal import fixed_point
 from reid_core.reranking.sparse_rows import SparseRows
 
 
@@ -74,3 +75,31 @@ def test_gather_and_lists():
         np.testing.assert_array_equal(A.value[entry[position == k]], a[row][a[row] != 0])
     listed = SparseRows.of_lists(torch.tensor([[2, 0], [1, 2], [0, 1]]), torch.tensor([[1.0, 2], [3, 4], [5, 6]]))
     np.testing.assert_array_equal(dense_of(listed), [[2, 0, 1], [0, 3, 4], [5, 6, 0]])
+
+
+def test_shared_mass_is_the_sum_of_minima(body):
+    (a, A), (b, B) = random_rows(8), random_rows(9, n=25)
+    A, inverted = fixed_point(A), fixed_point(B.transpose())
+    expected = np.minimum(a[:, None], b).sum(2)
+    np.testing.assert_allclose(A.shared_mass(inverted), expected, atol=1e-6)
+    assert (A.rows(3, 4).shared_mass(inverted) == 0).all()
+
+
+def test_sums_of_fixed_point_are_exact_in_any_order():
+    random = np.random.default_rng(10)
+    value = np.float32(random.random(1000) / 10.0 ** random.integers(0, 14, 1000))
+    rows = SparseRows(torch.tensor([0, 1000]), torch.arange(1000, dtype=torch.int32), torch.from_numpy(value), 1000)
+    cut = fixed_point(rows).value.numpy()
+    assert (np.abs(cut - value) < 2.0**-40).all() and (cut <= value).all()
+    assert len({cut[random.permutation(1000)].cumsum()[-1] for _ in range(20)}) == 1
+    assert len({np.float64(value)[random.permutation(1000)].cumsum()[-1] for _ in range(20)}) > 1
+
+
+def test_blocks_of_work_hold_every_row_once(monkeypatch):
+    (_, A), (_, B) = random_rows(11), random_rows(12, n=25)
+    inverted = B.transpose()
+    for most in (1, 60, 400, 1 << 20):
+        monkeypatch.setattr(reciprocal, "WORK_AT_ONCE", (most, most))
+        blocks = list(reciprocal.blocks_of_work(A, inverted))
+        assert [row for start, stop in blocks for row in range(start, stop)] == list(range(40))
+        assert len(blocks) > 1 or most == 1 << 20

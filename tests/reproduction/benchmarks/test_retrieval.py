@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from reid_core import machine
+from reproduction.sidecar import REPOSITORY
 
 
 @pytest.fixture
@@ -101,3 +102,18 @@ def test_half_a_million_is_refused_where_it_does_not_fit(compare, monkeypatch, d
         rf"refused: 3,368 x 519,732 needs about \d+\.\d GiB on {device}, 4\.0 GiB are free"
     ).all()
     compare.plot(table, compare.RESULTS / "empty.png")
+
+
+def test_stages_are_parts_of_the_whole_and_leave_the_library_as_it_was(script, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks" / "retrieval")
+    stages = script("benchmarks/retrieval/stages.py")
+    before = [getattr(module, name) for module, name in stages.STAGES.values()]
+    found = stages.measure(400, turns=2, dimensions=32)
+    assert set(found) == {"general product", "half of it", "k_reciprocal", *stages.STAGES}
+    parts = sum(found[stage] for stage in stages.STAGES if not stage.startswith(" "))
+    assert 0 < found["  of these, products"] <= found["neighbours"] < parts <= found["k_reciprocal"]
+    assert before == [getattr(module, name) for module, name in stages.STAGES.values()]
+    monkeypatch.setattr(stages, "measure", lambda *_: dict.fromkeys(found, 0.5))
+    monkeypatch.setattr("sys.argv", ["stages.py", "--images", "3000"])
+    stages.main()
+    assert "N = 3,000" in capsys.readouterr().out
