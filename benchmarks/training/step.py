@@ -91,10 +91,11 @@ def planes_first(network: nn.Module) -> None:
     network.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
 
 
-def step_of(objective: Objective, recipe: Recipe, table, root: Path, *changes: Callable) -> Callable[[], None]:
-    torch.manual_seed(0)
+def step_of(objective: Objective, recipe: Recipe, table, root: Path, *changes: Callable) -> Callable[[], torch.Tensor]:
+    torch.manual_seed(recipe.seed)
     network = objective.network(int(table[image_table.LABEL].max()) + 1, recipe)
-    weight_files.load_backbone(network, recipe.weights)
+    if recipe.weights != weight_files.RANDOM:
+        weight_files.load_backbone(network, recipe.weights)
     network.to(memory_format=torch.channels_last).train()
     for change in changes:
         change(network)
@@ -104,9 +105,9 @@ def step_of(objective: Objective, recipe: Recipe, table, root: Path, *changes: C
     step = Step(objective, network, objective.optimizer(network, recipe), recipe, source, labels)
     counter = itertools.count()
 
-    def once() -> None:
+    def once() -> torch.Tensor:
         iteration = next(counter)
-        step(sampler.draw(iteration), iteration)
+        return step(sampler.draw(iteration), iteration)
 
     return once
 
