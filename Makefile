@@ -30,7 +30,7 @@ reproduce: environment
 	@$(RUN) -m reproduction.cli reproduce --profile "$(PROFILE)"
 
 test: environment
-	@$(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow"
+	@$(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: environment
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

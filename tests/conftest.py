@@ -10,15 +10,21 @@ for name, how in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0")):  # a
 import official_structure  # noqa: E402
 import pytest  # noqa: E402
 from tiny_kit import Kit  # noqa: E402
+from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
 from reproduction.sidecar import REPOSITORY  # noqa: E402
 
 
-def pytest_collection_modifyitems(items):
-    """Where two processes test side by side, one takes a whole file, and one all that looks at the run of the kit."""
-    for item in items:
-        shared = "kit" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("kit" if shared else item.nodeid.partition("::")[0]))
+class Scheduling(LoadFileScheduling):
+    """Side by side, a process takes whole files, and one process both that look at the one run of the kit."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return "kit" if file.endswith(("test_tiny.py", "test_readme.py")) else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
