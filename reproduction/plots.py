@@ -179,13 +179,13 @@ def _rows(marks: Sequence[Mark], facts: pd.DataFrame, words: str, printed: str =
     style()
     kinds = dict(reversed({mark.row: mark.kind for mark in marks}.items()))
     panels = list(dict.fromkeys(mark.panel for mark in marks)) or [("", tables.NOT_YET)]
-    size = (WIDTH, 0.165 * max(len(kinds), 4) + 0.55)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+    size, look = (WIDTH, 0.165 * max(len(kinds), 4) + 0.65), {"xscale": scale, "ylim": (-0.6, len(kinds) - 0.4)}
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False, subplot_kw=look)
     for axis, panel in zip(axes[0], panels, strict=True):
         for mark in marks:
             if mark.panel == panel:
                 _draw(axis, list(kinds).index(mark.row), mark, printed)
-        axis.set(title=panel[0], xlabel=panel[1], xscale=scale)
+        axis.set(title=panel[0], xlabel=panel[1])
         if scale == "log":
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         else:

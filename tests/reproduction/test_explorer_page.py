@@ -6,9 +6,12 @@ import re
 import axe
 import chromium
 import numpy as np
+import pandas as pd
 import pytest
 import toy_rankings
+from PIL import Image
 
+from reid_core.datasets.table import build
 from reproduction import explorer, plots, ranklists
 from reproduction.report import explorer_page
 
@@ -151,6 +154,45 @@ def test_of_many_queries_it_holds_the_worst_the_best_the_largest_gains_and_some_
     extreme = set(np.concatenate([np.argsort(v)[:100] for v in (ours, -ours, ours - theirs, theirs - ours)]).tolist())
     assert 60 <= len(set(chosen) - extreme) <= 100
     assert explorer_page.choose(ours[:1000], theirs[:1000]) == list(range(1000))
+
+
+@pytest.mark.slow
+def test_at_the_size_of_market1501_the_page_stays_below_40_mb(small_data, monkeypatch):
+    """The worst that there can be: three models and seeds whose lists share no image but by chance, so that nearly the
+    whole gallery is shown, and pictures with noise, which compress badly."""
+    draw = np.random.default_rng(2)
+    query, gallery = (
+        build("market1501", name, draw.integers(1, 751, count), draw.integers(1, 7, count),
+              [f"/{name}/{number}.jpg" for number in range(count)])
+        for name, count in (("query", 3368), ("gallery", 19732))
+    )  # fmt: skip
+    shape = (len(query), ranklists.TOP)
+
+    def make(*_):
+        hits = pd.array(draw.integers(1, 9, len(query)), "Int64")
+        per_query = pd.DataFrame({"ap": draw.random(len(query)), "first_hit": hits, "valid": True})
+        index, distance = draw.integers(0, len(gallery), shape), np.sort(draw.random(shape), axis=1)
+        none = np.full(shape, "", object)
+        return ranklists.Ranking(
+            query, gallery, per_query, index, distance, distance < 0.3, none, np.zeros(len(query), int)
+        )
+
+    people = [np.asarray(Image.open(path)) for path in (small_data / "Market-1501-v15.09.15").glob("*/*.jpg")]
+    size = (explorer_page.WIDE, explorer_page.HIGH)
+
+    def noisy(path, *_):
+        person = people[int(re.search(r"\d+", path)[0]) % len(people)]
+        noise = draw.normal(0, 25, person.shape)
+        return np.asarray(Image.fromarray(np.clip(person + noise, 0, 255).astype(np.uint8)).resize(size))
+
+    monkeypatch.setattr(explorer_page.images, "decode", noisy)
+    models = {"market1501": ("baseline", "hcn", "combined")}
+    page = explorer_page.render({seed: ranklists.Rankings(make, models) for seed in range(3)}, FACTS)
+    (one,) = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])["sets"]
+    assert one["count"] == 3368 and 300 < len(one["queries"]) <= 500
+    assert {len(methods) for methods in one["seeds"].values()} == {12}
+    assert page.count("data:image/webp") > 19, "of 1,024 pictures each: nearly the whole gallery"
+    assert len(page.encode()) < 40e6
 
 
 @pytest.mark.slow
