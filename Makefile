@@ -41,7 +41,8 @@ gpu-check: environment
 
 lab: environment
 	@echo "Open the address with ?token= below; then a notebook, Run > Run All Cells. Ctrl-C ends it."
-	@$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reproduction.runner.notebooks.without_outputs
+	@[ -w "$$HOME" ] || export HOME="$$(mktemp -d)"; \
+	$(RUN) -m jupyterlab notebooks --ContentsManager.pre_save_hook=reproduction.runner.notebooks.without_outputs
 
 # No file targets: make cannot hold names with spaces, and dates say nothing about what is installed. The stamp says it.
 environment:

@@ -32,12 +32,15 @@ _MAX_LIST = 64 * 2**20
 def pack(results: str | os.PathLike, target: str | os.PathLike, with_features: bool = False) -> str:
     """Write the bundle of a results folder; return a sentence on what is in it.
 
-    Raises FileNotFoundError for a folder without Table 1, ValueError for a run that is not as it was trained."""
+    Raises FileNotFoundError for a folder without Table 1, ValueError for a run that is not as it was trained, and for
+    another suffix than .zip."""
     from rocrate.rocrate import ROCrate
 
     results, target = Path(results), Path(target)
     if not (results / ABOUT).is_file():
         raise FileNotFoundError(f"{results} is no results folder, without {ABOUT}. Make one: reid-core reproduce.")
+    if target.suffix != ".zip":
+        raise ValueError(f"The output {target} must end with .zip.")
     about, crate, found = results_folder.read_json(results / ABOUT), ROCrate(), _contents(results, with_features)
     crate.name = f"Results of profile {about['profile']} on {about['data_source']} data"
     crate.description = "Tables, figures and trained networks; beside each, a JSON file on what made it."

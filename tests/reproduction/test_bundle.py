@@ -253,6 +253,13 @@ def test_no_picture_of_people_of_the_official_sets_goes_in(tmp_path):
         assert b"people" not in {archive.read(name) for name in archive.namelist()}
 
 
+def test_a_bundle_goes_over_no_file_of_another_kind(sent, tmp_path):
+    (tmp_path / "model.py").write_text("a source")
+    with pytest.raises(ValueError, match="model.py must end with .zip"):
+        bundle.pack(sent / "results", tmp_path / "model.py")
+    assert (tmp_path / "model.py").read_text() == "a source"
+
+
 def test_a_folder_that_is_none_and_a_run_that_changed_are_not_packed(sent, tmp_path, capsys):
     assert cli.main(["bundle", str(tmp_path), "-o", str(tmp_path / "a.zip")]) == 1
     assert f"{tmp_path} is no results folder" in capsys.readouterr().err

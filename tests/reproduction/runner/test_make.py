@@ -144,6 +144,17 @@ def test_settings_of_the_shell_and_of_pip_for_elsewhere_do_not_reach_the_environ
     assert "-m not slow [1/elsewhere| |]" in said, "the tests' own environment is the user's"
 
 
+def test_lab_needs_no_home_that_can_be_written(kit, tmp_path):
+    stub = kit.parent / "bin" / "python3"
+    stub.write_text(stub.read_text() + 'echo "home $HOME"\n')
+    for home in ("/proc/none", "", str(tmp_path)):
+        code, said = make(kit, "lab", HOME=home)
+        used = said.rpartition("home ")[2].strip()
+        assert code == 0 and os.access(used, os.W_OK) and (used == home) == (home == str(tmp_path)), said
+        if used != home:
+            os.rmdir(used)
+
+
 def test_lab_says_what_to_open(kit):
     code, said = make(kit, "lab")
     assert code == 0 and said.index("Open the address") < said.index("-m jupyterlab notebooks")

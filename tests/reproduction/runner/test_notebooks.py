@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import socket
 import time
 
 import nbformat
@@ -165,6 +166,20 @@ def test_the_threads_of_a_kernel_sleep_while_they_wait_unless_the_user_says_othe
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     with isolation.kernel_environment():
         assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("active", "0")
+
+
+@pytest.mark.parametrize("home", [None, "/proc/none"])
+def test_a_kernel_needs_no_home_and_is_not_spoken_to_through_a_proxy(tmp_path, monkeypatch, home):
+    monkeypatch.setenv("HOME", home) if home else monkeypatch.delenv("HOME", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        source = book(tmp_path / "a.ipynb", "print('done')")
+        notebooks.run(source, tmp_path / "out.ipynb", {})
+        assert "done" in str(outputs(tmp_path / "out.ipynb"))
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_controls_leave_their_text_in_an_executed_copy(tmp_path):
