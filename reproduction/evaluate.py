@@ -105,6 +105,5 @@ def describe(found: dict, as_json: bool = False) -> str:
     if lost := found["queries_without_match"]:
         lines += [f"{lost} queries have no match: zero in all but mINP, which leaves them out"]
     lines += ["", "score      %    95% interval over test people"]
-    for name, x in found["scores"].items():
-        lines += [f"{name:<7}{x['value']:6.2f}   {x['low']:6.2f} to {x['high']:6.2f}"]
-    return "\n".join(lines)
+    each = "{:<7}{value:6.2f}   {low:6.2f} to {high:6.2f}".format
+    return "\n".join(lines + [each(name, **x) for name, x in found["scores"].items()])

@@ -104,8 +104,7 @@ def estimate(
     sides = [ours] if theirs is None else [ours, theirs]
     total = sum(sign * side.mean(axis=0) for sign, side in zip((1, -1), sides, strict=False))
     means = [side.sum(axis=1) / queries.sum() for side, chance in zip(sides, random, strict=False) if chance]
-    found = _together(total.sum() / queries.sum(), [(total, queries)], means)
-    return replace(found, ends=(least, 100.0))
+    return replace(_together(total.sum() / queries.sum(), [(total, queries)], means), ends=(least, 100.0))
 
 
 def interaction(
