@@ -93,8 +93,7 @@ def _positive(text: str) -> int:
 
 
 def _called(chosen) -> None:
-    """Call the function that cli.toml names for a verb, loaded only now; a text that it returns is shown, a number is
-    the exit status."""
+    """Call the function that cli.toml names, loaded only now; it returns a text to show, or an exit status."""
     function, names = VERBS[chosen.verb]["calls"]
     module, _, name = f"reproduction.{function}".rpartition(".")
     said = getattr(importlib.import_module(module), name)(*(getattr(chosen, key) for key in names.split()))

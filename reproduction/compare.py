@@ -112,7 +112,10 @@ def _cells(name: str, left: pd.DataFrame, right: pd.DataFrame) -> Iterator[Cell]
         there = ("there" if column in table else "" for table in (left, right))
         yield Cell(name, "every row", column, *there, NOT_COMPARED)
     columns = [c for c in left.columns if c in right.columns and not c.startswith(("seconds", *_ORIGIN))]
-    rows = [_keyed(table, [key for key in KEYS if key in columns]) for table in (left, right)]
+    keys, rows = [key for key in KEYS if key in columns], []
+    for table in (left, right):  # by what a row is of; equal ones are told apart by their order
+        each = zip(table.to_dict("records"), table.groupby(keys, sort=False).cumcount(), strict=True)
+        rows.append({(*(row[key] for key in keys), number): row for row, number in each})
     for key in dict.fromkeys((*rows[0], *rows[1])):
         words = ", ".join(filter(None, key[:-1]))
         one, other = (table.get(key) for table in rows)
@@ -121,12 +124,6 @@ def _cells(name: str, left: pd.DataFrame, right: pd.DataFrame) -> Iterator[Cell]
             continue
         for column in columns:
             yield Cell(name, words, column, one[column], other[column], _verdict(column, one, other))
-
-
-def _keyed(table: pd.DataFrame, keys: list[str]) -> dict[tuple, dict[str, str]]:
-    """Rows by what they are of; equal keys are told apart by their order."""
-    order = table.groupby(keys, sort=False).cumcount()
-    return {(*(row[k] for k in keys), n): row for row, n in zip(table.to_dict("records"), order, strict=True)}
 
 
 def _verdict(column: str, one: dict[str, str], other: dict[str, str]) -> str:

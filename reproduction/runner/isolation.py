@@ -34,10 +34,9 @@ def open_streams() -> None:
 def kernel_environment() -> Iterator[None]:
     """This process's environment as a kernel started meanwhile shall have it; afterwards what it was.
 
-    The kernel is this environment's, reads no configuration or start-up file of the home folder, draws into the
-    notebook with Matplotlib's own defaults, and shows progress once a minute unless stderr is a terminal. Its threads
-    sleep while they wait for each other, unless the user says otherwise: spinning, they take the cores from those they
-    wait for."""
+    The kernel is this environment's, reads nothing of the home folder, draws into the notebook with Matplotlib's own
+    defaults, and shows progress once a minute unless stderr is a terminal. Its threads sleep while they wait, unless
+    the user says otherwise: spinning, they take the cores from those they wait for."""
     from unittest import mock  # slow to load
 
     with tempfile.TemporaryDirectory(prefix="reid-core-") as folder:

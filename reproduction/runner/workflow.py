@@ -5,7 +5,6 @@ import functools
 import json
 import multiprocessing
 import os
-import select
 import shlex
 import shutil
 import subprocess
@@ -151,9 +150,8 @@ def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> N
     finally:
         if not (code and keep):  # a scheduler's own logs lie there
             shutil.rmtree(folder, ignore_errors=True)
-    if code and _reader_is_gone():
-        raise BrokenPipeError
     if code:
+        print(f"Ended after {words.duration(time.monotonic() - started)}.", flush=True)  # raises where nobody reads it
         place = f"in {results / 'logs'}, or in the log that is named above" if where and where.executor else "above"
         why = f"A step failed; what it said is {place}" if code > 0 else f"Signal {-code} ended Snakemake"
         said = f"{why}. The same command continues from there once it is mended."
@@ -161,15 +159,6 @@ def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> N
         raise WorkflowError(said)
     _note(log, said := f"Done in {words.duration(time.monotonic() - started)}.")
     print(said)
-
-
-def _reader_is_gone() -> bool:
-    """Whether stdout is a pipe that nobody reads any more."""
-    with contextlib.suppress(OSError, ValueError):
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-        return any(event & select.POLLERR for _, event in poll.poll(0))
-    return False
 
 
 def _snakemake(folder: Path, lock: int | None, where=None) -> int:
@@ -250,8 +239,8 @@ def only_one(results: Path) -> Iterator[int | None]:
     busy = WorkflowError(f"{results}: another `make reproduce` is at work here, or a notebook; wait for it.")
     with files.locked(results / ".lock", busy) as lock:
         if left := stopping.at_work(results / ".steps" / "plan.json"):
-            who = ", ".join(str(process.pid) for process in left)
-            raise WorkflowError(f"{results}: what a killed `make reproduce` began is still at work: process {who}.")
+            what = f"what a killed `make reproduce` began is still at work: process {[each.pid for each in left]}"
+            raise WorkflowError(f"{results}: {what}; end it, or wait.")
         yield lock
 
 

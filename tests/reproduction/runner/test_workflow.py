@@ -105,6 +105,18 @@ def test_a_failing_step_stops_the_workflow(tmp_path):
     assert not (tmp_path / "second.started").exists()
 
 
+def test_where_nobody_reads_any_more_a_failure_is_no_failed_step(tmp_path, monkeypatch):
+    read, write = os.pipe()
+    monkeypatch.setattr(workflow, "_snakemake", lambda *_: os.close(read) or 1)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(write), "w"))
+    os.close(write)
+    with pytest.raises(BrokenPipeError):
+        workflow._execute(planned(tmp_path, "first"), tmp_path, None)
+    with pytest.raises(BrokenPipeError):
+        sys.stdout.close()
+    assert "A step failed" not in (tmp_path / "workflow.log").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.usefixtures("hangup_ends")
 def test_a_signal_to_the_main_process_alone_stops_all_in_good_order_under_the_lock(tmp_path, number):
@@ -166,7 +178,7 @@ def test_a_step_that_outlives_a_killed_main_process_and_snakemake_is_waited_for(
     snakemake.kill()
     snakemake.wait()
     assert not is_locked(tmp_path)
-    with pytest.raises(workflow.WorkflowError, match=r"still at work: process \d+") as refused:
+    with pytest.raises(workflow.WorkflowError, match=r"still at work: process \[\d+") as refused:
         with workflow.only_one(tmp_path):
             pass
     for number in re.findall(r"\d+", str(refused.value).rpartition("process")[2]):
