@@ -190,7 +190,12 @@ def _blocks(query, gallery, settings: Settings, norms=None, out=None, *, progres
         done = bar(total=n_query, desc="re-ranking", unit="query", delay=2)
     if len(unique) < n:
         found = expand_duplicates(found, group, settings.k1 + 1)
-    vectors = reciprocal_vectors(found, partial(pair_distance, cloud, group), settings)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on so few values more cost a CPU more than they bring, much more on a busy one
+    try:
+        vectors = reciprocal_vectors(found, partial(pair_distance, cloud, group), settings)
+    finally:
+        torch.set_num_threads(threads)
     for rows, block in final_blocks(vectors, cloud, group, found.farthest, n_query, settings, corner):
         if target is not None and not in_place:
             target[rows].copy_(block)
@@ -221,11 +226,7 @@ def half_neighbourhood(k1: int, half: str) -> int:
 
 
 def final_blocks(sets, cloud, group, farthest, n_query, settings: Settings, corner):
-    """Row blocks of (1 - lambda) Jaccard + lambda d.
-
-    Next to all pairs have no image in common in their sets, and Jaccard distance 1: to 1 - lambda + lambda d, what sets
-    share is taken off.
-    """
+    """Row blocks of (1 - lambda) Jaccard + lambda d: what two sets share is taken off 1 - lambda + lambda d."""
     lambda_value, on_cpu = float(settings.lambda_value), sets.column.device.type == "cpu"
     kind = np.asarray if on_cpu else torch.as_tensor  # on so few values torch's threads cost more than they bring
     n, n_gallery = len(sets), len(sets) - n_query

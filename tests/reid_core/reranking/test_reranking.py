@@ -283,6 +283,18 @@ def test_lengths_of_arrays_are_taken_once(monkeypatch):
     assert np.array_equal(k_reciprocal(query, gallery), expected)
 
 
+def test_sparse_steps_take_one_thread_of_torch_and_give_the_others_back(monkeypatch):
+    query, gallery, _ = clusters(8)
+    seen, make = [], reranking.reciprocal_vectors
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    k_reciprocal(query, gallery)
+    monkeypatch.setattr(reranking, "reciprocal_vectors", lambda *_: make(None, None, None))
+    with pytest.raises(AttributeError):
+        k_reciprocal(query, gallery)
+    assert seen == [1, 5, 1, 5]
+
+
 def test_scores_equal_the_oracles():
     query, gallery, person = clusters(9, n_query=30, n_gallery=120)
     tables = tables_of(person, 30)
