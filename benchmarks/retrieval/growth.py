@@ -20,7 +20,7 @@ second (far). A pair is left if either of its rows keeps it, so at most twice as
    at most 2 g |x| |y| of its own; centring, norms and their sums by 8 u (|x|^2 + |y|^2). `worst` is the largest
    error found, in parts of its bound.
 
-Shares at --total images are those at the last size times the power law through the last two. Times are projected from
+Shares at --total images are those of a power law fitted to all sizes. Times are projected from
 processor time in this process, a gathered pair as in `bounds.costs`, looking at a distance as today.
 """
 
@@ -110,14 +110,12 @@ def projected(table: pd.DataFrame, x: np.ndarray, total: int) -> pd.DataFrame:
     """Shares and hours of one thread at `total` images, today's and with each number of leading coordinates."""
     seconds, pairs, d = costs(x), total**2 / 2, x.shape[1]
     print({key: f"{1e9 * value:.1f} ns" for key, value in seconds.items()})
-    corner, (before, last) = QUERIES * (total - QUERIES), sorted(table["images"].unique())[-2:]
-    lines = []
+    corner, lines = QUERIES * (total - QUERIES), []
     for m in (m for m in LEADING if m <= d // 2):
-        one, two = (table[(table["images"] == n) & (table["bound"] == m)].iloc[0] for n in (before, last))
-        at = {}
+        rows, at = table[table["bound"] == m], {}
         for name in ("near", "far"):
-            power = np.log(max(two[name], 1e-9) / max(one[name], 1e-9)) / np.log(last / before)
-            at[name] = min(1.0, two[name] * (total / last) ** power)
+            power, factor = np.polyfit(np.log(rows["images"]), np.log(rows[name]), 1)
+            at[name] = min(1.0, np.exp(factor) * total**power)
         left = min(1.0, 2 * (at["near"] + at["far"]))
         today = pairs * (seconds[d] + seconds["looking"])
         new = pairs * (seconds[m] + seconds["looking"] + left * seconds["gathered"]) + corner * seconds[d]
