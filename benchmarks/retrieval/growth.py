@@ -68,7 +68,7 @@ def length(x: np.ndarray) -> np.ndarray:
 
 def leading(x: np.ndarray, rows: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds of the squared distances of some rows to all, by m coordinates and what is left."""
-    lead, rest = x[:, :m], length(x[:, m:]).astype(np.float32)
+    lead, rest = x[:, :m].astype(np.float64), length(x[:, m:])
     squares = np.square(lead).sum(1)
     apart = np.maximum(squares[rows, None] + squares - 2 * lead[rows] @ lead.T, 0)
     return apart + (rest[rows, None] - rest) ** 2, apart + (rest[rows, None] + rest) ** 2
