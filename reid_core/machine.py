@@ -41,14 +41,18 @@ def cores() -> int:
 
 
 def free_memory(device: "str | torch.device") -> int:
-    """Bytes left: of a GPU, with what PyTorch keeps on it; else of machine or container (cgroup), the less."""
+    """Bytes left: of a GPU, with what PyTorch keeps on it; else of machine, cgroup or `ulimit -v`, the least."""
+    import resource
+
     import psutil
     import torch
 
     if torch.device(device).type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    return min([psutil.virtual_memory().available, *_left_in_groups()])
+    own, limit = psutil.Process().memory_info().vms, resource.getrlimit(resource.RLIMIT_AS)[0]
+    left = [*_left_in_groups(), *([max(0, limit - own)] if limit != resource.RLIM_INFINITY else [])]
+    return min([psutil.virtual_memory().available, *left])
 
 
 def _groups(controller: str, process: Path, mount: Path) -> Iterator[tuple[Path, bool]]:

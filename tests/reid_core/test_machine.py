@@ -1,4 +1,5 @@
 import os
+import resource
 
 import psutil
 import pytest
@@ -24,6 +25,14 @@ def test_the_smaller_of_machine_and_container_is_free(monkeypatch):
     assert machine.free_memory("cpu") == 900 << 20
     monkeypatch.setattr(machine, "_left_in_groups", lambda: [1 << 62])
     assert machine.free_memory("cpu") == pytest.approx(available, rel=0.5)
+
+
+def test_a_limit_of_the_shell_is_seen(monkeypatch):
+    own = psutil.Process().memory_info().vms
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (own + (100 << 20), -1))
+    assert machine.free_memory("cpu") <= 200 << 20
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1 << 20, -1))
+    assert machine.free_memory("cpu") == 0
 
 
 def group(folder, version, limit, usage, cache):
