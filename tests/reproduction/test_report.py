@@ -291,6 +291,25 @@ def test_texts_are_escaped(results):
     assert "<script>alert(1)</script>" in page.text and 'a & b <img src="http://x/y.png">' in page.text
 
 
+ODD = """hcn-mein Laden #1 100% "ä" 'b'&<c>.csv-seed0"""
+
+
+def test_names_of_own_sets_and_folders_are_shown_and_linked_to_as_they_are(results, tmp_path):
+    folder = shutil.copytree(results, tmp_path / "my results #2 ä?")
+    shutil.copytree(folder / "runs" / "hcn-market1501-seed0", folder / "runs" / ODD)
+    table = pd.read_csv(folder / "table1.csv")
+    own = table.head(1).assign(dataset="</script><b>shop</b>", note="")
+    pd.concat([table, own]).to_csv(folder / "table1.csv", index=False)
+    path = report.write(folder)
+    page = Reader(path.read_text())
+    assert ODD in page.text and "</script><b>shop</b>" in page.text
+    outside = [link for link in page.links if not link.startswith("#")]
+    assert any("%23" in link for link in outside)
+    for link in outside:
+        assert not set(link) & set("#?<> ") and (folder / unquote(link)).exists(), link
+    assert f"reid-core explain '{folder.resolve()}/table2.csv' lists the rows" in page.text
+
+
 def test_same_inputs_same_bytes_and_altered_files_are_named(results):
     first = report.write(results).read_bytes()
     assert report.write(results).read_bytes() == first
