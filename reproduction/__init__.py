@@ -48,8 +48,8 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
       chain.py rows.py                 what stands behind a row; rows by name
     runner/                            `make reproduce`
       profiles.py notebooks.py         settings; one notebook, strictly
-      isolation.py execution.py        nothing of the user's own; a step at work
-      steps.py workflow.py             the steps of a profile; all of them in order
+      isolation.py warm.py             nothing of the user's own in a kernel; kernels that begin loaded
+      steps.py execution.py workflow.py the steps of a profile; one at work; all of them in order
       staleness.py sources.py          what is up to date; the code behind a notebook
       stopping.py plan.py preflight.py signals; what a profile will take; can the GPU be used
       cluster.py further.py            steps on a cluster; every training by its name

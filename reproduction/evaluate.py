@@ -13,11 +13,9 @@ from reproduction import intervals
 
 RANKS = (1, 5, 10, 20)
 MADE = ("model", "run", "output", "weights_digest", "data_source")  # of a feature file of ours
-PASSED_OVER = {
-    "market": "of the query's person, its own camera is passed over",
-    "no_cameras": "only the query's own image is passed over",
-    "single_gallery_shot": "one image of each gallery person, over random trials",
-}
+PASSED_OVER = {"market": "of the query's person, its own camera is passed over",
+               "no_cameras": "only the query's own image is passed over",
+               "single_gallery_shot": "one image of each gallery person, over random trials"}  # fmt: skip
 
 
 def evaluate(

@@ -24,12 +24,8 @@ from reproduction.sidecar import REPOSITORY
 MODELS = ("baseline", "hcn")
 SINGLE = "single"  # folder of a profile's results for one notebook with other settings
 ALL_SETS = (paper.MARKET1501, paper.CUHK03_LABELED, paper.CUHK03_DETECTED, "cuhk01")
-CHOICES = {
-    "combined_boxes": ("labeled", "detected"),
-    "leaked_people": combined.LEAKED,
-    "unreadable": ("refuse", "drop"),
-    "near_duplicates": ("keep", "leave_out"),
-}
+CHOICES = {"combined_boxes": ("labeled", "detected"), "leaked_people": combined.LEAKED,
+           "unreadable": ("refuse", "drop"), "near_duplicates": ("keep", "leave_out")}  # fmt: skip
 
 
 def resolve(path: str | os.PathLike) -> Path:

@@ -83,11 +83,9 @@ def retrained(results: Path) -> pd.DataFrame | None:
             return None
         table = pd.concat(map(pd.read_csv, files))
         if wrong := set(table["near_duplicates"]) - {"keep" if setting == "kept" else "leave_out"}:
-            raise ValueError(
-                f"{folder} was made with near_duplicates: {min(wrong)}, but by its name they are {setting}. Make it "
-                f"again with the other setting, or under a name that does{'' if setting == 'kept' else ' not'} end in "
-                f"{LEFT_OUT}."
-            )
+            what = f"{folder} was made with near_duplicates: {min(wrong)}, but by its name they are {setting}"
+            name = f"a name that does{'' if setting == 'kept' else ' not'} end in {LEFT_OUT}"
+            raise ValueError(f"{what}. Make it again with the other setting, or under {name}.")
         measured = table[table["status"] == tables.MEASURED].set_index(["set", "method"])
         names = {f"ours_{score}": f"{score} {setting}" for score in tables.SCORES}
         parts.append(measured[list(names)].rename(columns=names))

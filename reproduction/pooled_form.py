@@ -22,13 +22,9 @@ from torch import Tensor
 from reid_core import images, model
 from reid_core.training import run_folder
 
-SETTINGS = {
-    "as trained": {},
-    "bilinear upsampling": {"upsample": "bilinear"},
-    "maximum pooling": {"pooling": "maximum"},
-    "a ReLU after merging": {"merge_relu": True},
-    "a 3x3 after merging": {"merge_conv3x3": True},
-}
+SETTINGS = {"as trained": {}, "bilinear upsampling": {"upsample": "bilinear"},
+            "maximum pooling": {"pooling": "maximum"}, "a ReLU after merging": {"merge_relu": True},
+            "a 3x3 after merging": {"merge_conv3x3": True}}  # fmt: skip
 
 
 @torch.inference_mode()

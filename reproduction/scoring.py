@@ -91,11 +91,9 @@ def by_person(scores: pd.DataFrame, names: Sequence[str] = NAMES) -> pd.DataFram
 
 
 def score(
-    vectors: features.Features,
-    how: Matching,
-    metrics: Iterable[str] = ("euclidean", "xqda"),
+    vectors: features.Features, how: Matching, metrics: Iterable[str] = ("euclidean", "xqda"),
     reranked: Sequence[bool] = (False, True),
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """One set's features, (N, d) with their table, scored by each metric, with and without re-ranking: a line each.
 
     Columns: metric, reranked, seconds_fit, seconds_match, and the entries of :func:`evaluate`."""

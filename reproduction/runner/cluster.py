@@ -73,10 +73,8 @@ class Elsewhere:
                 step["command"] = f"{training} && {step['command']}"
             step["after"] = [*step["after"], *(name for name, (_, book) in added.items() if book == step["name"])]
         before = [steps.DATASETS] if steps.DATASETS in waits else []
-        own = [
-            {"name": name, "why": f"{book} reads it", "after": before, "command": command("train", run)}
-            for name, (run, book) in added.items()
-        ]
+        own = [{"name": name, "why": f"{book} reads it", "after": before, "command": command("train", run)}
+               for name, (run, book) in added.items()]  # fmt: skip
         first = next((n for n, step in enumerate(planned) if step["name"][:2] > "02"), len(planned))
         every = [*planned[:first], *own, *planned[first:]]
         asked = resources(settings, [step["name"] for step in every])
@@ -148,10 +146,9 @@ def _check_shared(results: Path) -> None:
         progress.say(f"No node is free to try whether it sees {results}: the first job will tell.")
     elif not token.exists():
         why = said.stderr.strip() or "what a job on a node wrote there is not seen here"
-        raise ValueError(
-            f"{results} is not shared with the nodes of the cluster ({why}). Put repository, data, results and cache on"
-            " a shared file system (-p data_root=..., -p results_root=..., REID_CORE_CACHE)."
-        )
+        where = "a shared file system (-p data_root=..., -p results_root=..., REID_CORE_CACHE)"
+        how = f"Put repository, data, results and cache on {where}."
+        raise ValueError(f"{results} is not shared with the nodes of the cluster ({why}). {how}")
     token.unlink(missing_ok=True)
 
 

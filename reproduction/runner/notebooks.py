@@ -20,7 +20,7 @@ import nbformat
 
 from reid_core import files, progress
 from reproduction import results_folder, sidecar, words
-from reproduction.runner import isolation, stopping
+from reproduction.runner import isolation, stopping, warm
 
 FOLDER = sidecar.REPOSITORY / "notebooks"
 ORIGIN = "reid_core"  # key of an executed copy's metadata
@@ -91,10 +91,8 @@ def check_value(name: str, value: Any, default: Any, where: str) -> None:
     remedy = ""
     if isinstance(value, str) and isinstance(default, (int, float)):
         remedy = " YAML reads 1e-3 as text: write 1.0e-3." if "e" in value else " Write it without quotes."
-    raise TypeError(
-        f"{where}: {name} is {value!r} ({type(value).__name__}), but must be of type {type(default).__name__},"
-        f" like {default!r}.{remedy}"
-    )
+    given, wanted = f"{value!r} ({type(value).__name__})", f"of type {type(default).__name__}, like {default!r}"
+    raise TypeError(f"{where}: {name} is {given}, but must be {wanted}.{remedy}")
 
 
 def check_parameters(notebook: str | os.PathLike, parameters: Mapping[str, Any]) -> None:
@@ -107,12 +105,9 @@ def check_parameters(notebook: str | os.PathLike, parameters: Mapping[str, Any])
 
 
 def run(
-    notebook: str | os.PathLike,
-    output: str | os.PathLike,
-    parameters: Mapping[str, Any],
-    origin: Mapping[str, Any] | None = None,
-    left: Callable[[], Mapping[str, Any]] = dict,
-) -> float:
+    notebook: str | os.PathLike, output: str | os.PathLike, parameters: Mapping[str, Any],
+    origin: Mapping[str, Any] | None = None, left: Callable[[], Mapping[str, Any]] = dict,
+) -> float:  # fmt: skip
     """Execute a notebook with papermill and write the executed copy to `output`; return the seconds it took.
 
     Notebooks run in the repository's root, in a kernel that the user's own settings do not reach. Streams of the cells
@@ -154,11 +149,14 @@ def _execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> Non
 
 
 def _kernel_manager() -> type:
-    """Jupyter's kernel manager, but one that gives a cell time to end when this process was asked to stop, and else
-    kills at once a kernel that has no more to do: its own way out takes a second."""
+    """Jupyter's kernel manager, but one that starts copies (`warm`), gives a cell time to end when this process was
+    asked to stop, and else kills at once a kernel that has no more to do: its own way out takes a second."""
     from jupyter_client.manager import AsyncKernelManager
 
     class Patient(AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments: list[str]) -> list[str]:
+            return warm.command(super().format_kernel_cmd(extra_arguments))
+
         @property
         def shutdown_wait_time(self) -> float:
             return 2 * TO_STOP if stopping.asked() else 5.0  # half of it before the kernel is terminated

@@ -83,11 +83,9 @@ def _trouble() -> str | None:
 
 def covers(architectures: list[str], capability: tuple[int, int]) -> bool:
     """Whether there are kernels for a card: of its major version, no later than it; or code that it can compile."""
-    for kind, digits in re.findall(r"(sm|compute)_(\d+)", " ".join(architectures)):
-        major, minor = int(digits[:-1]), int(digits[-1])
-        if (major, minor) <= capability and (kind == "compute" or major == capability[0]):
-            return True
-    return False
+    found = re.findall(r"(sm|compute)_(\d+)(\d)", " ".join(architectures))
+    return any((int(major), int(minor)) <= capability and (kind == "compute" or int(major) == capability[0])
+               for kind, major, minor in found)  # fmt: skip
 
 
 def _remedy(capability: tuple[int, int] | None, driver: str, newer: str) -> str:

@@ -53,8 +53,7 @@ def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
         raise ValueError(f"sensitivity_matching is {numbers!r}; write it as {{k1: [10, 30]}}.")
     for name, values in numbers.items():
         if name not in NUMBERS:
-            what = unknown_name(name, NUMBERS, "a number of re-ranking")
-            raise ValueError(f"sensitivity_matching: {what}")
+            raise ValueError(f"sensitivity_matching: {unknown_name(name, NUMBERS, 'a number of re-ranking')}")
         if not isinstance(values, (list, tuple)):
             raise ValueError(f"sensitivity_matching: {name} must be a list of values, not {values!r}.")
         if len(set(values)) < len(values):
@@ -130,9 +129,8 @@ class Bench:
     def again(self, way: Way, changes: Mapping[str, object]) -> pd.DataFrame:
         """The default runs with other settings of matching."""
         own = way[0] == "xqda" and "xqda_solver" not in changes
-        return pd.concat([
-            self.score(folder, way, changes, self.learned(folder) if own else None) for folder in self.folders
-        ])  # fmt: skip
+        learned = {folder: self.learned(folder) for folder in self.folders if own}
+        return pd.concat([self.score(folder, way, changes, learned.get(folder)) for folder in self.folders])
 
 
 def benches(

@@ -43,16 +43,11 @@ CONTROLS = {
 def with_controls(
     study: Study, kit: Experiment, chosen: Mapping[str, Sequence[str]], not_run: Mapping[str, str] | None = None
 ) -> Study:
-    """The study with every control compared with the profile's own runs, with all its seeds; one not chosen says so.
+    """The study of the variants with every control compared with the profile's own runs, with all its seeds; one not
+    chosen says so.
 
-    Parameters
-    ----------
-    study : of the variants
-    kit : whose runs and seeds they are
-    chosen : {name of CONTROLS: sets of `reproduction.paper.SETS` to test it on}
-    not_run : {train set: reason} for sets that are not there, from `Experiment.not_run`
-
-    Raises ValueError, naming what is wrong, for an unknown control or set, or a set named twice.
+    `chosen`: {name of CONTROLS: sets of `reproduction.paper.SETS` to test it on}; `not_run`: {train set: reason} for
+    sets that are not there. Raises ValueError, naming what is wrong, for an unknown control or set, or one named twice.
     """
     _check(chosen)
     absent, made = dict(not_run or {}), []

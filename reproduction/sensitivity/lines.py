@@ -56,8 +56,9 @@ def matching_lines(
         bench, reason = benches.get(name), not_run.get(name)
         for option in choices:
             way, lacking = option.way(name), reason
-            if not reason and option.needs == "junk" and not _has_junk(bench):
-                lacking = NO_JUNK
+            if not reason and option.needs == "junk":
+                gallery = bench.images[bench.images[SUBSET] == GALLERY]
+                lacking = "" if (gallery[PERSON] == JUNK).any() else NO_JUNK
             line = _about("matching", option.field, option.choice, option.default, option.other, name, way, option.note)
             found = {"status": lacking} if lacking else _paired(bench, way, bench.again(way, option.changes))
             lines.append(line | found)
@@ -148,10 +149,6 @@ def _final_loss(folders: Sequence[Path]) -> float:
     """Training loss of R5 over the last tenth of the iterations, the mean over the runs."""
     losses = [run_folder.loss_curve(folder)["loss_r5"].to_numpy() for folder in folders]
     return float(np.mean([loss[-max(1, len(loss) // 10) :].mean() for loss in losses]))
-
-
-def _has_junk(bench: Bench) -> bool:
-    return bool((bench.images.loc[bench.images[SUBSET] == GALLERY, PERSON] == JUNK).any())
 
 
 def _about(kind: str, variant: str, choice: str, default: str, other: str, name: str, way: Way, note: str = "") -> dict:

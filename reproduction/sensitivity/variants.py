@@ -37,11 +37,7 @@ class Run:
     model: str
     train_set: str
 
-    @property
-    def name(self) -> str:
-        """Its folder below `runs/`."""
-        parent = self.folder.parent.name
-        return self.folder.name if parent == "runs" else f"{parent}/{self.folder.name}"
+    name = property(lambda self: self.folder.as_posix().rpartition("/runs/")[2], doc="Its folder below `runs/`.")
 
 
 @dataclass(frozen=True)
@@ -92,15 +88,10 @@ def own_recipes(kit: Experiment) -> dict[str, dict[str, object]]:
 
 
 def design(
-    kit: Experiment,
-    recipes: Mapping[str, Mapping[str, object]],
-    train_set: str,
-    default_seeds: Sequence[int],
-    variant_seeds: Sequence[int],
-    schedule: Mapping[str, object],
-    variants: Iterable[str | Mapping[str, Mapping]],
+    kit: Experiment, recipes: Mapping[str, Mapping[str, object]], train_set: str, default_seeds: Sequence[int],
+    variant_seeds: Sequence[int], schedule: Mapping[str, object], variants: Iterable[str | Mapping[str, Mapping]],
     not_run: Mapping[str, str] | None = None,
-) -> Study:
+) -> Study:  # fmt: skip
     """What to train for the variants on `train_set`, one of `reproduction.paper.SETS`, checked before it is trained.
 
     recipes : {train set: settings of the profile's runs on it}
@@ -117,10 +108,8 @@ def design(
     check_seeds("sensitivity_seeds", default_seeds)
     check_seeds("sensitivity_variant_seeds", variant_seeds)
     if isinstance(schedule, str) or isinstance(variants, (str, Mapping)):
-        raise ValueError(
-            f"sensitivity_schedule is {schedule!r} and sensitivity_variants {variants!r}; write them as"
-            " {iterations: 100} and [relu, conv1]."
-        )
+        given = f"sensitivity_schedule is {schedule!r} and sensitivity_variants {variants!r}"
+        raise ValueError(f"{given}; write them as {{iterations: 100}} and [relu, conv1].")
     settings = dict(recipes[train_set]) | dict(schedule)
     maker = Maker(kit, train_set, settings, shortened=bool(schedule))
     default = maker.runs(DEFAULT, {}, default_seeds)
@@ -195,10 +184,8 @@ def _named(variant: str | Mapping[str, Mapping]) -> tuple[str, Mapping]:
         raise ValueError(f"sensitivity_variants: {variant!r} is neither a name nor {{name: {{setting: value}}}}.")
     ((name, changes),) = variant.items()
     if name in VARIANTS or name == DEFAULT or not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
-        raise ValueError(
-            f"sensitivity_variants: {name!r} cannot name a variant of your own: small letters, digits and _ only, "
-            f"and none of {', '.join((DEFAULT, *VARIANTS))}."
-        )
+        rule = f"small letters, digits and _ only, and none of {', '.join((DEFAULT, *VARIANTS))}"
+        raise ValueError(f"sensitivity_variants: {name!r} cannot name a variant of your own: {rule}.")
     if not isinstance(changes, Mapping) or not changes or "seed" in changes:
         raise ValueError(f"sensitivity_variants: {name} must map settings of the recipe, but not seed, to values.")
     return name, changes
@@ -230,10 +217,8 @@ def train(
     for run in study.runs if runs is None else runs:
         failure, seconds = "", None
         try:
-            table = images[run.train_set]
-            training.train(
-                run.model, table, run.folder, recipe=run.recipe, data_root=kit.data, other_recipe="set_aside"
-            )
+            how = {"recipe": run.recipe, "data_root": kit.data, "other_recipe": "set_aside"}
+            training.train(run.model, images[run.train_set], run.folder, **how)
             seconds = run_folder.read(run.folder)["seconds"]
         except FloatingPointError as error:
             if run in study.default_runs:

@@ -31,11 +31,11 @@ def test_errors_are_one_line_and_exit_status_1(capsys, tmp_path):
 
 
 def test_force_takes_notebooks_by_name_or_number():
-    found = reproduce._pending("tiny", (), ["01", "03_table2_cuhk03"])
+    found = reproduce.pending("tiny", (), ["01", "03_table2_cuhk03"])
     asked = [step.notebook for step, why in found.items() if why == "asked for"]
     assert asked == ["01_datasets", "03_table2_cuhk03"]
     with pytest.raises(FileNotFoundError, match="There is no notebook '99'; there are: 01_datasets"):
-        reproduce.steps("tiny", force=["99"])
+        reproduce.pending("tiny", force=["99"])
 
 
 def test_data_status_of_an_empty_folder_says_what_to_place_where(capsys, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -275,7 +276,7 @@ def test_forced_and_waiting_steps_say_so(done):
 def test_plan_counts_the_steps_and_gives_the_reasons(done):
     lines = workflow.reasons("tiny", [*places(done), "smoothing=7"])
     assert lines[0] == "  1 x 06_figure3_loss_curves: smoothing is 7, was 5"
-    assert workflow.steps("tiny", [*places(done), "smoothing=7"]) == {
+    assert Counter(step.kind for step in workflow.pending("tiny", [*places(done), "smoothing=7"])) == {
         "06_figure3_loss_curves": 1, "09_claims": 1, "report": 1,
     }  # fmt: skip
 

@@ -1,0 +1,91 @@
+"""Kernels that begin with PyTorch and the kit loaded: copies of one process, each spared three seconds.
+
+`server` starts that process beside a workflow. A kernel is started as ever, but as this file, which loads nothing of
+the kit: it has a copy run its command, passes signals on and ends with that, which ends where it is killed; where no
+copy is to be had, it becomes its command. Without GPUs only: a copy could not use one."""
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER, NAME = "REID_CORE_KERNELS", "kernels"  # for steps: where the socket of this name is
+LOADED = ("ipykernel.kernelapp", "reproduction.scoring", "reproduction.embedded.pretraining")
+
+
+def server(folder: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Start what is copied; it serves in a folder for as long as anybody holds its stdin."""
+    from reproduction.runner import isolation
+
+    with isolation.kernel_environment():
+        own = {"env": os.environ | environment, "stdin": subprocess.PIPE, "start_new_session": True}
+        return subprocess.Popen([sys.executable, "-m", "reproduction.runner.warm"], cwd=folder, **own)
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """The command of a kernel, as a copy where a server is ready."""
+    folder = os.environ.get(FOLDER)
+    ready = folder and Path(folder, NAME).is_socket()
+    return [words[0], "-I", "-S", __file__, folder, *words] if ready else [*words]
+
+
+def _serve() -> None:
+    for name in LOADED:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(NAME)
+        listening.listen()
+        while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+            line, _ = listening.accept()
+            if not os.fork():
+                listening.close()
+                return _become(line)
+            line.close()
+
+
+def _become(line: socket.socket) -> None:
+    """What is asked for: a command in its folder and environment, in a session of its own."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    said = line.makefile("rb")
+    here, environment, words = json.loads(said.readline())
+    threading.Thread(target=_obey, args=[said], daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the other streams are the server's, as they are all steps'
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(here)
+    sys.path[0], sys.argv = here, words[words.index("-m") + 1 :]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _obey(said) -> None:
+    while True:
+        os.killpg(0, ord(said.read(1) or bytes([signal.SIGKILL])))
+
+
+def _stand_in(folder: str, *words: str) -> None:
+    here, parent, line = os.getcwd(), os.getppid(), socket.socket(socket.AF_UNIX)
+    try:
+        os.chdir(folder)  # an address holds a hundred characters
+        line.connect(NAME)
+    except OSError:
+        os.chdir(here)
+        os.execv(words[0], words)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: line.send(bytes([number])))
+    line.sendall(json.dumps([here, dict(os.environ), words]).encode() + b"\n")
+    while os.getppid() == parent and not select.select([line], [], [], 1)[0]:
+        pass  # nobody else would use the kernel
+
+
+if __name__ == "__main__":
+    _stand_in(*sys.argv[1:]) if sys.argv[1:] else _serve()
