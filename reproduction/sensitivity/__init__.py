@@ -8,17 +8,10 @@ Every difference has its interval over test people and, where there are several,
 
 from reproduction.sensitivity.bench import REPORTED, Bench, benches, options
 from reproduction.sensitivity.controls import CONTROLS, with_controls
-from reproduction.sensitivity.lines import (
-    as_printed,
-    feature_lines,
-    fit_lines,
-    headline,
-    matching_lines,
-    people,
-    seed_lines,
-    table,
-    training_lines,
-)
+from reproduction.sensitivity.lines import as_printed, feature_lines, fit_lines, headline, matching_lines, people
+
+# isort: split
+from reproduction.sensitivity.lines import seed_lines, table, training_lines
 from reproduction.sensitivity.picture import draw
 from reproduction.sensitivity.variants import VARIANTS, design, own_recipes, train
 
