@@ -149,8 +149,7 @@ def score_outputs(kit: Experiment, sets: Mapping[str, pd.DataFrame], how: Matchi
     the feature's `width`; rank-1 and mAP in per cent. The baseline has R5 alone."""
     parts = []
     for run in kit.runs(sets):
-        network, _ = training.load_network(run.folder)
-        vectors = extract(kit, run.folder, sets[run.set], run.set, "+".join(network.widths))
+        vectors = extract(kit, run.folder, sets[run.set], run.set, "+".join(run.record["heads"]))
         about = {"set": run.set, "model": run.model, "seed": run.seed, "run": run.name}
         for output, part in (features.parts(vectors) | {vectors.meta["output"]: vectors}).items():
             parts.append(score(part, how).assign(**about, output=output, width=part.values.shape[1]))

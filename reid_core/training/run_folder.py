@@ -160,7 +160,9 @@ def load_network(run_dir: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     run_dir, facts = Path(run_dir), read(run_dir)
     if not facts.get("finished"):
         raise ValueError(f"The run in {run_dir} is not finished; start it again: the same command continues.")
-    network = Recipe.from_dict(facts["recipe"]).network(facts["model"], facts["num_classes"])
+    with torch.device("meta"):  # to draw initial weights takes longer than to read those that were trained
+        network = Recipe.from_dict(facts["recipe"]).network(facts["model"], facts["num_classes"])
+    network.to_empty(device="cpu")
     state, sha = weight_files.read(run_dir / WEIGHTS), files.digest(run_dir / WEIGHTS)
     expected = f"the {facts['model']} of {facts['num_classes']} classes that {RUN} describes"
     remedy = f"Put back the {WEIGHTS} that this run wrote, or move {run_dir} aside and train again."
