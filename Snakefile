@@ -15,6 +15,14 @@ envvars:
     "REID_CORE_PLAN",
 
 
+onstart:
+    from reproduction.runner import preflight, warm
+
+    small = [step for step in STEPS if step["command"].startswith("OPENBLAS_NUM_THREADS=1 ") and "resources" not in step]
+    if len(STEPS) > 2 and small and not preflight.cards():
+        warm.serve(OPENBLAS_NUM_THREADS="1")
+
+
 def done(name):
     return f"{name}.done"
 

@@ -1,10 +1,9 @@
 """Kernels that begin with PyTorch and the kit loaded: copies of one process, each spared three seconds.
 
-`server` starts that process beside a workflow. A kernel is started as ever, but as this file, which loads nothing of
-the kit: it has a copy run its command, passes signals on and ends with that, which ends where it is killed; where no
-copy is to be had, it becomes its command. Without GPUs only: a copy could not use one."""
+Snakefile has `serve` start that process. A kernel is started as ever, but as this file, which loads nothing of the kit:
+it has a copy run its command, passes signals on and ends with that, which ends where it is killed; where no copy is to
+be had, it becomes its command. Without GPUs only: a copy could not use one."""
 
-import importlib
 import json
 import os
 import runpy
@@ -21,13 +20,15 @@ FOLDER, NAME = "REID_CORE_KERNELS", "kernels"  # for steps: where the socket of 
 LOADED = ("ipykernel.kernelapp", "reproduction.scoring", "reproduction.embedded.pretraining")
 
 
-def server(folder: Path, environment: dict[str, str]) -> subprocess.Popen:
-    """Start what is copied; it serves in a folder for as long as anybody holds its stdin."""
+def serve(**environment: str) -> None:
+    """Start what is copied: it serves in this folder, for as long as this process is there."""
     from reproduction.runner import isolation
 
+    os.environ[FOLDER] = os.getcwd()
     with isolation.kernel_environment():
-        own = {"env": os.environ | environment, "stdin": subprocess.PIPE, "start_new_session": True}
-        return subprocess.Popen([sys.executable, "-m", "reproduction.runner.warm"], cwd=folder, **own)
+        command = [sys.executable, "-m", "reproduction.runner.warm"]
+        own = {"env": os.environ | environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
+        subprocess.Popen(command, **own)
 
 
 def command(words: Sequence[str]) -> list[str]:
@@ -38,28 +39,30 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 def _serve() -> None:
+    parent = os.getppid()
     for name in LOADED:
-        importlib.import_module(name)
+        __import__(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(NAME)
         listening.listen()
-        while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
-            line, _ = listening.accept()
-            if not os.fork():
-                listening.close()
-                return _become(line)
-            line.close()
+        while os.getppid() == parent:
+            if select.select([listening], [], [], 0.2)[0]:
+                line, _ = listening.accept()
+                if not os.fork():
+                    listening.close()
+                    return _become(line)
+                line.close()
 
 
 def _become(line: socket.socket) -> None:
     """What is asked for: a command in its folder and environment, in a session of its own."""
     os.setsid()
+    line.sendall(os.getpid().to_bytes(8))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     said = line.makefile("rb")
     here, environment, words = json.loads(said.readline())
-    threading.Thread(target=_obey, args=[said], daemon=True).start()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the other streams are the server's, as they are all steps'
+    threading.Thread(target=lambda: said.read(1) or os.killpg(0, signal.SIGKILL), daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(here)
@@ -67,22 +70,18 @@ def _become(line: socket.socket) -> None:
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def _obey(said) -> None:
-    while True:
-        os.killpg(0, ord(said.read(1) or bytes([signal.SIGKILL])))
-
-
 def _stand_in(folder: str, *words: str) -> None:
     here, parent, line = os.getcwd(), os.getppid(), socket.socket(socket.AF_UNIX)
     try:
         os.chdir(folder)  # an address holds a hundred characters
         line.connect(NAME)
+        line.sendall(json.dumps([here, dict(os.environ), words]).encode() + b"\n")
+        copy = int.from_bytes(line.recv(8))
     except OSError:
         os.chdir(here)
         os.execv(words[0], words)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: line.send(bytes([number])))
-    line.sendall(json.dumps([here, dict(os.environ), words]).encode() + b"\n")
+        signal.signal(number, lambda number, _: os.killpg(copy, number))
     while os.getppid() == parent and not select.select([line], [], [], 1)[0]:
         pass  # nobody else would use the kernel
 

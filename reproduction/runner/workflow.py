@@ -18,13 +18,13 @@ from typing import Any
 
 from reid_core import files, machine
 from reproduction import experiment, results_folder, words
-from reproduction.runner import notebooks, preflight, profiles, staleness, stopping, warm
+from reproduction.runner import notebooks, preflight, profiles, staleness, stopping
 from reproduction.runner.steps import REPORT, Step
 from reproduction.runner.stopping import PLAN
 from reproduction.sidecar import REPOSITORY
 
 LOG = "workflow.log"
-BLAS, GPUS = "OPENBLAS_NUM_THREADS", "REID_CORE_GPUS"  # for steps: GPUs of which each takes one
+GPUS = "REID_CORE_GPUS"  # for steps: of which each takes one
 
 
 class WorkflowError(RuntimeError):
@@ -117,7 +117,7 @@ def _plan(pending: Mapping[Step, str], profile: Path, overrides: Sequence[str]) 
         after = [name for name in step.after if name in names]
         command = _command(*verb, profile=profile, overrides=given)
         if step.small:  # threads that spin while they wait make a fit of XQDA on 700 features nine times as dear
-            command = f"{BLAS}=1 {command}"
+            command = f"OPENBLAS_NUM_THREADS=1 {command}"
         each = {"name": step.name, "why": why, "after": after, "command": command}
         plan.append(each | (beside if step.shares else {}))
     return plan
@@ -142,7 +142,7 @@ def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> N
         files.write_text(folder / "plan.json", json.dumps(plan))
         for step in plan:  # in files, since Snakemake would fill in braces in a command
             files.write_text(folder / f"{step['name']}.sh", step["command"])
-        code, keep = _snakemake(folder, lock, where, _copied(plan, where)), bool(where and where.executor)
+        code, keep = _snakemake(folder, lock, where), bool(where and where.executor)
     finally:
         if not (code and keep):  # a scheduler's own logs lie there
             shutil.rmtree(folder, ignore_errors=True)
@@ -157,15 +157,9 @@ def _execute(plan: list[dict], results: Path, lock: int | None, where=None) -> N
     print(said)
 
 
-def _copied(plan: list[dict], where) -> bool:
-    """Whether kernels are copies of one: those of small data, more than two, without a GPU."""
-    small = len(plan) > 2 and any(step["command"].startswith(BLAS) for step in plan)
-    return small and not (where or preflight.cards())
-
-
-def _snakemake(folder: Path, lock: int | None, where=None, copied: bool = False) -> int:
+def _snakemake(folder: Path, lock: int | None, where=None) -> int:
     """Run the steps of `folder`/plan.json; the exit status. What Snakemake keeps for itself stays in that folder. Where
-    this process is stopped, the steps are, in good order, and only then it ends. `copied`: their kernels are copies."""
+    this process is stopped, the steps are, in good order, and only then it ends."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--nolock"]
     alone = ["--cores", str(machine.cores()), "--workflow-profile", "none", "--quiet", "all"]
     command += [*([] if where and where.executor else alone), *(where.options() if where else [])]
@@ -175,14 +169,8 @@ def _snakemake(folder: Path, lock: int | None, where=None, copied: bool = False)
     for key, first in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", REPOSITORY)):
         environment[key] = os.pathsep.join(filter(None, [str(first), environment.get(key)]))
     kept = () if lock is None else (lock,)  # a main process that is killed leaves the lock with the workflow
-    serving = warm.server(folder, {BLAS: "1", "PYTHONPATH": environment["PYTHONPATH"]}) if copied else None
-    with serving or contextlib.nullcontext():
-        if serving:
-            environment[warm.FOLDER], kept = str(folder), (*kept, serving.stdin.fileno())
-        workflow = subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept)
-        if serving:
-            serving.stdin.close()
-        return stopping.waited(workflow, folder / "plan.json")
+    workflow = subprocess.Popen(command, cwd=folder, env=environment, pass_fds=kept)
+    return stopping.waited(workflow, folder / "plan.json")
 
 
 def is_step() -> bool:

@@ -6,20 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
 
-from reproduction.runner import notebooks, profiles, staleness, warm, workflow
+from reproduction.runner import notebooks, warm, workflow
 from reproduction.sidecar import REPOSITORY
 
 PROBE = """
 import json, os, pathlib, signal, sys, time
 loaded, stopped = "torch" in sys.modules, ""
-seen = {"loaded": loaded, "folder": os.getcwd(), "own": os.environ.get("OWN"), "blas": os.environ.get("BLAS"),
-        "words": sys.argv[1:], "leads": os.getpgrp() == os.getpid(), "pid": os.getpid()}
+seen = {"loaded": loaded, "folder": os.getcwd(), "own": os.environ.get("OWN"),
+        "blas": os.environ.get("OPENBLAS_NUM_THREADS"), "words": sys.argv[1:],
+        "leads": os.getpgrp() == os.getpid(), "pid": os.getpid()}
 pathlib.Path("new").write_text(json.dumps(seen))
 os.rename("new", "seen")
 try:
@@ -36,22 +36,34 @@ def wait_until(condition, seconds=60):
         time.sleep(0.05)
 
 
+SERVE = """
+import sys
+from reproduction.runner import warm
+warm.serve(OPENBLAS_NUM_THREADS="1")
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Of a server that is ready; the path is longer than a socket's address may be."""
     folder = tmp_path_factory.mktemp("served") / ("x" * 120)
     folder.mkdir()
-    with warm.server(folder, {"PYTHONPATH": str(REPOSITORY), "BLAS": "1"}) as server:
+    own = {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)}}
+    with subprocess.Popen([sys.executable, "-c", SERVE], stdin=subprocess.PIPE, **own) as parent:
         wait_until((folder / warm.NAME).is_socket)
+        (server,) = psutil.Process(parent.pid).children()
         yield folder
-        server.stdin.close()
-        assert server.wait(5) == 0, "it ends when nobody holds its stdin"
+        parent.stdin.close()
+        psutil.wait_procs([server], 5)
+        assert not server.is_running(), "it ends with the process that started it"
 
 
 @pytest.fixture
 def start(folder, tmp_path, monkeypatch):
     (tmp_path / "probe.py").write_text(PROBE)
     monkeypatch.setenv(warm.FOLDER, str(folder))
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
 
     def start(*words):
         command = warm.command([sys.executable, "-m", "probe", *words])
@@ -100,7 +112,7 @@ def test_where_nobody_serves_the_command_is_run_itself(start, folder, tmp_path, 
 def test_a_notebook_runs_in_a_copy_as_in_a_kernel_of_its_own(folder, tmp_path, monkeypatch):
     cells = ["import os, sys\nprint(os.getcwd(), sys.path[0], 'torch' in sys.modules)",
              "print('told', file=sys.stderr)", "import matplotlib.pyplot as plt\nplt.plot([1, 2])",
-             "os.environ['MPLBACKEND'], sys.flags.optimize, 'BLAS' in os.environ"]  # fmt: skip
+             "os.environ['MPLBACKEND'], sys.flags.optimize, 'OPENBLAS_NUM_THREADS' in os.environ"]  # fmt: skip
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     book = nbformat.v4.new_notebook(metadata=kernel)
     book.cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]})]
@@ -129,12 +141,24 @@ def test_a_notebook_whose_copy_dies_is_an_error(folder, tmp_path, monkeypatch):
         notebooks.run(tmp_path / "book.ipynb", tmp_path / "out.ipynb", {})
 
 
-@pytest.mark.parametrize(("cards", "where"), [([], None), ([("GPU",)], None), ([], "slurm")])
-def test_several_notebooks_without_a_gpu_are_copies(tmp_path, monkeypatch, cards, where):
-    monkeypatch.setattr(workflow.preflight, "cards", lambda: cards)
-    places = [f"data_root={tmp_path}", f"results_root={tmp_path}"]
-    plan = workflow._plan(staleness.pending(profiles.load("smoke", places, recipes=False)), Path("smoke"), places)
-    alone = not (cards or where)
-    assert workflow._copied(plan, where) == alone
-    assert not workflow._copied(plan[-2:], where), "a process that is copied twice is not worth its start"
-    assert not workflow._copied([step for step in plan if step["name"] < "03"], where)
+STEP = """
+import os, pathlib, time
+folder = pathlib.Path(os.environ.get("REID_CORE_KERNELS", "none"))
+for _ in range(600 * folder.is_dir()):
+    if (folder / "kernels").is_socket():
+        break
+    time.sleep(0.1)
+print("served" if (folder / "kernels").is_socket() else "alone", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("before", "count", "answer"), [("OPENBLAS_NUM_THREADS=1 ", 3, "served"), ("", 3, "alone"),
+                                                         ("OPENBLAS_NUM_THREADS=1 ", 2, "alone")])  # fmt: skip
+def test_more_than_two_steps_of_small_data_are_copies(tmp_path, monkeypatch, capfd, before, count, answer):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (tmp_path / "step.py").write_text(STEP)
+    command = f"{before}'{sys.executable}' '{tmp_path / 'step.py'}'"
+    names = ["first", "second", "third"][:count]
+    plan = [{"name": name, "why": "new", "after": [], "command": command} for name in names]
+    workflow._execute(plan, tmp_path, None)
+    assert capfd.readouterr().out.count(answer) == count
