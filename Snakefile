@@ -20,6 +20,7 @@ onstart:
 
     small = [step for step in STEPS if step["command"].startswith("OPENBLAS_NUM_THREADS=1 ") and "resources" not in step]
     if len(STEPS) > 2 and small and not preflight.cards():
+        os.environ[warm.FOLDER] = os.getcwd()
         warm.serve(OPENBLAS_NUM_THREADS="1")
 
 

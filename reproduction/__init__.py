@@ -18,18 +18,16 @@ Every notebook takes `experiment` (a profile's data, sets and runs) and all but 
     paper.py                           what the paper prints: tables, known defects
     experiment.py training_lists.py    a profile's data, sets, seeds, runs, folders; lists of images to learn from
     scoring.py                         runs on sets to scores
-    evaluate.py                        anybody's features scored
     compare.py bundle.py               two sets of results, cell by cell; results as one file, to send
-    export.py                          a run as an ONNX file
+    evaluate.py export.py              anybody's features scored; a run as an ONNX file
     literature.py cached.py            published methods as rows; LOMO kept for them
-    similarity.py                      SCSP re-ranked, which gives no distance
-    gated.py                           the gated network [21] re-created, on the library's training loop
+    similarity.py gated.py             SCSP re-ranked, which gives no distance; the gated network [21] re-created
     tables.py intervals.py             Tables 1 to 4; how far a score could be off
-    convergence.py                     numbers to Figure 3
     claims/                            the claims and their verdicts
       verdicts.py sides.py             when a claim holds, in words; what is compared
       measures.py outside.py           each claim: by differences; by arithmetic, schedule or its own words
       effects.py                       what official data is known for, and whether this data shows it
+    convergence.py                     numbers to Figure 3
     near_duplicate_effect.py           what pictures met in training do to the scores
     ranklists.py explorer.py           Figure 5, and looking around
     response_maps.py pooled_form.py    where R5, C1 and C2 respond; what the heads know of places

@@ -27,7 +27,6 @@ def evaluate(
     files, query, gallery, train, images: see `features.read`. metric: "euclidean" or "xqda", of the features as they
     are, or "cosine". kind: "distance" or "similarity" takes the files' matrix, without features it is told by images
     that are on both sides, or asked for. protocol: see `evaluation.evaluate`.
-
     Raises what `features.read` raises; ValueError for xqda without training features, and an unclear matrix."""
     if not files and (kind or not query):
         raise ValueError("There is nothing to score; give FILE, or features with --query and --gallery.")

@@ -171,7 +171,6 @@ class Experiment:
 
     def images(self, name: str) -> pd.DataFrame:
         """Image table of one set: market1501, cuhk01, cuhk03_labeled, cuhk03_detected, or a CSV file under `data_root`.
-
         Raises what `datasets.load` raises, and ValueError for own data in a folder of embedded data."""
         return self._tables([name])[name]
 
@@ -226,7 +225,6 @@ class Experiment:
 
     def runs(self, sets: Iterable[str]) -> list["Run"]:
         """The runs that the tables score: each model's on each of the `sets`, one a seed, those in `not_run` left out.
-
         Raises what :meth:`Run.check` raises."""
         absent = self.not_run
         models = [model for model in (*MODELS, paper.COMBINED) if model not in absent]

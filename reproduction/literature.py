@@ -247,7 +247,6 @@ METHODS = {name: Method(name, FUNCTIONS[function], *rest) for name, (function, *
 
 def chosen(entry: str | Mapping[str, Mapping]) -> Method:
     """A method as a profile names it: its row's name, or {name: settings}.
-
     Raises ValueError for a method that does not exist or a setting that it does not have.
 
     >>> chosen({"Gated [21]": {"passes": 10}}).settings

@@ -31,10 +31,8 @@ class Method:
     metric: str
     reranked: bool
 
-    @property
-    def key(self) -> str:
-        """As addresses of explorer.html name it: hcn-xqda-reranked."""
-        return "-".join((self.model, self.metric, *["reranked"] * self.reranked))
+    key = property(lambda self: "-".join((self.model, self.metric, *["reranked"] * self.reranked)),
+                   doc="As addresses of explorer.html name it: hcn-xqda-reranked.")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ def check(lists: Mapping[str, str], sets: Iterable[str]) -> None:
 
 def read(path: Path) -> list[str]:
     """File names of the images that a list names, in its order.
-
     Raises FileNotFoundError or ValueError for a list that is absent, empty, no text, or names an image twice."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

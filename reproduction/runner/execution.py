@@ -23,7 +23,6 @@ def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str
     Alone, with settings that are not the profile's, the results go to a folder of their own below the profile's,
     `single/<settings>/`, which borrows the profile's trainings and tables; or to the `results_root` of `overrides`,
     unless other settings made what lies there. A step that finds nothing changed by the steps before it does nothing.
-
     Raises what `notebooks.find`, `profiles.load` and `notebooks.run` raise, and WorkflowError where another process
     is at work in the folder."""
     path = notebooks.find(name)

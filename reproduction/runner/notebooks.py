@@ -65,7 +65,6 @@ _book = functools.lru_cache(maxsize=64)(functools.partial(nbformat.reads, as_ver
 
 def declared(notebook: str | os.PathLike) -> dict[str, Any]:
     """The parameters a notebook declares, with their defaults: the literals of its cell tagged `parameters`.
-
     Raises NotebookError for a file that is no notebook, for none or several such cells, and for another value."""
     notebook = Path(notebook)
     tagged = [cell for cell in cells(notebook) if "parameters" in cell.metadata.get("tags", [])]

@@ -34,7 +34,6 @@ def names() -> list[str]:
 
 def find(profile: str | os.PathLike) -> Path:
     """The file of a profile, absolute: one of the kit by its name, or any .yaml or .yml by its path.
-
     Raises FileNotFoundError naming the profiles there are."""
     own = Path(profile).suffix in {".yaml", ".yml"}
     path = Path(profile).expanduser().absolute() if own else FOLDER / f"{profile}.yaml"

@@ -24,11 +24,9 @@ def serve(**environment: str) -> None:
     """Start what is copied: it serves in this folder, for as long as this process is there."""
     from reproduction.runner import isolation
 
-    os.environ[FOLDER] = os.getcwd()
     with isolation.kernel_environment():
-        command = [sys.executable, "-m", "reproduction.runner.warm"]
         own = {"env": os.environ | environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
-        subprocess.Popen(command, **own)
+        subprocess.Popen([sys.executable, "-m", "reproduction.runner.warm"], **own)
 
 
 def command(words: Sequence[str]) -> list[str]:
@@ -56,7 +54,6 @@ def _serve() -> None:
 
 
 def _become(line: socket.socket) -> None:
-    """What is asked for: a command in its folder and environment, in a session of its own."""
     os.setsid()
     line.sendall(os.getpid().to_bytes(8))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -8,7 +8,7 @@ Every difference has its interval over test people and, where there are several,
 
 from reproduction.sensitivity.bench import REPORTED, Bench, benches, options
 from reproduction.sensitivity.controls import CONTROLS, with_controls
-from reproduction.sensitivity.lines import as_printed, feature_lines, fit_lines, headline, matching_lines, people
+from reproduction.sensitivity.lines import as_printed, feature_lines, fit_lines, matching_lines, people
 
 # isort: split
 from reproduction.sensitivity.lines import seed_lines, table, training_lines
@@ -16,5 +16,5 @@ from reproduction.sensitivity.picture import draw
 from reproduction.sensitivity.variants import VARIANTS, design, own_recipes, train
 
 __all__ = ["CONTROLS", "REPORTED", "VARIANTS", "Bench", "as_printed", "benches", "design", "draw", "feature_lines",
-           "fit_lines", "headline", "matching_lines", "options", "own_recipes", "people", "seed_lines", "table",
+           "fit_lines", "matching_lines", "options", "own_recipes", "people", "seed_lines", "table",
            "train", "training_lines", "with_controls"]  # fmt: skip

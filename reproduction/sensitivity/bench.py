@@ -42,7 +42,6 @@ class Option:
 
 def options(how: Matching, numbers: Mapping[str, Sequence]) -> list[Option]:
     """The choices of matching: every other value of the named ones, and the `numbers` given for k1, k2, lambda_value.
-
     Raises ValueError for another name in `numbers`, no list, or a value that re-ranking does not take."""
     choices = []
     for name, (choice, needs, note) in WORDS["matching"].items():

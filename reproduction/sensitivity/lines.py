@@ -196,14 +196,13 @@ def _runs(bench: Bench, default: Sequence[Path], other: Sequence[Path] = ()) -> 
 
 
 def table(lines: Sequence[dict], facts: Mapping[str, object]) -> pd.DataFrame:
-    """All lines with the facts of the data, columns in one order.
+    """All lines with the facts of the data: scores in per cent, differences and spreads in points.
 
-    Scores are in per cent, differences and spreads in points. `difference` = other - default, the mean over the runs;
-    `low` and `high` are its 95% interval over test people and seeds (`intervals.interval`; over one seed: over people
-    alone). A seed line has none, but a `spread`: the standard deviation of the difference of two single runs that
-    differ in the seed alone, s sqrt(2) for a deviation s over the seeds. The losses are those of R5 in training, over
-    the last tenth of the iterations: they tell a variant that did not train at the default's learning rate from one
-    whose features are worse."""
+    `difference` = other - default, the mean over the runs; `low` and `high` are its 95% interval over test people and
+    seeds (`intervals.interval`; over one seed: over people alone). A seed line has none, but a `spread`: the standard
+    deviation of the difference of two single runs that differ in the seed alone, s sqrt(2) for a deviation s over the
+    seeds. The losses are those of R5 over the last tenth of the training: they tell a variant that did not train at the
+    default's learning rate from one whose features are worse."""
     made = pd.DataFrame(lines, columns=COLUMNS).assign(**facts)
     return made.astype({"iterations": "Int64", "queries": "Int64"})
 
@@ -214,14 +213,6 @@ def people(lines: Sequence[dict]) -> pd.DataFrame:
              for line in lines if PEOPLE in line]  # fmt: skip
     columns = [*NAMES, *intervals.COLUMNS, "run"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def headline(table: pd.DataFrame) -> dict[str, float] | None:
-    """Standard deviation of the difference of two runs that differ in the seed alone, in points: {rank1, mAP}.
-
-    At the metric and re-ranking that the paper reports for the set; None for one seed."""
-    of_seeds = table[(table["kind"] == "seed") & (table["status"] == MEASURED) & table["reranked"]]
-    return {score: float(of_seeds[f"{score}_spread"].iloc[0]) for score in SCORES} if len(of_seeds) else None
 
 
 def as_printed(table: pd.DataFrame) -> pd.DataFrame:

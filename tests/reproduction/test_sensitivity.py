@@ -476,7 +476,7 @@ def test_a_variant_that_diverged_is_a_line_without_scores(study, benches):
     assert table[table["variant"] == "conv3x3"]["other_mAP"].isna().all()
 
 
-def test_the_headline_is_the_deviation_of_a_difference_of_two_single_runs(study, benches):
+def test_the_spread_of_seeds_is_the_deviation_of_a_difference_of_two_single_runs(study, benches):
     lines = sensitivity.seed_lines(LABELED, benches, {})
     scores = np.array([naive(run.folder, LABELED, "xqda", True).mean(axis=0) for run in study.default_runs])
     assert np.isnan(lines[1]["mAP_low"]) and np.isnan(lines[1]["rank1_high"]), "a range has no interval"
@@ -484,12 +484,13 @@ def test_the_headline_is_the_deviation_of_a_difference_of_two_single_runs(study,
     assert (lines[1]["default_rank1"], lines[1]["other_rank1"]) == pytest.approx(
         (scores[:, 0].min(), scores[:, 0].max())
     )
-    found = sensitivity.headline(sensitivity.table(lines, {}))
-    assert found["mAP"] == pytest.approx(np.sqrt(2) * scores[:, 1].std(ddof=1))
+    found = sensitivity.table(lines, {})
+    assert found["reranked"].tolist() == [False, True]
+    assert found["mAP_spread"].iloc[1] == pytest.approx(np.sqrt(2) * scores[:, 1].std(ddof=1))
     benches[LABELED].folders = benches[LABELED].folders[:1]
     alone = sensitivity.seed_lines(LABELED, benches, {})
     assert {line["status"] for line in alone} == {"not run: one seed only"}
-    assert sensitivity.headline(sensitivity.table(alone, {})) is None
+    assert sensitivity.table(alone, {})["mAP_spread"].isna().all()
 
 
 def test_sets_that_are_absent_have_lines_that_say_so(study, benches):
