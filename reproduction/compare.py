@@ -42,7 +42,6 @@ class Cell:
 
 def compare(first: Path, second: Path, across: bool = False) -> list[Cell]:
     """Every cell of the tables that two results folders or bundles both have.
-
     Raises ValueError where no table is in both, one is damaged, or they are of different data or profiles and not to
     be compared `across` these; FileNotFoundError where there is no such folder or file."""
     left, right = _tables(first), _tables(second)

@@ -29,7 +29,6 @@ class Retrieval(nn.Module):
 def export(run_dir: str | Path, output: str | Path) -> dict[str, Any]:
     """Write the network of a finished run to an ONNX file, float32, with any number of images; return its metadata:
     what a user of the file must know, by name, in the file each as JSON.
-
     Raises ValueError where the extra `onnx` is not installed, for another suffix than .onnx, a file that is there
     already, or an unfinished run; FileNotFoundError for no run."""
     output = Path(output)

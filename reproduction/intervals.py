@@ -89,7 +89,6 @@ def interval(
     `ours`: rows of `by_person`, of one set, of several seeds one below the other; `score`: "rank1" or "mAP"; `theirs`:
     likewise, the other side of a difference; `random`: of each side, whether its training draws at random (bool); one
     without counts as known but for the test people; `least`: points below which none can be, 0 of scores.
-
     Raises ValueError where the two sides have other people or other numbers of queries, or a side repeats a seed."""
     queries, values = zip(*(_sums(rows, score) for rows in (ours, theirs) if rows is not None), strict=True)
     if not queries[-1].equals(queries[0]):

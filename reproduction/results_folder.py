@@ -84,7 +84,6 @@ RUN = {"model": str, "recipe": dict, "seed": int, "seconds": (int, float), "devi
 
 def read_csv(path: Path, columns: Iterable[str] = (), *, as_text: bool = False) -> pd.DataFrame:
     """A table of the kit; `as_text`: every cell as it stands in the file, an empty one "".
-
     Raises FileNotFoundError, or ValueError for what is no whole table or lacks one of `columns`."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -102,7 +101,6 @@ def read_csv(path: Path, columns: Iterable[str] = (), *, as_text: bool = False) 
 
 def read_json(path: Path, holds: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A JSON object; `holds` are keys that it must have and the types of their values.
-
     Raises FileNotFoundError, or ValueError for what is no such object or is half-written."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

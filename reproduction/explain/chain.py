@@ -56,7 +56,6 @@ class Result:
 
 def read(path: str | os.PathLike) -> Result:
     """A result file with its sidecar; a path that does not exist from here is looked for from the repository's root.
-
     Raises FileNotFoundError for no such file (naming those beside it) or a file without a sidecar, ValueError for a
     damaged one."""
     path = Path(path)

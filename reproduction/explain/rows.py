@@ -53,7 +53,6 @@ def name(table: pd.DataFrame, columns: Sequence[str], row: int) -> str:
 
 def choose(table: pd.DataFrame, terms: Sequence[str], where: str) -> int:
     """Index of the one row that all `terms` describe: VALUE, a cell of any column, or COLUMN=VALUE.
-
     Raises ValueError for none, naming the term at fault and the nearest values, and for several, naming them."""
     for term in terms:
         if not _matching(table, [term]):

@@ -35,7 +35,6 @@ def add(
     progress : show the progress of unpacking.
 
     Returns the rows of :func:`reproduction.intake.status.status` for what was placed.
-
     Raises FileNotFoundError where `path` is not there; FileExistsError where such a set is in the data folder already;
     ValueError where `root` holds embedded data, nothing is recognised, a subset is missing, a set does not load or
     differs from the published one, or for an archive that :mod:`reproduction.intake.archives` refuses; OSError, naming

@@ -22,7 +22,6 @@ _ALWAYS_ALLOWED = 64 * 2**20
 
 def members(archive: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a ZIP by name, after every check that needs no unpacking.
-
     Raises ValueError where it is no ZIP or a damaged one, or a member is encrypted, leads outside, is a link or a
     special file, occurs twice, or is larger (or there are more) than any of the data sets has."""
     try:

@@ -83,7 +83,6 @@ def audit(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def leave_out(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """The table without the training images that :func:`find` found; people who lose all images go with them.
-
     Raises ValueError if that were all training images of the table."""
     training = table[SUBSET] == TRAIN
     found = training & table[PATH].isin(pairs["train_path"])

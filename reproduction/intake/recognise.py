@@ -32,7 +32,6 @@ class Piece(NamedTuple):
 
 def recognise_path(path: Path) -> list[Piece]:
     """The data sets in a folder, a .mat or a ZIP archive, recognised by names inside, not by its own name.
-
     Raises FileNotFoundError where nothing is there; the message says where a link leads, or which path is nearly the
     same. Raises ValueError where nothing is recognised, a subset is missing, a set is there more than once, or for an
     archive that :mod:`reproduction.intake.archives` refuses."""
