@@ -49,6 +49,10 @@ def heeded() -> Iterator[None]:
             signal.signal(number, stop)
     try:
         yield
+    except RuntimeError as error:  # which Python makes of what comes while a class is made, as by an import
+        if isinstance(error.__cause__, Stopped):
+            raise error.__cause__ from None
+        raise
     finally:
         _first.clear()
         for number, handler in before.items():

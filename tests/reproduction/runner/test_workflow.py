@@ -258,6 +258,18 @@ def test_only_what_is_not_timed_and_small_leaves_cores_to_another_step(tmp_path,
     assert {"03_table2_cuhk03", "04_table3_market1501"} < {*inside["after"]}, "which extract the features"
 
 
+def test_a_signal_while_a_class_is_made_is_no_error():
+    class Noticed:
+        def __set_name__(self, owner, name):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.heeded():
+        type("Made", (), {"part": Noticed()})
+    with pytest.raises(RuntimeError, match="another"), stopping.heeded():
+        raise RuntimeError("another")
+
+
 def test_signals_are_as_before_afterwards():
     before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     with pytest.raises(stopping.Stopped, match="SIGTERM"), stopping.heeded():
