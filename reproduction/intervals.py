@@ -132,12 +132,12 @@ def _together(value: float, people: list[tuple], means: list[np.ndarray]) -> Int
     """A fraction with its interval in points: `people` are (sums, queries) of sets, `means` a value a training."""
     variances = [
         (float(np.var((draws := _draws(len(queries))) @ total / (draws @ queries), ddof=1)), len(queries) - 1)
-        for total, queries in people
-    ]
+        if len(queries) > 1 else (np.inf, 0) for total, queries in people  # one person says nothing of others
+    ]  # fmt: skip
     seeds = min(map(len, means), default=0)
     variances += [(float(np.var(mean, ddof=1)) / len(mean), len(mean) - 1) for mean in means if len(mean) > 1]
     total = sum(variance for variance, _ in variances)  # of independent parts; the freedom is Satterthwaite's
-    freedom = total**2 / sum(variance**2 / df for variance, df in variances if df) if total else np.inf
+    freedom = total**2 / sum(variance**2 / df for variance, df in variances if df) if 0 < total < np.inf else np.inf
     counted = min((len(queries) for _, queries in people), default=0)
     return Interval(100 * value, 100 * total**0.5, freedom, counted, seeds)
 

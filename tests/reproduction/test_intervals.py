@@ -146,4 +146,6 @@ def test_no_end_is_beyond_what_a_score_or_a_difference_can_be():
     assert intervals.interval(low, "mAP", high).low == -100
     gaps = low.assign(mAP=low["mAP"] - high["mAP"])
     assert intervals.interval(gaps, "mAP").low == -100
+    alone = intervals.interval(rows(np.array([1.0]), np.ones(1, int)), "mAP", least=0.0)
+    assert (alone.value, alone.low, alone.high) == (100, 0, 100), "of other people nothing is known"
     assert intervals.saving(np.array([0.0, 1.0]), np.array([0.5, 0.2])).low < -100, "which has no such end"
