@@ -522,7 +522,7 @@ def test_each_score_across_data_sets_has_its_interval_over_people_and_seeds(offi
     table, people = (pd.read_csv(official.parent / f"cross_dataset{end}.csv") for end in ("", "_people"))
     for name, source in ((paper.MARKET1501, paper.COMBINED), (paper.CUHK03_LABELED, "untrained")):
         mean, rows = (one[(one["test_set"] == name) & (one["train_set"] == source)] for one in (table, people))
-        found = [intervals.interval(rows, score) for score in SCORES]
+        found = [intervals.interval(rows, score, least=0.0) for score in SCORES]
         scores = " / ".join(f"{mean[score].mean():.1f}" for score in SCORES)
         assert plain(f"{scores}{' / '.join(f'{one.low:.1f}–{one.high:.1f}' for one in found)}") in plain(text)
     assert rows["seed"].nunique() == 3
