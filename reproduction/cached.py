@@ -32,6 +32,7 @@ def lomo_path(table: pd.DataFrame, *, retinex: bool = True) -> Path:
 def lomo_features(table: pd.DataFrame, *, retinex: bool = True) -> Cached:
     """LOMO features of an image table, extracted at the first call and read from `lomo_path` afterwards."""
     path, size = lomo_path(table, retinex=retinex), 4 * len(table) * lomo.dimension()
-    how = {"table": table, "retinex": retinex}
-    seconds = cache.made(path, lambda temporary: lomo.extract(**how, path=temporary), size, "the LOMO features")
+    seconds = cache.made(
+        path, lambda temporary: lomo.extract(table, retinex=retinex, path=temporary), size, "the LOMO features"
+    )
     return Cached(np.load(path, mmap_mode="r"), path, seconds)

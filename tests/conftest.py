@@ -7,6 +7,9 @@ import signal
 for name, how in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "0")):  # as reid-core does, before PyTorch loads
     os.environ.setdefault(name, how)
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # such a process ignores Ctrl-C, and all that it starts would
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import official_structure  # noqa: E402
 import pytest  # noqa: E402
 from tiny_kit import Kit  # noqa: E402

@@ -117,6 +117,7 @@ def test_a_notebook_runs_in_a_copy_as_in_a_kernel_of_its_own(folder, tmp_path, m
     book.cells = [nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]})]
     book.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
     nbformat.write(book, tmp_path / "book.ipynb")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # as the server has it
     found = []
     for served in (False, True):
         monkeypatch.setenv(warm.FOLDER, str(folder)) if served else None
