@@ -31,8 +31,10 @@ class Method:
     metric: str
     reranked: bool
 
-    key = property(lambda self: "-".join((self.model, self.metric, *["reranked"] * self.reranked)),
-                   doc="As addresses of explorer.html name it: hcn-xqda-reranked.")  # fmt: skip
+    @property
+    def key(self) -> str:
+        """As addresses of explorer.html name it: hcn-xqda-reranked."""
+        return "-".join((self.model, self.metric, *["reranked"] * self.reranked))
 
 
 @dataclass(frozen=True)

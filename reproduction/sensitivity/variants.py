@@ -93,10 +93,13 @@ def design(
 ) -> Study:  # fmt: skip
     """What to train for the variants on `train_set`, one of `reproduction.paper.SETS`, checked before it is trained.
 
-    `recipes`: {train set: settings of the profile's runs on it}; `variant_seeds`: of each variant (where one side has
-    fewer seeds, the other takes as many, the first ones); `schedule`: settings on top of the recipe, for the default
-    and all variants alike (empty: the profile's own, whose HCN run of a seed is then the default's); `variants`: names
-    of VARIANTS, or {name: {setting of the recipe: value}}; `not_run`: {train set: reason} for sets not there.
+    recipes : {train set: settings of the profile's runs on it}
+    variant_seeds : of each variant; where one side has fewer seeds, the other takes as many, the first ones
+    schedule : settings on top of the recipe, for the default and all variants alike; empty: the profile's own, whose
+        HCN run of a seed is then the default's
+    variants : names of VARIANTS, or {name: {setting of the recipe: value}} for one of your own
+    not_run : {train set: reason} for sets that are not there, from `Experiment.not_run`
+
     Raises ValueError or TypeError, naming what is wrong, for an unknown set, variant or setting, an empty or repeated
     list of seeds, or a value out of range."""
     if train_set not in paper.SETS:
