@@ -62,6 +62,8 @@ def _become(line: socket.socket) -> None:
     threading.Thread(target=lambda: said.read(1) or os.killpg(0, signal.SIGKILL), daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
+    if (asked := environment.get("OMP_NUM_THREADS", "").partition(",")[0]).isdigit():  # read as PyTorch was loaded
+        sys.modules["torch"].set_num_threads(max(1, int(asked)))
     os.chdir(here)
     sys.path[0], sys.argv = here, words[words.index("-m") + 1 :]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -19,6 +19,7 @@ import json, os, pathlib, signal, sys, time
 loaded, stopped = "torch" in sys.modules, ""
 seen = {"loaded": loaded, "folder": os.getcwd(), "own": os.environ.get("OWN"),
         "blas": os.environ.get("OPENBLAS_NUM_THREADS"), "words": sys.argv[1:],
+        "threads": loaded and sys.modules["torch"].get_num_threads(),
         "leads": os.getpgrp() == os.getpid(), "pid": os.getpid()}
 pathlib.Path("new").write_text(json.dumps(seen))
 os.rename("new", "seen")
@@ -74,11 +75,14 @@ def start(folder, tmp_path, monkeypatch):
     return start
 
 
-def test_a_copy_has_the_modules_and_all_that_its_command_was_given(start, tmp_path):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_copy_has_the_modules_and_all_that_its_command_was_given(start, tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
     process, seen = start("0")
     process.wait(30)
     assert seen.pop("pid") != process.pid
-    given = {"loaded": True, "folder": str(tmp_path), "own": "mine", "blas": None, "words": ["0"], "leads": True}
+    given = {"loaded": True, "folder": str(tmp_path), "own": "mine", "blas": None, "words": ["0"], "leads": True,
+             "threads": threads}  # fmt: skip
     assert seen == given, "the environment is the command's, not the server's"
 
 
