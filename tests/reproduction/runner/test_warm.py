@@ -99,7 +99,7 @@ def test_a_signal_to_the_command_reaches_the_copy(start, tmp_path, number):
 def test_a_command_ends_when_its_copy_is_killed(start):
     process, seen = start("60")
     os.kill(seen["pid"], signal.SIGKILL)
-    process.wait(5)
+    assert process.wait(5) == 0 and not psutil.pid_exists(seen["pid"])
 
 
 def test_where_nobody_serves_the_command_is_run_itself(start, folder, tmp_path, monkeypatch):
