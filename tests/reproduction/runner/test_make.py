@@ -10,6 +10,13 @@ import pytest
 from reproduction.sidecar import REPOSITORY
 
 
+def program(path, script):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def kit(tmp_path):
     """A folder with a space that holds what make needs, and a `python3` that only says what it is asked to do."""
@@ -17,13 +24,10 @@ def kit(tmp_path):
     folder.mkdir()
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, folder)
-    stub = tmp_path / "bin" / "python3"
-    stub.parent.mkdir()
-    stub.write_text(
-        '#!/bin/bash\nif [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi\n'
-        'echo "python $*"\n'
+    program(
+        tmp_path / "bin" / "python3",
+        'if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi\necho "python $*"',
     )
-    stub.chmod(0o755)
     return folder
 
 
@@ -59,10 +63,7 @@ def test_a_deleted_environment_and_one_without_python_are_named(kit, tmp_path):
 
 
 def test_an_environment_without_pip_is_named(kit, tmp_path):
-    python = tmp_path / "uv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/bash\necho "No module named pip" >&2; exit 1\n')
-    python.chmod(0o755)
+    program(tmp_path / "uv" / "bin" / "python", 'echo "No module named pip" >&2; exit 1')
     code, said = make(kit, "reproduce", VIRTUAL_ENV=str(tmp_path / "uv"))
     assert code and "has no pip" in said and "uv pip install pip" in said and "No module named pip" not in said
 
@@ -85,13 +86,11 @@ def test_an_active_environment_is_used(kit, tmp_path):
 
 
 def test_uv_installs_where_it_is_found_and_pip_where_it_fails(kit):
-    uv = kit.parent / "bin" / "uv"
-    uv.write_text('#!/bin/bash\necho "uv $*"\n')
-    uv.chmod(0o755)
+    uv = program(kit.parent / "bin" / "uv", 'echo "uv $*"')
     code, said = make(kit, "environment")
     hashed = f"uv pip install --python {kit}/.venv/bin/python --quiet --require-hashes -r requirements.lock"
     assert code == 0 and hashed in said and "--no-deps -e .[reproduction]" in said and "-m pip install" not in said
-    uv.write_text('#!/bin/bash\necho "no network" >&2; exit 2\n')
+    program(uv, 'echo "no network" >&2; exit 2')
     (kit / "requirements.lock").write_text("other==1.0\n")
     code, said = make(kit, "environment")
     assert code == 0 and "no network" in said and "python -m pip install --quiet --require-hashes" in said
@@ -106,10 +105,7 @@ def test_a_path_of_another_alphabet_under_lang_c_without_a_home(kit):
 
 
 def test_an_active_environment_of_another_python_is_named_before_anything_is_installed(kit, tmp_path):
-    python = tmp_path / "old" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/bash\n[ "$1" = -c ] && exit 3\necho "python $*"\n')
-    python.chmod(0o755)
+    python = program(tmp_path / "old" / "bin" / "python", '[ "$1" = -c ] && exit 3\necho "python $*"')
     code, said = make(kit, "reproduce", VIRTUAL_ENV=str(tmp_path / "old"))
     assert code and f"{python} is not Python 3.11 to 3.13" in said and "install" not in said.lower(), said
     told = (REPOSITORY / "Makefile").read_text().split("fitting = ")[1].splitlines()[0]
@@ -133,8 +129,7 @@ def test_settings_of_the_shell_and_of_pip_for_elsewhere_do_not_reach_the_environ
         stub = kit.parent / "bin" / name
         more = stub.read_text().partition("\n")[2] if stub.exists() else "exit 2\n"
         shown = 'echo "$* [$PIP_USER$PIP_TARGET|$UV_DEFAULT_INDEX $SSL_CERT_FILE|$PYTHONHOME]"'
-        stub.write_text(f"#!/bin/bash\n{shown}\n{more}")
-        stub.chmod(0o755)
+        program(stub, f"{shown}\n{more}")
     odd = {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PYTHONHOME": "/elsewhere", "CDPATH": f"{tmp_path / 'other'}:."}
     mirror = {"PIP_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/own/ca.pem"}
     code, said = make(kit, "-f", "my kit/Makefile", "test", cwd=tmp_path, **odd, **mirror)
