@@ -1,6 +1,7 @@
 """One step at work: a notebook or the report, in the profile's results folder or, with other settings, in its own."""
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from reproduction import experiment, results_folder
 from reproduction.experiment import SINGLE
 from reproduction.runner import notebooks, profiles, staleness, steps, workflow
 from reproduction.runner.staleness import MARK, Now
-from reproduction.runner.steps import DATASETS, REPORT, TRAIN, Step
+from reproduction.runner.steps import DATASETS, EXPLORER, PAGES, REPORT, TRAIN, Step
 
 
 def notebook(name: str, profile: str, overrides: Sequence[str] = (), output: str | os.PathLike | None = None) -> Path:
@@ -63,18 +64,20 @@ def _renew_report(now: Now) -> None:
 
 
 def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
-    """Write explorer.html and report.html of a profile; the last line of this one says what it was made from."""
-    now = Now(profiles.load(profile, overrides, recipes=False))
-    step = steps.of(now.settings)[-1]
-    with workflow.step(REPORT, REPORT, now.places.results) as planned:
-        if not _settled(now, step, planned):
-            from reproduction import report  # slow to load
-            from reproduction.report import explorer_page
+    """Write report.html of a profile and, before it, explorer.html, which is a step of its own in a workflow."""
+    for name in (REPORT,) if workflow.is_step() else (EXPLORER, REPORT):
+        write_page(name, profile, overrides)
 
+
+def write_page(name: str, profile: str, overrides: Sequence[str] = ()) -> None:
+    """Write one of the two; its last line says what it was made from."""
+    now = Now(profiles.load(profile, overrides, recipes=False))
+    step = next(step for step in steps.of(now.settings) if step.name == name)
+    with workflow.step(name, name, now.places.results) as planned:
+        if not _settled(now, step, planned):
             origin = json.dumps(now.origin(step)).replace("--", "-\\u002d")
-            explorer_page.write(step.parameters)
-            report.write(now.places.results)
-            page = now.places.results / results_folder.REPORT
+            given = step.parameters if name == EXPLORER else now.places.results
+            page = importlib.import_module(PAGES[name]).write(given)  # slow to load
             files.write_text(page, f"{page.read_text(encoding='utf-8').rstrip()}\n{MARK}{origin} -->\n")
 
 

@@ -23,9 +23,9 @@ from reid_core.datasets.table import cache_root
 from reproduction import embedded, results_folder
 from reproduction.embedded import rendering
 from reproduction.runner import notebooks, sources, steps
-from reproduction.runner.steps import DATASETS, PLACES, REPORT, TRAIN, Places, Step
+from reproduction.runner.steps import DATASETS, PAGES, PLACES, REPORT, TRAIN, Places, Step
 
-MARK = "<!-- made from "  # begins the last line of a report
+MARK = "<!-- made from "  # begins the last line of a page
 AFTER = "after "  # begins the reason of a step that only waits for others
 _KEPT = (".safetensors", ".json")  # of features and runs: what cannot be told from a smaller file
 _DATA = (".mat", ".csv", ".json")  # of data besides images
@@ -80,8 +80,8 @@ class Now:
         return known | {"inputs": self._inputs(step), "sources": code}
 
     def _code(self, step: Step) -> dict[str, str]:
-        if step.notebook == REPORT:
-            return sources.code_of_module("reproduction.report.explorer_page")
+        if step.notebook in PAGES:
+            return sources.code_of_module(PAGES[step.notebook])
         path = notebooks.find(step.notebook)
         code = sources.code(path)
         return {path.name: code[path.name]} if step.notebook == TRAIN else code  # a run is known by recipe and data
@@ -99,7 +99,7 @@ class Now:
                 found[f"runs/{run}"] = _digest(self.places.run(run) / "run.json")
         if step.notebook == REPORT:
             made = [path for made in results_folder.MADE for path in made.files(results, self.places.private)]
-            found |= {path.name: _digest(path) for path in made}
+            found |= {path.name: _digest(path) for path in (*made, self.places.private / results_folder.EXPLORER)}
         return found
 
     def difference(self, step: Step) -> str | None:
@@ -117,10 +117,10 @@ class Now:
         return [path for path in self.places.made(step) if path.suffix == ".json" and step.notebook != TRAIN]
 
     def known(self, step: Step) -> dict[str, Any] | None:
-        """The origin that a step's executed copy, or the report, tells of."""
+        """The origin that a step's executed copy, or its page, tells of."""
         try:
-            if step.notebook == REPORT:
-                text = (self.places.results / results_folder.REPORT).read_text(encoding="utf-8")
+            if step.notebook in PAGES:
+                text = self.places.made(step)[0].read_text(encoding="utf-8")
                 return json.loads(text.rpartition(MARK)[2].removesuffix(" -->\n"))
             book = json.loads(self.places.executed(step).read_text(encoding="utf-8"))
             return book["metadata"].get(notebooks.ORIGIN)

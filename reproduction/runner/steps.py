@@ -1,6 +1,5 @@
 """The steps of a profile: each notebook with its parameters, what it makes, and what it waits for."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,14 @@ from typing import Any
 from reproduction import experiment, paper, results_folder
 from reproduction.runner import notebooks, profiles
 
-DATASETS, TRAIN, REPORT = "01_datasets", "02_train", "report"
-RANK_LISTS = "08_figure5_rank_lists"  # explorer.html, part of the report, is given what this notebook is
+DATASETS, TRAIN, EXPLORER, REPORT = "01_datasets", "02_train", "explorer", "report"
+RANK_LISTS = "08_figure5_rank_lists"  # the pages are given what this notebook is
 TABLE2, TABLE3 = "03_table2_cuhk03", "04_table3_market1501"
 READERS = {paper.MARKET1501: TABLE3} | dict.fromkeys((paper.CUHK03_DETECTED, paper.CUHK03_LABELED), TABLE2)
 INSIDE = "11_inside_hcn"
-SIDE_BY_SIDE = (TABLE3, "06_figure3_loss_curves", "07_figure4_ap_and_cmc", RANK_LISTS, "09_claims", INSIDE)
+SIDE_BY_SIDE = (TABLE3, "06_figure3_loss_curves", "07_figure4_ap_and_cmc", RANK_LISTS, "09_claims", INSIDE, EXPLORER)
+PAGES = {EXPLORER: "reproduction.report.explorer_page", REPORT: "reproduction.report"}  # the modules that write them
+ORDER = "03 05 04 06 07 08 11 10 09"  # what others wait for first; what takes every core apart from what shares them
 PLACES = ("data_root", "results_root")  # where things lie is no setting of theirs
 OF_A_RUN = ("model", "train_set", "seed")
 
@@ -60,8 +61,8 @@ class Places:
 
     def made(self, step: Step) -> list[Path]:
         """Every file that a step leaves whenever it runs; features, and runs of its own, not among them."""
-        if step.notebook == REPORT:
-            return [self.private / results_folder.EXPLORER, self.results / results_folder.REPORT]
+        if step.notebook in PAGES:
+            return [(self.private if step.notebook == EXPLORER else self.results) / f"{step.notebook}.html"]
         if step.notebook == TRAIN:
             folder = self.run(step.name.partition("-")[2])
             return [*(folder / name for name in results_folder.RUN_FILES), self.executed(step)]
@@ -73,9 +74,8 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
 
     Table 2 comes as soon as what it reads is trained: somebody who watches has a table to look at early. Trainings and
     what is timed run alone; of small data, what scores and draws leaves cores to another step."""
-    official = settings["render_sizes"] == "none"
-    absent = experiment.Experiment.of(settings).not_run if official else {}
-    select = functools.partial(profiles.select, settings)
+    absent = experiment.Experiment.of(settings).not_run if settings["render_sizes"] == "none" else {}
+    select = lambda name: profiles.select(settings, RANK_LISTS if name in PAGES else name)  # noqa: E731
     trained: dict[str | None, list[Step]] = {TABLE2: [], TABLE3: [], None: []}  # by the table that alone reads them
     for seed in settings["seeds"]:
         for model, train_set in experiment.trainings():
@@ -84,15 +84,16 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
                 trained[READERS.get(train_set)].append(step)
     first, last = [*trained[TABLE2], *trained[None]], trained[TABLE3]
     read = {TABLE2: first, TABLE3: [*trained[None], *last], "07_figure4_ap_and_cmc": []}
-    made = []
-    for notebook in _analyses(settings, set(absent)):
-        features = (TABLE2, TABLE3) if notebook == INSIDE else ()  # of which it finds what these have extracted
-        before = (*(step.name for step in read.get(notebook, [*first, *last])), *needed(notebook), *features)
-        small = settings["render_sizes"] in ("tiny", "smoke")
-        made.append(Step(notebook, notebook, select(notebook), before, small))
+    made, small = [], settings["render_sizes"] in ("tiny", "smoke")
+    for notebook in [*_analyses(settings, set(absent)), EXPLORER]:
+        # These find what the tables have extracted; of small data, 11 comes to Market-1501 after Table 3 beside it.
+        features = {INSIDE: (TABLE2,) if small else (TABLE2, TABLE3), EXPLORER: (TABLE2, TABLE3)}.get(notebook, ())
+        tables = (made.notebook for made in results_folder.MADE if made.stem in results_folder.NEEDED.get(notebook, ()))
+        after = dict.fromkeys([*(step.name for step in read.get(notebook, [*first, *last])), *tables, *features])
+        made.append(Step(notebook, notebook, select(notebook), tuple(after), small))
     table2, *others = made
     found = [Step(DATASETS, DATASETS, select(DATASETS)), *first, table2, *last, *others]
-    return [*found, Step(REPORT, REPORT, select(RANK_LISTS), tuple(step.name for step in found))]
+    return [*found, Step(REPORT, REPORT, select(REPORT), tuple(step.name for step in found))]
 
 
 def one(settings: Mapping[str, Any], notebook: Path) -> Step:
@@ -112,16 +113,10 @@ def _training(parameters: Mapping[str, Any]) -> Step:
 
 
 def _analyses(settings: Mapping[str, Any], absent: set[str]) -> list[str]:
-    """The notebooks after the trainings, the claims after what they judge."""
+    """The notebooks after the trainings, in `ORDER`."""
     names = sorted({made.notebook for made in results_folder.MADE} - {DATASETS})
     if {settings["rank_list_set"], paper.COMBINED} & absent:  # Figure 5 compares the two models on one set
         names.remove(RANK_LISTS)
     if set(paper.SETS) <= absent:  # nothing to retrieve from
         names.remove(INSIDE)
-    return sorted(names, key=lambda name: (name.startswith("09"), name))
-
-
-def needed(notebook: str) -> tuple[str, ...]:
-    """The notebooks whose tables a notebook reads."""
-    stems = results_folder.NEEDED.get(notebook, ())
-    return tuple(dict.fromkeys(made.notebook for made in results_folder.MADE if made.stem in stems))
+    return sorted(names, key=lambda name: ORDER.index(name[:2]))

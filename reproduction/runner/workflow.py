@@ -19,7 +19,7 @@ from typing import Any
 from reid_core import files, machine
 from reproduction import experiment, results_folder, words
 from reproduction.runner import notebooks, preflight, profiles, staleness, stopping
-from reproduction.runner.steps import REPORT, Step
+from reproduction.runner.steps import PAGES, Step
 from reproduction.runner.stopping import PLAN
 from reproduction.sidecar import REPOSITORY
 
@@ -110,16 +110,18 @@ def _plan(pending: Mapping[Step, str], profile: Path, overrides: Sequence[str]) 
     """The steps as Snakefile and :func:`step` read them: each with its command and those of the others it waits for."""
     names = {step.name for step in pending}
     beside = {} if preflight.cards() else {"threads": max(1, machine.cores() // 2)}
-    plan = []
+    plan, alone = [], []
     for step, why in pending.items():
-        verb = [REPORT] if step.notebook == REPORT else ["notebook", step.notebook]
+        verb = [step.notebook] if step.notebook in PAGES else ["notebook", step.notebook]
         given = (*overrides, *(f"{key}={value}" for key, value in step.of_a_run.items()))
-        after = [name for name in step.after if name in names]
+        shared = beside if step.shares else {}  # but none that begins before what takes every core, and has it wait
+        after = [name for name in step.after if name in names] + (alone if shared else [])
+        alone = alone if shared else [step.name]
         command = _command(*verb, profile=profile, overrides=given)
         if step.small:  # threads that spin while they wait make a fit of XQDA on 700 features nine times as dear
             command = f"OPENBLAS_NUM_THREADS=1 {command}"
         each = {"name": step.name, "why": why, "after": after, "command": command}
-        plan.append(each | (beside if step.shares else {}))
+        plan.append(each | shared)
     return plan
 
 

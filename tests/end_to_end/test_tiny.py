@@ -181,7 +181,7 @@ def test_a_second_run_does_nothing(kit):
     [
         ("smoothing=7", {"06_figure3_loss_curves": 1, "09_claims": 1, "report": 1}),
         ("xqda_solver=eigh", {"03_table2_cuhk03": 1, "04_table3_market1501": 1, "08_figure5_rank_lists": 1,
-                              "09_claims": 1, "10_sensitivity": 1, "11_inside_hcn": 1, "report": 1}),
+                              "09_claims": 1, "10_sensitivity": 1, "11_inside_hcn": 1, "explorer": 1, "report": 1}),
         ("sensitivity_variants=[conv1]", {"09_claims": 1, "10_sensitivity": 1, "report": 1}),
         ("combined_boxes=detected", None),
     ],

@@ -14,7 +14,7 @@ from reproduction.runner import notebooks, profiles, sources, staleness, steps, 
 from reproduction.sidecar import REPOSITORY
 
 LATER = ("03_table2_cuhk03", "04_table3_market1501", "08_figure5_rank_lists", "09_claims", "10_sensitivity",
-         "11_inside_hcn", "report")  # fmt: skip
+         "11_inside_hcn", "explorer", "report")  # fmt: skip
 
 
 def places(folder: Path):
@@ -43,7 +43,7 @@ def write(now, step):
     for path in made:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{step.name} {path.name}")
-    if step.notebook == steps.REPORT:
+    if step.notebook in steps.PAGES:
         made[-1].write_text(f"<html>\n{staleness.MARK}{json.dumps(origin)} -->\n")
         return
     sidecars = [path for path in made if path.suffix == ".json"] if step.notebook != steps.TRAIN else []
@@ -81,7 +81,7 @@ def test_nothing_is_there_at_first(tmp_path):
     found = pending(tmp_path)
     assert [step.notebook for step in found][:2] == ["01_datasets", "02_train"]
     assert list(found.values())[0] == "table1.csv is not there"
-    assert {step.kind for step in found} == {"datasets", "train", *notebooks.names()[2:], "report"}
+    assert {step.kind for step in found} == {"datasets", "train", *notebooks.names()[2:], "explorer", "report"}
     order = [step.name for step in found]
     assert all(order.index(before) < order.index(step.name) for step in found for before in step.after)
 
@@ -104,9 +104,12 @@ def test_moved_copied_and_touched_is_up_to_date(done, tmp_path_factory):
         ("xqda_solver=eigh", set(LATER)),
         (
             "combined_boxes=detected",
-            {"datasets", "train", *notebooks.names()[2:], "report"} - {"07_figure4_ap_and_cmc"},
+            {"datasets", "train", *notebooks.names()[2:], "explorer", "report"} - {"07_figure4_ap_and_cmc"},
         ),
-        ("render_seed=1", {"datasets", "train", *notebooks.names()[2:], "report"} - {"07_figure4_ap_and_cmc"}),
+        (
+            "render_seed=1",
+            {"datasets", "train", *notebooks.names()[2:], "explorer", "report"} - {"07_figure4_ap_and_cmc"},
+        ),
         ("form_seconds=9.0", {"05_table4_training_time", "06_figure3_loss_curves", "09_claims", "report"}),
     ],
 )
@@ -208,11 +211,20 @@ def test_changed_code_runs_what_imports_it_and_no_training(done, monkeypatch):
     found = changed("/reid_core/evaluation.py")
     assert {step.kind for step in found} >= set(LATER) and not {"datasets", "train"} & {s.kind for s in found}
     assert "the code changed: reid_core/evaluation.py" in found.values()
-    assert [step.kind for step in changed("/reproduction/report/report.css")] == ["report"]
+    assert [step.kind for step in changed("/reproduction/report/report.css")] == ["explorer", "report"]
     assert {step.kind for step in changed("/reproduction/intake/near_duplicates.py")} >= {"datasets", *LATER}
     assert "train" not in {step.kind for step in changed("/reproduction/intake/near_duplicates.py")}
-    assert [step.kind for step in changed("/reproduction/runner/profiles.py")] == ["report"], "which prints commands"
+    pages = [step.kind for step in changed("/reproduction/runner/profiles.py")]
+    assert pages == ["explorer", "report"], "of which the report prints commands"
+    assert [step.kind for step in changed("/reproduction/report/explorer_page.py")] == ["explorer", "report"]
     assert not changed("/reproduction/runner/workflow.py")
+
+
+def test_the_report_which_links_into_the_explorer_comes_again_with_it(done):
+    (done / "results" / "explorer.html").write_text("another one")
+    reasons = {step.kind: why for step, why in pending(done).items()}
+    assert reasons.pop("report") == "explorer.html changed"
+    assert reasons == {"explorer": "explorer.html does not say what it was made from"}
 
 
 def test_a_changed_notebook_runs_again_and_its_outputs_do_not_count(done, tmp_path, monkeypatch):
