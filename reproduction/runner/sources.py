@@ -15,23 +15,19 @@ PACKAGES = ("reid_core", "reproduction")
 BESIDE = (".j2", ".css", ".js", ".yaml")  # what a module reads that lies beside it
 
 
-def code(notebook: Path) -> dict[str, str]:
-    """{source file: digest} of everything that the notebook's cells import, and of the cells themselves.
+def code(notebook: Path, deep: bool = True) -> dict[str, str]:
+    """{source file: digest} of a notebook's cells and, if `deep`, of everything that they import.
 
     An import counts in functions too. Paths are relative to the repository, a digest is 16 digits of SHA-256."""
     cells = notebooks.cells(notebook)
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = hashlib.sha256("\n".join(cell.source for cell in cells).encode()).hexdigest()[:16]
-    return {notebook.name: own} | _digests(_imported(text))
+    return {notebook.name: own} | (code_of_module(*_imported(text)) if deep else {})
 
 
-def code_of_module(name: str) -> dict[str, str]:
-    """The same of a module: it, and what it imports."""
-    return _digests([name])
-
-
-def _digests(modules: Iterable[str]) -> dict[str, str]:
-    return {str(path.relative_to(REPOSITORY)): files.digest(path)[:16] for path in sorted(_closure(modules))}
+def code_of_module(*names: str) -> dict[str, str]:
+    """The same of modules: these, and what they import."""
+    return {str(path.relative_to(REPOSITORY)): files.digest(path)[:16] for path in sorted(_closure(names))}
 
 
 def _closure(modules: Iterable[str]) -> set[Path]:

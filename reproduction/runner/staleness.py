@@ -82,9 +82,7 @@ class Now:
     def _code(self, step: Step) -> dict[str, str]:
         if step.notebook in PAGES:
             return sources.code_of_module(PAGES[step.notebook])
-        path = notebooks.find(step.notebook)
-        code = sources.code(path)
-        return {path.name: code[path.name]} if step.notebook == TRAIN else code  # a run is known by recipe and data
+        return sources.code(notebooks.find(step.notebook), step.notebook != TRAIN)  # a run is known by recipe and data
 
     def _inputs(self, step: Step) -> dict[str, str | None]:
         results, found = self.places.results, {}

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER, NAME = "REID_CORE_KERNELS", "kernels"  # for steps: where the socket of this name is
-LOADED = ("ipykernel.kernelapp", "reproduction.scoring", "reproduction.embedded.pretraining")
+LOADED = ("ipykernel.kernelapp", "ipykernel.debugger", "reproduction.scoring", "reproduction.embedded.pretraining",
+          "reproduction.runner.profiles")  # fmt: skip
 
 
 def serve(**environment: str) -> None:
@@ -26,7 +27,8 @@ def serve(**environment: str) -> None:
 
     with isolation.kernel_environment():
         own = {"env": os.environ | environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
-        subprocess.Popen([sys.executable, "-m", "reproduction.runner.warm"], **own)
+        how = "-Xfrozen_modules=off"  # as kernels, without which the debugger says that it may miss breakpoints
+        subprocess.Popen([sys.executable, how, "-m", "reproduction.runner.warm"], **own)
 
 
 def command(words: Sequence[str]) -> list[str]:

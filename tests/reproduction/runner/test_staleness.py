@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -314,3 +316,17 @@ def test_a_notebooks_code_is_the_libraries_and_not_the_runners(name):
     assert f"{name}.ipynb" in found and all((REPOSITORY / path).is_file() for path in list(found)[1:])
     assert any(path.startswith("reid_core/") for path in found)
     assert not any(path.startswith(("reproduction/report", "reproduction/runner/staleness")) for path in found)
+
+
+def test_a_trainings_step_reads_no_code_but_the_notebooks(done, monkeypatch):
+    now = staleness.Now(profiles.load("tiny", places(done), recipes=False))
+    train = next(step for step in steps.of(now.settings) if step.notebook == steps.TRAIN)
+    known = now.origin(train)
+    monkeypatch.setattr(sources, "_closure", lambda modules: pytest.fail("a tenth of a second a training"))
+    assert now.origin(train) == known and list(known["sources"]) == ["02_train.ipynb"]
+
+
+def test_a_step_starts_without_what_only_kernels_need():
+    code = "import sys, reproduction.runner.execution; print({'scipy', 'torch', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

@@ -16,7 +16,7 @@ from reproduction.sidecar import REPOSITORY
 
 PROBE = """
 import json, os, pathlib, signal, sys, time
-loaded, stopped = "torch" in sys.modules, ""
+loaded, stopped = {"torch", "ipykernel.debugger", "nbformat"} <= set(sys.modules), ""
 seen = {"loaded": loaded, "folder": os.getcwd(), "own": os.environ.get("OWN"),
         "blas": os.environ.get("OPENBLAS_NUM_THREADS"), "words": sys.argv[1:],
         "threads": loaded and sys.modules["torch"].get_num_threads(),
