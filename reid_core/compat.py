@@ -21,9 +21,8 @@ def re_ranking(q_g_dist, q_q_dist, g_g_dist, k1=20, k2=6, lambda_value=0.3):
     q_g_dist, q_q_dist, g_g_dist : (Q, G), (Q, Q) and (G, G) of any floating type, arrays or tensors
     k1, k2, lambda_value : see `reranking.k_reciprocal`
 
-    Returns (Q, G) float32 NumPy array.
-    Raises ValueError for shapes that do not fit, no floating type, NaN or infinity, what looks like similarities (an
-    image farther from itself than from the others), and settings out of range.
+    Returns (Q, G) float32 NumPy array. Raises ValueError for shapes that do not fit, no floating type, NaN or infinity,
+    what looks like similarities (an image farther from itself than from the others), and settings out of range.
     """
     settings = Settings(k1, k2, lambda_value, half="ports")
     to_gallery = as_array(q_g_dist, "q_g_dist", ("G",))

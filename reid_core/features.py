@@ -193,9 +193,8 @@ def read(files=None, *, query=None, gallery=None, train=None, images: str | None
 
     Returns values (N, d) float32, a table with subset, person_id, camera_id (-1 without one) and image_path where it is
     there, and as `meta` the files and what a feature file of ours says of its making (several: what they agree in).
-    Names of fields: see `reid_core.feature_files`.
-    Raises FileNotFoundError for a missing file; ValueError, with the file's fields and the names that are wanted, for a
-    field that is missing, damaged, pickled or of another length.
+    Names of fields: see `reid_core.feature_files`. Raises FileNotFoundError for a missing file; ValueError, with the
+    file's fields and the names that are wanted, for a field that is missing, damaged, pickled or of another length.
     """
     values, table, meta = feature_files.read(files, query, gallery, train, images)
     return Features(values, table, meta | {"files": [str(x) for x in (files, query, gallery, train) if x is not None]})

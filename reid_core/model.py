@@ -6,10 +6,8 @@ and of the lower map, which a 1x1 convolution (the lateral) widens to the upper 
 
     C1 = lateral(R3) + upsample(R5)         C2 = lateral(R2) + upsample(R4)
 
-    ResNet-50 at 224x224, (channels, height, width):
-    R2 (256, 56, 56)   R3 (512, 28, 28)   R4 (1024, 14, 14)   R5 (2048, 7, 7)
-                       C1 (2048, 28, 28)  = R3 widened 512 -> 2048 + R5 upsampled 4x
-    C2 (1024, 56, 56)  = R2 widened 256 -> 1024 + R4 upsampled 4x
+    ResNet-50 at 224x224, (channels, height, width): R2 (256, 56, 56), R3 (512, 28, 28), R4 (1024, 14, 14),
+    R5 (2048, 7, 7); C1 (2048, 28, 28) widens R3 and upsamples R5 4x, C2 (1024, 56, 56) widens R2, upsamples R4 4x
 
 Each of R5, C1, C2 is pooled, dropped out and classified; the retrieval feature is R5's pooled map. The baseline
 is the same network with R5's head alone.

@@ -114,6 +114,7 @@ class XQDA:
         intra, extra = covariances(rows, person, n_gallery)
         del rows
         difference = np.trace(extra)
+        scale = f"the mean squared difference of two people is {difference:.3g}, beside regularizer={self.regularizer}"
         intra[np.diag_indices_from(intra)] += self.regularizer
         try:
             if not 0 < difference < np.inf:
@@ -121,19 +122,13 @@ class XQDA:
             self.values_, basis = _leading(intra, extra, self.solver)
             metric = scipy.linalg.inv(basis.T @ intra @ basis) - scipy.linalg.inv(basis.T @ extra @ basis)
         except (np.linalg.LinAlgError, ValueError) as error:
-            raise ValueError(
-                f"XQDA cannot learn at this scale: the mean squared difference of two people is {difference:.3g}, "
-                f"beside regularizer={self.regularizer}. Bring the features to unit length."
-            ) from error
+            raise ValueError(f"XQDA cannot learn at this scale: {scale}. Bring the features to unit length.") from error
         if self.values_[0] < DISTINCT:
-            warnings.warn(
-                "XQDA found no direction in which people differ much more than a person's own images and the "
-                f"regularizer do ({self.values_[0]:.3g} times as much at best): the {len(self.values_)} that it keeps "
-                "tell little. Either these features do not tell these people apart, or they are too small (the mean "
-                f"squared difference of two people is {difference:.3g}, beside regularizer={self.regularizer}): then "
-                "bring them to unit length, or lower the regularizer.",
-                stacklevel=3,
-            )
+            none = "XQDA found no direction in which people differ much more than a person's own images and"
+            few = f"the {len(self.values_)} that it keeps tell little"
+            found = f"the regularizer do ({self.values_[0]:.3g} times as much at best): {few}"
+            why = f"Either these features do not tell these people apart, or they are too small ({scale}): then"
+            warnings.warn(f"{none} {found}. {why} bring them to unit length, or lower the regularizer.", stacklevel=3)
         self.metric_ = (metric + metric.T) / 2
         self.components_ = np.ascontiguousarray(basis if reflectors is None else _apply_q(reflectors, basis))
         return self
@@ -266,13 +261,10 @@ def _leading(intra, extra, solver: str) -> tuple[np.ndarray, np.ndarray]:
     triangle = scipy.linalg.cholesky(intra, lower=True, check_finite=False)
     if solver == "svd":
         return _left_singular(scipy.linalg.cho_solve((triangle, True), extra, check_finite=False))
-    values, vectors = _eigen_above_one(lambda: _whitened(extra, triangle))
+    lower = {"lower": 1, "overwrite_a": 1}  # inv(L) extra inv(L)' for S_I = L L'; only the lower half is written
+    make = scipy.linalg.lapack.dsygst
+    values, vectors = _eigen_above_one(lambda: make(np.array(extra, order="F"), triangle, **lower)[0])
     return values, scipy.linalg.solve_triangular(triangle, vectors, lower=True, trans="T", check_finite=False)
-
-
-def _whitened(extra, triangle) -> np.ndarray:
-    """inv(L) extra inv(L)' for S_I = L L'; only the lower half is written."""
-    return scipy.linalg.lapack.dsygst(np.array(extra, order="F"), triangle, lower=1, overwrite_a=1)[0]
 
 
 def _left_singular(matrix) -> tuple[np.ndarray, np.ndarray]:

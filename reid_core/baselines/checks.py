@@ -50,10 +50,9 @@ def training_people(person, camera, method: str, *, cross_camera: bool = True) -
         cameras, seen_by = np.unique(camera, return_inverse=True)
         pairs = np.unique(np.stack([numbers, seen_by]), axis=1)
         if len(pairs[0]) == len(people):
-            raise ValueError(
-                f"{method} learns from one person seen by two cameras, but nobody of the {len(people)} people was "
-                f"(cameras here: {', '.join(map(str, cameras))}); train on images of two cameras."
-            )
+            nobody = f"nobody of the {len(people)} people was (cameras here: {', '.join(map(str, cameras))})"
+            needs = f"{method} learns from one person seen by two cameras"
+            raise ValueError(f"{needs}, but {nobody}; train on images of two cameras.")
 
 
 def fitted(learner, attribute: str) -> None:

@@ -43,17 +43,14 @@ class KISSME:
         same = same_person_pairs(person, camera)
         self.n_pairs_ = len(same[0])
         if self.n_pairs_ < reduced.shape[1]:
-            raise ValueError(
-                f"KISSME has {self.n_pairs_} pairs of one person for {reduced.shape[1]} dimensions, so that their "
-                f"covariance is singular; set n_components to {self.n_pairs_} or fewer, or give it more images."
-            )
+            few = f"{self.n_pairs_} pairs of one person for {reduced.shape[1]} dimensions, so that their covariance is"
+            remedy = f"set n_components to {self.n_pairs_} or fewer, or give it more images"
+            raise ValueError(f"KISSME has {few} singular; {remedy}.")
         different = different_person_pairs(person, camera, self.n_pairs_, self.random_state)
         of_one, of_two = _scatter(reduced, same), _scatter(reduced, different)
         if scipy.linalg.eigvalsh(of_one)[0] <= ROUNDING * np.trace(of_two):
-            raise ValueError(
-                f"In some of the {reduced.shape[1]} directions kept no pair of images of one person differs (copies of "
-                "one image?); leave copies out, or lower n_components."
-            )
+            none = f"In some of the {reduced.shape[1]} directions kept no pair of images of one person differs"
+            raise ValueError(f"{none} (copies of one image?); leave copies out, or lower n_components.")
         metric = scipy.linalg.inv(of_one) - scipy.linalg.inv(of_two)
         values, vectors = scipy.linalg.eigh((metric + metric.T) / 2)
         self.root_ = vectors * np.sqrt(np.maximum(values, 0))

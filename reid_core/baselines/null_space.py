@@ -21,6 +21,7 @@ import scipy.linalg
 
 from reid_core.baselines.checks import compared, fitted, in_blocks, projected, training_set
 from reid_core.distance import as_array, check_scale, expand, squared_euclidean, squared_norms
+from reid_core.protocols import check_choice
 
 SOLVERS = ("auto", "cholesky", "eigh")
 RANK_TOLERANCE = 1e-10
@@ -39,10 +40,8 @@ class NullSpace:
     """
 
     def __init__(self, kernel="rbf", solver="auto"):
-        if kernel not in ("rbf", "linear"):
-            raise ValueError(f"kernel={kernel!r} is unknown; choose 'rbf' or 'linear'.")
-        if solver not in SOLVERS:
-            raise ValueError(f"solver={solver!r} is unknown; choose one of {', '.join(SOLVERS)}.")
+        check_choice("kernel", kernel, ("rbf", "linear"))
+        check_choice("solver", solver, SOLVERS)
         self.kernel, self.solver = kernel, solver
 
     def fit(self, X, person_id, camera_id=None) -> "NullSpace":

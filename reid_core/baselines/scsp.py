@@ -17,6 +17,7 @@ cameras as queries.
 """
 
 import numpy as np
+import pandas as pd
 import scipy.optimize
 
 from reid_core.baselines.checks import compared, fitted, training_set
@@ -146,15 +147,9 @@ def queries_with_both(person: np.ndarray, camera: np.ndarray) -> np.ndarray:
     >>> queries_with_both(np.array([1, 1, 2]), np.array([1, 2, 2])).tolist()
     [0]
     """
-    own, here, both = (_frequency(ids) for ids in (person[None], camera[None], np.stack([person, camera])))
-    matches, elsewhere = own - both, len(person) - here
-    return np.flatnonzero((matches > 0) & (elsewhere > matches))
-
-
-def _frequency(ids: np.ndarray) -> np.ndarray:
-    """How often each column of (k, n) numbers occurs: (n,)."""
-    _, inverse, counts = np.unique(ids, axis=1, return_inverse=True, return_counts=True)
-    return counts[inverse.ravel()]
+    ids = pd.DataFrame({"person": person, "camera": camera})
+    own, here, both = (ids.groupby(by).person.transform("size") for by in ("person", "camera", ["person", "camera"]))
+    return np.flatnonzero((own > both) & (len(ids) - here > own - both))
 
 
 def hinge_dual(gram, offset, rho: float, bound: float, start) -> np.ndarray:

@@ -1,11 +1,4 @@
-"""Data sets as image tables: `load` reads one, `combine` makes the paper's combined training set (Sec. 3.3).
-
-table       the image table, its columns and its one validator
-layout      the folders of the official sets, and what to say when they are wrong
-market1501  cuhk03 (cuhk03_mat: the .mat)  cuhk01: one official set each; own: one's own CSV file
-combined    several sets as one, and who would be trained and tested
-unreadable  images that do not decode; cache: what reading every image found, remembered
-"""
+"""Data sets as image tables: `load` reads one, `combine` makes the paper's combined training set (Sec. 3.3)."""
 
 from pathlib import Path
 

@@ -88,10 +88,8 @@ def validate(table: pd.DataFrame, *, every_query_matched: bool = False, people_a
         _check_duplicates(table)
     if people_apart:
         people, is_train = pd.MultiIndex.from_frame(table[[DATASET, PERSON]]), table[SUBSET] == TRAIN
-        message = "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count}): a test"
-        message += (
-            " of who was trained on tells nothing. Leave them out of one, or number different people differently."
-        )
+        message = "Person {person_id} of {dataset} is in train and, in {image_path}, in {subset} ({count}): a test of"
+        message += " who was trained on tells nothing. Leave them out of one, or number different people differently."
         both = people.isin(people[is_train].unique()) & ~is_train
         refuse(table, both, message, "such person", "such people", [DATASET, PERSON])
     if every_query_matched:

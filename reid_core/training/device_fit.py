@@ -13,10 +13,8 @@ from reid_core.training.recipe import Recipe
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MAPS = ((4, 2), (2, 2), (8, 4), (7, 7))  # sizes of a ResNet's last maps, at which a convolution is tried
 _CALLS = 4  # one may look right by chance
-_WRONG = (
-    "bf16 convolutions are wrong on this processor, as on some virtual machines that offer AMX; the environment "
-    "variable ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, set before Python starts, mends them"
-)
+_WRONG = "bf16 convolutions are wrong on this processor, as on some virtual machines that offer AMX; the environment"
+_WRONG += " variable ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, set before Python starts, mends them"
 
 
 def precision(recipe: Recipe, device: torch.device) -> str:

@@ -36,9 +36,7 @@ class Group:
         return x
 
     def any(self, flag: bool) -> bool:
-        if self.processes == 1:
-            return flag
-        return bool(self.mean(torch.tensor(float(flag), device=self.device)).item())
+        return flag if self.processes == 1 else bool(self.mean(torch.tensor(float(flag), device=self.device)))
 
     def wait(self) -> None:
         if self.processes > 1:
@@ -105,10 +103,7 @@ def _launched() -> bool:
         return False
     missing = [name for name in TORCHRUN if name not in os.environ]
     if missing:
-        warnings.warn(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not by torchrun, which also sets {missing[0]}: this "
-            "process trains alone. Several train together under torchrun, or after torch.distributed."
-            "init_process_group.",
-            stacklevel=5,
-        )
+        found = f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not by torchrun, which also sets {missing[0]}"
+        remedy = "Several train together under torchrun, or after torch.distributed.init_process_group"
+        warnings.warn(f"{found}: this process trains alone. {remedy}.", stacklevel=5)
     return not missing

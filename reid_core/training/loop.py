@@ -81,16 +81,10 @@ def identity(objective: Objective, table: pd.DataFrame, images: Decoded, data_ro
     if recipe.weights != weight_files.RANDOM:
         with torch.random.fork_rng(devices=()):
             initial = weight_files.digest(recipe.weights, objective.network(classes, recipe))
-    return {
-        "model": objective.name,
-        "num_classes": classes,
-        "images": len(table),
-        "data_digest": images.digest,
-        "data_source": datasets.data_source(data_root),
-        "recipe": recipe.to_dict(),
-        run_folder.INITIAL: initial,
-        "finished": False,
-    } | ({"settings": objective.settings} if objective.settings else {})
+    facts = {"model": objective.name, "num_classes": classes, "images": len(table), "data_digest": images.digest}
+    facts |= {"data_source": datasets.data_source(data_root), "recipe": recipe.to_dict()}
+    own = {"settings": objective.settings} if objective.settings else {}
+    return facts | {run_folder.INITIAL: initial, "finished": False} | own
 
 
 def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
@@ -99,10 +93,9 @@ def _checked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         raise ValueError("The table has no labels; make it with datasets.combine({name: table, ...}).")
     classes = table[image_table.LABEL].nunique()
     if sorted(table[image_table.LABEL].unique()) != list(range(classes)) or classes < 2:
-        raise ValueError(
-            f"Labels must run from 0 to the number of people - 1, two people at least; there are {classes} labels "
-            f"from {table[image_table.LABEL].min()} to {table[image_table.LABEL].max()}. Use datasets.combine."
-        )
+        found = f"{classes} labels from {table[image_table.LABEL].min()} to {table[image_table.LABEL].max()}"
+        rule = "Labels must run from 0 to the number of people - 1, two people at least"
+        raise ValueError(f"{rule}; there are {found}. Use datasets.combine.")
     if (wrong := table[table[image_table.SUBSET] != image_table.TRAIN]).size:
         first = wrong.iloc[0]
         raise ValueError(f"{first[image_table.PATH]} is a test image ({first[image_table.SUBSET]}).")
@@ -230,10 +223,9 @@ class _Run:
         kept = sorted(x for x in self.checkpoints.glob("*.json") if int(x.stem) <= self.state.iteration)  # not damaged
         good = kept[-1].with_suffix(".safetensors") if kept else "none yet"
         losses = ", ".join(f"{name} {x}" for name, x in zip(self.heads, self.state.losses[iteration], strict=True))
-        raise FloatingPointError(
-            f"The loss or a weight is not finite at iteration {iteration + 1} ({losses}). Lower base_lr, or look at "
-            f"the batch. Last good checkpoint: {good}. Images of the batch: {', '.join(paths)}."
-        )
+        found = f"The loss or a weight is not finite at iteration {iteration + 1} ({losses})"
+        where = f"Last good checkpoint: {good}. Images of the batch: {', '.join(paths)}"
+        raise FloatingPointError(f"{found}. Lower base_lr, or look at the batch. {where}.")
 
     def save(self) -> None:
         """Write a checkpoint, unless the weights are no longer finite."""
@@ -242,11 +234,9 @@ class _Run:
         self.require_finite_weights()
         iteration = self.state.iteration
         epoch, position = divmod(iteration * self.recipe.batch_size, len(self.table))
-        facts = {
-            "sampler": {"seed": self.recipe.seed, "epoch": epoch, "position": position},
-            "learning_rate": self.recipe.learning_rate(iteration - 1),
-            **{name: self.facts.get(name) for name in (*run_folder.OF_A_CHECKPOINT, "recipe")},
-        }
+        facts = {"sampler": {"seed": self.recipe.seed, "epoch": epoch, "position": position}}
+        facts["learning_rate"] = self.recipe.learning_rate(iteration - 1)
+        facts |= {name: self.facts.get(name) for name in (*run_folder.OF_A_CHECKPOINT, "recipe")}
         checkpoint.save(self.checkpoints, self.state, facts)
         run_folder.write_losses(self.run_dir, self.state, self.heads, self.recipe)
 
@@ -283,20 +273,12 @@ class _Run:
         run_folder.write_losses(self.run_dir, self.state, self.heads, self.recipe)
         labels = self.table[[image_table.LABEL, image_table.DATASET, image_table.PERSON]].drop_duplicates()
         run_folder.write_labels(self.run_dir, labels)
-        self.facts |= {
-            "heads": self.heads,
-            "form": self.objective.form(network, self.recipe),
-            "seed": self.recipe.seed,
-            "seconds": float(self.state.seconds[-1]),
-            "device": machine.device_name(self.device),
-            "threads": torch.get_num_threads(),
-            "processes": self.group.processes,
-            "precision": self.step.precision,
-            "cuda_graph": isinstance(self.step, GraphStep),
-            "commit": machine.commit(),
-            "versions": machine.versions(),
-            "weights_digest": files.digest(self.run_dir / run_folder.WEIGHTS),
-            "finished": True,
-        }
+        form = self.objective.form(network, self.recipe)
+        self.facts |= {"heads": self.heads, "form": form, "seed": self.recipe.seed}
+        self.facts |= {"seconds": float(self.state.seconds[-1]), "device": machine.device_name(self.device)}
+        self.facts |= {"threads": torch.get_num_threads(), "processes": self.group.processes}
+        self.facts |= {"precision": self.step.precision, "cuda_graph": isinstance(self.step, GraphStep)}
+        self.facts |= {"commit": machine.commit(), "versions": machine.versions()}
+        self.facts |= {"weights_digest": files.digest(self.run_dir / run_folder.WEIGHTS), "finished": True}
         run_folder.write_run(self.run_dir, self.facts)
         shutil.rmtree(self.checkpoints, ignore_errors=True)

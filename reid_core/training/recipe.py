@@ -80,10 +80,8 @@ class Recipe(model.Settings):
         if min(self.height, self.width) < 32:
             raise ValueError(f"height and width must be at least 32, not {self.height} and {self.width}.")
         if self.weights == "random" and self.batchnorm == "frozen":
-            raise ValueError(
-                'batchnorm "frozen" keeps the statistics of pretrained weights, and weights "random" have none: '
-                'set batchnorm to "live", or weights to "imagenet" or a local file.'
-            )
+            why = 'batchnorm "frozen" keeps the statistics of pretrained weights, and weights "random" have none'
+            raise ValueError(f'{why}: set batchnorm to "live", or weights to "imagenet" or a local file.')
         if self.weights not in ("imagenet", "random") and self.weights.lower() in ("imagenet", "random"):
             raise ValueError(f"weights is {self.weights!r}; did you mean {self.weights.lower()!r}?")
         if self.cuda_graph and self.precision == "fp16":
@@ -92,10 +90,9 @@ class Recipe(model.Settings):
             what = f"backbone {self.backbone!r} is unknown{_suggestion(self.backbone, model.BACKBONES)}"
             raise ValueError(f"{what}. There are the ResNets of torchvision: {', '.join(model.BACKBONES)}.")
         if self.batchnorm == "live" and self.batch_size == 1 and max(self.height, self.width) <= 32:
-            raise ValueError(
-                f'batchnorm "live" with batch_size 1 at {self.height}x{self.width} leaves one value a channel in the '
-                'last map, which has no variance: take a larger batch_size, larger images, or batchnorm "frozen".'
-            )
+            found = f'batchnorm "live" with batch_size 1 at {self.height}x{self.width} leaves one value a channel in'
+            remedy = 'take a larger batch_size, larger images, or batchnorm "frozen"'
+            raise ValueError(f"{found} the last map, which has no variance: {remedy}.")
 
     def _require(self, name: str, condition: bool, words: str) -> None:
         if not condition:

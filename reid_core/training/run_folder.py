@@ -81,11 +81,8 @@ def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: 
     Initial weights are the same where their content is, wherever the file lies now; by name only where one of the two
     digests is not known: in a run of an older version of the kit, or without the file.
     """
-    found = [
-        f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for"
-        for name in names
-        if there.get(name) != asked.get(name) and name not in STARTED_FROM
-    ]
+    names = [name for name in names if there.get(name) != asked.get(name) and name not in STARTED_FROM]
+    found = [f"{name}: {there.get(name)!r} there, {asked.get(name)!r} asked for" for name in names]
     settings, weights = dict(there.get("recipe", {})), [record.get(INITIAL) for record in (there, asked)]
     if all(weights):
         settings["weights"] = recipe.weights

@@ -103,10 +103,7 @@ class Step:
         """Give every group of the optimiser the learning rate of iteration 0, 1, ..., times its multiplier."""
         for group in self.optimizer.param_groups:
             lr = self.recipe.learning_rate(iteration) * group["multiplier"]
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+            group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
 
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, backward and update with one batch on the device; its losses (heads,) float32, before the update.
