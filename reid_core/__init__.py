@@ -26,7 +26,7 @@ The paper's sections, a line a file; how its tables are made with them says `rep
     distance.py copies.py              squared Euclidean distance, the one check of features; equal ones stay equal
     xqda.py                            Sec. 3.4: the metric XQDA
     reranking/                         Sec. 3.4: `k_reciprocal`, Eq. (4)
-      neighbours.py                    exact nearest neighbours
+      neighbours.py tf32.py            exact nearest neighbours; what TF32's rounding leaves to float32
       reciprocal.py sparse_rows.py     reciprocal sets as sparse rows
       cost.py                          memory and time, before it starts
     compat.py                          re-ranking of distances, as other toolkits call it

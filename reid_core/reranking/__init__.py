@@ -15,6 +15,7 @@ from reid_core.copies import of_groups, representatives
 from reid_core.distance import ROWS_AT_ONCE, check_features, common_part, is_tensor, on_host, single, squared_norms
 from reid_core.machine import free_memory
 from reid_core.progress import bar, say, shown
+from reid_core.protocols import check_choice
 from reid_core.reranking import reciprocal
 from reid_core.reranking.cost import estimate
 from reid_core.reranking.neighbours import expand_duplicates, nearest, points
@@ -22,12 +23,12 @@ from reid_core.xqda import XQDA
 
 ANNOUNCED_FLOPS = 10**13
 BLOCK_CELLS = (1 << 25, 1 << 28)  # of the result at a time: on the CPU, on other devices
-CHOICES = {"half": ("official", "ports"), "jaccard": ("weighted", "set"), "approximate": (None, "tf32", "bf16")}
+CHOICES = {"half": ("official", "ports"), "jaccard": ("weighted", "set")}
 
 
 def k_reciprocal(
     query, gallery, *, k1=20, k2=6, lambda_value=0.3, metric=None, device=None, half="official", jaccard="weighted",
-    approximate=None, progress=True, out=None,
+    progress=True, out=None,
 ):  # fmt: skip
     """Distance of queries to gallery images re-ranked by their k-reciprocal neighbourhoods (Eq. 4).
 
@@ -48,8 +49,6 @@ def k_reciprocal(
         k1 / 2 half to even, plus one (Python ports). They differ for k1 = 3 mod 4.
     jaccard : "weighted" compares Gaussian-weighted vectors after averaging the first k2 (every released
         implementation, and the printed numbers); "set" is the plain Jaccard distance of Eq. (5), without k2.
-    approximate : None searches neighbours in float32. "tf32" (CUDA) and "bf16" multiply at that precision: faster
-        on some devices, but then neighbours, and with them the result, are approximate.
     progress : show the expected time and memory where they are large, then progress and time left, on stderr.
     out : (Q, G) float32 array or tensor to write to row block by row block, such as a memory map; made if None.
 
@@ -60,9 +59,9 @@ def k_reciprocal(
     before any computing, where the device's free memory does not hold the work or the host's the result.
 
     Bitwise equal images keep ascending index order (queries before gallery); no image is forced into its own
-    neighbourhood. Equal input gives equal bits on one device.
+    neighbourhood. Equal input gives equal bits on one device; devices differ as float32 rounds.
     """
-    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard, approximate)
+    settings = Settings(k1, k2, lambda_value, metric, device, half, jaccard)
     norms = settings.check(query, gallery)
     shape, device = (len(query), len(gallery)), settings.device_for(query)
     if out is not None and (tuple(out.shape) != shape or not str(out.dtype).endswith("float32")):
@@ -111,7 +110,6 @@ class Settings:
     device: object = None
     half: str = "official"
     jaccard: str = "weighted"
-    approximate: str | None = None
 
     def __post_init__(self):
         for name in ("k1", "k2"):
@@ -124,17 +122,13 @@ class Settings:
         if not 0 <= self.lambda_value <= 1:
             raise ValueError(f"lambda_value={self.lambda_value!r} must lie in [0, 1], the original distance's part.")
         for name, choices in CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                known = ", ".join(map(repr, choices))
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
+            check_choice(name, getattr(self, name), choices)
 
     def check(self, query, gallery) -> tuple:
         """Squared lengths of both; raise ValueError unless the features are sound and go with metric and device."""
         norms = check_features(query, gallery)
         if self.metric is not None:
             self.metric.check_fitted(query.shape[1])
-        if self.approximate == "tf32" and self.device_for(query).type != "cuda":
-            raise ValueError("approximate='tf32' needs a CUDA device; use 'bf16' or None.")
         return norms
 
     def device_for(self, query) -> torch.device:
@@ -157,19 +151,19 @@ class Settings:
         for place, memory in needs.items():
             if memory > (free := free_memory(place)):
                 remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if place == kept_on else ""
-                raise MemoryError(
-                    f"{size} needs about {memory / 2**30:.1f} GiB more memory on device {place}, but only "
-                    f"{free / 2**30:.1f} GiB are free; {remedy}use a machine with more memory or a smaller gallery."
+                needed = (
+                    f"{memory / 2**30:.1f} GiB more memory on device {place}, but only {free / 2**30:.1f} GiB are free"
                 )
+                remedy += "use a machine with more memory or a smaller gallery"
+                raise MemoryError(f"{size} needs about {needed}; {remedy}.")
         if cost.flops > ANNOUNCED_FLOPS:
-            note = f" Neighbours are approximate ({self.approximate})." if self.approximate else ""
-            say(f"{size}: about {cost.seconds() / 60:.1f} min and {cost.memory / 2**30:.1f} GiB.{note}")
+            say(f"{size}: about {cost.seconds() / 60:.1f} min and {cost.memory / 2**30:.1f} GiB.")
 
 
 def _blocks(query, gallery, settings: Settings, norms=None, out=None, *, progress=True):
     """Row blocks of the result, each written into `out` where there is one; norms: squared lengths, where known."""
     device = settings.device_for(query)
-    features = _joined(query, gallery, device, as_array=device.type == "cpu" and not settings.approximate)
+    features = _joined(query, gallery, device, as_array=device.type == "cpu")
     n_query, n = len(query), len(features)
     if (centre := common_part(features)) is not None:
         features -= centre if not is_tensor(features) else torch.from_numpy(centre).to(device)
@@ -180,13 +174,12 @@ def _blocks(query, gallery, settings: Settings, norms=None, out=None, *, progres
         features, norms = _kept(features, unique), norms[unique]
     target = out if out is None or is_tensor(out) else torch.from_numpy(out)
     # The search meets the distances that the result needs anyway, and can leave them where the result will be.
-    in_place = target is not None and target.device == device and not isinstance(out, np.memmap)
-    in_place = in_place and len(unique) == n and not settings.approximate
+    in_place = target is not None and target.device == device and not isinstance(out, np.memmap) and len(unique) == n
     corner = target if in_place else None
     given = corner if corner is None or is_tensor(features) else corner.numpy()
     with shown(progress):  # left before the first block is handed out: nobody else's bars are touched
         cloud = points(features, settings.metric, norms)
-        found = nearest(cloud, settings.k1 + 1, corner=given, approximate=settings.approximate)
+        found = nearest(cloud, settings.k1 + 1, corner=given)
         done = bar(total=n_query, desc="re-ranking", unit="query", delay=2)
     if len(unique) < n:
         found = expand_duplicates(found, group, settings.k1 + 1)

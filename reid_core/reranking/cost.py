@@ -40,6 +40,7 @@ def estimate(n_query, n_gallery, dimensions, *, k1=20, projected=None, device="c
     n, device = n_query + n_gallery, torch.device(device)
     on_cpu = device.type == "cpu"
     values_an_image = dimensions + 2 * (projected or 0) + 16 * (k1 + 1) + 8 * ENTRIES_A_NEIGHBOUR * k1
+    values_an_image += (2 * projected if projected else dimensions) * (device.type == "cuda")  # factors cut to TF32
     memory = 4 * n * values_an_image + WORKSPACE["cpu" if on_cpu else "cuda"]
     memory += 4 * n_query * n_gallery if holds_result else 0
     pairs = n * (n + 1) // 2 if on_cpu else n * n  # the CPU uses the symmetry

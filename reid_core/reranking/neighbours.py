@@ -2,7 +2,8 @@
 
 A search is matrix products of tiles and a running selection. On the CPU only tiles on and above the diagonal are
 multiplied (the distance is symmetric) and each serves its rows and its columns; NumPy does it, as its products are up
-to twice as fast there as torch's. Any other device multiplies full rows with torch.
+to twice as fast there as torch's. Any other device multiplies full rows with torch; with TF32 at that precision, and in
+float32, pair by pair, what its rounding may hide: almost equal distances may come in another order than by full rows.
 
 Images with bitwise equal features are searched as one and expanded afterwards, lowest index first, because neither
 tiles nor top-k selections promise an order (or even equal rounding) for them. Distinct features whose distances
@@ -19,21 +20,16 @@ import numpy as np
 import torch
 
 from reid_core import machine
-from reid_core.distance import (
-    ROWS_AT_ONCE,
-    expand,
-    inner_products,
-    matmul_precision,
-    power_of_two,
-    single,
-    squared_norms,
-)
+from reid_core.distance import ROWS_AT_ONCE, expand, inner_products, power_of_two, single, squared_norms
 from reid_core.progress import bar
+from reid_core.reranking import tf32
 
 TILE_ROWS, TILE_COLUMNS = 1024, 2048
 PAIRS_AT_ONCE = 1024
 STRIP = 1 << 18  # distances looked at together; about a core's second cache
 TORCH_CELLS = 1 << 28  # distances at a time where torch searches
+GATHERED = 1 << 25  # values of pairs at a time on a GPU
+PROBED = 256  # rows that show whether a filter pays
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
 
@@ -57,8 +53,9 @@ class Points:
     def pair_distance(self, row, column):
         """Squared distance of point row[i] to point column[i]: (m,) float32, 0 where they are one."""
         parts = [self.norms[:0]]
-        for start in range(0, len(row), PAIRS_AT_ONCE):
-            pairs = slice(start, start + PAIRS_AT_ONCE)
+        at_once = GATHERED // self.left.shape[1] + 1 if getattr(self.norms, "is_cuda", False) else PAIRS_AT_ONCE
+        for start in range(0, len(row), at_once):
+            pairs = slice(start, start + at_once)
             parts.append((self.left[row[pairs]] * self.right[column[pairs]]).sum(1))
         product = torch.cat(parts) if torch.is_tensor(self.norms) else np.concatenate(parts)
         distance = (self.norms[row] + self.norms[column] - 2 * product).clip(self.floor)
@@ -100,15 +97,14 @@ class Neighbours:
     farthest: torch.Tensor  # (n,) float32, largest distance of each row
 
 
-def nearest(cloud: Points, k: int, *, corner=None, approximate=None) -> Neighbours:
+def nearest(cloud: Points, k: int, *, corner=None) -> Neighbours:
     """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first).
 
     Fewer where there are fewer points. `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the
-    first q points to all others on the way, for whoever needs them too. `approximate`, "tf32" (CUDA) or "bf16",
-    multiplies tensors at that precision: faster, and the neighbours are then approximate.
+    first q points to all others on the way, for whoever needs them too.
     """
     if torch.is_tensor(cloud.norms):
-        return _nearest_torch(cloud, min(k, len(cloud)), corner, approximate)
+        return _nearest_torch(cloud, min(k, len(cloud)), corner)
     return _nearest_numpy(cloud, min(k, len(cloud)), corner)
 
 
@@ -242,23 +238,27 @@ def _unpack(keys) -> tuple[np.ndarray, np.ndarray]:
     return bits.view(np.float32), keys.astype(np.uint32).view(np.int32)
 
 
-def _nearest_torch(cloud: Points, k: int, corner, approximate) -> Neighbours:
+def _nearest_torch(cloud: Points, k: int, corner) -> Neighbours:
     n, n_corner, device = len(cloud), 0 if corner is None else len(corner), cloud.norms.device
     index = torch.empty((n, k), dtype=torch.int32, device=device)
     distance = torch.empty((n, k), device=device)
     farthest = torch.empty(n, device=device)
-    left, right = cloud.left, cloud.right
-    if approximate == "bf16":
-        left, right = left.bfloat16(), right.bfloat16()
-    height = max(1, TORCH_CELLS // n)
-    for start in bar(range(0, n, height), desc="neighbours", unit="panel", delay=2):
-        rows = slice(start, min(start + height, n))
-        with matmul_precision("tf32" if approximate == "tf32" else "ieee"):
-            product = (left[rows] @ right.T).float()
-        block = expand(product, cloud.norms[rows], cloud.norms, floor=cloud.floor)
-        block.diagonal(start).zero_()
+    sieve = tf32.Filter(cloud, k)
+    height = max(1, TORCH_CELLS // n & -128 or TORCH_CELLS // n)  # whole tiles of a product
+    starts = [*range(0, n_corner, height), n_corner, *range(min(n_corner + PROBED, n), n, height), n]
+    for start, stop in bar([*itertools.pairwise(starts)], desc="neighbours", unit="panel", delay=2):
+        rows = torch.arange(start, stop, device=device)
+        if sieve.pays and start >= n_corner:
+            own = slice(start, stop)
+            index[own], distance[own], farthest[own], crowded = sieve.search(own)
+            rows = rows[crowded]
+            sieve.pays = 2 * len(rows) <= len(crowded)  # or it does not tell these features apart
+        if len(rows) == 0:
+            continue
+        block = cloud.distance(rows, slice(None))
+        block[torch.arange(len(rows), device=device), rows] = 0
         if start < n_corner:
-            corner[rows] = block[: n_corner - start, n_corner:]
+            corner[start:stop] = block[:, n_corner:]
         farthest[rows] = block.amax(1)
         distance[rows], found = block.topk(k, largest=False)
         index[rows] = found.int()

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.reranking import neighbours
+from reid_core import distance
+from reid_core.reranking import neighbours, tf32
 from reid_core.reranking.neighbours import Neighbours, expand_duplicates, nearest, points
+
+needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def features(seed, n=300, d=8):
@@ -12,7 +15,7 @@ def features(seed, n=300, d=8):
 
 def exact(x):
     x = x.astype(np.float64)
-    return ((x[:, None] - x) ** 2).sum(2)
+    return np.array([((x - row) ** 2).sum(1) for row in x])
 
 
 def check(found, x, k):
@@ -103,14 +106,161 @@ def test_corner_holds_the_distances_passed(small_tiles):
         np.testing.assert_allclose(corner, exact(x)[:41, 41:], atol=1e-4)
 
 
-def test_bf16_is_approximate_but_close():
-    x = features(4, d=64)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    found = nearest(points(torch.from_numpy(x)), 10, approximate="bf16")
-    right = np.argsort(exact(x), axis=1)[:, :10]
-    agreeing = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.index.numpy(), right, strict=True)])
-    assert 0.8 < agreeing
-    np.testing.assert_allclose(found.farthest, exact(x).max(1), atol=0.05)
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_a_gpu])]
+KINDS = ("plain", "people", "spectrum", "one direction")
+
+
+def tensors(kind, n=2000, d=48, device="cpu"):
+    random = np.random.default_rng(20)
+    x = random.normal(size=(n, d))
+    if kind == "people":  # who stand together, as in a gallery
+        x = 0.3 * x + random.normal(size=(n // 20, d)).repeat(20, 0)
+    elif kind == "spectrum":
+        x /= np.arange(1, d + 1) ** 0.5
+    elif kind == "one direction":
+        x = 0.5 * x + 3
+    return torch.from_numpy(x.astype(np.float32)).to(device)
+
+
+@pytest.fixture
+def filtered(monkeypatch):
+    """The filter of GPUs that have TF32, here on the CPU; what it was asked for, and which rows it gave back."""
+    seen = []
+
+    def search(self, rows):
+        found = unchanged(self, rows)
+        seen.append((rows, found[3]))
+        return found
+
+    unchanged = tf32.Filter.search
+    monkeypatch.setattr(tf32.Filter, "search", search)
+    monkeypatch.setattr(tf32, "computes_tf32", lambda device: True)
+    monkeypatch.setattr(neighbours, "TORCH_CELLS", 700 * 2000)
+    return seen
+
+
+def signed(x):
+    """A metric's points, whose distances can be negative."""
+    signs = torch.where(torch.arange(x.shape[1], device=x.device) % 5 == 0, -1.0, 1.0)
+    return neighbours.Points(x * signs, x, (x.double().square() @ signs.double()).float(), -np.inf)
+
+
+def check_within_rounding(found, x, k):
+    """Distances that float32 does not tell apart may come in either order, all others may not."""
+    apart, rounding = exact(x.cpu().numpy()), 8 * 2.0**-23 * float(x.double().square().sum(1).max())
+    index = found.index.cpu().numpy()
+    assert (np.diff(np.sort(index, axis=1), axis=1) > 0).all() and (np.diff(found.distance.cpu(), axis=1) >= 0).all()
+    nearest_first = np.sort(apart, axis=1)[:, :k]
+    np.testing.assert_allclose(np.take_along_axis(apart, index, 1), nearest_first, atol=rounding)
+    np.testing.assert_allclose(found.distance.cpu(), nearest_first, atol=rounding)
+    np.testing.assert_allclose(found.farthest.cpu(), apart.max(1), atol=rounding)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 21])
+def test_the_filter_finds_what_float32_finds(filtered, kind, k, device):
+    x = tensors(kind, device=device)
+    corner = torch.full((41, 1959), np.nan, device=device)
+    found = nearest(points(x), k, corner=corner)
+    check_within_rounding(found, x, k)
+    np.testing.assert_allclose(corner.cpu(), exact(x.cpu().numpy())[:41, 41:], rtol=1e-4, atol=1e-4)
+    assert [rows.start for rows, _ in filtered] == [41, 41 + 256, 41 + 256 + 640, 41 + 256 + 1280]
+    assert sum(int(crowded.sum()) for _, crowded in filtered) == 0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", [points, signed])
+@pytest.mark.parametrize("d", [1, 48, 700])
+def test_no_distance_is_farther_from_the_filters_than_its_slack(filtered, kind, form, d, device):
+    """And the slack is no more than 200 times what was seen, or it would sift nothing."""
+    cloud = form(tensors(kind, n=300, d=d, device=device))
+    n, sieve = len(cloud), tf32.Filter(cloud, 21)
+    assert (sieve.left.view(torch.int32) & 0x1FFF == 0).all() and (sieve.right.view(torch.int32) & 0x1FFF == 0).all()
+    with distance.matmul_precision("tf32"):
+        product = torch.addmm(sieve.bias, sieve.left[:n], sieve.right.T)[:, :n].double()
+    row_centre, centre = cloud.left.mean(0).double(), cloud.right.mean(0).double()
+    shift = cloud.norms.double() - 2 * (cloud.left.double() @ centre - row_centre @ centre)
+    pairs = torch.arange(n, device=device).repeat_interleave(n), torch.arange(n, device=device).repeat(n)
+    for apart in (cloud.distance(slice(None), slice(None)), cloud.pair_distance(*pairs).view(n, n)):
+        used = (apart - (shift[:, None] - 2 * product)).abs().amax(1) / sieve.slack
+        assert 1 / 200 < used.max() <= 1
+
+
+def test_the_filter_orders_equal_distances_by_index(filtered):
+    """Small whole numbers, whose float32 distances are exact."""
+    x = np.unique(np.random.default_rng(3).integers(-9, 10, (2000, 4)), axis=0).astype(np.float32)
+    x = x[np.random.default_rng(4).permutation(len(x))]
+    found = nearest(points(torch.from_numpy(x)), 5)
+    crowded = torch.cat([rows for _, rows in filtered])
+    assert 0.5 < (~crowded).float().mean()
+    order = np.argsort(exact(x), axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(found.index[~crowded], order[~crowded])
+    np.testing.assert_array_equal(found.distance, np.take_along_axis(exact(x), order, 1))
+    np.testing.assert_array_equal(found.farthest, exact(x).max(1))
+
+
+@pytest.mark.parametrize("k", [1, 21])
+def test_the_filter_holds_with_a_metric(filtered, k):
+    cloud = signed(tensors("people"))
+    found, full = nearest(cloud, k), cloud.distance(slice(None), slice(None)).fill_diagonal_(0)
+    nearest_first = full.sort(dim=1).values[:, :k]
+    np.testing.assert_allclose(full.gather(1, found.index.long()), nearest_first, atol=1e-4)
+    np.testing.assert_allclose(found.distance, nearest_first, atol=1e-4)
+    np.testing.assert_allclose(found.farthest, full.amax(1), rtol=1e-5)
+    assert full.min() < 0 and not any(crowded.any() for _, crowded in filtered)
+
+
+def test_rows_that_the_filter_does_not_tell_apart_are_left_to_float32(filtered):
+    """90 images closer to each other than its rounding, among people: their rows alone are multiplied again."""
+    x = tensors("people")
+    x[1000:1090] = x[1000] + 1e-5 * x[1000:1090]
+    found, full = nearest(points(x), 21), points(x).distance(slice(None), slice(None)).fill_diagonal_(0)
+    crowded = torch.cat([rows for _, rows in filtered])
+    assert crowded[1000:1090].all() and crowded.sum() < 200
+    np.testing.assert_allclose(found.distance, full.topk(21, largest=False).values, atol=1e-4)
+    np.testing.assert_allclose(found.farthest, full.amax(1), rtol=1e-5)
+    plain = (~crowded).numpy()
+    np.testing.assert_array_equal(found.index[plain], full.sort(dim=1, stable=True).indices[plain, :21])
+
+
+def test_features_of_unequal_length_are_filtered_no_further_than_the_first_rows(filtered, monkeypatch):
+    """The longest makes the bound of all."""
+    x = tensors("plain")
+    x *= torch.logspace(0, 4, 2000)[torch.randperm(2000, generator=torch.Generator().manual_seed(0)), None]
+    found = nearest(points(x), 21)
+    assert [rows for rows, _ in filtered] == [slice(0, neighbours.PROBED)]
+    monkeypatch.setattr(tf32, "computes_tf32", lambda device: False)
+    for one, other in zip(vars(found).values(), vars(nearest(points(x), 21)).values(), strict=True):
+        assert torch.equal(one[neighbours.PROBED :], other[neighbours.PROBED :])
+
+
+@pytest.mark.parametrize("n", [1, 2, 30, 120])
+def test_few_points_are_not_filtered(filtered, n):
+    x = tensors("plain", n=n)
+    check(nearest(points(x), 21), x.numpy(), min(21, n))
+    assert not filtered and not tf32.Filter(points(x), min(21, n)).pays
+
+
+def test_only_a_gpu_that_has_tf32_filters(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert not tf32.computes_tf32(torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert tf32.computes_tf32(torch.device("cuda:0"))
+    assert not any(tf32.computes_tf32(torch.device(kind)) for kind in ("cpu", "mps"))
+
+
+@pytest.mark.gpu
+@needs_a_gpu
+def test_what_the_filter_finds_on_a_gpu_repeats_its_bits():
+    x = tensors("people", n=6000, d=512, device="cuda")
+    first, again = (nearest(points(x), 21) for _ in range(2))
+    for one, other in zip(vars(first).values(), vars(again).values(), strict=True):
+        assert torch.equal(one, other)
+    row, _, crowded = tf32.Filter(points(x), 21).candidates(slice(0, 6000))
+    assert not crowded.any() and len(row) < 30 * 6000
+    check_within_rounding(first, x, 21)
 
 
 def test_float32_holds_under_a_lower_precision_setting():

@@ -340,23 +340,6 @@ def test_other_devices_code_gives_the_same(monkeypatch):
         np.testing.assert_allclose(k_reciprocal(query, gallery, **settings), right, atol=1e-5)
 
 
-def test_bf16_says_approximate_and_is_close(monkeypatch, capsys):
-    query, gallery, person = clusters(13, n_query=30, n_gallery=120, d=64)
-    tables = tables_of(person, 30)
-    exact, approximate = (evaluate(k_reciprocal(query, gallery, approximate=a), *tables) for a in (None, "bf16"))
-    assert approximate.mAP == pytest.approx(exact.mAP, abs=0.05)
-    assert k_reciprocal(query, gallery, approximate="bf16", lambda_value=1) == pytest.approx(
-        k_reciprocal(query, gallery, lambda_value=1), abs=0.02
-    )
-    assert "approximate" not in capsys.readouterr().err
-    monkeypatch.setattr(reranking, "ANNOUNCED_FLOPS", 0)
-    k_reciprocal(query, gallery, approximate="bf16")
-    assert "Neighbours are approximate (bf16)." in capsys.readouterr().err
-    k_reciprocal(query, gallery)
-    assert "approximate" not in capsys.readouterr().err
-    assert "the result, are approximate" in k_reciprocal.__doc__
-
-
 def test_memory_mapped_features_give_the_same(tiles, tmp_path, recwarn):
     query, gallery, _ = clusters(15)
     gallery[7] = query[2]
@@ -438,8 +421,6 @@ def test_cuda_equals_the_cpu_and_repeats_its_bits(settings):
         (dict(lambda_value=float("nan")), "lambda_value=nan must lie in"),
         (dict(half="matlab"), "half='matlab' is unknown; choose one of 'official', 'ports'"),
         (dict(jaccard="min"), "jaccard='min' is unknown"),
-        (dict(approximate="fp8"), "approximate='fp8' is unknown; choose one of None, 'tf32', 'bf16'"),
-        (dict(approximate="tf32"), "approximate='tf32' needs a CUDA device"),
         (dict(out=np.empty((60, 12), np.float32).T), "out must be C-contiguous and writable"),
         (dict(out=torch.empty(12, 120)[:, ::2]), "out must be C-contiguous and writable"),
         (dict(out=np.broadcast_to(np.float32(0), (12, 60))), "out must be C-contiguous and writable"),

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from reid_core import reranking
+from reid_core.reranking import cost
 from reid_core.reranking.cost import estimate
 
 
@@ -21,6 +22,12 @@ def test_the_result_counts_when_it_is_held():
 def test_the_cpu_uses_the_symmetry():
     assert estimate(100, 900, 16).pairs == 1000 * 1001 // 2
     assert estimate(100, 900, 16, device="cuda").pairs == 1000**2
+
+
+@pytest.mark.parametrize(("projected", "values"), [(None, 2048), (300, 600)])
+def test_a_gpu_holds_the_factors_of_its_filter_too(projected, values):
+    cpu, cuda = (estimate(100, 900, 2048, projected=projected, device=device) for device in ("cpu", "cuda"))
+    assert cuda.memory - cost.WORKSPACE["cuda"] == cpu.memory - cost.WORKSPACE["cpu"] + 4 * 1000 * values
 
 
 def test_seconds_are_positive_and_grow():
