@@ -10,7 +10,7 @@ import torch
 from reid_core.copies import once
 
 ROWS_AT_ONCE = 4096
-CACHED_ROWS = 256  # of an array at a time where a copy in another type is made
+CACHED = 2**17  # values of an array at a time where a copy in float64 is made: a MiB
 SAMPLED_ROWS, OUTWEIGHED = 64, 16  # of `common_part`
 is_tensor = torch.is_tensor
 LARGEST = float(np.finfo(np.float32).max) / 4  # squared length: no distance is beyond float32 then
@@ -30,9 +30,9 @@ def squared_norms(features):
         return torch.cat([block.double().square().sum(1) for block in features.split(ROWS_AT_ONCE)])
     if is_tensor(features):
         return torch.from_numpy(squared_norms(features.detach().numpy()))
-    norms = np.empty(len(features))
-    for start in range(0, len(features), CACHED_ROWS):
-        block = features[start : start + CACHED_ROWS].astype(np.float64)
+    norms, height = np.empty(len(features)), max(1, CACHED // features.shape[1])
+    for start in range(0, len(features), height):
+        block = features[start : start + height].astype(np.float64)
         norms[start : start + len(block)] = np.einsum("nd,nd->n", block, block)
     return norms
 

@@ -1,6 +1,7 @@
 """The command line, `reid-core`: the main job, its plan, single notebooks, the report, a number's origin, the data."""
 
 import argparse
+import gc
 import importlib
 import importlib.util
 import os
@@ -146,4 +147,7 @@ OWN = {"reproduce": _reproduce, "plan": _plan, "evaluate": _evaluate, "export": 
        "data status": _data, "data add": _data}  # fmt: skip
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.set_threshold(100_000)  # what a step loads stays: it is not searched for garbage while it comes, or at the end
+    status = main()
+    gc.freeze()
+    sys.exit(status)

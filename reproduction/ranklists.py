@@ -106,10 +106,8 @@ class Rankings:
         """The ranking of a set by a method; what `make` raises, it raises."""
         if not self.has(name, method):
             made = self._make(name, method)
-            for (other, _), kept in self._kept.items():
-                if other == name:  # one set, the same rows: keep its tables once
-                    made = replace(made, query=kept.query, gallery=kept.gallery)
-            self._kept[name, method] = made
+            kept = next((kept for (other, _), kept in self._kept.items() if other == name), made)
+            self._kept[name, method] = replace(made, query=kept.query, gallery=kept.gallery)  # one set, the same rows
         return self._kept[name, method]
 
 

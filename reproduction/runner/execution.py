@@ -63,22 +63,18 @@ def _renew_report(now: Now) -> None:
         print(f"  {results_folder.REPORT} was not renewed: {error}", flush=True)
 
 
-def write_report(profile: str, overrides: Sequence[str] = ()) -> None:
-    """Write report.html of a profile and, before it, explorer.html, which is a step of its own in a workflow."""
-    for name in (REPORT,) if workflow.is_step() else (EXPLORER, REPORT):
-        write_page(name, profile, overrides)
-
-
 def write_page(name: str, profile: str, overrides: Sequence[str] = ()) -> None:
-    """Write one of the two; its last line says what it was made from."""
+    """Write explorer.html or report.html of a profile; before this one that, which is a step of its own in a workflow.
+    The last line of each says what it was made from."""
     now = Now(profiles.load(profile, overrides, recipes=False))
-    step = next(step for step in steps.of(now.settings) if step.name == name)
-    with workflow.step(name, name, now.places.results) as planned:
-        if not _settled(now, step, planned):
-            origin = json.dumps(now.origin(step)).replace("--", "-\\u002d")
-            given = step.parameters if name == EXPLORER else now.places.results
-            page = importlib.import_module(PAGES[name]).write(given)  # slow to load
-            files.write_text(page, f"{page.read_text(encoding='utf-8').rstrip()}\n{MARK}{origin} -->\n")
+    wanted = (EXPLORER, REPORT) if name == REPORT and not workflow.is_step() else (name,)
+    for step in (step for step in steps.of(now.settings) if step.name in wanted):
+        with workflow.step(step.name, step.name, now.places.results) as planned:
+            if not _settled(now, step, planned):
+                origin = json.dumps(now.origin(step)).replace("--", "-\\u002d")
+                given = step.parameters if step.name == EXPLORER else now.places.results
+                page = importlib.import_module(PAGES[step.name]).write(given)  # slow to load
+                files.write_text(page, f"{page.read_text(encoding='utf-8').rstrip()}\n{MARK}{origin} -->\n")
 
 
 def _settled(now: Now, step: Step, planned: Mapping[str, Any]) -> bool:

@@ -91,10 +91,8 @@ class Now:
         if step.notebook != TRAIN:
             tables = (f"{stem}.csv" for stem in results_folder.NEEDED.get(step.notebook, ()))
             found |= {name: _digest(results / name) for name in tables}
-        for name in step.after:
-            if name.startswith(f"{TRAIN}-"):
-                run = name.partition("-")[2]
-                found[f"runs/{run}"] = _digest(self.places.run(run) / "run.json")
+        runs = (name.partition("-")[2] for name in step.after if name.startswith(f"{TRAIN}-"))
+        found |= {f"runs/{run}": _digest(self.places.run(run) / RUN) for run in runs}
         if step.notebook == REPORT:
             made = [path for made in results_folder.MADE for path in made.files(results, self.places.private)]
             found |= {path.name: _digest(path) for path in (*made, self.places.private / results_folder.EXPLORER)}

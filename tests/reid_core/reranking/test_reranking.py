@@ -78,7 +78,7 @@ TINY = [  # so that 72 images take many of each, the last of them not full
     (neighbours, "TILE_COLUMNS", 17),
     (neighbours, "STRIP", 40),
     (neighbours, "TORCH_CELLS", 300),
-    (distance, "CACHED_ROWS", 5),
+    (distance, "CACHED", 80),
     (copies_of, "ROWS_AT_ONCE", 5),
     (neighbours, "PAIRS_AT_ONCE", 7),
     (sparse_rows, "ROWS_AT_ONCE", 13),

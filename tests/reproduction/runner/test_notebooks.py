@@ -10,6 +10,7 @@ import time
 
 import nbformat
 import pytest
+from jupyter_client.channels import AsyncZMQSocketChannel
 
 from reid_core import progress
 from reproduction.runner import isolation, notebooks, profiles
@@ -40,6 +41,21 @@ def test_a_good_notebook_runs_with_its_parameters_from_the_root(tmp_path, capfd)
     captured = capfd.readouterr()
     assert "4.0 True" in captured.out and "2/3" not in captured.err, "no states of a progress line in a log"
     assert not outputs(source), "the source stays without outputs"
+
+
+def test_a_kernel_that_is_ready_is_not_listened_to_for_long(tmp_path, monkeypatch):
+    """Jupyter's client reads what a kernel says at its start until 0.2 seconds have passed in silence."""
+    asked, read = [], AsyncZMQSocketChannel.get_msg
+
+    def noted(self, timeout=None):
+        asked.append(timeout)
+        return read(self, timeout)
+
+    monkeypatch.setattr(AsyncZMQSocketChannel, "get_msg", noted)
+    source = book(tmp_path / "a.ipynb", "print('first')\nimport sys\nprint('last', file=sys.stderr)")
+    notebooks.run(source, tmp_path / "out.ipynb", {})
+    assert [output.text for output in outputs(tmp_path / "out.ipynb")] == ["first\n", "last\n"]
+    assert 0.02 in asked and 0.2 not in asked
 
 
 class Watching(io.StringIO):

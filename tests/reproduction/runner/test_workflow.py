@@ -207,7 +207,7 @@ def test_a_notebook_and_a_report_heed_the_lock(tmp_path, monkeypatch):
     with workflow.only_one(tmp_path):
         for work in (
             lambda: execution.notebook("07", "tiny", places),
-            lambda: execution.write_report("tiny", places),
+            lambda: execution.write_page("report", "tiny", places),
             lambda: workflow.run("tiny", places),
         ):
             with pytest.raises(workflow.WorkflowError, match="another `make reproduce` is at work here"):
