@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER, NAME = "REID_CORE_KERNELS", "kernels"  # for steps: where the socket of this name is
+DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as kernels have it when they load Matplotlib
 LOADED = ("ipykernel.kernelapp", "ipykernel.debugger", "reproduction.scoring", "reproduction.embedded.pretraining",
-          "reproduction.runner.profiles")  # fmt: skip
+          "reproduction.runner.profiles", "reproduction.plots")  # fmt: skip
 
 
 def serve(**environment: str) -> None:
@@ -26,7 +27,7 @@ def serve(**environment: str) -> None:
     from reproduction.runner import isolation
 
     with isolation.kernel_environment():
-        own = {"env": os.environ | environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
+        own = {"env": os.environ | environment | DRAWING, "stdin": subprocess.DEVNULL, "start_new_session": True}
         how = "-Xfrozen_modules=off"  # as kernels, without which the debugger says that it may miss breakpoints
         subprocess.Popen([sys.executable, how, "-m", "reproduction.runner.warm"], **own)
 

@@ -16,7 +16,7 @@ from reproduction.sidecar import REPOSITORY
 
 PROBE = """
 import json, os, pathlib, signal, sys, time
-loaded, stopped = {"torch", "ipykernel.debugger", "nbformat"} <= set(sys.modules), ""
+loaded, stopped = {"torch", "ipykernel.debugger", "nbformat", "matplotlib.pyplot"} <= set(sys.modules), ""
 seen = {"loaded": loaded, "folder": os.getcwd(), "own": os.environ.get("OWN"),
         "blas": os.environ.get("OPENBLAS_NUM_THREADS"), "words": sys.argv[1:],
         "threads": loaded and sys.modules["torch"].get_num_threads(),
@@ -131,6 +131,7 @@ def test_a_notebook_runs_in_a_copy_as_in_a_kernel_of_its_own(folder, tmp_path, m
         ]
         found.append([output.get("text") or sorted(output.data) for output in outputs])
         found[-1].append(outputs[-1].data["text/plain"])
+        found[-1] += [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     assert found[1][0] == found[0][0].replace("False", "True")
     assert found[1][1:] == found[0][1:] and ["image/png", "text/plain"] in found[1]
 
