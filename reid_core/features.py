@@ -12,6 +12,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from reid_core import feature_files, files, images, machine, model, own_network
+from reid_core.datasets import cache
 from reid_core.datasets import table as image_table
 from reid_core.datasets.table import DATASET, PATH, SUBSET
 from reid_core.distance import as_array
 from reid_core.progress import shown
 from reid_core.training import run_folder
 
+KEPT_PIXELS = 1 << 24  # of a small set, which a study passes through dozens of networks: decoded once, in the cache
 _KIT = tuple(model.MODELS.values())
 
 
@@ -107,24 +110,35 @@ def extract(
     if size is not None and (height or width or np.shape(size) != (2,)):
         raise ValueError(f"size is (height, width), instead of these two, not {size!r}.")
     height, width = (height, width) if size is None else size
-    network, meta = _network(run_dir_or_model, height, width)
-    own = layer is None and isinstance(network, _KIT)
+    network, meta = run_dir_or_model, _about(run_dir_or_model, height, width)
+    own = layer is None and isinstance(network, (str, Path, *_KIT))
     mean, std = _normalisation(mean, std, own)
-    outputs = _outputs(network, output) if own else []
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-    meta |= {"output": output, "widths": [network.widths[name] for name in outputs], "pillow": PIL.__version__}
+    meta |= {"output": output, "pillow": PIL.__version__}
     meta |= {"table_digest": image_table.digest(table, data_root), "files_digest": images.files_digest(table)}
     if own and path is not None and (found := _reusable(Path(path), meta, data_root)) is not None:
         return found
+    network = run_folder.load_network(network)[0] if isinstance(network, str | Path) else network
+    outputs = output.split("+") if own else []
+    if unknown := [name for name in outputs if name not in network.widths]:
+        raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {unknown[0]!r}.")
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"output {output!r} names one output twice.")
     device = machine.choose(device if own or device or own_network.module_of(network) else "cpu")
-    started = time.perf_counter()
-    inputs = images.streamed(table, meta["height"], meta["width"], batch_size, device, "Extract", mean, std)
+    started, size = time.perf_counter(), (meta["height"], meta["width"])
+    inputs = images.streamed(table, *size, batch_size, device, "Extract", mean, std)
+    if own and device.type == "cpu" and len(table) * size[0] * size[1] <= KEPT_PIXELS:
+        with shown(progress), contextlib.suppress(OSError):  # without a cache, or an image: as larger sets
+            pixels, _, seconds = images.decoded(table, *size, data_root=data_root)
+            inputs = [images.normalise(part, mean, std) for part in torch.from_numpy(pixels).split(batch_size)]
+            started = time.perf_counter() - seconds
     with shown(progress):
         rows = _values(network, outputs, inputs, device) if own else own_network.rows(network, layer, inputs, device)
         values = torch.cat(list(rows)).numpy()
+    meta["widths"] = [network.widths[name] for name in outputs] if own else [values.shape[1]]
     if not own:
-        meta |= {"output": layer or "output", "widths": [values.shape[1]], "mean": mean, "std": std}
+        meta |= {"output": layer or "output", "mean": mean, "std": std}
     meta |= {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
     features = Features(values, table, meta)
     if path is not None:
@@ -210,26 +224,17 @@ def _normalisation(mean, std, own: bool) -> tuple[tuple[float, ...], tuple[float
     return mean, std
 
 
-def _network(source, height: int | None, width: int | None) -> tuple[Callable, dict[str, Any]]:
-    """The network and what identifies it and its input."""
+def _about(source, height: int | None, width: int | None) -> dict[str, Any]:
+    """What identifies a network and its input."""
     if not isinstance(source, str | Path):
         if height is None or width is None:
             raise ValueError("A network in memory does not say its input size; give height and width.")
         facts = {"model": type(own_network.module_of(source) or source).__name__, "height": height, "width": width}
-        return source, facts | ({"weights_digest": _state_digest(source)} if isinstance(source, _KIT) else {})
-    network, run = run_folder.load_network(source)
+        return facts | ({"weights_digest": _state_digest(source)} if isinstance(source, _KIT) else {})
+    run, (digest,) = run_folder.read(source), cache.contents([Path(source) / run_folder.WEIGHTS])
     size = {"height": height or run["recipe"]["height"], "width": width or run["recipe"]["width"]}
-    weights = {"run": Path(source).name, "weights_digest": files.digest(Path(source) / run_folder.WEIGHTS)}
-    return network, {"model": run["model"], "data_source": run["data_source"]} | weights | size
-
-
-def _outputs(network: nn.Module, output: str) -> list[str]:
-    outputs = output.split("+")
-    if unknown := [name for name in outputs if name not in network.widths]:
-        raise ValueError(f"The network has the outputs {', '.join(network.widths)}, not {unknown[0]!r}.")
-    if len(set(outputs)) < len(outputs):
-        raise ValueError(f"output {output!r} names one output twice.")
-    return outputs
+    about = {name: run[name] for name in ("model", "data_source")} | {"run": Path(source).name} | size
+    return about | {"weights_digest": digest}
 
 
 def _state_digest(network: nn.Module) -> str:
@@ -248,14 +253,20 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
             return found
 
 
-@torch.inference_mode()
 def _values(network: nn.Module, outputs: list[str], batches: Iterable[torch.Tensor], device) -> list[torch.Tensor]:
-    """Rows (n, d) float32 of each batch: one output's pooled map, or several, each of length 1 before, side by side."""
-    values, one = [], outputs[0]
-    with own_network.lent(network, device):
+    """Rows (n, d) float32 of each batch: one output's pooled map, or several, each of length 1 before, side by side.
+    A list of batches has a thread each: threads that share small maps wait for each other, on a busy machine long."""
+    one, threads = outputs[0], torch.get_num_threads()
+
+    @torch.inference_mode()
+    def rows(batch: torch.Tensor) -> torch.Tensor:
+        pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
+        parts = [normalize(pooled[name].float()) for name in outputs]
+        return (torch.cat(parts, 1) / len(outputs) ** 0.5).cpu()
+
+    with (own_network.lent(network, device),
+          ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool):  # fmt: skip
         network.to(memory_format=torch.channels_last)
-        for batch in batches:
-            pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
-            rows = [normalize(pooled[name].float()) for name in outputs]
-            values.append((torch.cat(rows, 1) / len(outputs) ** 0.5).cpu())
+        values = list((pool.map if isinstance(batches, list) else map)(rows, batches))
+    torch.set_num_threads(threads)  # the pool has set it for every thread to come
     return values

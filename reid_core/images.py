@@ -222,10 +222,11 @@ def _mean_and_scale(device: torch.device, mean: tuple, std: tuple) -> tuple[torc
 
 
 class Decoded(NamedTuple):
-    """pixels: uint8 (N, height, width, 3), memory-mapped. digest: SHA-256 (hex) of the table's rows and files."""
+    """pixels: uint8 (N, height, width, 3), memory-mapped. digest: SHA-256 of rows and files. seconds: it once took."""
 
     pixels: np.ndarray
     digest: str
+    seconds: float
 
 
 def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Path) -> Decoded:
@@ -245,8 +246,8 @@ def decoded(table: pd.DataFrame, height: int, width: int, *, data_root: str | Pa
             raise ValueError("Images changed while they were decoded; start again when they are in place.")
 
     path = cache.place("decoded", [digest, height, width, "bilinear", PIL.__version__], [__file__])
-    cache.made(path, make, math.prod(shape), "the decoded images")
-    return Decoded(np.load(path, mmap_mode="c"), digest)  # copy on write, as torch wants writable memory
+    seconds = cache.made(path, make, math.prod(shape), "the decoded images")
+    return Decoded(np.load(path, mmap_mode="c"), digest, seconds)  # copy on write, as torch wants writable memory
 
 
 def files_digest(table: pd.DataFrame) -> str:
