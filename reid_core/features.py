@@ -22,6 +22,7 @@ import pandas as pd
 import PIL
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as as_bytes
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -94,10 +95,9 @@ def extract(
         "r5+c1+c2": each L2-normalised, then concatenated, then normalised again (`parts` takes them apart)
     layer : of a torch module, the layer whose output is taken, such as "blocks.11" (`named_modules`): (n, d) as it is,
         maps (n, d, h, w) averaged over space, tokens (n, t, d) over all tokens; others are refused
-    height, width : input size in pixels; for a run the one it was trained at, required for a network
-    size : (height, width), instead of these
+    height, width, size : input in pixels, or both as (height, width); of a run those it was trained at, else required
     mean, std : of RGB from 0 to 1, by which the input is normalised. The kit's own networks take ImageNet's alone
-    batch_size : images at a time; the features do not depend on it beyond rounding
+    batch_size : images at a time, on which the features depend by rounding alone
     device : "cpu", "cuda", ...; None: a GPU where there is one, for a function that is no torch module the CPU
     progress : show how far it is
 
@@ -109,8 +109,7 @@ def extract(
     table = image_table.validate(table)
     if size is not None and (height or width or np.shape(size) != (2,)):
         raise ValueError(f"size is (height, width), instead of these two, not {size!r}.")
-    height, width = (height, width) if size is None else size
-    network, meta = run_dir_or_model, _about(run_dir_or_model, height, width)
+    network, meta = run_dir_or_model, _about(run_dir_or_model, *((height, width) if size is None else size))
     own = layer is None and isinstance(network, (str, Path, *_KIT))
     mean, std = _normalisation(mean, std, own)
     if batch_size < 1:
@@ -137,8 +136,7 @@ def extract(
         rows = _values(network, outputs, inputs, device) if own else own_network.rows(network, layer, inputs, device)
         values = torch.cat(list(rows)).numpy()
     meta["widths"] = [network.widths[name] for name in outputs] if own else [values.shape[1]]
-    if not own:
-        meta |= {"output": layer or "output", "mean": mean, "std": std}
+    meta |= {} if own else {"output": layer or "output", "mean": mean, "std": std}
     meta |= {"device": machine.device_name(device), "seconds": time.perf_counter() - started}
     features = Features(values, table, meta)
     if path is not None:
@@ -185,9 +183,8 @@ def load(path: str | Path, data_root: str | Path) -> Features:
         with safe_open(path, "numpy") as file:
             meta = json.loads(file.metadata()["meta"])
             values, rows = file.get_tensor("values"), file.get_tensor("table")
-        text = dict.fromkeys((PATH, DATASET, SUBSET), str)
-        as_text = {"dtype": text, "keep_default_na": False, "na_values": [""]}  # a set may be called NA
-        table = pd.read_csv(io.BytesIO(rows.tobytes()), **as_text, encoding_errors="surrogateescape")
+        how = {"dtype": dict.fromkeys((PATH, DATASET, SUBSET), str), "encoding_errors": "surrogateescape"}
+        table = pd.read_csv(io.BytesIO(rows.tobytes()), keep_default_na=False, na_values=[""], **how)  # a set may be NA
         table[PATH] = image_table.absolute_paths(table[PATH], data_root)
         if values.ndim != 2 or len(values) != len(table):
             raise ValueError(f"{values.shape} values for {len(table)} rows")
@@ -230,19 +227,15 @@ def _about(source, height: int | None, width: int | None) -> dict[str, Any]:
         if height is None or width is None:
             raise ValueError("A network in memory does not say its input size; give height and width.")
         facts = {"model": type(own_network.module_of(source) or source).__name__, "height": height, "width": width}
-        return facts | ({"weights_digest": _state_digest(source)} if isinstance(source, _KIT) else {})
+        if isinstance(source, _KIT):
+            state = {name: x.detach().cpu().contiguous() for name, x in source.state_dict().items()}
+            about = repr((source.backbone_name, source.settings)).encode()
+            facts["weights_digest"] = hashlib.sha256(about + as_bytes(state)).hexdigest()
+        return facts
     run, (digest,) = run_folder.read(source), cache.contents([Path(source) / run_folder.WEIGHTS])
     size = {"height": height or run["recipe"]["height"], "width": width or run["recipe"]["width"]}
     about = {name: run[name] for name in ("model", "data_source")} | {"run": Path(source).name} | size
     return about | {"weights_digest": digest}
-
-
-def _state_digest(network: nn.Module) -> str:
-    digest = hashlib.sha256(repr((network.backbone_name, network.settings)).encode())
-    for name, x in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(x.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Features | None:

@@ -1,9 +1,10 @@
 """From features to distances (Sections 3.3 and 3.4): Euclidean or XQDA, as they are or re-ranked by Eq. (4)."""
 
 import time
+from collections import namedtuple
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,12 +58,7 @@ class Matching:
         return reranking.k_reciprocal_where_it_fits(query, gallery, metric=metric, **self._reranking)
 
 
-class Split(NamedTuple):
-    """The three parts of a set, of one kind: image tables, or `Features`."""
-
-    train: Any
-    query: Any
-    gallery: Any
+Split = namedtuple("Split", SUBSETS)  # the three parts of a set, of one kind: image tables, or `Features`
 
 
 def split(whole: pd.DataFrame | Features) -> Split:
@@ -102,13 +98,11 @@ def match(features: Features, metric: str, reranked: bool, how: Matching, learne
     ----------
     features : of a whole set: values (N, d) float32 with their image table
     metric : "euclidean" (squared) or "xqda" (squared-type); ValueError for another
-    reranked : whether by the k-reciprocal distance of Eq. (4), which is no square
-    how : the settings
+    reranked, how : whether by the k-reciprocal distance of Eq. (4), which is no square; the settings
     learned : the XQDA to match with; None fits one on the training images of the same set (the paper does not say on
         which it is fitted). Without a use where the metric is Euclidean.
     """
-    if metric not in ("euclidean", "xqda"):
-        raise ValueError(f"metric is {metric!r}; it is euclidean or xqda.")
+    evaluation.check_choice("metric", metric, ("euclidean", "xqda"))
     _, query, gallery = split(features)
     if not how.junk_in_pool:
         gallery = gallery.subset(~evaluation.protocol(query.table, gallery.table).junk)

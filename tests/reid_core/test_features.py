@@ -246,6 +246,40 @@ def test_a_feature_file_is_used_again_only_for_the_same_weights_rows_and_setting
     assert len(count) == 7
 
 
+def test_a_feature_file_that_serves_is_read_without_loading_the_network(run, toy, tmp_path, monkeypatch):
+    path = tmp_path / "features.safetensors"
+    first, load, loaded = extract(run, toy, path=path), features.run_folder.load_network, []
+    monkeypatch.setattr(features.run_folder, "load_network", lambda folder: loaded.append(folder) or load(folder))
+    again = extract(run, toy, path=path)
+    assert not loaded and again.meta == first.meta
+    extract(run, toy, path=path, output="c1")
+    assert loaded == [run]
+
+
+def test_a_small_set_is_decoded_once_for_all_networks_and_gives_what_a_large_one_gives(run, toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
+    decoded, decode, threads = [], images.decode, torch.get_num_threads()
+    monkeypatch.setattr(images, "decode", lambda *given: decoded.append(1) or decode(*given))
+    small = extract(run, toy, batch_size=5)
+    torch.manual_seed(0)
+    other = extract(model.HCN(6, "resnet18"), toy, height=64, width=32)
+    assert len(decoded) == len(toy[1]) and torch.get_num_threads() == threads
+    once = min(found.meta["seconds"] for found in (small, other))
+    (record,) = (tmp_path / "cache" / "decoded").glob("*.json")
+    assert once > json.loads(record.read_text())["seconds"] > 0  # what decoding took counts for both
+    monkeypatch.setattr(features, "KEPT_PIXELS", 0)
+    np.testing.assert_allclose(extract(run, toy, batch_size=5).values, small.values, atol=1e-6)
+    assert len(decoded) == 2 * len(toy[1])
+
+
+def test_without_a_cache_a_small_set_is_decoded_as_it_goes(run, toy, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "file"))
+    values = extract(run, toy).values
+    monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
+    np.testing.assert_allclose(extract(run, toy).values, values, atol=1e-6)
+
+
 def test_bad_input_is_named(run, toy, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder"):
         extract(tmp_path / "nowhere", toy)

@@ -121,5 +121,5 @@ def test_settings_that_nothing_would_take_are_refused(settings, message):
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="metric is 'cosine'; it is euclidean or xqda"):
+    with pytest.raises(ValueError, match="metric='cosine' is unknown; choose one of 'euclidean', 'xqda'"):
         match(made(), "cosine", False, Matching())

@@ -43,6 +43,9 @@ def test_outputs_and_gradients_are_torchs(k, stride, size, dtype, bound, channel
         found = gradients(ours, x.to(memory_format=layout))
         for value, expected in zip(found, gradients(theirs, x), strict=True):
             assert (value - expected).abs().max() <= bound * max(1, expected.abs().max())
+        with torch.inference_mode():
+            alone = ours(x.to(memory_format=layout))
+        assert alone.is_inference() and (alone - found[0]).abs().max() <= bound * max(1, found[0].abs().max())
 
 
 def test_a_tap_is_left_out_just_where_it_reads_padding_alone():
