@@ -22,12 +22,11 @@ def precision(recipe: Recipe, device: torch.device) -> str:
 
     Raises ValueError, with the remedy, for bf16 asked for by name on a processor that convolves wrongly in it.
     """
-    name = recipe.precision
-    if name == "auto":
+    if recipe.precision == "auto":
         return "bf16" if computes_bf16(device) and convolves_in_bf16(device) else "fp32"
-    if name == "bf16" and not convolves_in_bf16(device):
+    if recipe.precision == "bf16" and not convolves_in_bf16(device):
         raise ValueError(f'precision "bf16": {_WRONG}. Or take precision "fp32".')
-    return name
+    return recipe.precision
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -52,8 +51,7 @@ def convolves_in_bf16(device: torch.device) -> bool:
             kernels = torch.randn(128, 128, 3, 3, generator=generator) / 34  # outputs of unit variance
             exact = _convolution(images, kernels, stride, torch.float32)
             for _ in range(_CALLS):
-                found = _convolution(images, kernels, stride, torch.bfloat16)
-                for x, expected in zip(found, exact, strict=True):
+                for x, expected in zip(_convolution(images, kernels, stride, torch.bfloat16), exact, strict=True):
                     if not (x - expected).norm() < 0.05 * expected.norm():  # NaN is not smaller
                         return False
     return True
@@ -71,7 +69,9 @@ def _convolution(images, kernels, stride: int, dtype: torch.dtype) -> tuple[torc
 
 @contextlib.contextmanager
 def generators(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Seed torch for the run and choose its kernels; leave both as they were."""
+    """Seed torch for the run and choose its kernels, afterwards as before; ValueError where none repeat their bits."""
+    if recipe.deterministic and recipe.upsample == "bicubic" and device.type == "cuda":
+        raise ValueError('No GPU repeats upsample "bicubic" to the bit: take "bilinear", or deterministic: false.')
     backend = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), backend.deterministic, backend.benchmark
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

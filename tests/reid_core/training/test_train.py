@@ -286,6 +286,16 @@ def test_a_processor_that_convolves_wrongly_in_bf16_trains_in_fp32_and_says_how_
         train(folder="other", precision="bf16")
 
 
+def test_bits_that_no_gpu_repeats_are_refused_before_the_first_iteration(quick):
+    recipe = replace(quick, deterministic=True, upsample="bicubic", heads="plain")
+    with pytest.raises(
+        ValueError, match='No GPU repeats upsample "bicubic" to the bit: take "bilinear", or deterministic: false'
+    ):
+        device_fit.generators(recipe, torch.device("cuda")).__enter__()
+    with device_fit.generators(recipe, torch.device("cpu")):
+        assert torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.mark.parametrize("wrong", [None, "NaN", "by half", "the gradient", "the third call"])
 def test_bf16_is_tried_forward_and_backward_several_times(monkeypatch, wrong):
     cpu, exact, calls = torch.device("cpu"), device_fit._convolution, []
