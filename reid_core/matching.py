@@ -64,7 +64,7 @@ Split = namedtuple("Split", SUBSETS)  # the three parts of a set, of one kind: i
 def split(whole: pd.DataFrame | Features) -> Split:
     """The parts of a set's image table or of its features, each with rows numbered from 0."""
     if isinstance(whole, Features):
-        return Split(*(whole.subset(whole.table[SUBSET] == name) for name in SUBSETS))
+        return Split(*(whole.take(np.flatnonzero(whole.table[SUBSET] == name)) for name in SUBSETS))
     return Split(*(whole[whole[SUBSET] == name].reset_index(drop=True) for name in SUBSETS))
 
 

@@ -149,7 +149,7 @@ def _sums(rows: pd.DataFrame, score: str) -> tuple[pd.Series, np.ndarray]:
     if rows.duplicated(["seed", PERSON]).any():
         raise ValueError("A seed or a person occurs twice; give the rows of one method on one set.")
     table = rows.pivot(index="seed", columns=PERSON, values=[score, "queries"])
-    if table.isna().any(axis=None) or (table["queries"].nunique() > 1).any():
+    if table.isna().any(axis=None) or (table["queries"] != table["queries"].iloc[0]).any(axis=None):
         raise ValueError("The seeds of a method were scored on other people; score them on one set.")
     return table["queries"].iloc[0].rename("queries"), table[score].to_numpy(float)
 

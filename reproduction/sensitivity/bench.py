@@ -107,11 +107,9 @@ class Bench:
             self._learned[folder] = learn(self.vectors(folder), self.how.xqda_solver)
         return self._learned[folder]
 
-    def score(
-        self, folder: Path, way: Way, changes: Mapping[str, object] | None = None, learned: xqda.XQDA | None = None,
-        vectors: features.Features | None = None,
-    ) -> pd.DataFrame:  # fmt: skip
-        """A run matched one way, with `changes` to the default's settings; `vectors`: not R5's features, but these."""
+    def score(self, folder: Path, way: Way, changes: Mapping | None = None, learned=None, vectors=None) -> pd.DataFrame:
+        """A run matched one way, with `changes` to the default's settings; `learned`: by this XQDA, not its own;
+        `vectors`: of these features, not R5's (or of R5's, at hand)."""
         how = replace(self.how, **(changes or {}))
         vectors = self.vectors(folder) if vectors is None else vectors
         scores = scoring.evaluate(match(vectors, *way, how, learned), how.ap)
@@ -119,10 +117,11 @@ class Bench:
 
     def rows(self, folders: Iterable[Path], way: Way) -> pd.DataFrame:
         """Runs matched one way with the default's settings, one below the other."""
-        for folder in folders:
-            if (folder, way) not in self._rows:
-                own = way[0] == "xqda" and folder in self.folders
-                self._rows[folder, way] = self.score(folder, way, learned=self.learned(folder) if own else None)
+        for folder in (folder for folder in folders if (folder, way) not in self._rows):
+            vectors, own = self.vectors(folder), folder in self.folders
+            for each in {way} if own else {way, PLAIN, REPORTED[self.name]}:  # of another, read once for all its lines
+                learned = self.learned(folder) if own and each[0] == "xqda" else None
+                self._rows[folder, each] = self.score(folder, each, learned=learned, vectors=vectors)
         return pd.concat([self._rows[folder, way] for folder in folders], ignore_index=True)
 
     def again(self, way: Way, changes: Mapping[str, object]) -> pd.DataFrame:
