@@ -13,9 +13,9 @@ RANK_LISTS = "08_figure5_rank_lists"  # the pages are given what this notebook i
 TABLE2, TABLE3 = "03_table2_cuhk03", "04_table3_market1501"
 READERS = {paper.MARKET1501: TABLE3} | dict.fromkeys((paper.CUHK03_DETECTED, paper.CUHK03_LABELED), TABLE2)
 INSIDE = "11_inside_hcn"
-SIDE_BY_SIDE = (TABLE3, "06_figure3_loss_curves", "07_figure4_ap_and_cmc", RANK_LISTS, "09_claims", INSIDE, EXPLORER)
+SIDE_BY_SIDE = (TABLE3, "06_figure3_loss_curves", "07_figure4_ap_and_cmc", RANK_LISTS, INSIDE, EXPLORER)
 PAGES = {EXPLORER: "reproduction.report.explorer_page", REPORT: "reproduction.report"}  # the modules that write them
-ORDER = "03 05 04 06 07 08 11 10 09"  # what others wait for first; what takes every core apart from what shares them
+ORDER = "03 05 04 06 07 08 11 ex 10 09"  # what others wait for first; what takes every core apart from what shares them
 PLACES = ("data_root", "results_root")  # where things lie is no setting of theirs
 OF_A_RUN = ("model", "train_set", "seed")
 
@@ -85,9 +85,9 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     first, last = [*trained[TABLE2], *trained[None]], trained[TABLE3]
     read = {TABLE2: first, TABLE3: [*trained[None], *last], "07_figure4_ap_and_cmc": []}
     made, small = [], settings["render_sizes"] in ("tiny", "smoke")
-    for notebook in [*_analyses(settings, set(absent)), EXPLORER]:
-        # These find what the tables have extracted; of small data, 11 comes to Market-1501 after Table 3 beside it.
-        features = {INSIDE: (TABLE2,) if small else (TABLE2, TABLE3), EXPLORER: (TABLE2, TABLE3)}.get(notebook, ())
+    extracted = (TABLE2,) if small else (TABLE2, TABLE3)  # of small data, Table 3 is beside the two, and ahead of them
+    for notebook in _analyses(settings, set(absent)):
+        features = extracted if notebook in (INSIDE, EXPLORER) else ()  # which find what these have extracted
         tables = (made.notebook for made in results_folder.MADE if made.stem in results_folder.NEEDED.get(notebook, ()))
         after = dict.fromkeys([*(step.name for step in read.get(notebook, [*first, *last])), *tables, *features])
         made.append(Step(notebook, notebook, select(notebook), tuple(after), small))
@@ -113,8 +113,8 @@ def _training(parameters: Mapping[str, Any]) -> Step:
 
 
 def _analyses(settings: Mapping[str, Any], absent: set[str]) -> list[str]:
-    """The notebooks after the trainings, in `ORDER`."""
-    names = sorted({made.notebook for made in results_folder.MADE} - {DATASETS})
+    """The notebooks after the trainings and the explorer, in `ORDER`."""
+    names = list({made.notebook for made in results_folder.MADE} - {DATASETS} | {EXPLORER})
     if {settings["rank_list_set"], paper.COMBINED} & absent:  # Figure 5 compares the two models on one set
         names.remove(RANK_LISTS)
     if set(paper.SETS) <= absent:  # nothing to retrieve from
