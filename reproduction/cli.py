@@ -149,5 +149,6 @@ OWN = {"reproduce": _reproduce, "plan": _plan, "evaluate": _evaluate, "export": 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # what a step loads stays: it is not searched for garbage while it comes, or at the end
     status = main()
-    gc.freeze()
+    if "torch" not in sys.modules:  # which tells at great length what was not collected
+        gc.freeze()
     sys.exit(status)

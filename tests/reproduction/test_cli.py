@@ -175,6 +175,12 @@ def test_without_a_standard_stream_no_file_is_taken_for_it(closed, tmp_path):
     assert "\n" not in lock.read_text(), "and what was printed"
 
 
+def test_a_command_that_loads_pytorch_ends_without_a_word_on_what_is_left_in_memory(tmp_path):
+    done = command("plan", "--profile", "tiny", "-p", f"results_root={tmp_path}", shell='"$@"')
+    assert done.returncode == 0 and "Steps that `reid-core reproduce` would run now" in done.stdout
+    assert not done.stderr
+
+
 def test_what_a_terminal_has_no_letters_for_is_shown_in_codes(tmp_path):
     odd = tmp_path / os.fsdecode(b"\xff\xe4 \xe8\xa1\x8c")
     odd.mkdir()
