@@ -246,12 +246,13 @@ def _reusable(path: Path, meta: dict[str, Any], data_root: str | Path) -> Featur
             return found
 
 
+@torch.inference_mode()
 def _values(network: nn.Module, outputs: list[str], batches: Iterable[torch.Tensor], device) -> list[torch.Tensor]:
     """Rows (n, d) float32 of each batch: one output's pooled map, or several, each of length 1 before, side by side.
     A list of batches has a thread each: threads that share small maps wait for each other, on a busy machine long."""
     one, threads = outputs[0], torch.get_num_threads()
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # of each thread
     def rows(batch: torch.Tensor) -> torch.Tensor:
         pooled = {one: network.features(batch, one)} if len(outputs) == 1 else network.pooled(batch)
         parts = [normalize(pooled[name].float()) for name in outputs]

@@ -53,8 +53,7 @@ class _Products(torch.autograd.Function):
         ctx.stride = stride
         inputs, outputs = x.permute(0, 2, 3, 1), x.new_zeros(len(x), *_sizes(x, stride), len(weight))
         for tap, there, here in _taps(inputs, outputs, weight.shape[2], stride):
-            part = inputs[there].flatten(0, 2) if torch.is_inference_mode_enabled() else inputs[there]
-            outputs[here] += (part @ weight[tap].T).view_as(outputs[here])  # flat is faster; trainings keep their sums
+            outputs[here] += inputs[there] @ weight[tap].T
         return outputs.permute(0, 3, 1, 2)
 
     @staticmethod
