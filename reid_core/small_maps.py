@@ -53,7 +53,7 @@ class _Products(torch.autograd.Function):
         ctx.stride = stride
         inputs, outputs = x.permute(0, 2, 3, 1), x.new_zeros(len(x), *_sizes(x, stride), len(weight))
         for tap, there, here in _taps(inputs, outputs, weight.shape[2], stride):
-            outputs[here] += inputs[there] @ weight[tap].T
+            outputs[here] += inputs[there] @ weight[tap].T  # flattened it is faster, but rounds otherwise
         return outputs.permute(0, 3, 1, 2)
 
     @staticmethod
