@@ -258,9 +258,10 @@ def _values(network: nn.Module, outputs: list[str], batches: Iterable[torch.Tens
         parts = [normalize(pooled[name].float()) for name in outputs]
         return (torch.cat(parts, 1) / len(outputs) ** 0.5).cpu()
 
-    with (own_network.lent(network, device),
-          ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool):  # fmt: skip
-        network.to(memory_format=torch.channels_last)
-        values = list((pool.map if isinstance(batches, list) else map)(rows, batches))
-    torch.set_num_threads(threads)  # the pool has set it for every thread to come
-    return values
+    try:
+        with (own_network.lent(network, device),
+              ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool):  # fmt: skip
+            network.to(memory_format=torch.channels_last)
+            return list((pool.map if isinstance(batches, list) else map)(rows, batches))
+    finally:
+        torch.set_num_threads(threads)  # the pool has set it for every thread to come

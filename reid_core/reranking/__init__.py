@@ -151,11 +151,9 @@ class Settings:
         for place, memory in needs.items():
             if memory > (free := free_memory(place)):
                 remedy = "pass a memory map as `out` or use k_reciprocal_blocks, or " if place == kept_on else ""
-                needed = (
-                    f"{memory / 2**30:.1f} GiB more memory on device {place}, but only {free / 2**30:.1f} GiB are free"
-                )
+                needed = f"{memory / 2**30:.1f} GiB more memory on device {place}"
                 remedy += "use a machine with more memory or a smaller gallery"
-                raise MemoryError(f"{size} needs about {needed}; {remedy}.")
+                raise MemoryError(f"{size} needs about {needed}, but only {free / 2**30:.1f} GiB are free; {remedy}.")
         if cost.flops > ANNOUNCED_FLOPS:
             say(f"{size}: about {cost.seconds() / 60:.1f} min and {cost.memory / 2**30:.1f} GiB.")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +279,23 @@ def test_without_a_cache_a_small_set_is_decoded_as_it_goes(run, toy, tmp_path, m
     values = extract(run, toy).values
     monkeypatch.setenv("REID_CORE_CACHE", str(tmp_path / "cache"))
     np.testing.assert_allclose(extract(run, toy).values, values, atol=1e-6)
+
+
+def test_a_network_that_fails_leaves_the_threads_of_torch_as_they_were(toy, monkeypatch):
+    network = model.ResNet50Baseline(num_classes=2, backbone="resnet18")
+
+    def fail(images, output):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(network, "features", fail)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="no memory"):
+            extract(network, toy, height=32, width=32)
+        with ThreadPoolExecutor(1) as another:
+            assert another.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_bad_input_is_named(run, toy, tmp_path):
