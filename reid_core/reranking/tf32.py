@@ -1,6 +1,7 @@
 """Which pairs float32 has to finish, told from a product of factors cut to TF32's 11 significant bits, x' and y':
 |found - <x, y>| <= |x - x'| |y| + |x'| |y - y'| + g |x'| |y'|, as it multiplies these exactly, and sums of d terms cut
-off at u = 2^-23 of the largest, as tensor cores add in blocks, lose less than g = 2 (d + 16) u."""
+off at u = 2^-23 of the largest, as tensor cores add in blocks, lose less than g = 2 (d + 16) u (twice the bound of
+Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., Section 3.1, for sums in any order)."""
 
 import math
 

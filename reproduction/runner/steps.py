@@ -88,7 +88,8 @@ def of(settings: Mapping[str, Any]) -> list[Step]:
     extracted = (TABLE2,) if small else (TABLE2, TABLE3)  # of small data, Table 3 is beside the two, and ahead of them
     for notebook in _analyses(settings, set(absent)):
         features = extracted if notebook in (INSIDE, EXPLORER) else ()  # which find what these have extracted
-        tables = (made.notebook for made in results_folder.MADE if made.stem in results_folder.NEEDED.get(notebook, ()))
+        stems = results_folder.NEEDED.get(notebook, ())
+        tables = (entry.notebook for entry in results_folder.MADE if entry.stem in stems)
         after = dict.fromkeys([*(step.name for step in read.get(notebook, [*first, *last])), *tables, *features])
         made.append(Step(notebook, notebook, select(notebook), tuple(after), small))
     table2, *others = made
