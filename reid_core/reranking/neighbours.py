@@ -12,6 +12,7 @@ fall together in float32 keep the order in which float32 sees them, lowest index
 
 import itertools
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,6 @@ TILE_ROWS, TILE_COLUMNS = 1024, 2048
 PAIRS_AT_ONCE = 1024
 STRIP = 1 << 18  # distances looked at together; about a core's second cache
 TORCH_CELLS = 1 << 28  # distances at a time where torch searches
-GATHERED = 1 << 25  # values of pairs at a time on a GPU
 PROBED = 256  # rows that show whether a filter pays
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
@@ -52,12 +52,14 @@ class Points:
 
     def pair_distance(self, row, column):
         """Squared distance of point row[i] to point column[i]: (m,) float32, 0 where they are one."""
-        parts = [self.norms[:0]]
-        at_once = GATHERED // self.left.shape[1] + 1 if getattr(self.norms, "is_cuda", False) else PAIRS_AT_ONCE
-        for start in range(0, len(row), at_once):
-            pairs = slice(start, start + at_once)
-            parts.append((self.left[row[pairs]] * self.right[column[pairs]]).sum(1))
-        product = torch.cat(parts) if torch.is_tensor(self.norms) else np.concatenate(parts)
+        if getattr(self.norms, "is_cuda", False):
+            product = sampled_products(self.left, self.right, row, column)
+        else:
+            parts = [self.norms[:0]]
+            for start in range(0, len(row), PAIRS_AT_ONCE):
+                pairs = slice(start, start + PAIRS_AT_ONCE)
+                parts.append((self.left[row[pairs]] * self.right[column[pairs]]).sum(1))
+            product = torch.cat(parts) if torch.is_tensor(self.norms) else np.concatenate(parts)
         distance = (self.norms[row] + self.norms[column] - 2 * product).clip(self.floor)
         distance[row == column] = 0
         return distance
@@ -86,6 +88,17 @@ def points(features, metric=None, norms=None) -> Points:
     blocks = np.array_split(features, -(-len(features) // ROWS_AT_ONCE))
     right = np.concatenate([single(block @ projection) for block in blocks])
     return Points(right * single(signs), right, single(np.square(right, dtype=np.float64) @ signs), -np.inf)
+
+
+def sampled_products(left, right, row, column) -> torch.Tensor:
+    """<left[row[i]], right[column[i]]>, (m,), as entries of a sparse matrix: the (m, d) factors are not gathered."""
+    pair, place = torch.unique(row * len(right) + column, return_inverse=True)
+    row, column = pair // len(right), pair % len(right)
+    start = torch.searchsorted(row, torch.arange(len(left) + 1, device=row.device))
+    shape, zeros = (len(left), len(right)), left.new_zeros(len(pair))
+    with warnings.catch_warnings(action="ignore"):  # which say that PyTorch's sparse rows may change
+        pattern = torch.sparse_csr_tensor(start, column, zeros, shape, check_invariants=False)
+        return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0).values()[place]
 
 
 @dataclass(frozen=True)

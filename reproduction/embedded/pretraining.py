@@ -88,13 +88,13 @@ def pretrain(path: Path, network: training.Recipe, data: Data | None = None, **c
     Parameters
     ----------
     path : the file, .safetensors. The run and the rendering lie beside the cache's other derived files.
-    network : a recipe whose backbone, height, width and precision are taken.
+    network : a recipe whose backbone, height, width, precision and CUDA graph are taken.
     data : people and images; None for those of the packaged file.
     changes : settings of the recipe other than RECIPE's.
     """
     data = data or Data()
     place = cache_root() / "pretraining" / f"v{VERSION}"
-    of_network = {key: getattr(network, key) for key in (*NETWORK, "precision")}
+    of_network = {key: getattr(network, key) for key in (*NETWORK, "precision", "cuda_graph")}
     settings = training.Recipe.from_dict(RECIPE | of_network | changes)
     images = data.table(place / "data")
     run = training.train("baseline", images, place / path.stem, recipe=settings, data_root=place / "data",

@@ -157,6 +157,20 @@ def check_within_rounding(found, x, k):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n, m", [(300, 2000), (6, 500), (50, 0)])  # 500 pairs of six points: most come repeatedly
+def test_products_of_pairs_in_any_order_are_float32s(n, m, device, recwarn):
+    random = np.random.default_rng(5)
+    row, column = (torch.from_numpy(random.integers(0, n, m)).to(device) for _ in range(2))
+    left, right = (torch.from_numpy(features(seed, n, 700)).to(device) for seed in (6, 7))
+    with distance.matmul_precision("tf32"):  # not asked for here
+        found = neighbours.sampled_products(left, right, row, column)
+    left, right = left.double(), right.double()
+    rounding = 32 * 2.0**-24 * left.norm(dim=1)[row] * right.norm(dim=1)[column]
+    assert found.dtype == torch.float32 and found.shape == (m,)
+    assert ((found - (left[row] * right[column]).sum(1)).abs() <= rounding).all() and not recwarn.list
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 21])
 def test_the_filter_finds_what_float32_finds(filtered, kind, k, device):
