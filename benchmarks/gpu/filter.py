@@ -139,9 +139,8 @@ def stages(cloud, clock: Clock, rows: slice) -> None:
     clock("  (the two by themselves)", lambda: (cells.amin(1), cells.amax(1)))
     clock("  threshold", lambda: (high.topk(K).values[:, -1:], low.amin(1, keepdim=True)))
     row, column, _ = clock("  all up to the candidates", lambda: sieve.candidates(rows))
-    clock("  pairs finished", lambda: cloud.pair_distance(row + rows.start, column))
-    own = (cloud.left, cloud.right, row + rows.start, column)
-    clock("  (gathered, 16,384 at a time)", lambda: gathered(*own, 1 << 14))
+    clock("  pairs finished", lambda: cloud.pair_distance(row, column, rows))
+    clock("  (gathered, 16,384 at a time)", lambda: gathered(cloud.left[rows], cloud.right, row, column, 1 << 14))
     clock("  the whole panel", lambda: sieve.search(rows))
 
 

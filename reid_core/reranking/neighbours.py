@@ -50,18 +50,19 @@ class Points:
         product = inner_products(self.left[rows], self.right[columns])
         return expand(product, self.norms[rows], self.norms[columns], floor=self.floor)
 
-    def pair_distance(self, row, column):
-        """Squared distance of point row[i] to point column[i]: (m,) float32, 0 where they are one."""
-        if getattr(self.norms, "is_cuda", False):
-            product = sampled_products(self.left, self.right, row, column)
+    def pair_distance(self, row, column, rows=slice(0, None)):
+        """Squared distance of point row[i], counted from the first of `rows`, to column[i]: (m,) float32, 0 of one."""
+        left, norms = self.left[rows], self.norms[rows]
+        if getattr(norms, "is_cuda", False):
+            product = sampled_products(left, self.right, row, column)
         else:
-            parts = [self.norms[:0]]
+            parts = [norms[:0]]
             for start in range(0, len(row), PAIRS_AT_ONCE):
                 pairs = slice(start, start + PAIRS_AT_ONCE)
-                parts.append((self.left[row[pairs]] * self.right[column[pairs]]).sum(1))
-            product = torch.cat(parts) if torch.is_tensor(self.norms) else np.concatenate(parts)
-        distance = (self.norms[row] + self.norms[column] - 2 * product).clip(self.floor)
-        distance[row == column] = 0
+                parts.append((left[row[pairs]] * self.right[column[pairs]]).sum(1))
+            product = torch.cat(parts) if torch.is_tensor(norms) else np.concatenate(parts)
+        distance = (norms[row] + self.norms[column] - 2 * product).clip(self.floor)
+        distance[row + rows.start == column] = 0
         return distance
 
 

@@ -51,7 +51,7 @@ class Filter:
         distance = self.slack.new_full((len(crowded), CROWDED * (self.k + 1)), torch.inf)
         index = torch.zeros_like(distance, dtype=torch.int32)
         index[row, place] = column.int()
-        distance[row, place] = self.cloud.pair_distance(row + rows.start, column)
+        distance[row, place] = self.cloud.pair_distance(row, column, rows)
         farthest = distance.where(distance < torch.inf, -torch.inf).amax(1)
         distance, order = distance.sort(dim=1, stable=True)
         return index.gather(1, order[:, : self.k]), distance[:, : self.k], farthest, crowded
