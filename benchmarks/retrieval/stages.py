@@ -1,9 +1,10 @@
-"""Where re-ranking's time goes: processor seconds of its stages beside a general product of all pairs, in turns.
+"""Where re-ranking's time goes: seconds of its stages beside a general product of all pairs, in turns.
 
     OMP_NUM_THREADS=1 python benchmarks/retrieval/stages.py [--images 3000 6732] [--turns 5]
 
-Least of all turns each; half of the product, as the search cuts it, is the floor. On a busy machine seconds of the
-processor grow too, as its cores share caches, but all columns alike.
+Least of all turns each; half of the product, as the search cuts it, is the floor. Of one thread seconds of the
+processor are taken, which on a busy machine grow too, as its cores share caches, but all columns alike; of more
+seconds of the wall, which tell of a quiet machine only.
 """
 
 import argparse
@@ -20,19 +21,19 @@ from tasks import features
 from reid_core import reranking
 from reid_core.reranking import neighbours, reciprocal
 
-STAGES = {  # what of which module; the tiles are part of the search
+STAGES = {  # what of which module; products add up over the search's threads
     "check of the features": (reranking, "check_features"),
     "one array of both": (reranking, "_joined"),
     "copies": (reranking, "representatives"),
     "neighbours": (reranking, "nearest"),
-    "  of these, products": (neighbours, "_tiles"),
+    "  of these, products": (neighbours, "_product"),
     "reciprocal sets": (reciprocal, "expanded_sets"),
     "weights": (reciprocal, "weigh"),
     "query expansion": (reciprocal, "average"),
     "Jaccard and result": (reranking, "final_blocks"),
 }
 ROWS = 2048
-clock = time.process_time
+clock = time.process_time if neighbours.threads() == 1 else time.perf_counter
 
 
 def timed(function, spent: Counter, stage: str):
@@ -58,12 +59,13 @@ def product(x, other) -> None:
 
 
 def half(x) -> None:
-    for _ in neighbours._tiles(neighbours.points(x, norms=np.ones(len(x)))):
-        pass
+    cloud = neighbours.points(x, norms=np.ones(len(x)))
+    for tile in neighbours._tiles(len(x)):
+        neighbours._product(cloud, *tile)
 
 
 def measure(n: int, turns: int, dimensions: int = 2048) -> dict[str, float]:
-    """Least processor seconds of the product, its half, ours, and ours by stage."""
+    """Least seconds of the product, its half, ours, and ours by stage."""
     n_query = min(3368, n // 5)
     query, gallery, *_ = features(n_query, n - n_query, dimensions, 0)
     x = np.concatenate([query, gallery])
@@ -93,7 +95,7 @@ def main() -> None:
     asked = parser.parse_args()
     for n in asked.images:
         found = measure(n, asked.turns)
-        print(f"N = {n:,}: processor seconds, parts of the general product")
+        print(f"N = {n:,}: seconds ({clock.__name__}), parts of the general product")
         for name in ("general product", "half of it", "k_reciprocal", *STAGES):
             print(f"  {name:24s} {found[name]:8.3f} {found[name] / found['general product']:6.3f}")
 

@@ -10,12 +10,14 @@ tiles nor top-k selections promise an order (or even equal rounding) for them. D
 fall together in float32 keep the order in which float32 sees them, lowest index first on the CPU.
 """
 
+import contextlib
+import ctypes
 import itertools
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from threading import Lock
 
 import numpy as np
 import torch
@@ -30,6 +32,8 @@ PAIRS_AT_ONCE = 1024
 STRIP = 1 << 18  # distances looked at together; about a core's second cache
 TORCH_CELLS = 1 << 28  # distances at a time where torch searches
 PROBED = 256  # rows that show whether a filter pays
+OPENBLAS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
+ONE_SEARCH = Lock()  # at a time has OpenBLAS on one thread, or the next could not tell how many there were
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
 
@@ -123,24 +127,23 @@ def nearest(cloud: Points, k: int, *, corner=None) -> Neighbours:
 
 
 def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
-    # Each product of a tile is cut into strips that fit into a processor's cache, one a thread. `look` makes distances
-    # of a strip, offers them to its rows (no two strips of a round share one, so threads need no lock), and hands back
-    # what its columns may want (which strips share, so the main thread merges that). What is no nearer than a row's
-    # k-th so far, `threshold`, is not touched again: after the first panels next to nothing passes. Strips are nearly
+    # Every thread takes tile after tile. It multiplies alone, since BLAS's threads hold their cores for long while they
+    # wait for more, and looks at the product by strips that fit into a processor's cache: makes distances of
+    # them, and offers these to rows and columns. What is farther than their k-th so far, `threshold`, is not touched
+    # again: after the first tiles next to nothing passes, and a lock guards what it is merged into. Strips are nearly
     # as high as wide, so that the first bounds both sides well. Candidates are packed into integers that sort by
     # distance, then index, so that neither tiles nor threads show in the result.
-    n, workers = len(cloud), threads()
-    height = -(-TILE_ROWS // max(4, workers))
+    n, height = len(cloud), -(-TILE_ROWS // 4)
     width = -(-STRIP // height)
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
     farthest = np.full(n, cloud.floor, np.float32)
+    merging = Lock()
 
-    def look(start: int, first: int, product, beside: int, below: int):
-        """Finish a strip of a tile: serve its rows, and return what its columns get from it unless all are rows."""
-        strip = product[below : below + height, beside : beside + width]
-        top, left = start + below, first + beside
+    def look(strip, top: int, left: int, both: bool):
+        """Make distances of a strip of a product; serve its rows and, unless all of these are rows, its columns."""
         rows, columns = slice(top, top + len(strip)), slice(left, left + strip.shape[1])
+        strip *= -2
         strip += cloud.norms[rows, None]
         strip += cloud.norms[columns]
         own = np.arange(max(top, left), min(rows.stop, columns.stop))
@@ -149,41 +152,67 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
             begin = max(left, len(corner))
             part = corner[rows, begin - len(corner) : columns.stop - len(corner)]
             np.maximum(strip[: len(part), begin - left :], cloud.floor, out=part)
-        np.maximum(farthest[rows], strip.max(1), out=farthest[rows])
-        row, column = _true(strip < _reach(threshold[rows], strip, k, cloud.floor)[:, None])
-        _merge(best, threshold, row + top, column + left, np.maximum(strip[row, column], cloud.floor))
-        if start == first:
-            return None
-        row, column = _true(strip < _reach(threshold[columns], strip.T, k, cloud.floor))
-        order = np.argsort(column.astype(np.uint16), kind="stable")  # 16 bits are sorted by counting
-        row, column = row[order], column[order]
-        return columns, strip.max(0), column + left, row + top, np.maximum(strip[row, column], cloud.floor)
+        row, column = _true(strip <= _reach(threshold[rows], strip, k, cloud.floor)[:, None])
+        offers = [(rows, strip.max(1), row + top, column + left, strip[row, column])]
+        if both:
+            row, column = _true(strip <= _reach(threshold[columns], strip.T, k, cloud.floor))
+            order = np.argsort(column.astype(np.uint16), kind="stable")  # 16 bits are sorted by counting
+            row, column = row[order], column[order]
+            offers.append((columns, strip.max(0), column + left, row + top, strip[row, column]))
+        with merging:
+            for side, largest, *candidates, distance in offers:
+                np.maximum(farthest[side], largest, out=farthest[side])
+                _merge(best, threshold, *candidates, np.maximum(distance, cloud.floor))
 
+    def serve(start: int, first: int):
+        product = _product(cloud, start, first)
+        for below, beside in itertools.product(range(0, len(product), height), range(0, product.shape[1], width)):
+            strip = product[below : below + height, beside : beside + width]
+            look(strip, start + below, first + beside, first > start)
+        return product.size if first > start else len(product) * (len(product) + 1) // 2
+
+    tiles = _tiles(n)
     done = bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2)
-    with ThreadPoolExecutor(workers) as pool:
-        together = pool.map if workers > 1 else map
-        for start, first, product in _tiles(cloud):
-            tops, besides = range(0, len(product), height), range(0, product.shape[1], width)
-            for turn, beside in itertools.product(range(0, len(tops), workers), besides):
-                offers = together(partial(look, start, first, product, beside), tops[turn : turn + workers])
-                for columns, largest, *candidates in filter(None, offers):
-                    np.maximum(farthest[columns], largest, out=farthest[columns])
-                    _merge(best, threshold, *candidates)
-            done.update(product.size if first > start else len(product) * (len(product) + 1) // 2)
+    with _products_on_one_thread() as alone:
+        workers = min(threads(), len(tiles)) if alone else 1
+        with ThreadPoolExecutor(workers) as pool:
+            for pairs in (pool.map if workers > 1 else map)(serve, *zip(*tiles, strict=True)):
+                done.update(pairs)
     done.close()
     distance, index = _unpack(best)
     return Neighbours(*map(torch.from_numpy, (index, distance, farthest)))
 
 
-def _tiles(cloud: Points):
-    """Tiles on and above the diagonal: first row, first column, -2 <left, right>. Panels of TILE_ROWS rows meet
-    themselves (half the work, where no metric tells sides apart), then all to their right, TILE_COLUMNS at a time."""
-    for start in range(0, len(cloud), TILE_ROWS):
-        left, right = cloud.left[start : start + TILE_ROWS], cloud.right[start : start + TILE_ROWS]
-        twice = -2 * left
-        yield start, start, twice @ right.T if cloud.left is not cloud.right else -2 * (left @ left.T)
-        for column in range(start + TILE_ROWS, len(cloud), TILE_COLUMNS):
-            yield start, column, twice @ cloud.right[column : column + TILE_COLUMNS].T
+def _tiles(n: int) -> list[tuple[int, int]]:
+    """First row and column of the tiles on and above the diagonal: panels of TILE_ROWS rows meet themselves, then all
+    to their right, TILE_COLUMNS at a time."""
+    starts = range(0, n, TILE_ROWS)
+    return [(start, first) for start in starts for first in (start, *range(start + TILE_ROWS, n, TILE_COLUMNS))]
+
+
+def _product(cloud: Points, start: int, first: int) -> np.ndarray:
+    """<left, right> of a tile. NumPy halves the work where both are the same memory: no metric tells sides apart."""
+    left = cloud.left[start : start + TILE_ROWS]
+    right = cloud.right[first : first + (TILE_COLUMNS if first > start else TILE_ROWS)]
+    # It mirrors that half slowly where rows lie a power of two apart, hence 16 more.
+    return np.matmul(left, right.T, out=np.empty((len(left), len(right) + 16), np.float32)[:, : len(right)])
+
+
+@contextlib.contextmanager
+def _products_on_one_thread():
+    """Have OpenBLAS compute NumPy's products on the thread that asks, and say whether it does: other BLAS will not."""
+    library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # finds names in what this is linked with, too
+    name = next((name for name in OPENBLAS if hasattr(library, name.format("set"))), None)
+    if name is None:
+        yield False
+        return
+    with ONE_SEARCH:
+        before = getattr(library, name.format("get"))()
+        getattr(library, name.format("set"))(1)
+        try:
+            yield True
+        finally:
+            getattr(library, name.format("set"))(before)
 
 
 def nearest_of(distance: np.ndarray, k: int) -> Neighbours:
@@ -210,7 +239,7 @@ def _reach(threshold, strip, k: int, floor: float) -> np.ndarray:
         return threshold
     groups = strip[:, : 4 * k * size].reshape(len(strip), 4 * k, size).min(2)
     kth = np.maximum(np.partition(groups, k - 1, axis=1)[:, k - 1], np.float32(floor))
-    return np.minimum(threshold, np.nextafter(kth, np.float32(np.inf)))
+    return np.minimum(threshold, kth)
 
 
 def _true(mask) -> tuple[np.ndarray, np.ndarray]:

@@ -34,9 +34,10 @@ class SparseRows:
     def of_lists(index: torch.Tensor, value: torch.Tensor) -> "SparseRows":
         """From (n, k) column numbers, distinct in each row but in any order, and their values."""
         n, k = index.shape
-        column, order = index.sort(1)
         start = torch.arange(0, n * k + 1, k, device=index.device)
-        return SparseRows(start, column.flatten().int(), value.gather(1, order).flatten().float(), n)
+        both = index.long() << 32 | value.float().view(torch.int32).long() & 0xFFFFFFFF  # one integer is sorted faster
+        both = (both.sort(1)[0] if both.device.type != "cpu" else torch.from_numpy(np.sort(both, 1))).flatten()
+        return SparseRows(start, (both >> 32).int(), both.int().view(torch.float32), n)
 
     @cached_property
     def csr(self) -> scipy.sparse.csr_array:
@@ -69,7 +70,10 @@ class SparseRows:
         own, asked = self._keys(), places._keys()
         if len(own) == 0:
             return torch.zeros_like(asked, dtype=torch.float32), torch.zeros_like(asked, dtype=torch.bool)
-        found = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
+        if _on_cpu(self):  # NumPy goes on from the place of the key before
+            found = torch.from_numpy(own.numpy().searchsorted(asked.numpy())).clamp_(max=len(own) - 1)
+        else:
+            found = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
         return self.value[found], own[found] == asked
 
     def transpose(self) -> "SparseRows":
@@ -105,7 +109,7 @@ class SparseRows:
 
     def __matmul__(self, other: "SparseRows") -> "SparseRows":
         if _on_cpu(self):
-            return _from_scipy(self.csr @ other.csr)
+            return _from_scipy((self.csr @ other.csr).T.tocsr().T.tocsr())  # columns are sorted by counting so
         parts = []
         for first in range(0, len(self), ROWS_AT_ONCE):
             part = self.rows(first, min(first + ROWS_AT_ONCE, len(self)))
@@ -133,6 +137,5 @@ def _summed(keys, values, n: int, width: int) -> SparseRows:
 
 
 def _from_scipy(matrix: scipy.sparse.csr_array) -> SparseRows:
-    matrix.sort_indices()
     start, column = torch.from_numpy(matrix.indptr).long(), torch.from_numpy(matrix.indices).int()
     return SparseRows(start, column, torch.from_numpy(matrix.data), matrix.shape[1])
