@@ -127,21 +127,19 @@ def nearest(cloud: Points, k: int, *, corner=None) -> Neighbours:
 
 
 def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
-    # Every thread takes tile after tile. It multiplies alone, since BLAS's threads hold their cores for long while they
-    # wait for more, and looks at the product by strips that fit into a processor's cache: makes distances of
-    # them, and offers these to rows and columns. What is farther than their k-th so far, `threshold`, is not touched
-    # again: after the first tiles next to nothing passes, and a lock guards what it is merged into. Strips are nearly
-    # as high as wide, so that the first bounds both sides well. Candidates are packed into integers that sort by
+    # Every thread takes tile after tile. It multiplies alone, as threads of BLAS hold their cores after it, waiting for
+    # more, and looks at the product by strips that fit into a processor's cache: makes distances of them, and offers
+    # these to rows and, unless all are rows, to columns. What is farther than their k-th so far, `threshold`, is not
+    # touched again: after the first tiles next to nothing passes, and a lock guards what it is merged into. Strips are
+    # nearly as high as wide, so that the first bounds both sides well. Candidates are packed into integers that sort by
     # distance, then index, so that neither tiles nor threads show in the result.
     n, height = len(cloud), -(-TILE_ROWS // 4)
-    width = -(-STRIP // height)
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
     farthest = np.full(n, cloud.floor, np.float32)
     merging = Lock()
 
     def look(strip, top: int, left: int, both: bool):
-        """Make distances of a strip of a product; serve its rows and, unless all of these are rows, its columns."""
         rows, columns = slice(top, top + len(strip)), slice(left, left + strip.shape[1])
         strip *= -2
         strip += cloud.norms[rows, None]
@@ -164,21 +162,21 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
                 np.maximum(farthest[side], largest, out=farthest[side])
                 _merge(best, threshold, *candidates, np.maximum(distance, cloud.floor))
 
-    def serve(start: int, first: int):
-        product = _product(cloud, start, first)
+    def serve(start: int, first: int) -> int:
+        product, width = _product(cloud, start, first), -(-STRIP // height)
         for below, beside in itertools.product(range(0, len(product), height), range(0, product.shape[1], width)):
             strip = product[below : below + height, beside : beside + width]
             look(strip, start + below, first + beside, first > start)
         return product.size if first > start else len(product) * (len(product) + 1) // 2
 
     tiles = _tiles(n)
-    done = bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2)
-    with _products_on_one_thread() as alone:
-        workers = min(threads(), len(tiles)) if alone else 1
-        with ThreadPoolExecutor(workers) as pool:
-            for pairs in (pool.map if workers > 1 else map)(serve, *zip(*tiles, strict=True)):
-                done.update(pairs)
-    done.close()
+    with (
+        _products_on_one_thread() as alone,
+        ThreadPoolExecutor(workers := min(threads(), len(tiles)) if alone else 1) as pool,
+        bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2) as done,
+    ):
+        for pairs in (pool.map if workers > 1 else map)(serve, *zip(*tiles, strict=True)):
+            done.update(pairs)
     distance, index = _unpack(best)
     return Neighbours(*map(torch.from_numpy, (index, distance, farthest)))
 
@@ -203,16 +201,14 @@ def _products_on_one_thread():
     """Have OpenBLAS compute NumPy's products on the thread that asks, and say whether it does: other BLAS will not."""
     library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # finds names in what this is linked with, too
     name = next((name for name in OPENBLAS if hasattr(library, name.format("set"))), None)
-    if name is None:
-        yield False
-        return
+    threads_of, set_threads = (getattr(library, name.format(what)) if name else int for what in ("get", "set"))
     with ONE_SEARCH:
-        before = getattr(library, name.format("get"))()
-        getattr(library, name.format("set"))(1)
+        before = threads_of()
+        set_threads(1)
         try:
-            yield True
+            yield name is not None
         finally:
-            getattr(library, name.format("set"))(before)
+            set_threads(before)
 
 
 def nearest_of(distance: np.ndarray, k: int) -> Neighbours:
@@ -237,8 +233,8 @@ def _reach(threshold, strip, k: int, floor: float) -> np.ndarray:
     size = strip.shape[1] // (4 * k)
     if size == 0 or not np.isinf(threshold[-1:]).any():
         return threshold
-    groups = strip[:, : 4 * k * size].reshape(len(strip), 4 * k, size).min(2)
-    kth = np.maximum(np.partition(groups, k - 1, axis=1)[:, k - 1], np.float32(floor))
+    groups = strip[:, : 4 * k * size].reshape(len(strip), size, 4 * k).min(1)
+    kth = np.maximum(np.partition(np.ascontiguousarray(groups), k - 1, axis=1)[:, k - 1], np.float32(floor))
     return np.minimum(threshold, kth)
 
 
@@ -253,16 +249,11 @@ def _merge(best, threshold, row, column, distance) -> None:
     """Put candidate `column`s at `distance` into the running k best of `row` (ascending)."""
     if len(row) == 0:
         return
-    count = np.bincount(row - row[0])
-    touched, k = np.flatnonzero(count), best.shape[1]
-    count = count[touched]
-    touched += row[0]
+    (touched, count), k = np.unique(row, return_counts=True), best.shape[1]
     pool = np.full((len(touched), k + count.max()), WORST, np.uint64)
     pool[:, :k] = best[touched]
     skipped = k + np.arange(len(touched)) * pool.shape[1] - (count.cumsum() - count)
     pool.reshape(-1)[np.arange(len(row)) + np.repeat(skipped, count)] = _pack(distance, column)
-    if pool.shape[1] > 8 * k:
-        pool = np.partition(pool, k - 1, axis=1)[:, :k]
     pool.sort(axis=1)
     best[touched] = pool[:, :k]
     threshold[touched] = _unpack(pool[:, k - 1])[0]
