@@ -121,9 +121,8 @@ def nearest(cloud: Points, k: int, *, corner=None) -> Neighbours:
     Fewer where there are fewer points. `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the
     first q points to all others on the way, for whoever needs them too.
     """
-    if torch.is_tensor(cloud.norms):
-        return _nearest_torch(cloud, min(k, len(cloud)), corner)
-    return _nearest_numpy(cloud, min(k, len(cloud)), corner)
+    search = _nearest_torch if torch.is_tensor(cloud.norms) else _nearest_numpy
+    return search(cloud, min(k, len(cloud)), corner)
 
 
 def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:

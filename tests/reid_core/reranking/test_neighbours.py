@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,25 @@ def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
         assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
     order = np.argsort(exact(x), axis=1, kind="stable")[:, :21]
     np.testing.assert_array_equal(found[0][0], order)
+
+
+def test_products_take_one_thread_of_openblas_and_give_the_others_back(small_tiles, monkeypatch):
+    x, asked = features(7), []
+    expected = vars(nearest(points(x), 21)).values()
+    library = SimpleNamespace(openblas_get_num_threads=lambda: 5, openblas_set_num_threads=asked.append)
+    monkeypatch.setattr(neighbours.ctypes, "CDLL", lambda path: library)
+    assert all(map(np.array_equal, vars(nearest(points(x), 21)).values(), expected))
+    monkeypatch.setattr(neighbours, "_product", None)
+    with pytest.raises(TypeError):
+        nearest(points(x), 21)
+    assert asked == [1, 5, 1, 5]
+
+
+def test_another_blas_keeps_its_threads_and_gives_the_same(small_tiles, monkeypatch):
+    x = features(7)
+    expected = vars(nearest(points(x), 21)).values()
+    monkeypatch.setattr(neighbours, "OPENBLAS", ())
+    assert all(map(np.array_equal, vars(nearest(points(x), 21)).values(), expected))
 
 
 @pytest.mark.parametrize("k", [1, 5, 21])

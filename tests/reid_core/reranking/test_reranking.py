@@ -374,6 +374,7 @@ def test_no_array_of_all_pairs(of_other_devices, monkeypatch):
     gallery[30] = gallery[20]  # this path, too
     bound = 4 * 6000**2 // 2
     monkeypatch.setattr(neighbours, "STRIP", 1 << 16)  # work space that does not grow with N, but is larger than this
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # of each thread
     if of_other_devices:
         use_code_of_other_devices(monkeypatch)
         monkeypatch.setattr(neighbours, "TORCH_CELLS", 1 << 22)
