@@ -10,8 +10,7 @@ tiles nor top-k selections promise an order (or even equal rounding) for them. D
 fall together in float32 keep the order in which float32 sees them, lowest index first on the CPU.
 """
 
-import contextlib
-import ctypes
+import functools
 import itertools
 import os
 import warnings
@@ -21,6 +20,7 @@ from threading import Lock
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 
 from reid_core import machine
 from reid_core.distance import ROWS_AT_ONCE, expand, inner_products, power_of_two, single, squared_norms
@@ -32,8 +32,7 @@ PAIRS_AT_ONCE = 1024
 STRIP = 1 << 18  # distances looked at together; about a core's second cache
 TORCH_CELLS = 1 << 28  # distances at a time where torch searches
 PROBED = 256  # rows that show whether a filter pays
-OPENBLAS = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
-ONE_SEARCH = Lock()  # at a time has OpenBLAS on one thread, or the next could not tell how many there were
+ONE_SEARCH = Lock()  # at a time has BLAS on one thread, or the next could not tell how many there were
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
 
 
@@ -170,8 +169,9 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
 
     tiles = _tiles(n)
     with (
-        _products_on_one_thread() as alone,
-        ThreadPoolExecutor(workers := min(threads(), len(tiles)) if alone else 1) as pool,
+        ONE_SEARCH,
+        _blas().limit(limits=1),
+        ThreadPoolExecutor(workers := min(threads(), len(tiles)) if len(_blas()) else 1) as pool,
         bar(total=n * (n + 1) // 2, desc="neighbours", unit="pair", unit_scale=True, delay=2) as done,
     ):
         for pairs in (pool.map if workers > 1 else map)(serve, *zip(*tiles, strict=True)):
@@ -195,19 +195,10 @@ def _product(cloud: Points, start: int, first: int) -> np.ndarray:
     return np.matmul(left, right.T, out=np.empty((len(left), len(right) + 16), np.float32)[:, : len(right)])
 
 
-@contextlib.contextmanager
-def _products_on_one_thread():
-    """Have OpenBLAS compute NumPy's products on the thread that asks, and say whether it does: other BLAS will not."""
-    library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # finds names in what this is linked with, too
-    name = next((name for name in OPENBLAS if hasattr(library, name.format("set"))), None)
-    threads_of, set_threads = (getattr(library, name.format(what)) if name else int for what in ("get", "set"))
-    with ONE_SEARCH:
-        before = threads_of()
-        set_threads(1)
-        try:
-            yield name is not None
-        finally:
-            set_threads(before)
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """NumPy's BLAS, where it lets its threads be counted; empty where not, as Apple's."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def nearest_of(distance: np.ndarray, k: int) -> Neighbours:

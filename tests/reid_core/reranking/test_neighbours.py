@@ -1,8 +1,7 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 
 from reid_core import distance
 from reid_core.reranking import neighbours, tf32
@@ -67,22 +66,24 @@ def test_the_number_of_threads_does_not_show(small_tiles, monkeypatch):
     np.testing.assert_array_equal(found[0][0], order)
 
 
-def test_products_take_one_thread_of_openblas_and_give_the_others_back(small_tiles, monkeypatch):
-    x, asked = features(7), []
-    expected = vars(nearest(points(x), 21)).values()
-    library = SimpleNamespace(openblas_get_num_threads=lambda: 5, openblas_set_num_threads=asked.append)
-    monkeypatch.setattr(neighbours.ctypes, "CDLL", lambda path: library)
-    assert all(map(np.array_equal, vars(nearest(points(x), 21)).values(), expected))
-    monkeypatch.setattr(neighbours, "_product", None)
-    with pytest.raises(TypeError):
+def test_products_take_one_thread_of_blas_and_give_the_others_back(small_tiles, monkeypatch):
+    x, seen, product = features(7), [], neighbours._product
+    blas = lambda: {each["num_threads"] for each in neighbours._blas().info()}  # noqa: E731
+    monkeypatch.setattr(neighbours, "_product", lambda *tile: seen.append(blas()) or product(*tile))
+    with neighbours._blas().limit(limits=2):
         nearest(points(x), 21)
-    assert asked == [1, 5, 1, 5]
+        assert blas() == {2}
+        monkeypatch.setattr(neighbours, "_product", None)
+        with pytest.raises(TypeError):
+            nearest(points(x), 21)
+        assert blas() == {2}
+    assert len(seen) > 20 and all(each == {1} for each in seen)
 
 
-def test_another_blas_keeps_its_threads_and_gives_the_same(small_tiles, monkeypatch):
+def test_a_blas_that_keeps_its_threads_gives_the_same(small_tiles, monkeypatch):
     x = features(7)
     expected = vars(nearest(points(x), 21)).values()
-    monkeypatch.setattr(neighbours, "OPENBLAS", ())
+    monkeypatch.setattr(neighbours, "_blas", lambda: ThreadpoolController().select(prefix="none"))
     assert all(map(np.array_equal, vars(nearest(points(x), 21)).values(), expected))
 
 
