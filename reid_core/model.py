@@ -83,8 +83,7 @@ class Dropout(nn.Module):
     """Dropout of (n, d) features whose mask is drawn for the global batch.
 
     `shard = (rank, processes)`: with several processes, each draws the mask of all their batches from its
-    equally seeded generator and takes its own rows, so their number does not change the training.
-    """
+    equally seeded generator and takes its own rows, so their number does not change the training."""
 
     def __init__(self, rate: float):
         super().__init__()

@@ -136,8 +136,7 @@ class XQDA:
     def transform(self, X):
         """Features (n, d), array or tensor of any floating type, in the subspace: (n, r) float64 array.
 
-        Raises ValueError where not fitted, or for features that are not finite or of another width.
-        """
+        Raises ValueError where not fitted, or for features that are not finite or of another width."""
         self.check_fitted()
         return self._project(as_array(X, "features", (len(self.components_),)))
 
@@ -280,8 +279,7 @@ def _left_singular(matrix) -> tuple[np.ndarray, np.ndarray]:
 def _eigen_above_one(make) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues above 1 (at least the largest) of a symmetric matrix, descending, and their vectors.
 
-    `make` computes the matrix, (n, n) in Fortran order with its lower half set. It is overwritten: n may be 10,000.
-    """
+    `make` computes the matrix, (n, n) in Fortran order with its lower half set. It is overwritten: n may be 10,000."""
     settings = {"overwrite_a": True, "check_finite": False}
     values, vectors = scipy.linalg.eigh(make(), subset_by_value=(1, np.inf), **settings)
     if len(values) == 0:

@@ -35,8 +35,7 @@ class KISSME:
     def fit(self, X, person_id, camera_id=None) -> "KISSME":
         """Learn from features (n, d) of people `person_id` (n,) in cameras `camera_id` (n,), -1 or None: not known.
 
-        Raises what `checks.training_set` raises, and ValueError for fewer pairs of one person than dimensions kept.
-        """
+        Raises what `checks.training_set` raises, and ValueError for fewer pairs of one person than dimensions kept."""
         X, person, camera = training_set(X, person_id, camera_id, "KISSME")
         self.pca_ = PCA(self.n_components).fit(X)
         reduced = self.pca_.transform(X).astype(np.float64)

@@ -112,8 +112,7 @@ def _by_cholesky(kernel: np.ndarray, people: np.ndarray) -> np.ndarray | None:
     """Dual weights (n, C - 1) where the centred kernel has rank n - 1, else None.
 
     Any value per image, of mean 0, is then w' phi(x) for one w in the images' span: so take an orthonormal
-    basis T of the values that are constant on every person, solve K A = T, and make the w's orthonormal.
-    """
+    basis T of the values that are constant on every person, solve K A = T, and make the w's orthonormal."""
     n = len(kernel)
     try:
         factor = scipy.linalg.cho_factor(kernel + 1 / n, lower=True, overwrite_a=True, check_finite=False)
@@ -135,8 +134,7 @@ def _by_eigh(kernel: np.ndarray, people: np.ndarray) -> np.ndarray:
     """Dual weights (n, r) by two eigendecompositions, for any kernel, as the authors' release does it.
 
     r is the dimension of the null space of the within-person scatter in the images' span. If that is 0 the one
-    direction of least scatter is kept.
-    """
+    direction of least scatter is kept."""
     values, vectors = scipy.linalg.eigh(kernel)
     kept = values > len(kernel) * RANK_TOLERANCE * values[-1]
     basis = vectors[:, kept] / np.sqrt(values[kept])  # orthonormal directions in kernel space

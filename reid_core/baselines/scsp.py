@@ -55,8 +55,7 @@ class SCSP:
     def fit(self, X, person_id, camera_id=None) -> "SCSP":
         """Learn from features (n, L, d) of people `person_id` (n,) in cameras `camera_id` (n,), -1 or None: not known.
 
-        Raises what `checks.training_set` raises, and ValueError for weights that do not fit the layers.
-        """
+        Raises what `checks.training_set` raises, and ValueError for weights that do not fit the layers."""
         X, person, camera = training_set(X, person_id, camera_id, "SCSP", shape=("layers", "d"))
         self.n_features_ = X.shape[1:]
         self._weights()
@@ -168,8 +167,7 @@ def _mean_difference(view, person, camera, queries, second_order: bool) -> np.nd
     """Mean map over matches minus mean map over non-matches of each query, in closed form: (n, d, d).
 
     The map of a pair is (x - z)(x - z)' with `second_order`, else x z' + z x'; their means need only the mean
-    and the mean outer product of the z's, which sums over cameras and people give.
-    """
+    and the mean outer product of the z's, which sums over cameras and people give."""
     out = np.empty((len(queries), view.shape[1], view.shape[1]))
     everyone = _moments(view)
     of_camera = {c: _moments(view[camera == c]) for c in np.unique(camera[queries])}

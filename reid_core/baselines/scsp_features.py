@@ -47,8 +47,7 @@ class RegionFeatures:
     def fit(self, images: Images) -> "RegionFeatures":
         """Learn the components from training images: a table, paths or a uint8 array (n, h, w, 3).
 
-        Raises ValueError for fewer than three images, and what `images.batches` raises.
-        """
+        Raises ValueError for fewer than three images, and what `images.batches` raises."""
         total = count(images)
         if total < 3:
             raise ValueError(f"SCSP needs three or more training images to whiten its features, not {total}.")

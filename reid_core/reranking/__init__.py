@@ -90,8 +90,7 @@ def k_reciprocal_blocks(query, gallery, *, progress=True, **settings):
     """`k_reciprocal` as a stream of (row slice, (b, G) float32 tensor) in query order, for results too large to hold.
 
     Takes k_reciprocal's settings, without `out`, and raises its errors at once. Blocks are on the computing device, for
-    arrays too. `evaluation.Evaluator` scores them one by one: `for _, block in ...: evaluator.update(block)`.
-    """
+    arrays too. `evaluation.Evaluator` scores them one by one: `for _, block in ...: evaluator.update(block)`."""
     settings = Settings(**settings)
     settings.check(query, gallery)
     with shown(progress):

@@ -3,7 +3,6 @@
 import timeit
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from reid_core.distance import inner_products
@@ -35,8 +34,7 @@ def estimate(n_query, n_gallery, dimensions, *, k1=20, projected=None, device="c
     """Cost of k_reciprocal, which is linear in the images but for the pairs it looks at.
 
     One copy of the features on the device counts. `projected`: dimensions kept by the metric; `holds_result`: whether
-    the (Q, G) result lies there, too.
-    """
+    the (Q, G) result lies there, too."""
     n, device = n_query + n_gallery, torch.device(device)
     on_cpu = device.type == "cpu"
     values_an_image = dimensions + 2 * (projected or 0) + 16 * (k1 + 1) + 8 * ENTRIES_A_NEIGHBOUR * k1
@@ -50,8 +48,6 @@ def estimate(n_query, n_gallery, dimensions, *, k1=20, projected=None, device="c
 
 def product_rate(device) -> float:
     """Flops a second of a float32 matrix product on the device, measured in a few hundredths of a second."""
-    rows, columns = np.ones((512, 2048), np.float32), np.ones((4096, 2048), np.float32)
-    if torch.device(device).type != "cpu":
-        rows, columns = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
+    rows, columns = torch.ones(512, 2048, device=device), torch.ones(4096, 2048, device=device)
     seconds = min(timeit.repeat(lambda: float(inner_products(rows, columns)[0, 0]), number=1, repeat=3))
     return 2 * 512 * 4096 * 2048 / seconds

@@ -59,10 +59,8 @@ class Points:
         if getattr(norms, "is_cuda", False):
             product = sampled_products(left, self.right, row, column)
         else:
-            parts = [norms[:0]]
-            for start in range(0, len(row), PAIRS_AT_ONCE):
-                pairs = slice(start, start + PAIRS_AT_ONCE)
-                parts.append((left[row[pairs]] * self.right[column[pairs]]).sum(1))
+            blocks = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, max(1, len(row)), PAIRS_AT_ONCE)]
+            parts = [(left[row[pairs]] * self.right[column[pairs]]).sum(1) for pairs in blocks]
             product = torch.cat(parts) if torch.is_tensor(norms) else np.concatenate(parts)
         distance = (norms[row] + self.norms[column] - 2 * product).clip(self.floor)
         distance[row + rows.start == column] = 0
@@ -73,8 +71,7 @@ def points(features, metric=None, norms=None) -> Points:
     """Euclidean points, or those of a fitted XQDA: projected once, M = E diag(w) E' split into signs and lengths.
 
     features: (n, d) float32, array or tensor; norms: their `squared_norms`, where known. Where squares would leave
-    float32, all are scaled by a power of two, which changes no digit; distances are then in units of its square.
-    """
+    float32, all are scaled by a power of two, which changes no digit; distances are then in units of its square."""
     norms = squared_norms(features) if norms is None else norms
     largest = float(norms.max())
     if metric is None:
@@ -118,8 +115,7 @@ def nearest(cloud: Points, k: int, *, corner=None) -> Neighbours:
     """The k nearest of each point among all, itself included at distance exactly 0 (not forced to be first).
 
     Fewer where there are fewer points. `corner`, (q, n - q) float32 of the cloud's kind, receives the distances of the
-    first q points to all others on the way, for whoever needs them too.
-    """
+    first q points to all others on the way, for whoever needs them too."""
     search = _nearest_torch if torch.is_tensor(cloud.norms) else _nearest_numpy
     return search(cloud, min(k, len(cloud)), corner)
 

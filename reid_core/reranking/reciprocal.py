@@ -21,8 +21,7 @@ def expanded_sets(index: torch.Tensor, half: int) -> SparseRows:
     """The expanded sets R*, with value 1.
 
     To R(i), the k1-reciprocal neighbours of i, is added each of their own reciprocal sets with half the neighbourhood
-    that lies in R(i) by more than two thirds. index: (n, k1 + 1) neighbours, nearest first.
-    """
+    that lies in R(i) by more than two thirds. index: (n, k1 + 1) neighbours, nearest first."""
     wide, narrow = reciprocal(index), reciprocal(index[:, :half])
     shared = (wide @ narrow).at(wide)  # a reciprocal relation is symmetric: |R(i) and narrow(j)| at (i, j)
     accepted = wide.where(3 * shared[0] * shared[1] > 2 * narrow.sizes()[wide.column])
@@ -33,8 +32,7 @@ def expanded_sets(index: torch.Tensor, half: int) -> SparseRows:
 def weigh(sets: SparseRows, found: Neighbours, pair_distance) -> SparseRows:
     """Gaussian weights exp(-d), divided by their sum in each row; d is the distance divided by the row's largest.
 
-    Distances are looked up among the neighbours found; `pair_distance(row, column)` gives the few others.
-    """
+    Distances are looked up among the neighbours found; `pair_distance(row, column)` gives the few others."""
     row = sets.entry_rows()
     distance, known = SparseRows.of_lists(found.index, found.distance).at(sets)
     distance[~known] = pair_distance(row[~known], sets.column[~known].long())

@@ -70,10 +70,9 @@ class SparseRows:
         own, asked = self._keys(), places._keys()
         if len(own) == 0:
             return torch.zeros_like(asked, dtype=torch.float32), torch.zeros_like(asked, dtype=torch.bool)
-        if _on_cpu(self):  # NumPy goes on from the place of the key before
-            found = torch.from_numpy(own.numpy().searchsorted(asked.numpy())).clamp_(max=len(own) - 1)
-        else:
-            found = torch.searchsorted(own, asked).clamp_(max=len(own) - 1)
+        on_cpu = _on_cpu(self)  # NumPy goes on from the place of the key before
+        found = torch.from_numpy(own.numpy().searchsorted(asked.numpy())) if on_cpu else torch.searchsorted(own, asked)
+        found.clamp_(max=len(own) - 1)
         return self.value[found], own[found] == asked
 
     def transpose(self) -> "SparseRows":

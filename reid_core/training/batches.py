@@ -71,8 +71,7 @@ class Batches:
     """Network inputs from the decoded array: gather, mirror, shift, blank and normalise on the device.
 
     `images`: uint8 (N, height, width, 3). `resident` says whether it lies on the device: always on the CPU, and on a
-    GPU where it fills at most half of the free memory.
-    """
+    GPU where it fills at most half of the free memory."""
 
     def __init__(self, images: np.ndarray, device: torch.device):
         self.images = torch.from_numpy(images)

@@ -20,8 +20,7 @@ _WRONG += " variable ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, set before Python star
 def precision(recipe: Recipe, device: torch.device) -> str:
     """The precision of a recipe on a device: "auto" is bf16 where there are instructions for it that work, else fp32.
 
-    Raises ValueError, with the remedy, for bf16 asked for by name on a processor that convolves wrongly in it.
-    """
+    Raises ValueError, with the remedy, for bf16 asked for by name on a processor that convolves wrongly in it."""
     if recipe.precision == "auto":
         return "bf16" if computes_bf16(device) and convolves_in_bf16(device) else "fp32"
     if recipe.precision == "bf16" and not convolves_in_bf16(device):
@@ -40,8 +39,7 @@ def computes_bf16(device: torch.device) -> bool:
 def convolves_in_bf16(device: torch.device) -> bool:
     """Whether small convolutions in bf16, forward and backward, agree with float32's; GPUs are trusted.
 
-    Where they are wrong, they are so at some sizes only, by more than half or with NaN, and not in every call.
-    """
+    Where they are wrong, they are so at some sizes only, by more than half or with NaN, and not in every call."""
     if device.type != "cpu":
         return True
     generator = torch.Generator().manual_seed(0)

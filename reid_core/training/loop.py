@@ -254,8 +254,7 @@ class _Run:
     def interrupt(self, received: list[int]) -> None:
         """Say where it stopped; raise KeyboardInterrupt for SIGINT, SystemExit(128 + number) for another signal.
 
-        received: numbers of the signals that came here; none where another process of the group got one.
-        """
+        received: numbers of the signals that came here; none where another process of the group got one."""
         signals = [signal.Signals(number).name for number in received] or ["a signal in another process"]
         kept = f"checkpoint written in {self.checkpoints}. The same command continues from there"
         kept = "the run is finished" if self.facts["finished"] else kept

@@ -94,8 +94,7 @@ def unlike(there: dict[str, Any], asked: dict[str, Any], recipe: Recipe, names: 
 def settle(run_dir: Path, identity: dict[str, Any], recipe: Recipe, other_recipe: str) -> None:
     """Make sure the folder holds this run or none: refuse another run, or move its folder aside and say so.
 
-    Raises ValueError with the differences, or for an `other_recipe` other than "refuse" and "set_aside".
-    """
+    Raises ValueError with the differences, or for an `other_recipe` other than "refuse" and "set_aside"."""
     if other_recipe not in ("refuse", "set_aside"):
         raise ValueError(f'other_recipe must be "refuse" or "set_aside", not {other_recipe!r}.')
     if not (found := differences(run_dir, identity, recipe)):

@@ -108,8 +108,7 @@ class Step:
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, backward and update with one batch on the device; its losses (heads,) float32, before the update.
 
-        images: (n, 3, height, width) float32; labels: (n,) int64. A loss that is not finite raises nothing here.
-        """
+        images: (n, 3, height, width) float32; labels: (n,) int64. A loss that is not finite raises nothing here."""
         reduced, autocast = device_fit.REDUCED.get(self.precision), contextlib.nullcontext()
         if reduced is not None:
             autocast = torch.autocast(self.device.type, reduced, cache_enabled=False)
