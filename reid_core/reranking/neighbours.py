@@ -54,7 +54,7 @@ class Points:
         return expand(product, self.norms[rows], self.norms[columns], floor=self.floor)
 
     def pair_distance(self, row, column, rows=slice(0, None)):
-        """Squared distance of point row[i], counted from the first of `rows`, to column[i]: (m,) float32, 0 of one."""
+        """Squared distance of point row[i], counted from `rows`' first, to column[i]: (m,) float32, to itself 0."""
         left, norms = self.left[rows], self.norms[rows]
         if getattr(norms, "is_cuda", False):
             product = sampled_products(left, self.right, row, column)
@@ -122,11 +122,10 @@ def nearest(cloud: Points, k: int, *, corner=None) -> Neighbours:
 
 def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
     # Every thread takes tile after tile. It multiplies alone, as threads of BLAS hold their cores after it, waiting for
-    # more, and looks at the product by strips that fit into a processor's cache: makes distances of them, and offers
-    # these to rows and, unless all are rows, to columns. What is farther than their k-th so far, `threshold`, is not
-    # touched again: after the first tiles next to nothing passes, and a lock guards what it is merged into. Strips are
-    # nearly as high as wide, so that the first bounds both sides well. Candidates are packed into integers that sort by
-    # distance, then index, so that neither tiles nor threads show in the result.
+    # more, and looks at the product by strips that fit into a processor's cache. What is farther than the k-th so far,
+    # `threshold`, is not touched again: after the first tiles next to nothing passes, and a lock guards what it is
+    # merged into. Strips are nearly as high as wide, so that the first bounds both sides well. Candidates are packed
+    # into integers that sort by distance, then index, so that neither tiles nor threads show in the result.
     n, height = len(cloud), -(-TILE_ROWS // 4)
     best = np.full((n, k), WORST, np.uint64)
     threshold = np.full(n, np.inf, np.float32)
@@ -134,6 +133,7 @@ def _nearest_numpy(cloud: Points, k: int, corner) -> Neighbours:
     merging = Lock()
 
     def look(strip, top: int, left: int, both: bool):
+        """Make squared distances of products (h, w), in place; offer them to their rows or, `both`, columns as well."""
         rows, columns = slice(top, top + len(strip)), slice(left, left + strip.shape[1])
         strip *= -2
         strip += cloud.norms[rows, None]

@@ -35,9 +35,9 @@ class SparseRows:
         """From (n, k) column numbers, distinct in each row but in any order, and their values."""
         n, k = index.shape
         start = torch.arange(0, n * k + 1, k, device=index.device)
-        both = index.long() << 32 | value.float().view(torch.int32).long() & 0xFFFFFFFF  # one integer is sorted faster
-        both = (both.sort(1)[0] if both.device.type != "cpu" else torch.from_numpy(np.sort(both, 1))).flatten()
-        return SparseRows(start, (both >> 32).int(), both.int().view(torch.float32), n)
+        pairs = index.long() << 32 | value.float().view(torch.int32).long() & 0xFFFFFFFF  # one integer is sorted faster
+        pairs = (pairs.sort(1)[0] if pairs.device.type != "cpu" else torch.from_numpy(np.sort(pairs, 1))).flatten()
+        return SparseRows(start, (pairs >> 32).int(), pairs.int().view(torch.float32), n)
 
     @cached_property
     def csr(self) -> scipy.sparse.csr_array:
