@@ -74,13 +74,6 @@ def small_in_single(network: nn.Module) -> None:
             module.forward = forward.__get__(module)
 
 
-def still(network: nn.Module) -> None:
-    """BatchNorm with fixed statistics, which a recipe has for pretrained weights only."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-
-
 def ways(recipe: Recipe, table, root: Path) -> dict[str, Callable[[], Tensor]]:
     """A step of each way, from the same weights."""
     half = replace(recipe, precision="bf16")
@@ -91,9 +84,7 @@ def ways(recipe: Recipe, table, root: Path) -> dict[str, Callable[[], Tensor]]:
         "bf16 weights, float32 copies": (Masters, recipe, halve),
         "  the same, torch's convolutions": (Masters, recipe, halve, torchs),
     }
-    return {
-        name: step_of(kind("hcn"), of, table, root, still, *changes) for name, (kind, of, *changes) in found.items()
-    }
+    return {name: step_of(kind("hcn"), of, table, root, *changes) for name, (kind, of, *changes) in found.items()}
 
 
 def losses(recipe: Recipe, table, root: Path, seeds: list[int]) -> None:

@@ -1,6 +1,10 @@
-"""The floor of a training step of profile smoke on the CPU, what a step takes, and what other ways would take.
+"""The floor of a training step on the CPU, what a step takes, and what other ways would take.
 
     python benchmarks/training/step.py --data-root data/embedded/smoke [--threads 1] [--rounds 9]
+        [--backbone resnet50 --height 128 --width 64 --batch-size 16]
+
+Without the second line the network is profile smoke's; other networks begin with random weights, their BatchNorm's
+statistics held.
 
 The floor: the operations of all convolutions and products, and those without the multiplications by a zero of the
 padding, at the rate of a large product measured here; and the bytes of BatchNorm, ReLU and update, each number read
@@ -28,6 +32,8 @@ from reid_core.training import Recipe, batches
 from reid_core.training.step import Objective, Step
 from reproduction.embedded import pretraining
 from reproduction.runner import profiles
+
+NETWORK = {"backbone": str, "height": int, "width": int, "batch_size": int}
 
 
 class TorchSGD(Objective):
@@ -86,6 +92,13 @@ def fold_for_good(network: nn.Module) -> None:
         norm.forward = nn.Identity()
 
 
+def still(network: nn.Module) -> None:
+    """The backbone's BatchNorm with fixed statistics, which a recipe has for pretrained weights only."""
+    for module in network.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
 def planes_first(network: nn.Module) -> None:
     network.to(memory_format=torch.contiguous_format)
     network.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
@@ -96,7 +109,7 @@ def step_of(objective: Objective, recipe: Recipe, table, root: Path, *changes: C
     network = objective.network(int(table[image_table.LABEL].max()) + 1, recipe)
     if recipe.weights != weight_files.RANDOM:
         weight_files.load_backbone(network, recipe.weights)
-    network.to(memory_format=torch.channels_last).train()
+    still(network.to(memory_format=torch.channels_last).train())
     for change in changes:
         change(network)
     pixels = images.decoded(table, recipe.height, recipe.width, data_root=root).pixels
@@ -114,7 +127,6 @@ def step_of(objective: Objective, recipe: Recipe, table, root: Path, *changes: C
 
 def extraction_of(recipe: Recipe, *changes: Callable) -> Callable[[], None]:
     network = recipe.network("hcn", 5)
-    weight_files.load_backbone(network, recipe.weights)
     network.to(memory_format=torch.channels_last).eval()
     for change in changes:
         change(network)
@@ -205,9 +217,13 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
+    for name, kind in NETWORK.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = pretraining.recipe(profiles.load("smoke")["recipe"] | {"iterations": 1_000_000})
+    other = {name: value for name in NETWORK if (value := getattr(args, name)) is not None}
+    other |= {"weights": weight_files.RANDOM, "batchnorm": "live"} if other else {}
+    recipe = pretraining.recipe(profiles.load("smoke")["recipe"] | {"iterations": 1_000_000} | other)
     table = datasets.combine({"market1501": datasets.load("market1501", args.data_root)})
     floor(recipe)
 
