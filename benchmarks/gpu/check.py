@@ -154,7 +154,7 @@ def of_task(args, task: str, shape: tuple[int, int], known: dict) -> Iterator[di
     yield {"seconds": report["seconds"], "peak_gib": report["peak_gib"], "device_gib": report.get("device_gib"),
            "of_the_product": report["seconds"] / known.get("product", float("nan")),
            "all_pairs_tflops": operations / report["seconds"] / 1e12,
-           **{f"h100_limit_{name}": operations / rate for name, rate in H100.items()}}  # fmt: skip
+           **{f"h100_{name}_seconds": operations / rate for name, rate in H100.items()}}  # fmt: skip
 
 
 def tests(args) -> Iterator[dict]:
@@ -263,7 +263,7 @@ def started(*words: str, **more) -> subprocess.Popen:
 
 def run(*words: str, timeout: float, good: tuple[int, ...] = (0,)) -> None:
     if (status := ended(started(*words), timeout)) not in good:
-        raise RuntimeError(f"{' '.join(words[2:5])} ended with status {status}; what it said is above")
+        raise RuntimeError(f"{' '.join(words[1:5])} ended with status {status}; what it said is above")
 
 
 def ended(process: subprocess.Popen, timeout: float) -> int:
