@@ -203,12 +203,12 @@ def test_profile_waits_for_the_pictures_that_are_rendered_beside_the_others(chec
 
 def test_profile_is_stopped_in_time_for_its_table(check, tmp_path, monkeypatch):
     cli(monkeypatch, check, tmp_path, "time.sleep(60)")
-    monkeypatch.setattr(check, "RESERVE", 0.5)
-    monkeypatch.setattr(check, "LEAST", 0.5)
+    monkeypatch.setattr(check, "RESERVE", 9)
+    monkeypatch.setattr(check, "LEAST", 0.2)
     leave_log(tmp_path, "[1/2] 01_datasets: 3.0 s")
     begun = time.monotonic()
-    assert run(check, "profile", minutes="0.025") == 1
-    assert time.monotonic() - begun < 10
+    assert run(check, "profile", minutes="0.16") == 1
+    assert time.monotonic() - begun < 8
     assert "as the time was up" in table(tmp_path, "profile")["note"].iloc[-1]
 
 
