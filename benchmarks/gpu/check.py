@@ -66,7 +66,7 @@ from reproduction import embedded, experiment
 from reproduction.embedded import pretraining
 from reproduction.runner import profiles
 os.nice(19)
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[4:])
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[4 : pretraining.machine.cores()])
 settings = profiles.load("gpu")
 embedded.render(experiment.resolve(settings["data_root"]), embedded.Sizes.named(settings["render_sizes"]), replace=True)
 pretraining.Data().table(pretraining.cache_root() / "pretraining" / f"v{embedded.VERSION}" / "data")
@@ -334,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     args.runs = args.results / "check" / re.sub(r"\W+", "-", args.facts["device"])
     try:
         with stopping.heeded(), contextlib.ExitStack() as beside:
-            if args.device == "cuda" and "profile" in args.stages and machine.cores() >= 8:
+            if args.device == "cuda" and "profile" in args.stages[1:] and machine.cores() >= 8:
                 unseen = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
                 args.rendering = started(sys.executable, "-c", RENDERING, **unseen)
                 beside.callback(stop, args.rendering)

@@ -196,7 +196,7 @@ def test_profile_waits_for_the_pictures_that_are_rendered_beside_the_others(chec
         assert check.main(["--stages", "card", "profile"]) == status
     assert pd.read_csv(tmp_path / "results" / "gpu" / "check-profile.csv")["device"].item() == "a card"
     (tmp_path / "rendered").unlink()
-    assert check.main(["--stages", "profile", "card", "--minutes", "0"]) == 1
+    assert check.main(["--stages", "card", "profile", "--minutes", "0"]) == 1
     time.sleep(0.7)
     assert not (tmp_path / "rendered").exists(), "what is rendered ends with the script"
 
@@ -285,17 +285,18 @@ def test_an_old_report_of_tests_is_never_read_and_only_failed_tests_may_fail(che
 def test_the_pictures_rendered_beside_are_those_that_the_steps_look_for(check, monkeypatch):
     asked = []
     monkeypatch.setattr(os, "nice", asked.append)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: asked.append(cores), raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     monkeypatch.setattr(embedded, "render", lambda root, sizes, seed=0, **more: asked.append((root, sizes, seed, more)))
     monkeypatch.setattr(pretraining.Data, "table", lambda self, root: asked.append((self, root)))
     monkeypatch.setattr(pretraining.training, "train", lambda *_, **__: pytest.fail("enough"))
+    monkeypatch.setattr(check.machine, "cores", lambda: 12)  # by a quota
     exec(check.RENDERING, {})
     settings, declared = profiles.load("gpu"), notebooks.declared(notebooks.find("01_datasets"))
     given = declared | settings
     place = experiment.resolve(given["data_root"]), embedded.Sizes.named(given["render_sizes"]), given["render_seed"]
-    assert asked[:2] == [19, (*place, {"replace": True})]
+    assert asked[:3] == [19, [*range(4, 12)], (*place, {"replace": True})]
     monkeypatch.setattr(pretraining.training, "train", lambda name, images, run, **more: sys.exit(0))
     with pytest.raises(SystemExit):
         pretraining.pretrain(pretraining.located(pretraining.training.Recipe()), pretraining.training.Recipe())
-    assert asked[2] == asked[3]
+    assert asked[3] == asked[4]
