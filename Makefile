@@ -1,7 +1,7 @@
 # make reproduce [PROFILE=smoke|gpu|paper|tiny]   tables, figures and a verdict for every claim, in results/$(PROFILE)/
 # make test                                       units and one tiny end-to-end run through the real notebooks
 # make check                                      lint, and the slow tests (whole smoke run, fresh install, JupyterLab)
-# make gpu-check                                  all that only a GPU can show, in 25 minutes: benchmarks/gpu/README.md
+# make gpu-check                                  what a GPU shows; stopped after 25 minutes, the same command continues
 # make lab                                        JupyterLab on notebooks/, which it saves without outputs
 #
 # In an active conda or virtual environment (not conda's base) everything happens there; otherwise in .venv/.

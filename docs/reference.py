@@ -3,8 +3,8 @@
 python docs/reference.py [results/smoke]
 """
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from reproduction.compare import TABLES
@@ -14,11 +14,25 @@ REFERENCE = REPOSITORY / "results" / "reference"
 
 
 def take(results: Path, reference: Path) -> None:
+    """Copy all of the tables; raises FileNotFoundError, with nothing made, where one is missing."""
+    sources = [results / f"{stem}.csv" for stem in TABLES]
+    if missing := [source.name for source in sources if not source.is_file()]:
+        raise FileNotFoundError(f"{results} has no {', '.join(missing)}: it holds no finished run.")
     reference.mkdir(parents=True, exist_ok=True)
-    for stem in TABLES:
-        shutil.copyfile(results / f"{stem}.csv", reference / f"{stem}.csv")
+    for source in sources:
+        shutil.copyfile(source, reference / source.name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    smoke = REPOSITORY / "results" / "smoke"
+    parser.add_argument("results", type=Path, nargs="?", default=smoke, help="of a finished run (default: %(default)s)")
+    results = parser.parse_args(arguments).results
+    try:
+        take(results, REFERENCE / results.resolve().name)
+    except FileNotFoundError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
-    results = Path(*sys.argv[1:]) if sys.argv[1:] else REPOSITORY / "results" / "smoke"
-    take(results, REFERENCE / results.resolve().name)
+    main()

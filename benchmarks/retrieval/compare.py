@@ -57,24 +57,24 @@ COLUMNS = [
 ]
 
 
-def measure(task: str, n_query: int, n_gallery: int, *, peers=None, **settings) -> dict:
+def measure(task: str, n_query: int, n_gallery: int, *, peers=None, timeout=None, **settings) -> dict:
     """Run one task in its own process; a task that fails (a missing peer, too little memory) says why.
 
-    A `device` is for those that can use one; all others run on the CPU.
+    A `device` is for those that can use one; all others run on the CPU. After `timeout` seconds it is ended.
     """
     if task not in DEVICE_TASKS:
         settings["device"] = "cpu"
     settings = dict(task=task, n_query=n_query, n_gallery=n_gallery, dimensions=DIMENSIONS, seed=SEED) | settings
     path = os.pathsep.join(str(p) for p in (REPOSITORY, peers and Path(peers).resolve()) if p)
     print(f"{task}, {n_query:,} x {n_gallery:,} ... ", end="", file=sys.stderr, flush=True)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("tasks.py")), json.dumps(settings)],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"killed by signal {-done.returncode}"])[-1]
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("tasks.py")), json.dumps(settings)]
+    told = {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True, "text": True, "timeout": timeout}
+    try:
+        done, why = subprocess.run(command, **told), None
+    except subprocess.TimeoutExpired:
+        why = f"not done in {timeout:.0f} s"
+    if why or done.returncode:
+        why = why or (done.stderr.strip().splitlines() or [f"killed by signal {-done.returncode}"])[-1]
         print(why, file=sys.stderr)
         return {"note": why}
     report = json.loads(done.stdout.splitlines()[-1])

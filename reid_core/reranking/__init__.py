@@ -1,8 +1,7 @@
 """k-reciprocal re-ranking (paper, Section 3.4; Zhong et al., CVPR 2017), exact, with memory linear in the images.
 
 The released method holds several (N, N) arrays for N images of queries and gallery together, but a k-reciprocal vector
-has a few dozen non-zeros: here neighbours are found tile by tile, and everything after is sparse.
-"""
+has a few dozen non-zeros: here neighbours are found tile by tile, and everything after is sparse."""
 
 import contextlib
 from dataclasses import dataclass
@@ -82,6 +81,7 @@ def k_reciprocal_where_it_fits(query, gallery, **settings):
     """`k_reciprocal` of NumPy arrays, on a GPU where there is one with enough free memory, else on the CPU."""
     if torch.cuda.is_available():
         with contextlib.suppress(MemoryError, torch.cuda.OutOfMemoryError):
+            torch.cuda.empty_cache()  # what PyTorch keeps, cuSPARSE cannot take
             return k_reciprocal(query, gallery, device="cuda", **settings)
     return k_reciprocal(query, gallery, **settings)
 

@@ -34,6 +34,7 @@ TORCH_CELLS = 1 << 28  # distances at a time where torch searches
 PROBED = 256  # rows that show whether a filter pays
 ONE_SEARCH = Lock()  # at a time has BLAS on one thread, or the next could not tell how many there were
 WORST = np.uint64(0xFF800000_FFFFFFFF)  # packed key of (infinity, last index)
+warnings.filterwarnings("ignore", "Sparse CSR", module=__name__)  # for good: threads would restore each other's filters
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,8 @@ def sampled_products(left, right, row, column) -> torch.Tensor:
     row, column = pair // len(right), pair % len(right)
     start = torch.searchsorted(row, torch.arange(len(left) + 1, device=row.device))
     shape, zeros = (len(left), len(right)), left.new_zeros(len(pair))
-    with warnings.catch_warnings(action="ignore"):  # which say that PyTorch's sparse rows may change
-        pattern = torch.sparse_csr_tensor(start, column, zeros, shape, check_invariants=False)
-        return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0).values()[place]
+    pattern = torch.sparse_csr_tensor(start, column, zeros, shape, check_invariants=False)
+    return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0).values()[place]
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,19 @@ def test_a_run_of_smoke_is_set_beside_the_tables_that_the_repository_ships(tmp_p
     assert "LOMO" in said and {"embedded"} == set(pd.read_csv(shipped / "table2.csv")["data_source"])
 
 
+def test_tables_to_compare_with_are_taken_from_a_finished_run_or_nothing_is_made(tmp_path, capsys):
+    script = runpy.run_path(str(REPOSITORY / "docs" / "reference.py"))
+    globals_of = script["main"].__globals__
+    globals_of["REFERENCE"], shipped = tmp_path / "reference", script["REFERENCE"] / "smoke"
+    for words, ends, said in [(["--help"], 0, "usage"), ([str(tmp_path)], 2, "table2.csv"), (["no"], 2, "no has no")]:
+        with pytest.raises(SystemExit) as ended:
+            script["main"](words)
+        assert ended.value.code == ends and said in "".join(capsys.readouterr())
+        assert not (tmp_path / "reference").exists()
+    script["main"]([str(shipped)])
+    assert {path.stem for path in (tmp_path / "reference" / "smoke").iterdir()} == set(compare.TABLES)
+
+
 def test_the_main_job_of_smoke_ends_with_what_is_equal_and_never_fails_for_it(tmp_path):
     results = synthetic_results.make(tmp_path / "smoke")
     shipped = REPOSITORY / "results" / "reference" / "smoke"

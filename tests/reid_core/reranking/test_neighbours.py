@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import threading
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -179,17 +184,57 @@ def check_within_rounding(found, x, k):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("n, m", [(300, 2000), (6, 500), (50, 0)])  # 500 pairs of six points: most come repeatedly
-def test_products_of_pairs_in_any_order_are_float32s(n, m, device, recwarn):
+@pytest.mark.parametrize(
+    "n, m, rows",  # a panel's rows are fewer than the columns; 500 pairs of six points: most come repeatedly
+    [(300, 2000, slice(None)), (300, 2000, slice(7, 100)), (6, 500, slice(None)), (50, 0, slice(None))],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR")  # pytest has filters of its own
+def test_products_of_pairs_in_any_order_are_float32s(n, m, rows, device):
     random = np.random.default_rng(5)
-    row, column = (torch.from_numpy(random.integers(0, n, m)).to(device) for _ in range(2))
     left, right = (torch.from_numpy(features(seed, n, 700)).to(device) for seed in (6, 7))
+    left = left[rows]
+    row, column = (torch.from_numpy(random.integers(0, len(x), m)).to(device) for x in (left, right))
     with distance.matmul_precision("tf32"):  # not asked for here
         found = neighbours.sampled_products(left, right, row, column)
     left, right = left.double(), right.double()
     rounding = 32 * 2.0**-24 * left.norm(dim=1)[row] * right.norm(dim=1)[column]
     assert found.dtype == torch.float32 and found.shape == (m,)
-    assert ((found - (left[row] * right[column]).sum(1)).abs() <= rounding).all() and not recwarn.list
+    assert ((found - (left[row] * right[column]).sum(1)).abs() <= rounding).all()
+
+
+PAIRS = "torch.ones(2, 3), torch.ones(2, 3), torch.tensor([0, 1]), torch.tensor([1, 1])"
+
+
+def test_products_of_pairs_do_not_tell_that_sparse_rows_may_change():
+    """Which PyTorch does once a process, and in this one has done by now, perhaps."""
+    code = f"import torch\nfrom reid_core.reranking import neighbours\nneighbours.sampled_products({PAIRS})\n"
+    code += "print('CSR', flush=True)\ntorch.set_warn_always(True)\ntorch.eye(2).to_sparse_csr()"  # another's is told
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "CSR\n" and done.stderr.count("Sparse CSR") == 1, done.stderr
+
+
+def test_threads_that_multiply_pairs_leave_the_filters_of_warnings_as_they_were(monkeypatch):
+    """In whichever order they leave, here that in which they came."""
+    inside, leave = ([threading.Event(), threading.Event()] for _ in range(2))
+    multiply, products = torch.sparse.sampled_addmm, []
+
+    def sampled_addmm(*given, **more):
+        number = int(threading.current_thread().name)
+        inside[number].set()
+        assert leave[number].wait(20)
+        return multiply(*given, **more)
+
+    monkeypatch.setattr(torch.sparse, "sampled_addmm", sampled_addmm)
+    before = list(warnings.filters)
+    task = lambda: products.append(neighbours.sampled_products(*eval(PAIRS)).tolist())  # noqa: E731
+    threads = [threading.Thread(target=task, name=str(number)) for number in range(2)]
+    for thread, there in zip(threads, inside, strict=True):
+        thread.start()
+        assert there.wait(20)
+    for thread, may in zip(threads, leave, strict=True):
+        may.set()
+        thread.join(20)
+    assert products == [[3.0, 3.0]] * 2 and warnings.filters == before
 
 
 @pytest.mark.parametrize("device", DEVICES)
