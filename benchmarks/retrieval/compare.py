@@ -70,11 +70,13 @@ def measure(task: str, n_query: int, n_gallery: int, *, peers=None, timeout=None
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("tasks.py")), json.dumps(settings)]
     told = {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True, "text": True, "timeout": timeout}
     try:
-        done, why = subprocess.run(command, **told), None
+        done, why = subprocess.run(command, **told), ""
     except subprocess.TimeoutExpired:
         why = f"not done in {timeout:.0f} s"
-    if why or done.returncode:
-        why = why or (done.stderr.strip().splitlines() or [f"killed by signal {-done.returncode}"])[-1]
+    else:
+        if done.returncode:
+            why = (done.stderr.strip().splitlines() or [f"killed by signal {-done.returncode}"])[-1]
+    if why:
         print(why, file=sys.stderr)
         return {"note": why}
     report = json.loads(done.stdout.splitlines()[-1])
